@@ -1,0 +1,37 @@
+# One virtual environment, made from pyproject.toml and constraints.txt, whatever else is installed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check test-all clean
+
+demo: .venv/installed
+	$(BIN)/pricer train
+	$(BIN)/pricer eval --all-checkpoints
+	$(BIN)/pricer pick
+	$(BIN)/pricer eval --checkpoint best --split test
+	@echo "The run is in runs/, newest last. To train on your own data: README.md, \"Your own data\"."
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

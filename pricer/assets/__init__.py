@@ -1,0 +1,1 @@
+"""Embedded assets: the sample data, the tiny base model, and the scripts that made both."""

@@ -1,0 +1,188 @@
+"""The command line: parse, call one command, show what it returned, exit with its code."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pricer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help costs a quarter of a second
+    pretty_exceptions_enable=False,
+    help="Fine-tune a language model to price products, and find its best checkpoint by measurement.",
+)
+
+
+class SplitName(StrEnum):
+    """The splits that can be evaluated."""
+
+    val = "val"
+    test = "test"
+
+
+class MetricName(StrEnum):
+    """The metrics that can choose."""
+
+    mae = "mae"
+    median_ae = "median_ae"
+    rmsle = "rmsle"
+    r2 = "r2"
+    mape = "mape"
+    hit_rate = "hit_rate"
+
+
+RunOption = Annotated[str | None, typer.Option("--run", metavar="NAME", help="The run. Default: the newest one.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        typer.echo(f"pricer {pricer.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of one that comes along.", show_default=True)
+    ] = "quickstart",
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: --set train.epochs=2. Repeatable."),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Name of the run. Default: after the config.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run (the newest one, or --run) as it was.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show steps, checkpoints, sizes and upload, and train nothing.")
+    ] = False,
+) -> None:
+    """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
+    with _errors():
+        if resume and (config != "quickstart" or override or dry_run):
+            raise typer.BadParameter(
+                "a run goes on with its own config: give --run NAME and nothing else", param_hint="--resume"
+            )
+        from pricer import display
+        from pricer.config_file import config_path, load_config
+
+        settings = None if resume else load_config(config_path(config), override or [])
+        if settings and dry_run:
+            from pricer.commands.plan import plan
+
+            display.planned(plan(settings))
+            return
+        with display.Watcher() as watcher:
+            from pricer.commands import train as command
+
+            if settings is None:
+                result = command.resume(run, watcher)
+            else:
+                result = command.start(settings, Path(config).stem, run, watcher)
+        display.trained(result)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: RunOption = None,
+    all_checkpoints: Annotated[bool, typer.Option("--all-checkpoints", help="Score every checkpoint.")] = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="STEP|REVISION|best|last", help="Score one. Default: last."),
+    ] = None,
+    split: Annotated[SplitName, typer.Option("--split", help="Held-out items to score on.")] = SplitName.val,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N items. Default: all.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score checkpoints and baselines on held-out items."""
+    with _errors():
+        if all_checkpoints and checkpoint is not None:
+            raise typer.BadParameter("give --all-checkpoints or --checkpoint, not both", param_hint="--checkpoint")
+        from pricer import display
+        from pricer.core.items import Split
+
+        which = "all" if all_checkpoints else checkpoint or "last"
+        with display.Watcher() as watcher:
+            from pricer.commands.evaluate import run_eval
+
+            result = run_eval(run, which, Split(split.value), limit, watcher)
+        display.evaluated(result, as_json=as_json)
+
+
+@app.command()
+def pick(
+    run: RunOption = None,
+    metric: Annotated[MetricName, typer.Option("--metric", help="What best means.")] = MetricName.mae,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose the checkpoint with the best validation result."""
+    with _errors():
+        from pricer import display
+        from pricer.commands.pick import pick as command
+
+        display.picked(command(run, metric.value), as_json=as_json)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Every failure as one line with a hint, and its exit code; a traceback only with PRICER_DEBUG=1."""
+    debug = os.environ.get("PRICER_DEBUG") == "1"
+    if not debug:
+        # What libraries deprecate is nothing a user can mend; the tests run with every warning an error.
+        warnings.simplefilter("ignore")
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    try:
+        yield
+    except (typer.Exit, typer.BadParameter):
+        raise
+    except (Exception, KeyboardInterrupt) as failure:
+        if debug:
+            raise
+        raise typer.Exit(_explain(failure)) from None
+
+
+def _explain(failure: BaseException) -> int:
+    """Say what went wrong, and return the exit code."""
+    from pricer import display
+    from pricer.errors import Interrupted, PricerError
+
+    match failure:
+        case KeyboardInterrupt():
+            display.note("interrupted; what was saved before is whole")
+            return 130
+        case Interrupted():
+            display.note(f"{failure.message}\ngo on: {failure.hint}")
+            return 130
+        case PricerError():
+            display.error(failure)
+        case OSError():
+            where = f": {failure.filename}" if failure.filename else ""
+            display.error(PricerError(f"{failure.strerror or failure}{where}", "what was saved before is whole"))
+        case _:
+            what = (str(failure).strip() or "no message").splitlines()[0]
+            display.error(
+                PricerError(
+                    f"unexpected {type(failure).__name__}: {what}", "PRICER_DEBUG=1 shows where; please report it"
+                )
+            )
+    return 1
+
+
+def main() -> None:
+    """The entry point of the `pricer` command."""
+    app()

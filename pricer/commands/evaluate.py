@@ -1,0 +1,208 @@
+"""`pricer eval`: score checkpoints and baselines on held-out items, each once, going on wherever it was stopped."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from pricer.commands.setup import Setup, prepare
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
+from pricer.core.items import Item, Split
+from pricer.core.predictions import Prediction
+from pricer.errors import CheckpointError
+from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.stores.items import require
+from pricer.stores.runs import Run, find_run
+
+
+class Scorer(Protocol):
+    """Answers batches of prompts with one checkpoint at a time."""
+
+    def use(self, adapter: Path) -> None:
+        """Answer with this adapter from now on."""
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        """One Prediction per prompt, in their order."""
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how scoring goes."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know once."""
+
+    def scoring(self, name: str, done: int, total: int) -> None:
+        """`name` is being scored; `done` of `total` answers are there, over all checkpoints that need any."""
+
+    def scored(self, evaluation: Evaluation) -> None:
+        """An evaluation is there, made now or before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What every checkpoint is asked: one prompt per Item, in batches of at most `batch_tokens` tokens."""
+
+    spec: EvalSpec
+    items: Sequence[Item]
+    prompts: Sequence[TokenizedPrompt]
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What `pricer eval` returns: baselines first, then the checkpoints by step."""
+
+    run: Run
+    spec: EvalSpec
+    n: int
+    evaluations: tuple[Evaluation, ...]
+
+
+def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
+    """Evaluate a run's checkpoints: `which` is all, last, best, a step or the start of a revision."""
+    run = find_run(name)
+    checkpoints = choose(run, which)
+    setup = prepare(run.config())
+    for checkpoint in checkpoints:
+        refuse_foreign(checkpoint, setup)
+    items = require(setup.items, split, setup.config.data.source)[:limit]
+    spec = setup.spec(split, limit)
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
+    if cut := sum(prompt.cut for prompt in prompts):
+        watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
+    baselines = list(_baselines(run, setup, spec, items))
+    for evaluation in baselines:
+        watcher.scored(evaluation)
+    questions = Questions(spec, items, prompts, setup.config.eval.batch_tokens)
+    evaluations = score_checkpoints(run, checkpoints, questions, lambda: _scorer(setup), watcher)
+    return Evaluated(run, spec, len(items), (*baselines, *evaluations))
+
+
+def choose(run: Run, which: str) -> list[Checkpoint]:
+    """The checkpoints that `which` names; a CheckpointError if it names none."""
+    checkpoints = run.store.checkpoints()
+    if not checkpoints:
+        raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
+    if which == "all":
+        return checkpoints
+    if which == "last":
+        return checkpoints[-1:]
+    if which == "best":
+        best = run.store.tagged("best")
+        if best is None:
+            raise CheckpointError(f"no best checkpoint of {run.name} has been picked yet", "pricer pick")
+        return [best]
+    found = [c for c in checkpoints if which in (str(c.step), c.name)]
+    found = found or [c for c in checkpoints if len(which) >= 4 and c.revision.startswith(which)]
+    if len(found) != 1:
+        steps = ", ".join(str(c.step) for c in checkpoints)
+        what = "several checkpoints" if found else "no checkpoint"
+        raise CheckpointError(f"{which} names {what} of {run.name}", f"a step ({steps}), a revision, best or last")
+    return found
+
+
+def refuse_foreign(checkpoint: Checkpoint, setup: Setup) -> None:
+    """Raise a CheckpointError unless the checkpoint was trained with this prompt, data and base."""
+    stated = {
+        "prompt": (checkpoint.prompt_fingerprint, setup.template.fingerprint),
+        "data": (checkpoint.data_fingerprint, setup.items.fingerprint),
+        "base": (f"{checkpoint.base}@{checkpoint.base_revision}", f"{setup.base.name}@{setup.base.revision}"),
+    }
+    for what, (trained, present) in stated.items():
+        if trained != present:
+            raise CheckpointError(
+                f"checkpoint step {checkpoint.step} ({checkpoint.revision[:7]}) was trained with {what} {trained}, "
+                f"this run has {what} {present}",
+                "scores would not be comparable: put the run's config and data back as they were in training",
+            )
+
+
+def score_checkpoints(
+    run: Run, checkpoints: Sequence[Checkpoint], questions: Questions, load: Callable[[], Scorer], watcher: Watcher
+) -> Iterator[Evaluation]:
+    """Each checkpoint's Evaluation: read if it exists, else made. `load` is called once, and only for answers that are
+    not saved yet.
+    """
+    loaded: list[Scorer] = []
+
+    def scorer(adapter: Path) -> Scorer:
+        if not loaded:
+            loaded.append(load())
+        loaded[0].use(adapter)
+        return loaded[0]
+
+    missing = [c.revision for c in checkpoints if _existing(run, c.revision, questions.spec) is None]
+    for checkpoint in checkpoints:
+        adapter = run.store.fetch(checkpoint)  # verified even if it was scored before
+        evaluation = _existing(run, checkpoint.revision, questions.spec)
+        if evaluation is None:
+            n = len(questions.items)
+            before, total = missing.index(checkpoint.revision) * n, len(missing) * n
+            predictions: list[Prediction] = []
+            for batch in _predict(run, checkpoint, questions, partial(scorer, adapter)):
+                predictions += batch
+                watcher.scoring(checkpoint.name, before + len(predictions), total)
+            evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
+            run.add_evaluation(checkpoint.revision, evaluation)
+        watcher.scored(evaluation)
+        yield evaluation
+
+
+def _existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
+    evaluation = run.evaluation(name, spec)
+    return evaluation if evaluation and evaluation.is_complete else None
+
+
+def _predict(
+    run: Run, checkpoint: Checkpoint, questions: Questions, scorer: Callable[[], Scorer]
+) -> Iterator[list[Prediction]]:
+    """All Predictions of a checkpoint in batches, the saved ones as they are. A batch is saved whole or not at all, so
+    going on makes the same batches, and the same answers, as never having stopped.
+    """
+    prompts = questions.prompts
+    batches = batches_of([len(prompt.ids) for prompt in prompts], questions.batch_tokens)
+    saved = run.predictions(checkpoint.revision, questions.spec)
+    expected = [[prompts[index].item_id for index in batch] for batch in batches]
+    if [[p.item_id for p in batch] for batch in saved] != expected[: len(saved)]:
+        saved = []  # batched by another token budget: begin again
+        run.drop_predictions(checkpoint.revision, questions.spec)
+    yield from saved
+    left = batches[len(saved) :]
+    if not left:
+        return
+    predict = scorer().predict
+    for batch in left:
+        answers = predict([prompts[index] for index in batch])
+        run.add_predictions(checkpoint.revision, questions.spec, answers)
+        yield answers
+
+
+def _baselines(run: Run, setup: Setup, spec: EvalSpec, items: Sequence[Item]) -> Iterator[Evaluation]:
+    """What a constant and a word count achieve on the same items."""
+    from pricer.ml.baselines import predict_with_ridge
+
+    makers: dict[str, Callable[[], list[float]]] = {
+        "train median": lambda: [setup.items.train_median] * len(items),
+        "tf-idf + ridge": lambda: predict_with_ridge(setup.items.train, items),
+    }
+    for name, make in makers.items():
+        folder = name.replace(" ", "-").replace("+-", "")
+        evaluation = _existing(run, folder, spec)
+        if evaluation is None:
+            prices = make()
+            predictions = [Prediction(i.id, f"{price:.2f}", price) for i, price in zip(items, prices, strict=True)]
+            run.drop_predictions(folder, spec)
+            run.add_predictions(folder, spec, predictions)
+            evaluation = evaluate(name, spec, predictions, items)
+            run.add_evaluation(folder, evaluation)
+        yield evaluation
+
+
+def _scorer(setup: Setup) -> Scorer:
+    from pricer.ml.predict import CheckpointPredictor
+
+    return CheckpointPredictor(
+        setup.base.folder, setup.precision, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length
+    )

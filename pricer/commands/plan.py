@@ -1,0 +1,57 @@
+"""`pricer train --dry-run`: what a run will take, before a GPU is rented for it."""
+
+import math
+from dataclasses import dataclass
+
+from pricer.config import RunConfig
+from pricer.core.items import Split
+from pricer.ml.model import Precision
+from pricer.ml.plan import Sizes, measure
+from pricer.stores.bases import find_base
+from pricer.stores.items import load_items, local_path, require
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The size of a run. `items` is None-free: where the data is not at hand it is `data.train_limit`, and
+    `items_are_a_limit` says so. Bytes are bytes; `upload_bytes` is all checkpoints together.
+    """
+
+    items: int
+    items_are_a_limit: bool
+    steps: int
+    steps_per_epoch: int
+    checkpoints: int
+    sizes: Sizes
+    upload_bytes: int
+    precision: str
+
+
+def plan(config: RunConfig) -> Plan:
+    """Work the plan out from the config, the data if it is at hand, and the base's config.json alone."""
+    items, is_limit = _train_items(config)
+    batches = math.ceil(items / config.train.batch_size)
+    steps_per_epoch = math.ceil(batches / config.train.gradient_accumulation)
+    steps = math.ceil(config.train.epochs * steps_per_epoch)
+    checkpoints = math.ceil(steps / config.train.checkpoint_every)
+    # The precision the run is meant for, not that of this machine: plans are made on a laptop.
+    dtype = "bfloat16" if config.model.compute_dtype == "auto" else config.model.compute_dtype
+    precision = Precision("cpu", config.model.quantization, dtype)
+    sizes = measure(find_base(config.model, weights=False).folder, config.adapter, precision)
+    return Plan(
+        items=items,
+        items_are_a_limit=is_limit,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        checkpoints=checkpoints,
+        sizes=sizes,
+        upload_bytes=checkpoints * sizes.adapter_bytes,
+        precision=precision.label,
+    )
+
+
+def _train_items(config: RunConfig) -> tuple[int, bool]:
+    limit = config.data.train_limit
+    if limit is not None and local_path(config.data) is None:
+        return limit, True
+    return len(require(load_items(config.data), Split.TRAIN, config.data.source)), False

@@ -1,0 +1,242 @@
+"""`pricer train`: fine-tune, measure and keep a checkpoint every so many steps, and go on after any interruption."""
+
+import json
+import math
+import platform
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from pricer.commands.setup import Setup, prepare
+from pricer.commands.validation import Validation, validator
+from pricer.config import RunConfig
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import Interrupted, RunError
+from pricer.ml.model import add_adapter, device_name, load_base
+from pricer.ml.sft import Progress, fine_tune, refuse_several_gpus
+from pricer.ml.tokens import TokenizedPrompt
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
+from pricer.stores.files import sha256_of, write_json
+from pricer.stores.runs import Run, create_run, find_run, refuse_name
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how training goes."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know once."""
+
+    def progress(self, progress: Progress, next_checkpoint: int) -> None:
+        """A step was done."""
+
+    def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
+        """A checkpoint was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What `pricer train` returns."""
+
+    run: Run
+    checkpoints: tuple[Checkpoint, ...]
+
+
+def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
+    """Train a new run, named `name` or after its config."""
+    refuse_name(name)
+    setup = prepare(config)
+    # Before the run is there: one without a model could never be gone on with, and would be the newest.
+    model = _model(setup)
+    run = create_run(setup.config, stem, name, _facts(setup))
+    with run.held():
+        return _train(run, setup, model, watcher)
+
+
+def resume(name: str | None, watcher: Watcher) -> Trained:
+    """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
+    run = find_run(name)
+    if run.facts().get("finished"):
+        raise RunError(
+            f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
+        )
+    with run.held():
+        setup = prepare(run.config())
+        _refuse_changed(run, setup)
+        return _train(run, setup, _model(setup), watcher)
+
+
+def _refuse_changed(run: Run, setup: Setup) -> None:
+    """Raise a RunError if the run began with other data or another prompt: one adapter would learn from both."""
+    facts = run.facts()
+    now = {"data": setup.items.fingerprint, "prompt": setup.template.fingerprint}
+    for what, present in now.items():
+        began = facts.get(f"{what}_fingerprint", present)
+        if began != present:
+            raise RunError(
+                f"{run.name} began to train with {what} {began}, this is {what} {present}",
+                f"put the data and {run.folder / 'config.yaml'} back as they were, or train another run",
+            )
+
+
+def _model(setup: Setup) -> Any:
+    refuse_several_gpus(setup.precision)
+    return add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, setup.config.train.seed)
+
+
+def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
+    config = setup.config.train
+    state = run.newest_state()
+    run.forget_after(state[1] if state else 0)
+    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+    _say_what_was_cut([example.prompt for example in examples], setup, watcher)
+    if state:
+        watcher.note(f"going on with {run.name} after step {state[1]:,}")
+    validate = validator(model, setup)
+    diverged: list[int] = []
+
+    def on_progress(progress: Progress) -> None:
+        every = config.checkpoint_every
+        watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
+        if progress.loss is not None:
+            run.log(_metrics_line(progress))
+            if not math.isfinite(progress.loss) and not diverged:
+                diverged.append(progress.step)
+                watcher.note(
+                    f"the loss is {progress.loss} at step {progress.step:,}: training has diverged; stop it, and take "
+                    "a lower train.learning_rate or train.max_grad_norm"
+                )
+
+    def on_checkpoint(folder: Path, step: int) -> None:
+        epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
+        checkpoint = _describe(folder, step, epoch, setup)
+        validation = validate() if config.val_items else None
+        run.store.push(folder, step)
+        if validation:
+            line = {
+                "val_loss": _finite(validation.loss),
+                "val_mae": validation.mae,
+                "val_no_price": validation.no_price,
+            }
+            run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
+        # Last: a state counts as whole only when its checkpoint is kept, or a kill in between would lose that one.
+        run.mark_whole(folder)
+        watcher.checkpoint(checkpoint, validation)
+
+    with _orderly_stop(watcher) as asked_to_stop:
+        finished = fine_tune(
+            model,
+            setup.tokenizer,
+            examples,
+            config,
+            setup.precision,
+            state_folder=run.state_folder,
+            resume_from=state[0] if state else None,
+            on_checkpoint=on_checkpoint,
+            on_progress=on_progress,
+            should_stop=lambda: bool(asked_to_stop),
+        )
+    if not finished:
+        raise Interrupted(f"stopped; {run.name} is saved", f"pricer train --resume --run {run.name}")
+    run.finish()
+    return Trained(run, tuple(run.store.checkpoints()))
+
+
+def _describe(folder: Path, step: int, epoch: float, setup: Setup) -> Checkpoint:
+    """Write the manifest of the adapter in `folder`."""
+    path = folder / ADAPTER_CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    # peft writes the folder the base was loaded from, which means nothing on another machine.
+    # And target_modules is a set there, in another order in every process.
+    targets = settings["target_modules"]
+    settings["target_modules"] = sorted(targets) if isinstance(targets, list) else targets
+    write_json(path, {**settings, "base_model_name_or_path": setup.base.name, "revision": setup.base.revision})
+    checkpoint = Checkpoint(
+        step=step,
+        epoch=round(epoch, 6),
+        base=setup.base.name,
+        base_revision=setup.base.revision,
+        prompt_fingerprint=setup.template.fingerprint,
+        data_fingerprint=setup.items.fingerprint,
+        adapter_sha256=sha256_of(folder / ADAPTER),
+        adapter_config_sha256=sha256_of(path),
+    )
+    write_manifest(folder, checkpoint)
+    return checkpoint
+
+
+def _say_what_was_cut(prompts: Sequence[TokenizedPrompt], setup: Setup, watcher: Watcher) -> None:
+    if cut := sum(prompt.cut for prompt in prompts):
+        watcher.note(
+            f"{cut:,} of {len(prompts):,} training descriptions ({cut / len(prompts):.0%}) were cut to "
+            f"{setup.template.max_length} tokens (prompt.max_length)"
+        )
+
+
+def _metrics_line(progress: Progress) -> dict[str, Any]:
+    return {
+        "step": progress.step,
+        "epoch": round(progress.epoch, 6),
+        "loss": _finite(progress.loss),
+        "learning_rate": progress.learning_rate,
+        "grad_norm": _finite(progress.grad_norm),
+        "tokens_per_second": progress.tokens_per_second and round(progress.tokens_per_second, 1),
+        "memory_used": progress.memory_used,
+        "memory_total": progress.memory_total,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what JSON has no number for."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    packages = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
+    return {
+        "device": device_name(setup.precision),
+        "precision": setup.precision.label,
+        "seed": setup.config.train.seed,
+        "items": {"train": len(setup.items.train), "val": len(setup.items.val), "test": len(setup.items.test)},
+        "data_fingerprint": setup.items.fingerprint,
+        "prompt_fingerprint": setup.template.fingerprint,
+        "train_median": setup.items.train_median,
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder the run was started in, or None."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+@contextmanager
+def _orderly_stop(watcher: Watcher) -> Iterator[list[int]]:
+    """While open, the first SIGINT or SIGTERM is noted in the list, for training to stop at the next step with a
+    checkpoint; a second one stops at once, which loses nothing but the steps since the newest checkpoint.
+    """
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+        watcher.note("saving a checkpoint before stopping; once more to stop at once")
+        for handled, handler in before.items():
+            signal.signal(handled, handler)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

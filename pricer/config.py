@@ -1,0 +1,165 @@
+"""What a run can be set to: one frozen RunConfig, with a line of documentation under each setting."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _number(value: Any) -> Any:
+    """YAML reads `yes` and `on` as true, and pydantic true as 1: refuse it where a number is wanted."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("not_a_number", "Input should be a number")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    """YAML has no exponent integers and people write 1_000 or 2e4: take a float that is whole as the int it is."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[Whole, Field(ge=1)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class ModelConfig(_Section):
+    """The base model and how it is loaded."""
+
+    base: str = "builtin:base"
+    """A Hub repository (`meta-llama/Llama-3.2-3B`), a local folder, or `builtin:base`, a tiny one that comes along."""
+    revision: str | None = None
+    """Commit hash, tag or branch of a Hub base; the commit it stands for is pinned when training starts."""
+    quantization: Literal["nf4", "none"] = "nf4"
+    """`nf4`: 4-bit NormalFloat with double quantization (QLoRA). `none`: the weights at `compute_dtype`."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes the GPU where there is one."""
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto`: bfloat16 on a GPU that has it (compute capability 8 and up), float16 on others, float32 on the CPU."""
+    threads: Count | None = None
+    """CPU threads; null: one per core. A tiny base is as fast with one, and is not slowed by whatever else runs."""
+
+
+class DataConfig(_Section):
+    """Where the items come from and how they are split."""
+
+    source: str = "builtin:computers"
+    """A .csv, .jsonl or .parquet file, a Hub data set (`user/name`), or `builtin:computers`."""
+    revision: str | None = None
+    """Commit hash, tag or branch of a Hub data set. Pin it: data that moves makes evaluations incomparable."""
+    description: str = "description"
+    """Column with the product's description."""
+    price: str = "price"
+    """Column with its price in dollars: a number above zero."""
+    title: str | None = None
+    """Column with a title, put above the description; null: none."""
+    category: str | None = None
+    """Column with a category; null: none."""
+    unwrap: bool = False
+    """The description column holds a whole notebook prompt (question, blank line, description, blank line,
+    `Price is $…`): take the description out of it and leave the rest, with the price, behind."""
+    val_fraction: Fraction = 0.1
+    """Share of items that choose the checkpoint. An item's split is a hash of its words: it never changes."""
+    test_fraction: Fraction = 0.1
+    """Share of items kept for the number to publish."""
+    train_limit: Count | None = None
+    """Use at most this many training items, a random sample that stays; null: all."""
+    val_limit: Count | None = None
+    """Use at most this many validation items; null: all."""
+    test_limit: Count | None = None
+    """Use at most this many test items; null: all."""
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "DataConfig":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction and test_fraction together leave nothing to train on")
+        return self
+
+
+class PromptConfig(_Section):
+    """The question and the form of the answer."""
+
+    question: str = "What does this cost to the nearest dollar?"
+    """First line of every prompt."""
+    lead: str = "Price is $"
+    """Last line of every prompt; the completion goes on from it."""
+    price_format: Literal["auto", "plain", "padded"] = "auto"
+    """`plain` is 227.00, `padded` 0227. `auto`: padded where the tokenizer splits digits, plain elsewhere."""
+    price_width: Count | None = None
+    """Digits of a padded price; null: as many as the dearest training item needs."""
+    max_length: Annotated[Whole, Field(ge=8)] = 128
+    """Most tokens of prompt and completion together; a longer description is cut, never the completion."""
+
+
+class AdapterConfig(_Section):
+    """The LoRA adapter, the only weights that are trained."""
+
+    r: Count = 32
+    """Rank of the update."""
+    alpha: Count = 64
+    """The update is scaled by alpha / r."""
+    dropout: Fraction = 0.1
+    """Dropout on the adapter's input while training."""
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get one, for instance [q_proj, k_proj, v_proj, o_proj]."""
+
+
+class TrainConfig(_Section):
+    """Supervised fine-tuning."""
+
+    epochs: Annotated[Number, Field(gt=0)] = 3
+    """Passes over the training items. Take too many: `pricer pick` finds the best checkpoint."""
+    batch_size: Count = 16
+    """Items per forward pass."""
+    gradient_accumulation: Count = 1
+    """Forward passes per optimizer step."""
+    learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
+    """Peak, after warm-up. TRL's default is 2e-5; LoRA wants more."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after warm-up. TRL's default is linear."""
+    warmup: Fraction = 0.03
+    """Share of all steps in which the learning rate climbs to its peak. TRL's default is 0."""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.001
+    """AdamW's decoupled weight decay. TRL's default is 0."""
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 0.3
+    """Gradients are scaled down to this norm. TRL's default is 1."""
+    optimizer: Literal["auto", "adamw_torch", "paged_adamw_32bit"] = "auto"
+    """`auto`: paged_adamw_32bit on a GPU (its state moves to main memory under pressure), adamw_torch elsewhere."""
+    checkpoint_every: Count = 500
+    """Optimizer steps between checkpoints; the last step always gets one."""
+    log_every: Count = 10
+    """Optimizer steps between lines in metrics.jsonl."""
+    val_items: Annotated[Whole, Field(ge=0)] = 200
+    """Validation items, always the same, whose loss and price error are measured at each checkpoint; 0: none."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: much less memory, a third more time. TRL's default is true."""
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
+    """Seeds adapter initialisation, dropout and the order of items."""
+
+
+class EvalConfig(_Section):
+    """Scoring."""
+
+    batch_tokens: Count = 8192
+    """Most tokens, padding included, in one batch of prompts."""
+
+
+class RunConfig(_Section):
+    """Everything that decides what a run does."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    prompt: PromptConfig = PromptConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()

@@ -1,0 +1,172 @@
+"""Config files: YAML into a RunConfig with every problem named at once, each with its line, and back."""
+
+import difflib
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pricer.config import RunConfig
+from pricer.errors import ConfigError
+
+# In the wheel the configs lie inside the package, in a checkout beside it.
+CONFIGS = next(
+    (
+        folder
+        for folder in (Path(__file__).parent / "configs", Path(__file__).parent.parent / "configs")
+        if folder.is_dir()
+    ),
+    Path("configs"),
+)
+
+
+# Values as they are shown: aliases let a few lines of YAML stand for gigabytes.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file and apply `section.key=value` overrides; ConfigError names every problem with its place."""
+    text = _read(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        raise ConfigError(
+            [f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]} ({place})"]
+        ) from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError([f"a config is a mapping of sections, this is a {type(values).__name__} ({path})"])
+    # A section whose settings are all commented out is an empty one.
+    values = {section: {} if inside is None else inside for section, inside in values.items()}
+    places = {key: f"{path}, line {line}" for key, line in _lines(node)}
+    problems = [
+        f"{key} is given twice ({path}, line {line})"
+        for index, (key, line) in enumerate(_lines(node))
+        if key in [earlier for earlier, _ in _lines(node)[:index]]
+    ]
+    for override in overrides:
+        problems += _override(values, places, override)
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        found: dict[str, list[Any]] = {}  # a setting of several types has an error for each
+        for detail in error.errors():
+            found.setdefault(_setting(detail), []).append(detail)
+        problems += [_problem(setting, details, places, path) for setting, details in found.items()]
+    if problems:
+        raise ConfigError(problems, _hint(problems))
+    return config
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The config as a file that reads back to the same RunConfig."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def config_path(name: str) -> Path:
+    """The config file that a user means: a path, or the name of one that comes with pricer."""
+    path, known = Path(name), CONFIGS / f"{name}.yaml"
+    return known if not path.exists() and known.exists() else path
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml"))) if CONFIGS.exists() else ""
+        raise ConfigError([f"there is no config {path}"], f"known by name: {known}" if known else "") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError([f"not UTF-8 ({path}, line {line})"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
+
+
+def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
+    """Every `section` and `section.key` of a YAML document with its line."""
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    found: list[tuple[str, int]] = []
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        found.append((name, key.start_mark.line + 1))
+        found += [] if prefix else _lines(value, f"{name}.")
+    return found
+
+
+def _override(values: dict[str, Any], places: dict[str, str], override: str) -> list[str]:
+    """Apply one `section.key=value` in place; the problems with its form."""
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        return [f"--set takes SECTION.KEY=VALUE, not {override!r}"]
+    places.setdefault(section, f"--set {override}")
+    places[f"{section}.{name}"] = f"--set {override}"
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return [f"{text!r} cannot be read as YAML (--set {override})"]
+    inside = values.setdefault(section, {})
+    if isinstance(inside, dict):
+        inside[name] = value
+    return []
+
+
+def _setting(detail: Any) -> str:
+    """The setting a pydantic error is about; a union adds the tried alternative to the location, a list its index."""
+    return ".".join(str(part) for part in detail["loc"][:2])
+
+
+def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: Path) -> str:
+    """What pydantic has against one setting, as a sentence with its place."""
+    detail = details[-1]
+    place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], str(path))
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
+        kind = "setting" if "." in setting else "section"
+        known = [name for name in _settings() if ("." in name) == ("." in setting)]
+        close = difflib.get_close_matches(setting, known, n=1, cutoff=0.75)
+        suggestion = f"; did you mean {close[0]}?" if close else ""
+        return f"{setting} is not a {kind} ({place}){suggestion}"
+    if detail["type"] == "value_error":
+        return f"{setting}: {detail['ctx']['error']} ({place})"
+    if detail["type"] == "model_type":
+        return f"{setting} is {_SHORT.repr(detail['input'])}: a section holds settings, one per line ({place})"
+    messages = [each["msg"][0].lower() + each["msg"][1:] for each in details]
+    return f"{setting} is {_SHORT.repr(detail['input'])}: {', or '.join(messages)} ({place})"
+
+
+def _hint(problems: Sequence[str]) -> str:
+    unknown = next((p for p in problems if " is not a " in p and "did you mean" not in p), None)
+    if unknown is None:
+        return ""
+    section = unknown.split(".")[0].split(" ")[0]
+    field = RunConfig.model_fields.get(section)
+    names = list(field.default.__class__.model_fields) if field else list(RunConfig.model_fields)
+    return f"{section + ' has' if field else 'sections are'} {', '.join(names)}"
+
+
+def _settings() -> list[str]:
+    sections = RunConfig.model_fields
+    return [*sections, *(f"{s}.{name}" for s, f in sections.items() for name in f.default.__class__.model_fields)]
+
+
+def documentation() -> list[tuple[str, str, str]]:
+    """Every setting as (section.key, default, one line of doc), for the README and its test."""
+    return [
+        (f"{section}.{name}", _as_yaml(field.default), " ".join((field.description or "").split()))
+        for section, holder in RunConfig.model_fields.items()
+        for name, field in holder.default.__class__.model_fields.items()
+    ]
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...").strip()

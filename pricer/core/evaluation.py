@@ -1,0 +1,86 @@
+"""Evaluations: one Checkpoint (or baseline) under one EvalSpec, which holds fixed everything but the weights."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.items import Item, Split
+from pricer.core.metrics import METRICS, Metric, score, summarise
+from pricer.core.predictions import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSpec:
+    """What must be equal for two Evaluations to be comparable.
+
+    `limit` is the number of items of the split that are scored, the first ones (None: all). `fallback` is the price in
+    dollars that an answer without a price is charged as. `precision` is quantization and compute dtype.
+    """
+
+    data_fingerprint: str
+    split: Split
+    limit: int | None
+    prompt_fingerprint: str
+    base: str
+    base_revision: str
+    precision: str
+    estimator: str
+    fallback: float
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of the spec: changes with any part of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The Metrics of one Checkpoint under one EvalSpec. A baseline has a name and neither step nor revision."""
+
+    name: str
+    step: int | None
+    revision: str | None
+    epoch: float | None
+    spec: EvalSpec
+    metrics: tuple[Metric, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it has every metric of today. An older one is made again, from the predictions that were saved."""
+        return {metric.name for metric in self.metrics} >= set(METRICS)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name; a KeyError if there is none."""
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "spec_fingerprint": self.spec.fingerprint}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
+        """Read back what `to_json` wrote; KeyError, TypeError or ValueError where it did not."""
+        spec = EvalSpec(**{**record["spec"], "split": Split(record["spec"]["split"])})
+        metrics = tuple(
+            Metric(**{**metric, "interval": tuple(metric["interval"]) if metric["interval"] else None})
+            for metric in record["metrics"]
+        )
+        return cls(record["name"], record["step"], record["revision"], record["epoch"], spec, metrics)
+
+
+def evaluate(
+    subject: Checkpoint | str, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
+) -> Evaluation:
+    """Score one Prediction per Item and sum up. Items without a Prediction, or the reverse, are a ValueError: a
+    missing answer must not make a checkpoint look better.
+    """
+    by_id = {prediction.item_id: prediction for prediction in predictions}
+    if not len(by_id) == len(predictions) == len(items) or by_id.keys() != {item.id for item in items}:
+        raise ValueError(f"{len(predictions)} predictions do not match {len(items)} items")
+    scores = [score(by_id[item.id], item, spec.fallback) for item in items]
+    if isinstance(subject, str):
+        return Evaluation(subject, None, None, None, spec, summarise(scores))
+    return Evaluation(subject.name, subject.step, subject.revision, subject.epoch, spec, summarise(scores))

@@ -1,0 +1,99 @@
+"""Items and splits: what is priced, and which part of the data each Item belongs to for good."""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Split(StrEnum):
+    """A part of the data: `train` is learned from, `val` chooses, `test` is looked at once, for the final number."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A product. `price` is in dollars and above zero; `title` and `category` are None where the data has none."""
+
+    id: str
+    description: str
+    price: float
+    title: str | None = None
+    category: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All that the model is told about the product: the title, where there is one, above the description."""
+        return f"{self.title}\n{self.description}" if self.title else self.description
+
+
+def place_of(text: str) -> float:
+    """Where the Item with this text stands between 0 and 1: a stable hash, the same in any order and on any machine.
+
+    Hashing the words and not the row keeps copies of one product together: a test item never repeats a train item
+    word for word, whatever its case and spacing.
+    """
+    words = " ".join(text.casefold().split())
+    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+
+
+def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
+    """The split of an Item, from its place: it never changes when items are added."""
+    if place < test_fraction:
+        return Split.TEST
+    if place < test_fraction + val_fraction:
+        return Split.VAL
+    return Split.TRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSet:
+    """All Items of a run, by split, each in the order of their places. `fingerprint` changes with any of them."""
+
+    train: tuple[Item, ...]
+    val: tuple[Item, ...]
+    test: tuple[Item, ...]
+    fingerprint: str
+
+    def items(self, split: Split) -> tuple[Item, ...]:
+        """The Items of one split."""
+        return {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}[split]
+
+    @property
+    def train_median(self) -> float:
+        """The median training price: the best constant answer, and what an answer without a price is charged as."""
+        return statistics.median(item.price for item in self.train)
+
+
+def split_items(
+    items: Iterable[Item], val_fraction: float, test_fraction: float, limits: Mapping[Split, int | None]
+) -> ItemSet:
+    """Put every Item into its split, at most `limits[split]` of each (None or absent: all).
+
+    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample, however the
+    data was sorted.
+    """
+    parts: dict[Split, list[Item]] = {split: [] for split in Split}
+    for place, item in sorted(((place_of(item.text), item) for item in items), key=lambda pair: (pair[0], pair[1].id)):
+        parts[split_of(place, val_fraction, test_fraction)].append(item)
+    parts = {split: own[: limits.get(split)] for split, own in parts.items()}
+    return ItemSet(
+        train=tuple(parts[Split.TRAIN]),
+        val=tuple(parts[Split.VAL]),
+        test=tuple(parts[Split.TEST]),
+        fingerprint=_fingerprint(parts),
+    )
+
+
+def _fingerprint(parts: Mapping[Split, Sequence[Item]]) -> str:
+    digest = hashlib.sha256()
+    for split in Split:
+        for item in parts[split]:
+            row = [split.value, item.id, item.text, item.price]
+            digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()[:16]

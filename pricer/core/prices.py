@@ -1,0 +1,90 @@
+"""Prices as text and back: what the model is taught to write, and how its answer is read."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+PriceStyle = Literal["plain", "padded"]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceFormat:
+    """How a price is written.
+
+    `plain` is `227.00`, whole dollars with two zeros, as the published models were trained; it has no width.
+    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that every price has the same number of
+    tokens and digit order is numeric order.
+    """
+
+    style: PriceStyle
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.style == "padded") != (self.width is not None):
+            raise ValueError("a padded price needs a width, a plain one has none")
+
+
+def width_for(prices: Iterable[float]) -> int:
+    """Digits of the dearest price in whole dollars: the width of the padded format, from the training data."""
+    return len(str(round(max(prices))))
+
+
+def format_price(price: float, style: PriceFormat) -> str:
+    """The completion the model is taught to write for a price in dollars.
+
+    Rounds to the dollar, halves to even. A price too long for a padded width is a ValueError: cut digits would teach a
+    wrong price.
+    """
+    dollars = round(price)
+    if style.width is None:
+        return f"{dollars}.00"
+    text = f"{dollars:0{style.width}d}"
+    if len(text) > style.width:
+        raise ValueError(f"a price of {price:g} has more than {style.width} digits")
+    return text
+
+
+# A number with its grouping and decimal marks, not glued to a letter, a sign, a slash or another number: "12-pack",
+# "-12", "B2", "1/2", "9.5%" and "$5-$9" hold no price, "$99", "US$99" and "99." do. The possessive `++` and `*+` never
+# give characters back: "9.5%" must not be read as the 9 in front of its decimals.
+_NUMBER = re.compile(
+    r"(?<![0-9]['’])(?:(?<![0-9.,+\-−–/])\$\s?|(?<![\w.,+\-−–/$]))([0-9]++(?:[.,][0-9]++)*+)(?![\w\-−–/]|\s?%|['’][0-9])"
+)
+_PADDED = re.compile(r"\s*([0-9]+)(?![0-9]|[.,][0-9]|[\w\-−–/%])")
+
+
+def parse_price(completion: str, style: PriceFormat) -> float | None:
+    """The price in dollars that a completion states, or None: there is no price in it.
+
+    The completion goes on after `Price is $`. In `padded` format it must start with exactly `width` digits: fewer mean
+    that the model stopped early, and reading them as a number would be off by a power of ten. In `plain` format it is
+    the first free-standing number, one behind a dollar sign first.
+    """
+    if style.width is not None:
+        match = _PADDED.match(completion)
+        return float(match[1]) if match and len(match[1]) == style.width else None
+    numbers = list(_NUMBER.finditer(completion))
+    numbers.sort(key=lambda found: not found[0].startswith("$"))  # stable: the order is kept within each kind
+    return _read_number(numbers[0][1]) if numbers else None
+
+
+def _read_number(text: str) -> float | None:
+    """A number with either grouping: `1,299.00`, `1.299,00`, `1,299` and `1.299` (prices have no third decimal)."""
+    marks = re.findall(r"[.,]", text)
+    groups = re.split(r"[.,]", text)
+    if not marks:
+        return _finite(text)
+    # The last mark is the decimal one when one or two digits follow it; more of the same mark would contradict that.
+    has_decimals = len(groups[-1]) <= 2 and marks[-1] not in marks[:-1]
+    whole = groups[:-1] if has_decimals else groups
+    grouping = marks[:-1] if has_decimals else marks
+    if len(set(grouping)) > 1 or (len(whole) > 1 and (not 1 <= len(whole[0]) <= 3 or whole[0][0] == "0")):
+        return None
+    if any(len(group) != 3 for group in whole[1:]):
+        return None
+    return _finite("".join(whole) + ("." + groups[-1] if has_decimals else ""))
+
+
+def _finite(text: str) -> float | None:
+    return float(text) if len(text) <= 15 else None  # beyond 15 digits it is babble, and a float no longer holds it

@@ -1,0 +1,283 @@
+"""The only place that prints. stdout is the answer, stderr everything else; no colour or bars off a terminal."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.evaluation import Evaluation
+from pricer.core.metrics import Metric
+from pricer.errors import PricerError
+
+if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the way of every error message
+    from rich.console import Console
+
+    from pricer.commands.evaluate import Evaluated
+    from pricer.commands.pick import Picked
+    from pricer.commands.plan import Plan
+    from pricer.commands.train import Trained
+    from pricer.commands.validation import Validation
+    from pricer.ml.sft import Progress
+
+# Weight of the past in the smoothed loss of the live line, per logged step.
+_SMOOTHING = 0.8
+
+
+def error(problem: PricerError) -> None:
+    """An error as the user sees it: a line for each thing that is so, and one with what to do."""
+    lines = [f"error: {line}" for line in problem.message.splitlines()]
+    lines += [f" hint: {line}" for line in problem.hint.splitlines()]
+    print("\n".join(lines), file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Something the user should know, on stderr."""
+    print(text, file=sys.stderr)
+
+
+class Watcher:
+    """Shows how training or scoring goes: one live line on a terminal, and a line for each checkpoint."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+        self._first: tuple[float, int] | None = None
+        self._loss: float | None = None
+        self._logged: Progress | None = None
+
+    def __enter__(self) -> "Watcher":
+        # Off a terminal a live line would be a file full of control characters.
+        if self._console.is_terminal:
+            self._live.start()
+            self._update("starting")  # importing torch and its company takes a while
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def progress(self, progress: "Progress", next_checkpoint: int) -> None:
+        """Renew the live line of training."""
+        if progress.loss is not None:
+            past = progress.loss if self._loss is None else self._loss
+            self._loss = _SMOOTHING * past + (1 - _SMOOTHING) * progress.loss
+            self._logged = progress
+        left = self._seconds_left(progress.step, progress.steps)
+        self._update(training_line(progress, self._logged, self._loss, next_checkpoint, left))
+
+    def checkpoint(self, checkpoint: Checkpoint, validation: "Validation | None") -> None:
+        """The line of a checkpoint."""
+        parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
+        if validation:
+            loss = "–" if validation.loss is None else f"{validation.loss:.4f}"
+            parts.append(f"val loss {loss}  val MAE ${validation.mae:,.2f} (n {validation.n:,})")
+            if validation.no_price:
+                parts.append(f"{validation.no_price:,} without a price")
+        self.note("  ".join([*parts, checkpoint.revision[:7]]))
+
+    def scoring(self, name: str, done: int, total: int) -> None:
+        """Renew the live line of scoring."""
+        left = self._seconds_left(done, total)
+        self._update(f"{name} · {done:,}/{total:,} answers" + ("" if left is None else f" · {_duration(left)} left"))
+
+    def scored(self, evaluation: Evaluation) -> None:
+        """The line of an evaluation."""
+        mae, silent = evaluation.metric("mae"), evaluation.metric("no_price")
+        self.note(f"{evaluation.name}  MAE {_dollars(mae)}  without a price {_percent(silent)}  n {mae.n:,}")
+
+    def _update(self, text: str) -> None:
+        if self._console.is_terminal:
+            from rich.text import Text
+
+            self._live.update(Text(text))  # a narrow terminal gets two lines: the time left stands at the end
+
+    def _seconds_left(self, done: int, total: int) -> float | None:
+        """At the pace since the first call, which is where this process began and not the run; None at first."""
+        if self._first is None:
+            self._first = (time.monotonic(), done)
+        seconds, since = time.monotonic() - self._first[0], done - self._first[1]
+        return seconds / since * (total - done) if since else None
+
+
+def training_line(
+    progress: "Progress",
+    logged: "Progress | None",
+    loss: float | None,
+    next_checkpoint: int,
+    seconds_left: float | None,
+) -> str:
+    """The live line of training; what was not measured yet is left out."""
+    parts = [f"epoch {progress.epoch:.2f}", f"step {progress.step:,}/{progress.steps:,}"]
+    if loss is not None:
+        parts.append(f"loss {loss:.3f}")
+    if logged and logged.learning_rate is not None:
+        parts.append(f"lr {logged.learning_rate:.1e}")
+    if logged and logged.tokens_per_second is not None:
+        parts.append(f"{logged.tokens_per_second:,.0f} tokens/s")
+    if logged and logged.memory_used is not None and logged.memory_total is not None:
+        parts.append(f"{logged.memory_used / 1e9:.1f}/{logged.memory_total / 1e9:.1f} GB")
+    parts.append(f"checkpoint at {next_checkpoint:,}")
+    if seconds_left is not None:
+        parts.append(f"{_duration(seconds_left)} left")
+    return " · ".join(parts)
+
+
+def trained(result: "Trained") -> None:
+    """The end of `pricer train`."""
+    run = result.run
+    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.folder / 'checkpoints'}")
+    note(f"next: pricer eval --all-checkpoints --run {run.name}")
+
+
+def planned(plan: "Plan") -> None:
+    """The table of `pricer train --dry-run`."""
+    sizes = plan.sizes
+    rows = [
+        (
+            "training items",
+            f"{plan.items:,}" + (" (data.train_limit; the data was not read)" if plan.items_are_a_limit else ""),
+        ),
+        ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+        ("checkpoints", f"{plan.checkpoints:,}"),
+        ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {_size(sizes.base_bytes)} as {plan.precision}"),
+        ("adapter", f"{sizes.adapter_parameters / 1e6:,.2f} M parameters, {_size(sizes.adapter_bytes)} in float32"),
+        ("all checkpoints", f"{_size(plan.upload_bytes)} to keep or upload"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def evaluated(result: "Evaluated", *, as_json: bool) -> None:
+    """The table of `pricer eval`, or everything as JSON."""
+    if as_json:
+        _json({"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]})
+        return
+    spec = result.spec
+    _evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split", result.evaluations)
+    if any(e.metric("no_price").value for e in result.evaluations):
+        print(f"An answer without a price is charged as the train median, ${spec.fallback:,.2f}; it is never a hit.")
+    if spec.split == "val":
+        note(f"next: pricer pick --run {result.run.name}")
+
+
+def picked(result: "Picked", *, as_json: bool) -> None:
+    """The ranking of `pricer pick`, or everything as JSON."""
+    selection = result.selection
+    if as_json:
+        _json({"run": result.run.name, **selection.to_json()})
+        return
+    _evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
+    margin = ""
+    if selection.margin is not None:
+        in_dollars = selection.metric in _IN_DOLLARS
+        amount = f"${selection.margin:,.2f}" if in_dollars else f"{selection.margin:.4g}"
+        margin = f", {amount} better than the runner-up"
+    print(f"best: step {selection.step:,} ({selection.revision[:7]}){margin}")
+    silent = selection.ranking[0].metric("no_price")
+    if silent.value:
+        note(f"the best checkpoint gives no price for {_percent(silent)} of the items, charged as the train median")
+    if result.unscored:
+        steps = ", ".join(f"{step:,}" for step in result.unscored)
+        note(f"without an evaluation, so not in the ranking: steps {steps}")
+    note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {result.run.name}")
+
+
+_IN_DOLLARS = ("mae", "median_ae")
+_COLUMNS = ("checkpoint", "epoch", "MAE", "median", "RMSLE", "R²", "MAPE", "hits", "no price", "n")
+# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
+_SPARED = ("MAPE", "R²", "RMSLE", "median", "epoch")
+
+
+def _evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
+    console, rows = _stdout(), [_row(evaluation) for evaluation in evaluations]
+    columns = list(_COLUMNS)
+    for spared in _SPARED:
+        if _width(columns, rows) <= console.width:
+            break
+        columns.remove(spared)
+    _table(console, title, columns, [[row[_COLUMNS.index(column)] for column in columns] for row in rows])
+    if len(columns) < len(_COLUMNS):
+        left_out = ", ".join(column for column in _COLUMNS if column not in columns)
+        note(f"no room for {left_out} in {console.width} columns")
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Characters that a table of these columns takes, with three between two of them and one at either end."""
+    indices = [_COLUMNS.index(column) for column in columns]
+    return sum(max(len(row[index]) for row in [_COLUMNS, *rows]) for index in indices) + 3 * len(columns) - 1
+
+
+def _row(evaluation: Evaluation) -> list[str]:
+    metric = evaluation.metric
+    return [
+        evaluation.name,
+        "" if evaluation.epoch is None else f"{evaluation.epoch:.2f}",
+        _dollars(metric("mae")),
+        _dollars(metric("median_ae")),
+        _number(metric("rmsle")),
+        _number(metric("r2")),
+        _percent(metric("mape")),
+        _percent(metric("hit_rate")),
+        _percent(metric("no_price")),
+        f"{metric('mae').n:,}",
+    ]
+
+
+def _table(console: "Console", title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _stdout() -> "Console":
+    from rich.console import Console
+
+    # Off a terminal rich takes 80 columns and cuts cells; a table in a file may be as wide as it is.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140, highlight=False)
+
+
+def _json(record: dict[str, Any]) -> None:
+    print(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def _dollars(metric: Metric) -> str:
+    if metric.value is None:
+        return "–"
+    half = "" if metric.interval is None else f" ± {(metric.interval[1] - metric.interval[0]) / 2:,.2f}"
+    return f"${metric.value:,.2f}{half}"
+
+
+def _percent(metric: Metric) -> str:
+    return "–" if metric.value is None else f"{metric.value:.1%}"
+
+
+def _number(metric: Metric) -> str:
+    return "–" if metric.value is None else f"{metric.value:.3f}"
+
+
+def _size(count: int) -> str:
+    """Bytes in decimal units, as disks and the Hub count them."""
+    return f"{count / 1e9:,.2f} GB" if count >= 2e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

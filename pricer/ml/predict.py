@@ -1,0 +1,100 @@
+"""Prediction: a batch of prompts in, a price for each out; greedy, left-padded, the same for every batch size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from pricer.core.predictions import Prediction
+from pricer.core.prices import PriceFormat, parse_price
+from pricer.ml.model import AdapterSwitch, Precision, load_base
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of
+
+
+class Predictor:
+    """Greedy predictions of a causal LM.
+
+    `answer_length` is the most tokens that an answer may take, its end-of-text token included.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, price_format: PriceFormat, answer_length: int) -> None:
+        self.model = model
+        self._tokenizer = tokenizer
+        self._price_format = price_format
+        # A config of our own, not the model's: Llama's default one samples at temperature 0.6.
+        self._generation = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=answer_length,
+            use_cache=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+
+    @torch.inference_mode()
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        """One Prediction per prompt, in their order; all prompts are one batch."""
+        ids, mask = self._left_padded([prompt.ids for prompt in prompts])
+        output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self._generation)
+        completions = self._tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        return [
+            Prediction(prompt.item_id, completion, parse_price(completion, self._price_format))
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def loss(self, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
+        """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
+        total, count = 0.0, 0
+        for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
+            chosen = [examples[index] for index in batch]
+            ids, mask = self._left_padded([example.ids for example in chosen])
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+            # Left padding puts all completions at the end: only their logits are computed, not the whole prompt's.
+            width = max(len(example.ids) - example.start for example in chosen)
+            logits = self.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=width + 1
+            ).logits
+            targets = ids[:, -width:].clone()
+            for row, example in enumerate(chosen):
+                targets[row, : width - (len(example.ids) - example.start)] = -100
+            total += float(
+                torch.nn.functional.cross_entropy(
+                    logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
+                )
+            )
+            count += int((targets != -100).sum())
+        return total / count
+
+    def _left_padded(self, sequences: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        # Left padding: generation goes on from the last position, so prompts must end together.
+        longest = max(len(sequence) for sequence in sequences)
+        ids = np.full((len(sequences), longest), self._tokenizer.pad_token_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, sequence in enumerate(sequences):
+            ids[row, longest - len(sequence) :] = sequence
+            mask[row, longest - len(sequence) :] = 1
+        device = self.model.device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+class CheckpointPredictor:
+    """Predictions by one checkpoint after the other: the base is loaded once, only adapters change."""
+
+    def __init__(
+        self, base: Path, precision: Precision, tokenizer: Any, price_format: PriceFormat, answer_length: int
+    ) -> None:
+        self._switch = AdapterSwitch(load_base(base, precision))
+        self._predictor = Predictor(self._switch.model, tokenizer, price_format, answer_length)
+
+    def use(self, adapter: Path) -> None:
+        """Answer with this adapter from now on."""
+        self._switch.use(adapter)
+        self._predictor.model = self._switch.model
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        """One Prediction per prompt, in their order; all prompts are one batch."""
+        return self._predictor.predict(prompts)

@@ -1,0 +1,235 @@
+"""Supervised fine-tuning: TRL's SFTTrainer, made so that an interruption changes nothing."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import psutil
+import torch
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from pricer.config import TrainConfig
+from pricer.errors import ModelError
+from pricer.ml.model import Precision
+from pricer.ml.tokens import TokenizedExample
+
+# Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
+# to stay random.
+_POOL = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training is. `loss` is the mean in nats per completion token since the last logged step, None between
+    logged steps, as are the other measures; memory is in bytes, the GPU's where there is one.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+
+
+class EpochOrder(Sampler[int]):
+    """The order of items in an epoch: a function of seed and epoch alone, so a resumed epoch is the same epoch.
+
+    (The Trainer's own length grouping draws from the global random state, which a restart does not rebuild.)
+    Batches hold items of similar length; which ones, and the order of batches, is random.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        self._epoch = int(epoch)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self._seed, self._epoch])
+        order = random.permutation(len(self._lengths))
+        pool = self._batch_size * _POOL
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        order = np.concatenate([own[np.argsort(-self._lengths[own], kind="stable")] for own in pools])
+        whole = len(order) // self._batch_size * self._batch_size
+        batches = order[:whole].reshape(-1, self._batch_size)
+        # The incomplete batch stays last: anywhere else it would shift all that follow.
+        yield from (int(index) for index in batches[random.permutation(len(batches))].ravel())
+        yield from (int(index) for index in order[whole:])
+
+
+class _OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+    """SFTTrainer with our order of items; its hook for that can only be overridden."""
+
+    order: EpochOrder
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self.order
+
+
+class _Events(TrainerCallback):
+    """Passes the Trainer's events on, and stops it with a checkpoint when asked to."""
+
+    def __init__(
+        self,
+        on_checkpoint: Callable[[Path, int], None],
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._on_checkpoint = on_checkpoint
+        self._on_progress = on_progress
+        self._should_stop = should_stop
+        self._tokens = 0.0
+        self._since = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._since = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._on_progress(Progress(state.global_step, state.max_steps, state.epoch))
+        last = state.global_step >= state.max_steps
+        if last or self._should_stop():
+            control.should_save = control.should_training_stop = True
+        control.should_log = control.should_log or last
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
+        used, total = memory()
+        progress = Progress(
+            step=state.global_step,
+            steps=state.max_steps,
+            epoch=state.epoch,
+            loss=float(logs["loss"]),
+            learning_rate=float(logs["learning_rate"]),
+            grad_norm=float(logs["grad_norm"]) if "grad_norm" in logs else None,
+            tokens_per_second=(tokens - self._tokens) / max(now - self._since, 1e-9) if tokens > self._tokens else None,
+            memory_used=used,
+            memory_total=total,
+        )
+        self._tokens, self._since = tokens, now
+        self._on_progress(progress)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        # A pickle of the arguments, which nobody reads.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        before = time.monotonic()
+        self._on_checkpoint(folder, state.global_step)
+        self._since += time.monotonic() - before  # scoring a checkpoint is not training time
+
+
+def fine_tune(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[TokenizedExample],
+    config: TrainConfig,
+    precision: Precision,
+    *,
+    state_folder: Path,
+    resume_from: Path | None,
+    on_checkpoint: Callable[[Path, int], None],
+    on_progress: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
+
+    `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which
+    `resume_from` goes on to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+    """
+    trainer = _OrderedTrainer(
+        model=model,
+        args=_arguments(config, precision, state_folder),
+        train_dataset=_dataset(examples),
+        processing_class=tokenizer,
+        callbacks=[_Events(on_checkpoint, on_progress, should_stop)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.order = EpochOrder(
+        [len(example.ids) for example in examples], config.batch_size * config.gradient_accumulation, config.seed
+    )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # SFTTrainer makes a QLoRA adapter bfloat16, whose eight bits lose AdamW's small updates, and which the
+            # float16 gradient scaler of older GPUs cannot unscale at all.
+            parameter.data = parameter.data.to(torch.float32)
+    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    return bool(trainer.state.global_step >= trainer.state.max_steps)
+
+
+def refuse_several_gpus(precision: Precision) -> None:
+    """Raise a ModelError where training would see more than one GPU."""
+    if precision.device == "cuda" and torch.cuda.device_count() > 1:
+        # transformers would split batches over all of them (DataParallel), which trl refuses and 4-bit cannot do.
+        raise ModelError("several GPUs are visible, and a run trains on one", "CUDA_VISIBLE_DEVICES=0 pricer train …")
+
+
+def _arguments(config: TrainConfig, precision: Precision, state_folder: Path) -> SFTConfig:
+    on_gpu = precision.device == "cuda"
+    optimizer = "paged_adamw_32bit" if on_gpu else "adamw_torch"
+    return SFTConfig(
+        output_dir=str(state_folder),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        # transformers' plain "constant" would leave the warm-up out.
+        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        warmup_steps=config.warmup,  # below 1 it is a share of all steps
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim=optimizer if config.optimizer == "auto" else config.optimizer,
+        seed=config.seed,
+        bf16=on_gpu and precision.dtype == "bfloat16",
+        fp16=on_gpu and precision.dtype == "float16",
+        use_cpu=not on_gpu,
+        activation_checkpointing=config.activation_checkpointing,
+        logging_steps=config.log_every,
+        # transformers would log a loss that is not a number as 0.
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.checkpoint_every,
+        # Two, so that the one before is there while the newest is being written.
+        save_total_limit=2,
+        # Examples come tokenized and fitted: SFTTrainer would cut the completion, not the description.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        completion_only_loss=True,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
+    labels = []
+    for example in examples:
+        own = example.ids.copy()
+        own[: example.start] = -100
+        labels.append(own)
+    return datasets.Dataset.from_dict({"input_ids": [example.ids for example in examples], "labels": labels})
+
+
+def memory() -> tuple[int, int]:
+    """Bytes in use and in all: the GPU's where there is one, else this process's and the machine's."""
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return total - free, total
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().total

@@ -1,0 +1,141 @@
+"""Prompts and examples as tokens: every prompt fits, its end is never cut, and training and prediction see the same."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pricer.core.prompts import Example, Prompt
+from pricer.errors import ConfigError
+
+# Tokens of description below which a prompt asks about nothing.
+_FEWEST = 8
+# Texts tokenized at once. What the tokenizer keeps about each token takes a hundred bytes, the token itself four.
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPrompt:
+    """A prompt as token ids; `cut` says that its description was shortened to fit."""
+
+    item_id: str
+    ids: np.ndarray
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """Prompt, completion and end-of-text token as ids; the completion starts at `start`."""
+
+    prompt: TokenizedPrompt
+    ids: np.ndarray
+    start: int
+
+
+class Encoder:
+    """Turns prompts and examples into tokens within `max_length`.
+
+    `answer_length` tokens are kept free for a completion and its end-of-text token, whatever the completion, so that a
+    prompt is the same in training and in prediction.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, completions: Iterable[str]) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self.answer_length = 1 + max(len(ids) for ids in self._completions(sorted(set(completions))))
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
+        frame = len(self._ids([prompt.head + prompt.tail])[0]) + self.answer_length
+        if frame + _FEWEST > self._max_length:
+            raise self._too_small(frame)
+
+    def _too_small(self, frame: int) -> ConfigError:
+        return ConfigError(
+            [f"prompt.max_length is {self._max_length}: the question and the price alone take {frame} tokens"],
+            f"prompt.max_length of at least {frame + _FEWEST}; most descriptions need 100 more",
+        )
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:
+        """Tokens of each prompt, the description cut at its end where the whole would be too long."""
+        budget = self._max_length - self.answer_length
+        return [
+            TokenizedPrompt(prompt.item_id, np.array(own, dtype=np.int32), cut=False)
+            if len(own) <= budget
+            else TokenizedPrompt(prompt.item_id, np.array(self._cut(prompt, budget), dtype=np.int32), cut=True)
+            for start in range(0, len(prompts), _AT_ONCE)
+            for prompt, own in self._with_ids(prompts[start : start + _AT_ONCE])
+        ]
+
+    def examples(self, examples: Sequence[Example]) -> list[TokenizedExample]:
+        """Tokens of each example. The prompt is tokenized by itself: together with its completion it might split
+        differently, and the model would be taught a prompt that it is never asked.
+        """
+        prompts = self.prompts([example.prompt for example in examples])
+        texts = sorted({example.completion for example in examples})
+        eos = self._tokenizer.eos_token_id
+        answers = dict(zip(texts, self._completions(texts), strict=True)) if texts else {}
+        return [
+            TokenizedExample(
+                prompt,
+                np.concatenate([prompt.ids, np.array([*answers[example.completion], eos], dtype=np.int32)]),
+                start=len(prompt.ids),
+            )
+            for prompt, example in zip(prompts, examples, strict=True)
+        ]
+
+    def _cut(self, prompt: Prompt, budget: int) -> list[int]:
+        description = prompt.description
+        while True:
+            text = prompt.head + description + prompt.tail
+            encoded = self._tokenizer(text, return_offsets_mapping=True)
+            ids = self._without_eos(encoded["input_ids"])
+            excess = len(ids) - budget
+            if excess <= 0:
+                return ids
+            if not description:
+                raise self._too_small(len(ids) + self.answer_length)
+            start, end = len(prompt.head), len(prompt.head) + len(description)
+            ends = [last for first, last in encoded["offset_mapping"] if start < last <= end and first < last]
+            keep = len(ends) - excess - 1
+            # What is left may split anew, so it is measured again. A character of several tokens ends all of them:
+            # at least one character goes each time around.
+            length = min(ends[keep] - start, len(description) - 1) if keep >= 0 else 0
+            description = description[:length].rstrip()
+
+    def _with_ids(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, list[int]]]:
+        return zip(prompts, self._ids([prompt.text for prompt in prompts]), strict=True)
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        return [self._without_eos(ids) for ids in self._tokenizer(texts)["input_ids"]]
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        # Some tokenizers end every text; a prompt goes on.
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
+
+    def _completions(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def splits_digits(tokenizer: Any) -> bool:
+    """Whether the tokenizer writes one token per digit (SmolLM2, Qwen, Gemma), unlike Llama 3 (0–999 are one)."""
+    digits = "1234567890"
+    return len(tokenizer(digits, add_special_tokens=False)["input_ids"]) >= len(digits)
+
+
+def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in batches of similar length, longest first, each within a budget of tokens with padding.
+
+    Longest first, so that a batch that does not fit in memory fails at once and not after an hour. Equal lengths keep
+    their order: the batches depend on nothing else, which lets an evaluation go on after any of them.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

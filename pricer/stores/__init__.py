@@ -1,0 +1,1 @@
+"""Disk and network: items, bases, checkpoints and run folders. Never imports torch."""

@@ -1,0 +1,117 @@
+"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched."""
+
+import json
+import shutil
+from pathlib import Path
+
+from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.errors import CheckpointError
+from pricer.stores.files import append_lines, new_folder, read_lines, sha256_of, write_json
+
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+MANIFEST = "manifest.json"
+
+
+class FolderStore:
+    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        self._folder = folder
+        self._log = log
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Every whole checkpoint, oldest step first; a step pushed again replaces what it was before."""
+        try:
+            by_step = {c.step: c for c in map(Checkpoint.from_json, read_lines(self._log))}
+        except ValueError as error:
+            raise CheckpointError(f"{self._log} is damaged: {error}") from None
+        return [by_step[step] for step in sorted(by_step)]
+
+    def push(self, folder: Path, step: int) -> Checkpoint:
+        """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again changes nothing."""
+        checkpoint = read_manifest(folder)
+        _verify(checkpoint, folder)
+        if checkpoint.step != step:
+            raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
+        known = checkpoint in self.checkpoints()
+        # A folder that is gone or was changed is put back by pushing again.
+        if not (known and self._holds(checkpoint)):
+            with new_folder(self._folder / checkpoint.name) as target:
+                for name in (ADAPTER, ADAPTER_CONFIG, MANIFEST):
+                    shutil.copyfile(folder / name, target / name)
+        if not known:
+            append_lines(self._log, [checkpoint.to_json()])
+        return checkpoint
+
+    def fetch(self, checkpoint: Checkpoint) -> Path:
+        """The checkpoint's folder, after its manifest and the sha256 of its adapter were verified."""
+        folder = self._folder / tag_name(checkpoint.step)
+        found = read_manifest(folder)
+        if found != checkpoint:
+            raise CheckpointError(
+                f"{folder} holds {found.revision[:12]}, {self._log} says {checkpoint.revision[:12]}",
+                "the folder was changed by hand: put the checkpoint back",
+            )
+        _verify(checkpoint, folder)
+        return folder
+
+    def tag(self, checkpoint: Checkpoint, name: str) -> None:
+        """Let `name` mean this checkpoint, whatever it meant before."""
+        tags = self._read_tags()
+        write_json(self._folder / "tags.json", {**tags, name: checkpoint.revision})
+
+    def tagged(self, name: str) -> Checkpoint | None:
+        """The checkpoint that `name` means, or None."""
+        revision = self._read_tags().get(name)
+        return next((c for c in self.checkpoints() if c.revision == revision), None)
+
+    def _holds(self, checkpoint: Checkpoint) -> bool:
+        try:
+            self.fetch(checkpoint)
+        except CheckpointError:
+            return False
+        return True
+
+    def _read_tags(self) -> dict[str, str]:
+        path = self._folder / "tags.json"
+        if not path.exists():
+            return {}
+        try:
+            tags = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            tags = None
+        if not isinstance(tags, dict):
+            raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again")
+        return tags
+
+
+def read_manifest(folder: Path) -> Checkpoint:
+    """What the checkpoint in `folder` says it is; a CheckpointError if it does not say."""
+    path = folder / MANIFEST
+    try:
+        return Checkpoint.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint in {folder} (no {MANIFEST})") from None
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a manifest: {error}") from None
+
+
+def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
+    """Say beside the adapter what it is."""
+    write_json(folder / MANIFEST, checkpoint.to_json())
+
+
+def _verify(checkpoint: Checkpoint, folder: Path) -> None:
+    stated = {ADAPTER: checkpoint.adapter_sha256, ADAPTER_CONFIG: checkpoint.adapter_config_sha256}
+    for name, digest in stated.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{checkpoint.name} has no {name} ({folder})")
+        found = sha256_of(path)
+        if found != digest:
+            raise CheckpointError(
+                f"{checkpoint.name} is not what its manifest says: {path} has sha256 {found[:12]}…, "
+                f"the manifest {digest[:12]}…",
+                "the file was changed or damaged: restore it, or train again from an earlier step",
+            )

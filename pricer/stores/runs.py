@@ -1,0 +1,220 @@
+"""Run folders: everything one training leaves behind, and where each part of it lies."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pricer.config import RunConfig
+from pricer.config_file import load_config, to_yaml
+from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.predictions import Prediction
+from pricer.core.selection import Selection
+from pricer.errors import RunError
+from pricer.stores.checkpoints import FolderStore
+from pricer.stores.files import append_lines, locked, read_lines, sha256_of, write_atomically, write_json
+
+RUNS = Path("runs")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Run:
+    """One run folder. Creating the object touches nothing; `create_run` and `find_run` do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.store = FolderStore(folder / "checkpoints", folder / "checkpoints.jsonl")
+        self._metrics = folder / "metrics.jsonl"
+
+    def config(self) -> RunConfig:
+        """The config as resolved when training started."""
+        path = self.folder / "config.yaml"
+        if not path.is_file():
+            raise RunError(f"there is no {path}", "the run was damaged: train another one")
+        return load_config(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While open, no other process trains this run; a RunError if one does."""
+        try:
+            with locked(self.folder, wait=False):
+                yield
+        except BlockingIOError:
+            raise RunError(
+                f"another process is training {self.name}", "wait for it to end, or train another run: --run NAME"
+            ) from None
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
+        path = self.folder / "run.json"
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            facts = None
+        if not isinstance(facts, dict) or not isinstance(facts.get("started"), str):
+            raise RunError(f"{path} cannot be read", f"remove {self.folder}, or name another run: --run NAME")
+        return facts
+
+    def record(self, **facts: Any) -> None:
+        """Add or replace entries of run.json."""
+        write_json(self.folder / "run.json", {**self.facts(), **facts})
+
+    def finish(self) -> None:
+        """Note the end of training, and drop the training state, which is of no use any more."""
+        self.record(finished=now())
+        shutil.rmtree(self.state_folder, ignore_errors=True)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        append_lines(self._metrics, [record], durable=False)
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        try:
+            yield from read_lines(self._metrics)
+        except ValueError as error:
+            raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics and training states beyond a step: training goes on from there and will write them again.
+
+        A state half-written by a kill would count as the newest when the trainer drops all but two.
+        """
+        for later, folder in self._states():
+            if later > step:
+                shutil.rmtree(folder)
+        kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.metrics() if line.get("step", 0) <= step]
+        write_atomically(self._metrics, "".join(kept))
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the trainer keeps what it needs to go on: optimizer, scheduler, random state."""
+        return self.folder / "state"
+
+    def mark_whole(self, state: Path) -> None:
+        """Record that a training state was written completely, with the sha256 of each file in it."""
+        files = {file.name: sha256_of(file) for file in sorted(state.iterdir()) if file.name != "state.json"}
+        write_json(state / "state.json", {"files": files})
+
+    def newest_state(self) -> tuple[Path, int] | None:
+        """The newest training state that is whole, with its step; None: training starts from the beginning."""
+        return next(((folder, step) for step, folder in reversed(self._states()) if _is_whole(folder)), None)
+
+    def _states(self) -> list[tuple[int, Path]]:
+        return sorted(
+            (int(folder.name.removeprefix("checkpoint-")), folder)
+            for folder in self.state_folder.glob("checkpoint-*")
+            if folder.name.removeprefix("checkpoint-").isdigit()
+        )
+
+    def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
+        """The Predictions saved so far, as the batches they were saved in."""
+        path = self._evaluation_folder(name, spec) / "predictions.jsonl"
+        try:
+            return [[Prediction(**record) for record in line["batch"]] for line in read_lines(path)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
+
+    def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
+        """Save one batch: all of it or, if killed, none."""
+        folder = self._evaluation_folder(name, spec)
+        append_lines(folder / "predictions.jsonl", [{"batch": [asdict(p) for p in batch]}], durable=False)
+
+    def drop_predictions(self, name: str, spec: EvalSpec) -> None:
+        """Forget the Predictions saved so far."""
+        (self._evaluation_folder(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
+
+    def add_evaluation(self, name: str, evaluation: Evaluation) -> None:
+        """Save the result of an evaluation whose predictions are complete."""
+        write_json(self._evaluation_folder(name, evaluation.spec) / "evaluation.json", evaluation.to_json())
+
+    def evaluation(self, name: str, spec: EvalSpec) -> Evaluation | None:
+        """The evaluation of that name under that spec, or None."""
+        path = self._evaluation_folder(name, spec) / "evaluation.json"
+        return _read_evaluation(path) if path.exists() else None
+
+    def evaluations(self) -> list[Evaluation]:
+        """All evaluations of the run, the earliest step first, baselines before them."""
+        found = [_read_evaluation(path) for path in self.folder.glob("evaluations/*/evaluation.json")]
+        return sorted(found, key=lambda e: (e.step or 0, e.name, e.spec.fingerprint))
+
+    def write_selection(self, selection: Selection) -> None:
+        """Write selection.json."""
+        write_json(self.folder / "selection.json", selection.to_json())
+
+    def _evaluation_folder(self, name: str, spec: EvalSpec) -> Path:
+        return self.folder / "evaluations" / f"{name}-{spec.fingerprint}"
+
+
+def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[str, Any]) -> Run:
+    """A new run folder: `name`, which must be free, or the first free one of `stem`, `stem-2`, `stem-3` …"""
+    refuse_name(name)
+    RUNS.mkdir(exist_ok=True)
+    with locked(RUNS, wait=True):  # two that start together must not take the same name
+        refuse_name(name)
+        folder = RUNS / (name or next(own for own in _names(stem) if not _is_run(own)))
+        write_atomically(folder / "config.yaml", to_yaml(config))
+        write_json(folder / "run.json", {**facts, "started": now(), "finished": None})
+    return Run(folder)
+
+
+def refuse_name(name: str | None) -> None:
+    """Raise a RunError if a new run cannot have that name. None, a name to be found, is no problem."""
+    if name is None:
+        return
+    if not _NAME.fullmatch(name):
+        raise RunError(f"{name!r} cannot name a run", "letters, digits, dots, dashes and underscores")
+    if _is_run(name):
+        raise RunError(f"there is a run {name} already", f"pricer train --resume --run {name}, or another --run NAME")
+
+
+def find_run(name: str | None) -> Run:
+    """The run of that name, or the newest one; a RunError if there is none."""
+    known = {path.parent.name: Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))}
+    if name is None:
+        if not known:
+            raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
+        return max(known.values(), key=lambda run: (run.facts()["started"], run.name))
+    if name in known:
+        return known[name]
+    names = ", ".join(known)
+    raise RunError(f"there is no run {name}", f"runs here: {names}" if names else "pricer train")
+
+
+def now() -> str:
+    """The time in UTC, to the microsecond, so that runs sort by it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _is_run(name: str) -> bool:
+    # A run is there once it has its run.json: what a kill left behind before that is taken over.
+    return (RUNS / name / "run.json").exists()
+
+
+def _names(stem: str) -> Iterable[str]:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}-{number}"
+        number += 1
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    try:
+        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / "state.json").read_text(encoding="utf-8"))["files"]
+        return all(sha256_of(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

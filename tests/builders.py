@@ -1,0 +1,92 @@
+"""Values to arrange tests with: each is whole and plausible, and a test names only what it is about."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.items import Item, Split
+from pricer.core.metrics import Metric
+from pricer.core.predictions import Prediction
+from pricer.core.prices import PriceFormat
+from pricer.core.prompts import PromptTemplate
+from pricer.stores.checkpoints import write_manifest
+
+PLAIN = PriceFormat("plain")
+
+TEMPLATE = PromptTemplate(
+    question="What does this cost to the nearest dollar?", lead="Price is $", price_format=PLAIN, max_length=128
+)
+
+SPEC = EvalSpec(
+    data_fingerprint="da7a",
+    split=Split.VAL,
+    limit=None,
+    prompt_fingerprint="9a3e",
+    base="builtin:base",
+    base_revision="ba5e",
+    precision="nf4 float32",
+    estimator="greedy",
+    fallback=100.0,
+)
+
+
+def an_item(key: str = "a", price: float = 100.0, description: str = "A lamp", title: str | None = None) -> Item:
+    return Item(key, description, price, title)
+
+
+def a_spec(**changes: Any) -> EvalSpec:
+    return replace(SPEC, **changes)
+
+
+def a_checkpoint(step: int = 5, adapter: bytes = b"weights", **changes: Any) -> Checkpoint:
+    """A checkpoint whose adapter file has these bytes."""
+    checkpoint = Checkpoint(
+        step=step,
+        epoch=step / 10,
+        base="builtin:base",
+        base_revision="ba5e",
+        prompt_fingerprint="9a3e",
+        data_fingerprint="da7a",
+        adapter_sha256=hashlib.sha256(adapter).hexdigest(),
+        adapter_config_sha256=hashlib.sha256(b"{}").hexdigest(),
+    )
+    return replace(checkpoint, **changes)
+
+
+def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights") -> tuple[Path, Checkpoint]:
+    """A folder as training hands it over: adapter, its config, manifest."""
+    checkpoint = a_checkpoint(step, adapter)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(adapter)
+    (folder / "adapter_config.json").write_text("{}")
+    write_manifest(folder, checkpoint)
+    return folder, checkpoint
+
+
+def an_evaluation(
+    step: int | None, mae: float | None, spec: EvalSpec = SPEC, n: int = 50, hit_rate: float = 0.5, **changes: Any
+) -> Evaluation:
+    """The evaluation of the checkpoint at a step, or of the baseline `constant` where the step is None."""
+    checkpoint = a_checkpoint(step) if step is not None else None
+    evaluation = Evaluation(
+        name=checkpoint.name if checkpoint else "constant",
+        step=step,
+        revision=checkpoint.revision if checkpoint else None,
+        epoch=checkpoint.epoch if checkpoint else None,
+        spec=spec,
+        metrics=(
+            Metric("mae", mae, None if mae is None else (mae - 1, mae + 1), n, "lower"),
+            *(Metric(name, 0.25, None, n, "lower") for name in ("median_ae", "rmsle", "r2", "mape")),
+            Metric("hit_rate", hit_rate, (hit_rate - 0.1, hit_rate + 0.1), n, "higher"),
+            Metric("no_price", 0.0, None, n, "lower"),
+        ),
+    )
+    return replace(evaluation, **changes)
+
+
+def predictions_of(items: Sequence[Item], prices: Sequence[float | None]) -> list[Prediction]:
+    return [Prediction(item.id, "", price) for item, price in zip(items, prices, strict=True)]

@@ -1,0 +1,261 @@
+"""`pricer train`: what a run leaves behind, and that an interruption changes none of it."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pricer.commands import train
+from pricer.commands.setup import prepare
+from pricer.commands.validation import Validation, is_writable
+from pricer.config import RunConfig
+from pricer.config_file import load_config
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.items import Item
+from pricer.core.prices import PriceFormat
+from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
+from pricer.ml.sft import Progress, refuse_several_gpus
+from pricer.stores.files import read_lines, sha256_of
+from pricer.stores.runs import find_run
+from tests.commands.conftest import CONFIG, Listener
+
+
+class Stopper(Listener):
+    """Does something at a step, once."""
+
+    def __init__(self, step: int, number: int | None) -> None:
+        super().__init__()
+        self._step, self._number = step, number
+
+    def progress(self, progress: Progress, next_checkpoint: int) -> None:
+        super().progress(progress, next_checkpoint)
+        if progress.step == self._step and progress.loss is None:
+            if self._number is None:
+                raise SystemError("killed")  # what no one handles, as near as a test comes to SIGKILL
+            os.kill(os.getpid(), self._number)
+
+
+def changed(section: str, **values: object) -> RunConfig:
+    return CONFIG.model_copy(update={section: getattr(CONFIG, section).model_copy(update=values)})
+
+
+def revisions(run: Path) -> list[str]:
+    return [record["revision"] for record in read_lines(run / "checkpoints.jsonl")]
+
+
+def test_a_run_folder_holds_what_the_run_was_and_did(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        "config.yaml",
+        "run.json",
+        "checkpoints.jsonl",
+        "checkpoints",
+        "metrics.jsonl",
+    }
+    assert [folder.name for folder in sorted((trained / "checkpoints").iterdir())] == [
+        "step-000002",
+        "step-000004",
+        "step-000006",
+    ]
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["items"] == {"train": 48, "val": 12, "test": 8}
+    assert facts["precision"] == "nf4/float32"
+    assert facts["started"] < facts["finished"]
+
+
+def test_the_config_of_a_run_has_everything_settled(trained: Path) -> None:
+    config = load_config(trained / "config.yaml")
+
+    assert config.model.revision is not None
+    assert len(config.model.revision) == 40
+    assert (config.model.compute_dtype, config.prompt.price_format, config.prompt.price_width) == (
+        "float32",
+        "padded",
+        4,
+    )
+
+
+def test_a_manifest_says_what_the_adapter_is(trained: Path) -> None:
+    folder = trained / "checkpoints" / "step-000004"
+    checkpoint = Checkpoint.from_json(json.loads((folder / "manifest.json").read_text()))
+
+    assert (checkpoint.step, checkpoint.epoch, checkpoint.base) == (4, round(4 / 3, 6), "builtin:base")
+    assert checkpoint.adapter_sha256 == sha256_of(folder / "adapter_model.safetensors")
+    # peft would write the folder that the base was loaded from.
+    assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "builtin:base"
+
+
+def test_metrics_have_a_line_for_each_logged_step_and_each_checkpoint(trained: Path) -> None:
+    lines = list(read_lines(trained / "metrics.jsonl"))
+
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if "val_mae" in line] == [2, 4, 6]
+    assert {"learning_rate", "tokens_per_second", "memory_used", "memory_total", "grad_norm"} <= lines[0].keys()
+    assert all(line["val_items"] == 4 for line in lines if "val_mae" in line)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, step: int) -> None:
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "killed", Stopper(step, None))
+
+    result = train.resume("killed", Listener())
+
+    assert revisions(result.run.folder) == revisions(trained)
+    steps = [line["step"] for line in result.run.metrics() if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trained: Path) -> None:
+    class Cut(Listener):
+        def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
+            state = find_run("cut").state_folder / f"checkpoint-{checkpoint.step}"
+            (state / "state.json").unlink()
+            raise SystemError("killed")
+
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "cut", Cut())
+    assert find_run("cut").newest_state() is None
+
+    result = train.resume("cut", Listener())
+
+    assert revisions(result.run.folder) == revisions(trained)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole_one(
+    trained: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught:
+        train.start(CONFIG, "quickstart", "stopped", Stopper(3, number))
+    assert signal.getsignal(number) is before
+    assert caught.value.hint == "pricer train --resume --run stopped"
+    assert [c.step for c in find_run("stopped").store.checkpoints()] == [2, 3]
+
+    listener = Listener()
+    result = train.resume("stopped", listener)
+
+    assert listener.notes[-1] == "going on with stopped after step 3"
+    assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
+    assert result.checkpoints[-1].revision == revisions(trained)[-1]
+
+
+def test_validation_leaves_no_trace_on_training(trained: Path) -> None:
+    result = train.start(changed("train", val_items=0), "quickstart", None, Listener())
+
+    assert [c.adapter_sha256 for c in result.checkpoints] == [
+        record["adapter_sha256"] for record in read_lines(trained / "checkpoints.jsonl")
+    ]
+
+
+def test_the_watcher_hears_of_steps_and_checkpoints(trained: Path) -> None:
+    listener = Listener()
+    train.start(CONFIG, "quickstart", "heard", listener)
+
+    assert listener.steps == [1, 2, 3, 4, 5, 6]
+    assert listener.next_checkpoints == [2, 4, 4, 6, 6, 6]
+    assert [(c.step, v.n if v else None) for c, v in listener.checkpoints] == [(2, 4), (4, 4), (6, 4)]
+
+
+def test_a_second_run_of_a_config_has_a_name_of_its_own(trained: Path) -> None:
+    result = train.start(CONFIG, "quickstart", None, Listener())
+
+    assert result.run.name == "quickstart-2"
+    assert find_run(None).name == "quickstart-2"
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(trained: Path) -> None:
+    with pytest.raises(RunError, match="the run quickstart is finished"):
+        train.resume(None, Listener())
+
+
+def test_a_taken_name_is_refused_before_anything_is_read(trained: Path) -> None:
+    with pytest.raises(RunError, match="there is a run quickstart already"):
+        train.start(changed("data", source="missing.jsonl"), "quickstart", "quickstart", Listener())
+
+
+def test_several_gpus_are_refused_before_the_run_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    setup = prepare(CONFIG)
+
+    with pytest.raises(ModelError, match="several GPUs are visible"):
+        refuse_several_gpus(replace(setup.precision, device="cuda"))
+    refuse_several_gpus(setup.precision)  # on the CPU they do not matter
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [("train_limit: 48", "train_limit: 47", "data"), ("question: What does", "question: What did", "prompt")],
+)
+def test_a_run_does_not_go_on_with_something_else(trained: Path, old: str, new: str, what: str) -> None:
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
+    path = Path("runs/killed/config.yaml")
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(RunError, match=f"killed began to train with {what} "):
+        train.resume("killed", Listener())
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(trained: Path) -> None:
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
+    before = Path("runs/killed/metrics.jsonl").read_bytes()
+
+    with find_run("killed").held(), pytest.raises(RunError, match="another process is training killed"):
+        train.resume("killed", Listener())
+
+    assert Path("runs/killed/metrics.jsonl").read_bytes() == before
+    assert train.resume("killed", Listener()).run.facts()["finished"]
+
+
+def test_a_loss_that_is_not_a_number_is_said_once_and_is_never_0() -> None:
+    listener = Listener()
+
+    result = train.start(changed("train", learning_rate=1e6, max_grad_norm=1e9), "quickstart", None, listener)
+
+    (said,) = [note for note in listener.notes if note.startswith("the loss is nan at step ")]
+    assert said.endswith("take a lower train.learning_rate or train.max_grad_norm")
+    lines = list(result.run.metrics())
+    assert [line["loss"] for line in lines if line["step"] == 6 and "loss" in line] == [None]
+    assert "NaN" not in (result.run.folder / "metrics.jsonl").read_text()
+
+
+def test_descriptions_that_were_cut_are_counted() -> None:
+    listener = Listener()
+    long = changed("prompt", max_length=40)
+
+    train.start(long.model_copy(update={"train": long.train.model_copy(update={"epochs": 0.3})}), "q", None, listener)
+
+    assert len(listener.notes) == 1
+    assert " of 48 training descriptions (" in listener.notes[0]
+    assert listener.notes[0].endswith("were cut to 40 tokens (prompt.max_length)")
+
+
+@pytest.mark.parametrize(("price", "writable"), [(99.0, True), (100.0, False)])
+def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_error(
+    price: float, writable: bool
+) -> None:
+    setup = prepare(CONFIG)
+    narrow = replace(setup, template=replace(setup.template, price_format=PriceFormat("padded", 2)))
+
+    assert is_writable(Item("a", "A lamp", price), narrow) is writable
+
+
+def test_nothing_is_created_when_something_is_wrong() -> None:
+    problems: list[tuple[RunConfig, type[Exception]]] = [
+        (changed("data", source="missing.jsonl"), DataError),
+        (changed("model", base="./nowhere"), ModelError),
+        (changed("prompt", max_length=12), ConfigError),
+        (changed("prompt", price_width=2), ConfigError),
+        (changed("data", val_fraction=0.0), DataError),
+        (changed("adapter", target_modules=["nothing_proj"]), ModelError),
+    ]
+    for config, kind in problems:
+        with pytest.raises(kind):
+            train.start(config, "quickstart", None, Listener())
+
+    assert not Path("runs").exists()

@@ -1,0 +1,90 @@
+"""What a checkpoint is."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pricer.core.checkpoints import Checkpoint, tag_name
+from tests.builders import a_checkpoint
+
+
+def test_a_revision_is_forty_hex_digits() -> None:
+    revision = a_checkpoint().revision
+
+    assert len(revision) == 40
+    assert set(revision) <= set("0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": 6},
+        {"epoch": 0.6},
+        {"base": "meta-llama/Llama-3.2-3B"},
+        {"base_revision": "ba5f"},
+        {"prompt_fingerprint": "9a3f"},
+        {"data_fingerprint": "da7b"},
+        {"adapter_sha256": "00"},
+    ],
+)
+def test_the_revision_changes_with_every_part_of_the_manifest(change: dict[str, Any]) -> None:
+    assert a_checkpoint(**change).revision != a_checkpoint().revision
+
+
+def test_the_revision_is_the_one_that_earlier_checkpoints_were_recorded_under() -> None:
+    # A change here makes every stored checkpoint "not what its manifest says".
+    assert a_checkpoint().revision == "7c87faeeb9cdfc7d3410cca095472290f453417c"
+
+
+def test_names_sort_as_steps_do() -> None:
+    steps = [5, 40, 300, 99_999, 100_000]
+
+    assert [tag_name(step) for step in steps] == sorted(tag_name(step) for step in steps)
+    assert a_checkpoint(5000).name == "step-005000"
+
+
+def test_a_manifest_reads_back_as_it_was_written() -> None:
+    checkpoint = a_checkpoint(step=5, epoch=0.1 + 0.2)
+
+    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
+
+
+def test_a_manifest_may_leave_the_revision_out() -> None:
+    record = a_checkpoint().to_json()
+    del record["revision"]
+
+    assert Checkpoint.from_json(record) == a_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": "5"}, "step is '5'"),
+        ({"step": 5.0}, "step is 5.0"),
+        ({"step": True}, "step is True"),
+        ({"step": None}, "step is None"),
+        ({"epoch": "half"}, "epoch is 'half'"),
+        ({"base": None}, "base is None"),
+        ({"adapter_sha256": 7}, "adapter_sha256 is 7"),
+        ({"auto_map": {}}, "auto_map is not part of a manifest"),
+    ],
+)
+def test_a_manifest_with_a_wrong_entry_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Checkpoint.from_json({**a_checkpoint().to_json(), **change})
+
+
+def test_a_manifest_without_an_entry_is_refused() -> None:
+    record = a_checkpoint().to_json()
+    del record["base_revision"]
+
+    with pytest.raises(ValueError, match="base_revision is None"):
+        Checkpoint.from_json(record)
+
+
+def test_a_manifest_that_was_changed_by_hand_no_longer_fits_its_revision() -> None:
+    record = {**a_checkpoint(5).to_json(), "step": 6}
+
+    with pytest.raises(ValueError, match=f"its contents make it {a_checkpoint(6, epoch=0.5).revision}"):
+        Checkpoint.from_json(record)

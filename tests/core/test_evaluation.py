@@ -1,0 +1,130 @@
+"""Evaluations."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pricer.core.evaluation import Evaluation, evaluate
+from pricer.core.items import Split
+from pricer.core.predictions import Prediction
+from tests.builders import SPEC, a_checkpoint, a_spec, an_evaluation, an_item, predictions_of
+
+ITEMS = [an_item(key="a", price=100.0), an_item(key="b", price=200.0)]
+
+
+def test_an_evaluation_says_what_was_scored_under_which_spec() -> None:
+    checkpoint = a_checkpoint(step=7)
+
+    evaluation = evaluate(checkpoint, SPEC, predictions_of(ITEMS, [110.0, 170.0]), ITEMS)
+
+    assert (evaluation.name, evaluation.step, evaluation.revision) == ("step-000007", 7, checkpoint.revision)
+    assert (evaluation.epoch, evaluation.spec) == (0.7, SPEC)
+    assert evaluation.metric("mae").value == 20.0  # (10 + 30) / 2
+
+
+def test_a_baseline_has_a_name_and_no_revision() -> None:
+    evaluation = evaluate("constant", SPEC, predictions_of(ITEMS, [150.0, 150.0]), ITEMS)
+
+    assert (evaluation.name, evaluation.step, evaluation.revision, evaluation.epoch) == ("constant", None, None, None)
+    assert evaluation.metric("mae").value == 50.0
+
+
+def test_predictions_are_matched_by_id_not_by_order() -> None:
+    predictions = predictions_of(ITEMS, [110.0, 170.0])
+
+    assert evaluate("x", SPEC, predictions[::-1], ITEMS) == evaluate("x", SPEC, predictions, ITEMS)
+
+
+def test_a_completion_without_a_price_is_charged_as_the_fallback_of_the_spec() -> None:
+    evaluation = evaluate("x", a_spec(fallback=130.0), predictions_of(ITEMS, [None, 200.0]), ITEMS)
+
+    assert evaluation.metric("mae").value == 15.0  # (30 + 0) / 2
+    assert evaluation.metric("no_price").value == 0.5
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        [],
+        [Prediction("a", "", 1.0)],
+        [Prediction("a", "", 1.0), Prediction("c", "", 1.0)],
+        [Prediction("a", "", 1.0), Prediction("a", "", 1.0)],
+        [Prediction("a", "", 1.0), Prediction("b", "", 1.0), Prediction("c", "", 1.0)],
+        [Prediction("a", "", 1.0), Prediction("b", "", 1.0), Prediction("b", "", 1.0)],
+    ],
+)
+def test_a_missing_extra_or_repeated_prediction_is_refused(predictions: list[Prediction]) -> None:
+    with pytest.raises(ValueError, match=f"{len(predictions)} predictions do not match 2 items"):
+        evaluate("x", SPEC, predictions, ITEMS)
+
+
+def test_one_prediction_does_not_answer_for_two_items_of_one_id() -> None:
+    with pytest.raises(ValueError, match="1 predictions do not match 2 items"):
+        evaluate("x", SPEC, [Prediction("a", "", 1.0)], [an_item(key="a"), an_item(key="a")])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_fingerprint": "other"},
+        {"split": Split.TEST},
+        {"limit": 10},
+        {"prompt_fingerprint": "other"},
+        {"base": "other"},
+        {"base_revision": "other"},
+        {"precision": "nf4 bfloat16"},
+        {"estimator": "median"},
+        {"fallback": 101.0},
+    ],
+)
+def test_the_fingerprint_changes_with_every_part_of_the_spec(change: dict[str, Any]) -> None:
+    assert a_spec(**change).fingerprint != SPEC.fingerprint
+
+
+def test_the_fingerprint_is_the_one_that_earlier_evaluations_were_recorded_under() -> None:
+    # A change here makes `pricer eval` measure everything again.
+    assert SPEC.fingerprint == "e6a8899b96b4"
+
+
+def test_an_unknown_metric_is_a_key_error() -> None:
+    with pytest.raises(KeyError, match="brier"):
+        an_evaluation(5, 40.0).metric("brier")
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        evaluate(a_checkpoint(), SPEC, predictions_of(ITEMS, [110.0, None]), ITEMS),
+        evaluate("constant", a_spec(limit=2, split=Split.TEST), predictions_of(ITEMS, [1.0, 2.0]), ITEMS),
+        evaluate("one item", SPEC, predictions_of(ITEMS[:1], [1.0]), ITEMS[:1]),  # no interval, no R²
+    ],
+)
+def test_an_evaluation_reads_back_as_it_was_written(evaluation: Evaluation) -> None:
+    written = json.dumps(evaluation.to_json(), allow_nan=False)
+
+    assert Evaluation.from_json(json.loads(written)) == evaluation
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"spec": {}},
+        {"spec": None},
+        {"metrics": [{"name": "mae"}]},
+        {"metrics": None},
+    ],
+)
+def test_a_record_that_no_evaluation_wrote_is_refused(damage: dict[str, Any]) -> None:
+    record = {**an_evaluation(5, 40.0).to_json(), **damage}
+
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Evaluation.from_json(record)
+
+
+def test_an_unknown_split_is_refused() -> None:
+    record = an_evaluation(5, 40.0).to_json()
+    record["spec"] = {**record["spec"], "split": "validation"}
+
+    with pytest.raises(ValueError, match="'validation' is not a valid Split"):
+        Evaluation.from_json(record)

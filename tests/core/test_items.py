@@ -1,0 +1,154 @@
+"""Items and splits."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pricer.core.items import Item, ItemSet, Split, place_of, split_items, split_of
+from tests.builders import an_item
+
+# Few letters, so that there are copies in other case and spacing among them; "ß" is "SS" in capitals.
+TEXTS = st.lists(st.text(alphabet="abABéß \n", min_size=1, max_size=6), max_size=30)
+
+
+def some_items(n: int) -> list[Item]:
+    return [an_item(key=f"{i}", price=1.0 + i, description=f"lamp number {i}") for i in range(n)]
+
+
+def split(items: list[Item], limits: dict[Split, int | None] | None = None) -> ItemSet:
+    return split_items(items, val_fraction=0.2, test_fraction=0.3, limits=limits or {})
+
+
+def test_the_text_of_an_item_is_its_title_above_its_description() -> None:
+    assert an_item(title="Lamp", description="Of brass").text == "Lamp\nOf brass"
+    assert an_item(title=None, description="Of brass").text == "Of brass"
+
+
+@pytest.mark.parametrize("copy", ["a brass lamp", "A BRASS LAMP", "  a\tbrass\n\nlamp "])
+def test_copies_that_differ_in_case_and_spacing_stand_at_one_place(copy: str) -> None:
+    assert place_of(copy) == place_of("A brass lamp")
+
+
+def test_other_words_stand_at_another_place() -> None:
+    assert place_of("A brass lamp") != place_of("A brass lamb")
+
+
+def test_the_place_is_the_one_that_earlier_runs_were_split_by() -> None:
+    # A change here moves items between train and test: every published number would be void.
+    assert place_of("A brass lamp") == 0.7983410974445868
+
+
+def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
+    assert 0 <= place_of("lamp \ud800") < 1
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (0.0, Split.TEST),
+        (0.249, Split.TEST),
+        (0.25, Split.VAL),
+        (0.749, Split.VAL),
+        (0.75, Split.TRAIN),
+        (0.999, Split.TRAIN),
+    ],
+)
+def test_test_comes_first_then_val_then_train(place: float, expected: Split) -> None:
+    assert split_of(place, val_fraction=0.5, test_fraction=0.25) is expected
+
+
+def test_without_fractions_everything_is_trained_on() -> None:
+    assert split_of(0.0, val_fraction=0, test_fraction=0) is Split.TRAIN
+
+
+def test_the_shares_are_about_the_fractions() -> None:
+    items = split(some_items(2000))
+
+    # 3 standard deviations of a share of 0.3 in 2000: 3 × √(0.3 × 0.7 / 2000) = 0.031
+    assert len(items.test) / 2000 == pytest.approx(0.3, abs=0.031)
+    assert len(items.val) / 2000 == pytest.approx(0.2, abs=0.031)
+
+
+@given(TEXTS, st.randoms(use_true_random=False))
+def test_splits_are_disjoint_complete_and_the_same_in_any_order(texts: list[str], shuffler: random.Random) -> None:
+    items = [an_item(key=f"{i}", description=text) for i, text in enumerate(texts)]
+    shuffled = items.copy()
+    shuffler.shuffle(shuffled)
+
+    parts, again = split(items), split(shuffled)
+
+    assert Counter([*parts.train, *parts.val, *parts.test]) == Counter(items)
+    assert again == parts
+
+
+@given(TEXTS, TEXTS)
+def test_adding_items_moves_none_to_another_split(texts: list[str], more: list[str]) -> None:
+    items = [an_item(key=f"{i}", description=text) for i, text in enumerate(texts)]
+    added = [an_item(key=f"new {i}", description=text) for i, text in enumerate(more)]
+
+    before, after = split(items), split(items + added)
+
+    for part in Split:
+        assert set(before.items(part)) <= set(after.items(part))
+
+
+@given(TEXTS)
+def test_no_text_is_in_two_splits_whatever_its_case(texts: list[str]) -> None:
+    items = [an_item(key=f"{i}", description=text) for i, text in enumerate([*texts, *(t.upper() for t in texts)])]
+
+    parts = split(items)
+
+    folded = [{" ".join(i.text.casefold().split()) for i in parts.items(part)} for part in Split]
+    assert sum(map(len, folded)) == len(set().union(*folded))
+
+
+def test_a_limit_takes_the_first_of_the_whole_split() -> None:
+    items = some_items(100)
+
+    few, all_of_them = split(items, {Split.TRAIN: 7, Split.VAL: 3, Split.TEST: None}), split(items)
+
+    assert few.train == all_of_them.train[:7]
+    assert few.val == all_of_them.val[:3]
+    assert few.test == all_of_them.test
+
+
+def test_a_limited_sample_does_not_follow_the_order_of_the_file() -> None:
+    few = split(some_items(1000), {Split.TRAIN: 100})
+
+    # The ids 0 … 999 have mean 499.5; that of 100 random ones has a standard deviation of 289 / √100 = 29.
+    assert sum(int(item.id) for item in few.train) / 100 == pytest.approx(499.5, abs=3 * 29)
+
+
+def test_a_limit_above_the_size_of_a_split_takes_all() -> None:
+    assert split(some_items(10), {Split.TRAIN: 99}) == split(some_items(10))
+
+
+def test_the_train_median_is_of_the_training_prices_alone() -> None:
+    items = ItemSet(
+        train=(an_item(price=1.0), an_item(price=3.0), an_item(price=100.0)),
+        val=(an_item(price=5000.0),),
+        test=(an_item(price=5000.0),),
+        fingerprint="f",
+    )
+
+    assert items.train_median == 3.0
+
+
+def test_the_fingerprint_changes_with_a_price_a_text_a_split_and_a_limit() -> None:
+    items = some_items(20)
+    dearer = [*items[:-1], an_item(key="19", price=21.0, description="lamp number 19")]
+    other = [*items[:-1], an_item(key="19", price=20.0, description="lamp no. 19")]
+
+    fingerprints = {
+        split(items).fingerprint,
+        split(dearer).fingerprint,
+        split(other).fingerprint,
+        split(items[:-1]).fingerprint,
+        split(items, {Split.TRAIN: 3}).fingerprint,
+        split_items(items, 0.5, 0.3, {}).fingerprint,
+    }
+
+    assert len(fingerprints) == 6

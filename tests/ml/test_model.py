@@ -1,0 +1,180 @@
+"""Bases and adapters in memory."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pricer.config import AdapterConfig, ModelConfig
+from pricer.errors import CheckpointError, ModelError
+from pricer.ml.model import AdapterSwitch, Precision, add_adapter, choose_precision, load_base, load_tokenizer
+from pricer.stores.bases import ASSETS
+
+BASE = ASSETS / "base"
+CPU = Precision("cpu", "nf4", "float32")
+
+
+def save_adapter(folder: Path, seed: int) -> Path:
+    """An adapter whose effect depends on the seed: B starts at zero, so it is filled."""
+    model = add_adapter(load_base(BASE, CPU), AdapterConfig(r=4, dropout=0.0), seed=seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    model.save_pretrained(folder)
+    return folder
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        result: torch.Tensor = model(input_ids=torch.arange(5, 25)[None]).logits
+    return result
+
+
+def test_auto_on_a_machine_without_a_gpu_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert choose_precision(ModelConfig()) == Precision("cpu", "nf4", "float32")
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
+def test_auto_on_a_gpu_is_bfloat16_only_where_it_has_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str
+) -> None:
+    # A T4 has capability 7.5: torch would emulate bfloat16 there, many times slower.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+    assert choose_precision(ModelConfig()) == Precision("cuda", "nf4", dtype)
+
+
+def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(ModelError, match=r"model\.device is cuda, but this machine has no CUDA device"):
+        choose_precision(ModelConfig(device="cuda"))
+
+
+def test_the_base_is_held_in_4_bits() -> None:
+    model = load_base(BASE, CPU)
+
+    layer = model.model.layers[0].mlp.down_proj
+    assert layer.weight.dtype == torch.uint8
+    assert layer.weight.quant_state.quant_type == "nf4"
+    assert layer.weight.quant_state.nested  # double quantization
+    # Two weights a byte.
+    assert layer.weight.numel() * 2 == model.config.hidden_size * model.config.intermediate_size
+
+
+def test_an_adapter_still_learns_after_an_evaluation() -> None:
+    # bitsandbytes repacks 4-bit weights in eval mode on some CPUs, after which no gradient passes through them.
+    model = add_adapter(load_base(BASE, CPU), AdapterConfig(r=4, dropout=0.0), seed=0)
+    ids = torch.arange(5, 25)[None]
+
+    def gradients() -> list[torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for n, p in model.named_parameters() if "lora_B" in n and p.grad is not None]
+
+    before = gradients()
+    model.eval()
+    logits(model)
+    after = gradients()
+
+    assert len(before) == len(after) > 0
+    assert all(torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+def test_swapping_adapters_leaves_nothing_of_the_one_before(tmp_path: Path) -> None:
+    first, second = save_adapter(tmp_path / "first", 1), save_adapter(tmp_path / "second", 2)
+    alone = AdapterSwitch(load_base(BASE, CPU))
+    alone.use(second)
+    switch = AdapterSwitch(load_base(BASE, CPU))
+
+    switch.use(first)
+    of_first = logits(switch.model)
+    switch.use(second)
+
+    assert not torch.equal(of_first, logits(switch.model))
+    assert torch.equal(logits(switch.model), logits(alone.model))
+
+
+def test_the_same_seed_starts_the_same_adapter() -> None:
+    weights = [
+        torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_A" in n])
+        for model in (add_adapter(load_base(BASE, CPU), AdapterConfig(r=4), seed=seed) for seed in (7, 7, 8))
+    ]
+
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_target_modules_that_the_base_does_not_have_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"no adapter fits adapter\.target_modules"):
+        add_adapter(load_base(BASE, CPU), AdapterConfig(target_modules=["nothing_proj"]), seed=0)
+
+
+def test_an_adapter_on_the_output_layer_is_refused() -> None:
+    with pytest.raises(ModelError, match="takes in the output layer, where an adapter is not trained"):
+        add_adapter(load_base(BASE, CPU), AdapterConfig(target_modules=["q_proj", "lm_head"]), seed=0)
+
+
+def test_an_adapter_that_is_only_there_as_a_pickle_is_refused(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "adapter", 1)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+    with pytest.raises(CheckpointError, match=r"has no adapter_model\.safetensors"):
+        AdapterSwitch(load_base(BASE, CPU)).use(folder)
+
+
+def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "adapter", 1)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "IA3"}))
+
+    with pytest.raises(CheckpointError, match="is of type IA3, pricer trains LORA"):
+        AdapterSwitch(load_base(BASE, CPU)).use(folder)
+
+
+def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:
+    folder = save_adapter(tmp_path / "adapter", 1)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "r": 8}))
+
+    with pytest.raises(CheckpointError, match="does not fit the base"):
+        AdapterSwitch(load_base(BASE, CPU)).use(folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_an_adapter_with_a_tensor_too_few_or_too_many_is_refused(tmp_path: Path, change: str) -> None:
+    folder = save_adapter(tmp_path / "adapter", 1)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    if change == "missing":
+        del tensors[min(tensors)]
+    else:
+        tensors["base_model.model.extra.lora_A.weight"] = torch.zeros(1)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+    with pytest.raises(CheckpointError, match="1 tensors are missing or unknown"):
+        AdapterSwitch(load_base(BASE, CPU)).use(folder)
+
+
+def test_truncated_weights_are_an_error_of_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(BASE, folder)
+    (folder / "model.safetensors").write_bytes((BASE / "model.safetensors").read_bytes()[:1000])
+
+    with pytest.raises(ModelError) as caught:
+        load_base(folder, CPU)
+
+    assert "\n" not in caught.value.message
+
+
+def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+
+    with pytest.raises(ModelError, match="has no tokenizer that can be read"):
+        load_tokenizer(tmp_path)

@@ -1,0 +1,90 @@
+"""Prediction: greedy, and the same whatever is in the batch."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pricer.commands.setup import Setup, prepare
+from pricer.config import DataConfig, RunConfig
+from pricer.ml.model import add_adapter, load_base
+from pricer.ml.predict import Predictor
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return prepare(RunConfig(data=DataConfig(train_limit=64, val_limit=40)))
+
+
+@pytest.fixture(scope="module")
+def model(setup: Setup) -> Any:
+    """The embedded base with an adapter that has an effect, in eval mode."""
+    model = add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    return model.eval()
+
+
+@pytest.fixture
+def predictor(setup: Setup, model: Any) -> Predictor:
+    return Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
+
+
+def test_a_batch_of_forty_answers_as_forty_batches_of_one(setup: Setup, predictor: Predictor) -> None:
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
+    assert len({len(prompt.ids) for prompt in prompts}) > 3  # so there is padding
+
+    together = predictor.predict(prompts)
+    alone = [predictor.predict([prompt])[0] for prompt in prompts]
+
+    assert together == alone
+    assert sum(p.price is not None for p in together) > 30  # the embedded base writes prices
+
+
+def test_a_sampling_default_of_the_model_is_not_followed(setup: Setup, predictor: Predictor) -> None:
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:8]])
+    greedy = predictor.predict(prompts)
+    generation = predictor.model.generation_config
+    generation.do_sample, generation.temperature = True, 5.0
+
+    try:
+        again = predictor.predict(prompts)
+    finally:
+        generation.do_sample, generation.temperature = False, 1.0
+
+    assert again == greedy
+
+
+def test_a_repetition_penalty_of_the_base_is_not_followed(setup: Setup, predictor: Predictor, tmp_path: Path) -> None:
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:8]])
+    folder = tmp_path / "base"
+    shutil.copytree(setup.base.folder, folder)
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 20.0, "no_repeat_ngram_size": 1}')
+
+    plain, penalised = (
+        Predictor(
+            load_base(base, setup.precision), setup.tokenizer, setup.template.price_format, setup.encoder.answer_length
+        ).predict(prompts)
+        for base in (setup.base.folder, folder)
+    )
+
+    assert penalised == plain
+
+
+def test_the_loss_is_the_mean_over_completion_tokens_alone(setup: Setup, predictor: Predictor) -> None:
+    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.val[:6]])
+    total, count = 0.0, 0
+    for example in examples:  # one at a time, no padding, all logits
+        ids = torch.tensor(example.ids, dtype=torch.long)[None]
+        with torch.inference_mode():
+            log_probs = predictor.model(input_ids=ids).logits[0].log_softmax(-1)
+        for position in range(example.start, len(example.ids)):
+            total -= float(log_probs[position - 1, int(example.ids[position])])
+            count += 1
+    assert count == 6 * 5  # four digits and the end of text each
+
+    assert math.isclose(predictor.loss(examples, batch_tokens=200), total / count, rel_tol=1e-5)

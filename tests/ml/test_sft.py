@@ -1,0 +1,134 @@
+"""Fine-tuning: the order of items, and runs that must come out the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from pricer.commands.setup import Setup, prepare
+from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.ml.model import add_adapter, load_base
+from pricer.ml.sft import EpochOrder, Progress, fine_tune
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return prepare(RunConfig(data=DataConfig(train_limit=48), adapter=AdapterConfig(r=4, dropout=0.1)))
+
+
+def train(
+    setup: Setup,
+    folder: Path,
+    config: TrainConfig,
+    *,
+    dropout: float = 0.1,
+    resume_from: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[dict[int, Path], list[Progress], bool]:
+    """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
+    folders: dict[int, Path] = {}
+    logged: list[Progress] = []
+    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+    adapter = setup.config.adapter.model_copy(update={"dropout": dropout})
+    finished = fine_tune(
+        add_adapter(load_base(setup.base.folder, setup.precision), adapter, config.seed),
+        setup.tokenizer,
+        examples,
+        config,
+        setup.precision,
+        state_folder=folder,
+        resume_from=resume_from,
+        on_checkpoint=lambda path, step: folders.update({step: path}),
+        on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
+        should_stop=should_stop,
+    )
+    return folders, logged, finished
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+CONFIG = TrainConfig(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2, log_every=1)
+
+
+def test_training_lowers_the_loss_and_keeps_a_checkpoint_every_two_steps_and_at_the_end(
+    setup: Setup, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 5})
+    folders, logged, finished = train(setup, tmp_path, config, dropout=0.0)
+
+    # 48 items in batches of 16 are 3 steps an epoch, 15 in all: checkpoints at 2, 4 … 14, and the last.
+    assert sorted(folders) == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert [progress.step for progress in logged] == list(range(1, 16))
+    assert logged[-1].loss is not None
+    assert logged[0].loss is not None
+    assert logged[-1].loss < logged[0].loss
+    assert finished
+
+
+def test_a_resumed_run_ends_with_the_same_adapter_bit_for_bit(setup: Setup, tmp_path: Path) -> None:
+    whole, *_ = train(setup, tmp_path / "whole", CONFIG)
+    # Asked at the end of each step: stopped in the middle of the second epoch, after step 4 of 9.
+    answers = iter([False, False, False, True])
+    stopped, _, finished = train(setup, tmp_path / "stopped", CONFIG, should_stop=lambda: next(answers))
+    assert sorted(stopped) == [2, 4]
+    assert not finished
+
+    resumed, *_ = train(setup, tmp_path / "stopped", CONFIG, resume_from=stopped[4])
+
+    assert sorted(resumed) == [6, 8, 9]
+    assert weights(resumed[9]) == weights(whole[9])
+
+
+def test_a_batch_of_16_trains_like_two_accumulated_batches_of_8(setup: Setup, tmp_path: Path) -> None:
+    accumulated = CONFIG.model_copy(update={"batch_size": 8, "gradient_accumulation": 2})
+
+    once, *_ = train(setup, tmp_path / "once", CONFIG, dropout=0.0)
+    twice, *_ = train(setup, tmp_path / "twice", accumulated, dropout=0.0)
+
+    one = load_file(once[9] / "adapter_model.safetensors")
+    two = load_file(twice[9] / "adapter_model.safetensors")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+
+
+def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_path: Path) -> None:
+    folders, *_ = train(setup, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
+
+    assert not (folders[3] / "training_args.bin").exists()
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= {
+        file.name for file in folders[3].iterdir()
+    }
+
+
+def test_every_epoch_has_every_item_once_in_an_order_of_its_own() -> None:
+    order = EpochOrder(lengths=[n % 7 for n in range(103)], batch_size=8, seed=1)
+
+    first = list(order)
+    order.set_epoch(1)
+    second = list(order)
+    order.set_epoch(0)
+
+    assert sorted(first) == sorted(second) == list(range(103))
+    assert first != second
+    assert list(order) == first  # an epoch is a function of its number
+
+
+def test_batches_hold_items_of_similar_length() -> None:
+    lengths = [n % 50 for n in range(400)]
+    order = list(EpochOrder(lengths, batch_size=8, seed=0))
+
+    spans = []
+    for start in range(0, 400, 8):
+        own = [lengths[index] for index in order[start : start + 8]]
+        spans.append(max(own) - min(own))
+    # 8 items of each length: sorted, a batch is one length, and 400 items are one pool.
+    assert max(spans) == 0
+
+
+def test_the_incomplete_batch_is_the_last_one() -> None:
+    order = EpochOrder(lengths=list(range(20)), batch_size=8, seed=0)
+
+    # Sorted longest first, the four shortest are left over.
+    assert sorted(list(order)[16:]) == [0, 1, 2, 3]

@@ -1,0 +1,290 @@
+"""One contract for every CheckpointStore, and what is particular to the folder store."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from pricer.core.checkpoints import Checkpoint, CheckpointStore
+from pricer.errors import CheckpointError
+from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
+from pricer.stores.files import append_lines
+from tests.builders import a_checkpoint, a_saved_checkpoint
+
+ADAPTER = "adapter_model.safetensors"
+
+
+class TaggedStore(CheckpointStore, Protocol):
+    """A CheckpointStore that also says what a tag means."""
+
+    def tagged(self, name: str) -> Checkpoint | None: ...
+
+
+def folder_store() -> TaggedStore:
+    """The same store each time it is opened in one working folder."""
+    return FolderStore(Path("kept"), Path("checkpoints.jsonl"))
+
+
+# To keep checkpoints elsewhere, add how to open the store here.
+STORES = {"folder": folder_store}
+
+
+@pytest.fixture(params=list(STORES.values()), ids=list(STORES))
+def open_store(request: pytest.FixtureRequest) -> Callable[[], TaggedStore]:
+    opener: Callable[[], TaggedStore] = request.param
+    return opener
+
+
+class TestEveryStore:
+    def test_a_new_store_is_empty(self, open_store: Callable[[], TaggedStore]) -> None:
+        assert open_store().checkpoints() == []
+        assert open_store().tagged("best") is None
+
+    def test_a_pushed_checkpoint_comes_back_byte_for_byte(self, open_store: Callable[[], TaggedStore]) -> None:
+        source, checkpoint = a_saved_checkpoint(Path("out"), step=5, adapter=b"weights of step 5")
+
+        pushed = open_store().push(source, 5)
+        folder = open_store().fetch(checkpoint)
+
+        assert pushed == checkpoint
+        assert (folder / ADAPTER).read_bytes() == b"weights of step 5"
+        assert (folder / "adapter_config.json").read_text() == "{}"
+        assert read_manifest(folder) == checkpoint
+
+    def test_the_source_may_be_overwritten_by_the_next_step(self, open_store: Callable[[], TaggedStore]) -> None:
+        store = open_store()
+        checkpoints = []
+        for step in (5, 10):
+            source, checkpoint = a_saved_checkpoint(Path("out"), step, adapter=f"weights of {step}".encode())
+            store.push(source, step)
+            checkpoints.append(checkpoint)
+
+        contents = [(store.fetch(checkpoint) / ADAPTER).read_bytes() for checkpoint in checkpoints]
+
+        assert contents == [b"weights of 5", b"weights of 10"]
+
+    def test_pushing_the_same_twice_is_pushing_it_once(self, open_store: Callable[[], TaggedStore]) -> None:
+        source, checkpoint = a_saved_checkpoint(Path("out"))
+        open_store().push(source, 5)
+
+        again = open_store().push(source, 5)
+
+        assert again == checkpoint
+        assert open_store().checkpoints() == [checkpoint]
+
+    def test_the_oldest_step_comes_first_in_whatever_order_they_were_pushed(
+        self, open_store: Callable[[], TaggedStore]
+    ) -> None:
+        for step in (1000, 5, 200):
+            open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step)
+
+        assert [checkpoint.step for checkpoint in open_store().checkpoints()] == [5, 200, 1000]
+
+    def test_a_step_that_is_trained_again_replaces_what_it_was(self, open_store: Callable[[], TaggedStore]) -> None:
+        open_store().push(a_saved_checkpoint(Path("first"), 5, b"first")[0], 5)
+        source, second = a_saved_checkpoint(Path("second"), 5, b"second")
+
+        open_store().push(source, 5)
+
+        assert open_store().checkpoints() == [second]
+        assert (open_store().fetch(second) / ADAPTER).read_bytes() == b"second"
+
+    def test_a_checkpoint_that_was_replaced_is_not_fetched(self, open_store: Callable[[], TaggedStore]) -> None:
+        source, first = a_saved_checkpoint(Path("first"), 5, b"first")
+        open_store().push(source, 5)
+        open_store().push(a_saved_checkpoint(Path("second"), 5, b"second")[0], 5)
+
+        with pytest.raises(CheckpointError):
+            open_store().fetch(first)
+
+    def test_another_step_than_the_manifest_says_is_refused(self, open_store: Callable[[], TaggedStore]) -> None:
+        source, _ = a_saved_checkpoint(Path("out"), step=5)
+
+        with pytest.raises(CheckpointError, match=r"^out holds step 5, not 6$"):
+            open_store().push(source, 6)
+
+        assert open_store().checkpoints() == []
+
+    def test_an_adapter_that_is_not_what_its_manifest_says_is_not_pushed(
+        self, open_store: Callable[[], TaggedStore]
+    ) -> None:
+        source, checkpoint = a_saved_checkpoint(Path("out"))
+        (source / ADAPTER).write_bytes(b"other weights")
+
+        with pytest.raises(CheckpointError) as raised:
+            open_store().push(source, 5)
+
+        # sha256 of b"other weights"
+        assert raised.value.message == (
+            "step-000005 is not what its manifest says: out/adapter_model.safetensors has sha256 53959fa102f3…, "
+            f"the manifest {checkpoint.adapter_sha256[:12]}…"
+        )
+        assert open_store().checkpoints() == []
+
+    def test_an_adapter_that_was_damaged_where_it_is_kept_is_not_fetched(
+        self, open_store: Callable[[], TaggedStore]
+    ) -> None:
+        source, checkpoint = a_saved_checkpoint(Path("out"))
+        open_store().push(source, 5)
+        (open_store().fetch(checkpoint) / ADAPTER).write_bytes(b"other weights")
+
+        with pytest.raises(CheckpointError, match="step-000005 is not what its manifest says"):
+            open_store().fetch(checkpoint)
+
+    @pytest.mark.parametrize("missing", [ADAPTER, "adapter_config.json", "manifest.json"])
+    def test_a_folder_that_is_not_a_whole_checkpoint_is_not_pushed(
+        self, open_store: Callable[[], TaggedStore], missing: str
+    ) -> None:
+        source, _ = a_saved_checkpoint(Path("out"))
+        (source / missing).unlink()
+
+        with pytest.raises(CheckpointError, match=missing):
+            open_store().push(source, 5)
+
+        assert open_store().checkpoints() == []
+
+    def test_a_checkpoint_that_was_never_pushed_is_not_fetched(self, open_store: Callable[[], TaggedStore]) -> None:
+        with pytest.raises(CheckpointError):
+            open_store().fetch(a_checkpoint(7))
+
+    def test_a_tag_moves(self, open_store: Callable[[], TaggedStore]) -> None:
+        five, ten = (open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step) for step in (5, 10))
+        open_store().tag(five, "best")
+        open_store().tag(five, "published")
+
+        open_store().tag(ten, "best")
+
+        assert open_store().tagged("best") == ten
+        assert open_store().tagged("published") == five
+        assert open_store().tagged("worst") is None
+
+
+class TestFolderStore:
+    def store(self) -> FolderStore:
+        return FolderStore(Path("kept"), Path("checkpoints.jsonl"))
+
+    def pushed(self, step: int = 5, adapter: bytes = b"weights") -> Checkpoint:
+        return self.store().push(a_saved_checkpoint(Path("out"), step, adapter)[0], step)
+
+    def test_a_checkpoint_lies_in_a_folder_named_by_its_step(self) -> None:
+        self.pushed()
+
+        assert sorted(path.name for path in Path("kept/step-000005").iterdir()) == [
+            "adapter_config.json",
+            ADAPTER,
+            "manifest.json",
+        ]
+
+    def test_only_what_a_checkpoint_consists_of_is_kept(self) -> None:
+        source, _ = a_saved_checkpoint(Path("out"))
+        (source / "training_args.bin").write_bytes(b"a pickle")
+
+        self.store().push(source, 5)
+
+        assert not Path("kept/step-000005/training_args.bin").exists()
+
+    def test_the_log_has_a_line_for_every_confirmed_push(self) -> None:
+        checkpoint = self.pushed()
+        self.pushed()
+
+        assert [json.loads(line) for line in Path("checkpoints.jsonl").read_text().splitlines()] == [
+            checkpoint.to_json()
+        ]
+
+    def test_a_push_that_was_killed_before_its_log_line_is_not_there(self) -> None:
+        checkpoint = self.pushed()
+        Path("checkpoints.jsonl").write_bytes(b'{"revision": "torn')
+
+        assert self.store().checkpoints() == []
+        assert self.pushed() == checkpoint
+        assert self.store().checkpoints() == [checkpoint]
+
+    def test_a_folder_that_was_removed_is_missed_by_name(self) -> None:
+        checkpoint = self.pushed()
+        for file in Path("kept/step-000005").iterdir():
+            file.unlink()
+
+        with pytest.raises(CheckpointError, match=r"^there is no checkpoint in kept/step-000005 \(no manifest.json\)$"):
+            self.store().fetch(checkpoint)
+
+    def test_a_manifest_that_was_replaced_by_hand_is_noticed(self) -> None:
+        checkpoint = self.pushed()
+        other = a_checkpoint(5, data_fingerprint="other")
+        write_manifest(Path("kept/step-000005"), other)
+
+        with pytest.raises(CheckpointError) as raised:
+            self.store().fetch(checkpoint)
+
+        assert raised.value.message == (
+            f"kept/step-000005 holds {other.revision[:12]}, checkpoints.jsonl says {checkpoint.revision[:12]}"
+        )
+        assert raised.value.hint == "the folder was changed by hand: put the checkpoint back"
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("", "Expecting value"),
+            ("{", "Expecting property name"),
+            ("{}", "step is None"),
+            ("[]", "'list' object has no attribute"),
+        ],
+    )
+    def test_a_manifest_that_is_none_is_named(self, content: str, reason: str) -> None:
+        Path("out").mkdir()
+        Path("out/manifest.json").write_text(content)
+
+        with pytest.raises(CheckpointError, match=f"^out/manifest.json is not a manifest: {reason}"):
+            read_manifest(Path("out"))
+
+    @pytest.mark.parametrize(
+        ("line", "reason"),
+        [
+            ("not JSON", r"not a JSON object \(checkpoints.jsonl, line 1\)"),
+            ("{}", "step is None"),
+            (json.dumps({**a_checkpoint(5).to_json(), "base": "other"}), "revision is "),
+        ],
+    )
+    def test_a_damaged_log_is_named(self, line: str, reason: str) -> None:
+        Path("checkpoints.jsonl").write_text(f"{line}\n")
+
+        with pytest.raises(CheckpointError, match=f"^checkpoints.jsonl is damaged: {reason}"):
+            self.store().checkpoints()
+
+    def test_a_log_line_without_its_folder_is_not_fetched(self) -> None:
+        append_lines(Path("checkpoints.jsonl"), [a_checkpoint(5).to_json()])
+
+        with pytest.raises(CheckpointError, match="there is no checkpoint in kept/step-000005"):
+            self.store().fetch(self.store().checkpoints()[0])
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", '"best"'])
+    def test_damaged_tags_are_named(self, content: str) -> None:
+        self.pushed()
+        Path("kept/tags.json").write_text(content)
+
+        with pytest.raises(CheckpointError, match=r"^kept/tags.json is not JSON$") as raised:
+            self.store().tagged("best")
+
+        assert raised.value.hint == "remove it, and run `pricer pick` again"
+
+    @pytest.mark.parametrize("meaning", ["0" * 40, None, 5])
+    def test_a_tag_that_means_no_kept_checkpoint_means_none(self, meaning: Any) -> None:
+        self.pushed()
+        Path("kept/tags.json").write_text(json.dumps({"best": meaning}))
+
+        assert self.store().tagged("best") is None
+
+
+def test_pushing_again_puts_a_lost_or_changed_folder_back() -> None:
+    source, checkpoint = a_saved_checkpoint(Path("out"), step=5)
+    store = folder_store()
+    store.push(source, 5)
+    for damage in (shutil.rmtree, lambda folder: (folder / ADAPTER).write_bytes(b"other")):
+        damage(Path("kept/step-000005"))
+
+        store.push(source, 5)
+
+        assert (store.fetch(checkpoint) / ADAPTER).read_bytes() == b"weights"
+    assert len(Path("checkpoints.jsonl").read_text().splitlines()) == 1

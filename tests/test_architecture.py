@@ -1,0 +1,100 @@
+"""The shape of the project: imports point inwards, and heavy packages come late."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "pricer"
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "wandb", "huggingface_hub", "sklearn", "bitsandbytes")
+
+# What a tier may import from pricer, besides itself and pricer.errors.
+ALLOWED = {
+    "core": set[str](),
+    "ml": {"config", "core"},
+    "stores": {"config", "config_file", "core"},
+    "commands": {"config", "core", "ml", "stores"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("tier", ALLOWED)
+def test_imports_point_inwards(tier: str) -> None:
+    outward = {
+        f"{file.name} imports {name}"
+        for file in (PACKAGE / tier).rglob("*.py")
+        for name in imported(file)
+        if name.startswith("pricer.") and name.split(".")[1] not in {tier, "errors", *ALLOWED[tier]}
+    }
+
+    assert outward == set()
+
+
+def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
+    used = {
+        name.split(".")[0]
+        for file in (PACKAGE / "core").rglob("*.py")
+        for name in imported(file)
+        if not name.startswith("pricer")
+    }
+
+    assert used - {"numpy"} <= sys.stdlib_module_names
+    assert used.isdisjoint({"os", "time", "datetime", "random", "socket", "subprocess", "shutil"})
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [
+        ("trl", {"ml/sft.py"}),
+        ("peft", {"ml/model.py"}),
+        ("bitsandbytes", {"ml/model.py"}),
+        ("sklearn", {"ml/baselines.py"}),
+        ("huggingface_hub", {"stores/bases.py"}),
+        ("typer", {"cli.py"}),
+        ("yaml", {"config_file.py"}),
+        ("pydantic", {"config.py", "config_file.py"}),
+    ],
+)
+def test_each_library_has_one_home(library: str, home: set[str]) -> None:
+    found = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        if "assets" not in file.parts and library in {name.split(".")[0] for name in imported(file)}
+    }
+
+    assert found == home
+
+
+@pytest.mark.parametrize("modules", ["pricer.cli", "pricer.cli, pricer.display, pricer.commands.pick"])
+def test_help_and_pick_import_nothing_heavy(modules: str) -> None:
+    code = f"import sys, {modules}; print(*[name for name in {HEAVY} if name in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == []
+
+
+def test_only_display_prints() -> None:
+    printing = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in PACKAGE.rglob("*.py")
+        if "assets" not in file.parts
+        and any(
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        )
+    }
+
+    assert printing == {"display.py"}

@@ -1,0 +1,295 @@
+"""The command line: exit codes and exact texts, for good input and bad."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+import pricer
+from pricer.cli import app
+from pricer.core.items import Split
+from pricer.stores.files import write_json
+
+RUNNER = typer.testing.CliRunner()
+
+
+class Result:
+    """What a command did."""
+
+    def __init__(self, *arguments: str) -> None:
+        result = RUNNER.invoke(app, list(arguments))
+        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
+
+
+def write(name: str, *lines: str) -> str:
+    Path(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return name
+
+
+GOOD = [json.dumps({"description": f"A lamp of {n} watts", "price": 10 + n}) for n in range(60)]
+
+
+def fails(result: Result, *lines: str) -> None:
+    """The command failed with exactly these lines on stderr, and said nothing on stdout."""
+    assert result.err.splitlines() == list(lines)
+    assert (result.code, result.out) == (1, "")
+
+
+def test_help_names_the_three_verbs() -> None:
+    result = Result("--help")
+
+    assert result.code == 0
+    assert [line.split()[0] for line in result.out.split("Commands:")[1].strip().splitlines()] == [
+        "train",
+        "eval",
+        "pick",
+    ]
+
+
+def test_the_version_is_shown() -> None:
+    assert Result("--version").out == f"pricer {pricer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--epochs", "3"],
+        ["eval", "--split", "train"],
+        ["eval", "--all-checkpoints", "--checkpoint", "last"],
+        ["eval", "--limit", "0"],
+        ["pick", "--metric", "luck"],
+        ["train", "--resume", "--set", "train.epochs=3"],
+        ["train", "--resume", "--dry-run"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    result = Result(*arguments)
+
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+def test_all_problems_of_a_config_are_named_at_once() -> None:
+    write("mine.yaml", "train:", "  learnin_rate: 1e-4", "  epochs: many", "dta: {}")
+
+    fails(
+        Result("train", "mine.yaml"),
+        "error: train.epochs is 'many': input should be a valid number, unable to parse string as a number "
+        "(mine.yaml, line 3)",
+        "error: train.learnin_rate is not a setting (mine.yaml, line 2); did you mean train.learning_rate?",
+        "error: dta is not a section (mine.yaml, line 4); did you mean data?",
+    )
+
+
+def test_a_config_that_is_not_there() -> None:
+    fails(
+        Result("train", "nope.yaml"),
+        "error: there is no config nope.yaml",
+        " hint: known by name: llama-3.1-8b-a100, llama-3.2-3b-a100, llama-3.2-3b-t4, quickstart",
+    )
+
+
+def test_a_data_file_that_is_not_there() -> None:
+    fails(
+        Result("train", "--set", "data.source=items.jsonl"),
+        "error: there is no file items.jsonl",
+        " hint: data.source is relative to the folder you start pricer in",
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ('{"description": "A lamp"}', "price is missing"),
+        ('{"description": "A lamp", "price": -3}', "price is -3, not above zero"),
+        ('{"description": "A lamp", "price": 0}', "price is 0, not above zero"),
+        ('{"description": " ", "price": 3}', "description is empty"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(row: str, problem: str) -> None:
+    write("items.jsonl", *GOOD[:3], row, *GOOD[3:])
+
+    result = Result("train", "--set", "data.source=items.jsonl")
+
+    fails(
+        result,
+        f"error: {problem} (items.jsonl, line 4)",
+        " hint: mend or remove these rows: pricer drops none by itself",
+    )
+
+
+def test_broken_json_is_named_with_its_line() -> None:
+    write("items.jsonl", *GOOD[:3], '{"description": "A lamp", "price": ', *GOOD[3:])
+
+    result = Result("train", "--set", "data.source=items.jsonl")
+
+    assert result.code == 1
+    assert result.err.startswith("error: broken JSON: Expecting value")
+    assert "(items.jsonl, line 4)" in result.err
+
+
+def test_invalid_utf_8_is_named_with_its_line() -> None:
+    Path("items.jsonl").write_bytes(("\n".join(GOOD[:3]) + "\n").encode() + b'{"description": "Caf\xe9", "price": 3}\n')
+
+    result = Result("train", "--set", "data.source=items.jsonl")
+
+    assert result.code == 1
+    assert result.err.splitlines()[0] == "error: not UTF-8: byte 0xe9 at column 21 (items.jsonl, line 4)"
+
+
+def test_an_empty_split() -> None:
+    write("items.jsonl", *GOOD)
+
+    fails(
+        Result("train", "--set", "data.source=items.jsonl", "--set", "data.val_fraction=0"),
+        "error: the val split of items.jsonl is empty",
+        " hint: more items, or another data.val_fraction",
+    )
+
+
+def test_a_max_length_too_small_for_the_question() -> None:
+    result = Result("train", "--set", "prompt.max_length=12")
+
+    assert result.code == 1
+    assert result.err.startswith("error: prompt.max_length is 12: the question and the price alone take ")
+
+
+def test_cuda_where_there_is_none() -> None:
+    fails(
+        Result("train", "--set", "model.device=cuda"),
+        "error: model.device is cuda, but this machine has no CUDA device",
+        " hint: model.device: auto, or cpu",
+    )
+
+
+@pytest.mark.parametrize("command", [["eval"], ["pick"], ["train", "--resume"]])
+def test_a_run_that_does_not_exist(command: list[str]) -> None:
+    fails(Result(*command), "error: there is no run here yet (no runs/*/run.json)", " hint: pricer train")
+    fails(Result(*command, "--run", "gone"), "error: there is no run gone", " hint: pricer train")
+
+
+def test_eval_before_a_checkpoint_exists() -> None:
+    write_json(Path("runs/early/run.json"), {"started": "2000", "finished": None})
+
+    fails(
+        Result("eval", "--run", "early"),
+        "error: the run early has no checkpoint yet",
+        " hint: pricer train --resume --run early",
+    )
+
+
+def test_pick_before_an_evaluation() -> None:
+    write_json(Path("runs/early/run.json"), {"started": "2000", "finished": None})
+
+    fails(Result("pick"), "error: no checkpoint has been evaluated yet", " hint: pricer eval --all-checkpoints")
+
+
+def test_a_traceback_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRICER_DEBUG", "1")
+
+    result = RUNNER.invoke(app, ["pick"])
+
+    assert type(result.exception).__name__ == "RunError"
+
+
+def test_what_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("pricer.commands.pick.pick", broken)
+
+    fails(
+        Result("pick"),
+        "error: unexpected ZeroDivisionError: division by zero",
+        " hint: PRICER_DEBUG=1 shows where; please report it",
+    )
+
+
+def test_a_full_disk_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "runs/a/selection.json")
+
+    monkeypatch.setattr("pricer.commands.pick.pick", full)
+
+    fails(
+        Result("pick"),
+        "error: No space left on device: runs/a/selection.json",
+        " hint: what was saved before is whole",
+    )
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pricer.commands.pick.pick", interrupted)
+
+    assert Result("pick").code == 130
+
+
+def test_a_dry_run_of_the_quickstart() -> None:
+    result = Result("train", "--dry-run", "--set", "train.epochs=2", "--set", "train.batch_size=50")
+
+    # 5,013 training items / 50 = 100.3: 101 steps an epoch.
+    lines = result.out.splitlines()
+    assert lines[0] == "training items   5,013"
+    assert lines[1] == "optimizer steps  202 (101 an epoch)"
+    assert not Path("runs").exists()
+
+
+SMALL = [
+    option
+    for setting in (
+        "data.train_limit=32",
+        "data.val_limit=6",
+        "data.test_limit=6",
+        "adapter.r=4",
+        "train.epochs=1",
+        "train.batch_size=16",
+        "train.checkpoint_every=1",
+        "train.val_items=4",
+    )
+    for option in ("--set", setting)
+]
+
+
+def test_train_eval_pick_and_the_number_to_publish() -> None:
+    trained = Result("train", *SMALL)
+    assert (trained.code, trained.out) == (0, "quickstart: 2 checkpoints in runs/quickstart/checkpoints\n")
+    assert "step-000001  epoch 0.50  val loss " in trained.err
+
+    scored = Result("eval", "--all-checkpoints", "--json")
+    record = json.loads(scored.out)
+    assert [e["name"] for e in record["evaluations"]] == [
+        "train median",
+        "tf-idf + ridge",
+        "step-000001",
+        "step-000002",
+    ]
+    assert record["n"] == 6
+
+    table = Result("eval", "--all-checkpoints").out
+    assert "quickstart: 6 items of the val split" in table
+    assert "\x1b" not in table
+
+    picked = Result("pick")
+    assert picked.code == 0
+    assert "quickstart: ranking by mae" in picked.out
+    best = json.loads(Result("pick", "--json").out)
+    assert f"best: step {best['step']} ({best['revision'][:7]}), $" in picked.out
+
+    final = json.loads(Result("eval", "--checkpoint", "best", "--split", "test", "--json").out)
+    assert final["evaluations"][-1]["revision"] == best["revision"]
+    assert final["evaluations"][-1]["spec"]["split"] == Split.TEST.value
+
+
+def test_the_installed_command_starts() -> None:
+    command = Path(sys.executable).parent / "pricer"
+
+    shown = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=True)
+
+    assert shown.stdout == f"pricer {pricer.__version__}\n"

@@ -1,0 +1,111 @@
+"""SIGKILL at random moments of training and scoring, and what is left when they go on: the same as without."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricer.stores.files import read_lines
+
+SETTINGS = [
+    option
+    for setting in (
+        "data.train_limit=320",
+        "data.val_limit=120",
+        "adapter.r=8",
+        "adapter.dropout=0.1",
+        "train.epochs=3",
+        "train.batch_size=16",
+        "train.checkpoint_every=7",
+        "train.val_items=16",
+        "eval.batch_tokens=256",
+    )
+    for option in ("--set", setting)
+]
+KILLS = 20
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pricer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*arguments: str) -> float:
+    """Run a command to its end; the seconds it took."""
+    before = time.monotonic()
+    process = start(*arguments)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return time.monotonic() - before
+
+
+def kill_after(seconds: float, *arguments: str) -> bool:
+    """Start a command and kill it; False if it ended well before that."""
+    process = start(*arguments)
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return True
+    assert process.returncode == 0, errors
+    return False
+
+
+def run_of(name: str) -> Path:
+    return Path("runs") / name
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """What training left that must not depend on interruptions."""
+    return {
+        "checkpoints": list(read_lines(run / "checkpoints.jsonl")),
+        "adapters": [path.read_bytes() for path in sorted(run.glob("checkpoints/*/adapter_model.safetensors"))],
+        "validation": [line for line in read_lines(run / "metrics.jsonl") if "val_mae" in line],
+    }
+
+
+def scored(run: Path) -> dict[str, Any]:
+    """What scoring and picking left."""
+    predictions = {path.parent.name: path.read_bytes() for path in run.glob("evaluations/*/predictions.jsonl")}
+    return {"predictions": predictions, "selection": json.loads((run / "selection.json").read_text())}
+
+
+def is_finished(run: Path) -> bool:
+    facts = run / "run.json"
+    return facts.exists() and json.loads(facts.read_text())["finished"] is not None
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing() -> None:
+    moments = random.Random(5)
+    seconds = finish("train", "quickstart", "--run", "whole", *SETTINGS)
+    whole = run_of("whole")
+
+    kills, attempts = 0, 0
+    while kills < KILLS // 2:
+        run = run_of(f"killed-{attempts}")
+        attempts += 1
+        while not is_finished(run):
+            created = (run / "run.json").exists()
+            how = ["--resume"] if created else ["quickstart", *SETTINGS]
+            kills += kill_after(moments.uniform(1, seconds), "train", "--run", run.name, *how)
+        assert trained(run) == trained(whole)
+
+    seconds = finish("eval", "--all-checkpoints", "--run", "whole")
+    finish("pick", "--run", "whole")
+    killed = run_of("killed-0")
+    while kills < KILLS:
+        shutil.rmtree(killed / "evaluations", ignore_errors=True)
+        while kill_after(moments.uniform(1, seconds), "eval", "--all-checkpoints", "--run", killed.name):
+            kills += 1
+        finish("pick", "--run", killed.name)
+        assert scored(killed) == scored(whole)
