@@ -142,6 +142,9 @@ def pick(
 def _errors() -> Iterator[None]:
     """Every failure as one line with a hint, and its exit code; a traceback only with PRICER_DEBUG=1."""
     debug = os.environ.get("PRICER_DEBUG") == "1"
+    # Read when torch is imported. Its threads wait for each other by spinning, 300,000 times around if nothing is said,
+    # which costs half of the speed or more when something else runs on these cores (EXPERIMENTS.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if not debug:
         # What libraries deprecate is nothing a user can mend; the tests run with every warning an error.
         warnings.simplefilter("ignore")

@@ -46,8 +46,6 @@ class ModelConfig(_Section):
     """`auto` takes the GPU where there is one."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """`auto`: bfloat16 on a GPU that has it (compute capability 8 and up), float16 on others, float32 on the CPU."""
-    threads: Count | None = None
-    """CPU threads; null: one per core. A tiny base is as fast with one, and is not slowed by whatever else runs."""
 
 
 class DataConfig(_Section):

@@ -9,7 +9,7 @@ from pricer.core.items import ItemSet, Split
 from pricer.core.prices import PriceFormat, width_for
 from pricer.core.prompts import PromptTemplate
 from pricer.errors import ConfigError
-from pricer.ml.model import Precision, choose_precision, load_tokenizer, use_threads
+from pricer.ml.model import Precision, choose_precision, load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.items import load_items, require
@@ -51,7 +51,6 @@ def prepare(config: RunConfig) -> Setup:
     if config.train.val_items:
         require(items, Split.VAL, config.data.source)
     precision = choose_precision(config.model)
-    use_threads(config.model.threads)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
     template = template_for(config, splits_digits(tokenizer), max(item.price for item in train))

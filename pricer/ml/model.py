@@ -51,12 +51,6 @@ def choose_precision(config: ModelConfig) -> Precision:
     return Precision(device, config.quantization, dtype)
 
 
-def use_threads(count: int | None) -> None:
-    """Compute with so many CPU threads; None leaves it to torch, which takes one per core."""
-    if count is not None:
-        torch.set_num_threads(count)
-
-
 def device_name(precision: Precision) -> str:
     """The device in words, for run.json."""
     return torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
