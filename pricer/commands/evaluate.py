@@ -72,11 +72,12 @@ def run_eval(name: str | None, which: str, split: Split, limit: int | None, watc
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    baselines = list(_baselines(run, setup, spec, items))
-    for evaluation in baselines:
-        watcher.scored(evaluation)
     questions = Questions(spec, items, prompts, setup.config.eval.batch_tokens)
-    evaluations = score_checkpoints(run, checkpoints, questions, lambda: _scorer(setup), watcher)
+    with run.scored_alone():
+        baselines = list(_baselines(run, setup, spec, items))
+        for evaluation in baselines:
+            watcher.scored(evaluation)
+        evaluations = list(score_checkpoints(run, checkpoints, questions, lambda: _scorer(setup), watcher))
     return Evaluated(run, spec, len(items), (*baselines, *evaluations))
 
 

@@ -50,6 +50,17 @@ class Run:
                 f"another process is training {self.name}", "wait for it to end, or train another run: --run NAME"
             ) from None
 
+    @contextmanager
+    def scored_alone(self) -> Iterator[None]:
+        """While open, no other process scores this run (one may train it); a RunError if one does."""
+        folder = self.folder / "evaluations"
+        folder.mkdir(exist_ok=True)
+        try:
+            with locked(folder, wait=False):
+                yield
+        except BlockingIOError:
+            raise RunError(f"another process is scoring {self.name}", "wait for it to end") from None
+
     def facts(self) -> dict[str, Any]:
         """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
         path = self.folder / "run.json"

@@ -67,6 +67,13 @@ class TestCreatingAndFinding:
         with find_run("mine").held(), a_run("other").held():
             pass
 
+    def test_a_run_is_scored_by_one_at_a_time_while_another_trains_it(self) -> None:
+        run = a_run("mine")
+        with run.held(), run.scored_alone(), pytest.raises(RunError) as raised, find_run("mine").scored_alone():
+            pass
+
+        assert raised.value.message == "another process is scoring mine"
+
     def test_a_run_without_its_config_is_damaged(self) -> None:
         run = a_run()
         (run.folder / "config.yaml").unlink()
