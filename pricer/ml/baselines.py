@@ -13,7 +13,8 @@ from pricer.core.items import Item
 def predict_with_ridge(train: Sequence[Item], items: Sequence[Item]) -> list[float]:
     """Prices in dollars for `items`, from a ridge regression of ln(price + 1) on the TF-IDF of the training texts.
 
-    Numbers are words here ("486", "8"), single characters too. No setting is tuned on the items predicted.
+    Numbers are words here ("486", "8"), single characters too. alpha was chosen on the validation items of the
+    embedded data.
     """
     model = make_pipeline(
         TfidfVectorizer(min_df=2, max_features=200_000, sublinear_tf=True, token_pattern=r"\w+"),  # noqa: S106

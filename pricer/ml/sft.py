@@ -156,8 +156,8 @@ def fine_tune(
     """
     trainer = _OrderedTrainer(
         model=model,
-        args=_arguments(config, precision, state_folder),
-        train_dataset=_dataset(examples),
+        args=SFTConfig(**trainer_arguments(config, precision, state_folder)),
+        train_dataset=training_data(examples),
         processing_class=tokenizer,
         callbacks=[_Events(on_checkpoint, on_progress, should_stop)],
     )
@@ -181,44 +181,46 @@ def refuse_several_gpus(precision: Precision) -> None:
         raise ModelError("several GPUs are visible, and a run trains on one", "CUDA_VISIBLE_DEVICES=0 pricer train …")
 
 
-def _arguments(config: TrainConfig, precision: Precision, state_folder: Path) -> SFTConfig:
+def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: Path) -> dict[str, Any]:
+    """What SFTConfig is made from."""
     on_gpu = precision.device == "cuda"
     optimizer = "paged_adamw_32bit" if on_gpu else "adamw_torch"
-    return SFTConfig(
-        output_dir=str(state_folder),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        learning_rate=config.learning_rate,
+    return {
+        "output_dir": str(state_folder),
+        "num_train_epochs": config.epochs,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation,
+        "learning_rate": config.learning_rate,
         # transformers' plain "constant" would leave the warm-up out.
-        lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
-        warmup_steps=config.warmup,  # below 1 it is a share of all steps
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim=optimizer if config.optimizer == "auto" else config.optimizer,
-        seed=config.seed,
-        bf16=on_gpu and precision.dtype == "bfloat16",
-        fp16=on_gpu and precision.dtype == "float16",
-        use_cpu=not on_gpu,
-        activation_checkpointing=config.activation_checkpointing,
-        logging_steps=config.log_every,
+        "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
+        "warmup_steps": config.warmup,  # below 1 it is a share of all steps
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_grad_norm,
+        "optim": optimizer if config.optimizer == "auto" else config.optimizer,
+        "seed": config.seed,
+        "bf16": on_gpu and precision.dtype == "bfloat16",
+        "fp16": on_gpu and precision.dtype == "float16",
+        "use_cpu": not on_gpu,
+        "activation_checkpointing": config.activation_checkpointing,
+        "logging_steps": config.log_every,
         # transformers would log a loss that is not a number as 0.
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.checkpoint_every,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_every,
         # Two, so that the one before is there while the newest is being written.
-        save_total_limit=2,
+        "save_total_limit": 2,
         # Examples come tokenized and fitted: SFTTrainer would cut the completion, not the description.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        completion_only_loss=True,
-        dataloader_pin_memory=on_gpu,
-        disable_tqdm=True,
-        report_to="none",
-    )
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "completion_only_loss": True,
+        "dataloader_pin_memory": on_gpu,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
 
 
-def _dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
+def training_data(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
+    """Token ids, and as labels those of the completion alone: -100 is a token without a loss."""
     labels = []
     for example in examples:
         own = example.ids.copy()

@@ -108,6 +108,8 @@ def _csv_columns(path: Path) -> list[str]:
                 f"a row of {len(first)} cells under {len(header)} columns ({path}, line {reader.line_num})",
                 "put text with a comma in it in double quotes",
             )
+    if doubled := sorted({column for column in header if column and header.count(column) > 1}):
+        raise DataError(f"{path} has two columns named {', '.join(doubled)}", "rename one of them")
     return [column for column in header if column]
 
 

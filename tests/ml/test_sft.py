@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
-from pricer.ml.model import add_adapter, load_base
-from pricer.ml.sft import EpochOrder, Progress, fine_tune
+from pricer.ml.model import Precision, add_adapter, load_base
+from pricer.ml.sft import EpochOrder, Progress, fine_tune, trainer_arguments, training_data
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,16 @@ def test_a_batch_of_16_trains_like_two_accumulated_batches_of_8(setup: Setup, tm
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
 
 
+def test_recomputed_activations_train_the_same_adapter(setup: Setup, tmp_path: Path) -> None:
+    short = CONFIG.model_copy(update={"epochs": 1})
+    recomputed = short.model_copy(update={"activation_checkpointing": True})
+
+    kept, *_ = train(setup, tmp_path / "kept", short, dropout=0.0)
+    again, *_ = train(setup, tmp_path / "again", recomputed, dropout=0.0)
+
+    assert weights(kept[3]) == weights(again[3])
+
+
 def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_path: Path) -> None:
     folders, *_ = train(setup, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
 
@@ -100,6 +110,40 @@ def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_pat
     assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= {
         file.name for file in folders[3].iterdir()
     }
+
+
+def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
+    examples = setup.encoder.examples([setup.template.example(setup.items.train[0])])
+
+    (row,) = training_data(examples)
+
+    start = examples[0].start
+    assert row["input_ids"] == examples[0].ids.tolist()
+    assert row["labels"] == [-100] * start + examples[0].ids[start:].tolist()
+    assert len(row["labels"]) - start == 4 + 1  # four digits and the end of text
+
+
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "bf16", "fp16"),
+    [
+        (Precision("cpu", "nf4", "float32"), "adamw_torch", False, False),
+        (Precision("cuda", "nf4", "bfloat16"), "paged_adamw_32bit", True, False),
+        # A T4: float16 with a gradient scaler, and nothing in bfloat16 for it to trip over.
+        (Precision("cuda", "nf4", "float16"), "paged_adamw_32bit", False, True),
+    ],
+)
+def test_the_recipe_reaches_the_trainer(precision: Precision, optimizer: str, bf16: bool, fp16: bool) -> None:
+    config = TrainConfig(learning_rate=1e-4, warmup=0.03, weight_decay=0.001, max_grad_norm=0.3, batch_size=8)
+
+    arguments = trainer_arguments(config, precision, Path("state"))
+
+    assert (arguments["learning_rate"], arguments["lr_scheduler_type"], arguments["warmup_steps"]) == (
+        1e-4,
+        "cosine",
+        0.03,
+    )
+    assert (arguments["weight_decay"], arguments["max_grad_norm"]) == (0.001, 0.3)
+    assert (arguments["optim"], arguments["bf16"], arguments["fp16"]) == (optimizer, bf16, fp16)
 
 
 def test_every_epoch_has_every_item_once_in_an_order_of_its_own() -> None:

@@ -94,6 +94,11 @@ class TestBadRows:
         assert lines[9] == "price is 0.0, not above zero (items.jsonl, line 11)"
         assert lines[10:] == ["and 2 more rows like these"]
 
+    def test_two_csv_columns_of_one_name_are_refused(self) -> None:
+        Path("items.csv").write_text("description,price,price\nA lamp,1,2\n")
+
+        assert error("items.csv").message == "items.csv has two columns named price"
+
     def test_a_jsonl_line_is_counted_with_the_blank_ones_before_it(self) -> None:
         Path("items.jsonl").write_text('\n{"description": "x", "price": 3}\n\n \n{"description": "x", "price": -3}\n')
 
