@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,9 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run, create_run, find_run, refuse_name
+
+# Bytes left on a disk that could not take another file.
+_FULL = 1_000_000
 
 
 class Watcher(Protocol):
@@ -127,7 +131,7 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
         run.mark_whole(folder)
         watcher.checkpoint(checkpoint, validation)
 
-    with _orderly_stop(watcher) as asked_to_stop:
+    with _full_disk_said_plainly(run), _orderly_stop(watcher) as asked_to_stop:
         finished = fine_tune(
             model,
             setup.tokenizer,
@@ -217,6 +221,20 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip()
+
+
+@contextmanager
+def _full_disk_said_plainly(run: Run) -> Iterator[None]:
+    """Libraries report a full disk each in their own words, torch as an unexpected position."""
+    try:
+        yield
+    except Exception:
+        if shutil.disk_usage(run.folder).free < _FULL:
+            raise RunError(
+                f"no space left on the disk with {run.folder}; what was saved before is whole",
+                f"make room, then pricer train --resume --run {run.name}",
+            ) from None
+        raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,24 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
     assert listener.notes[-1] == "going on with stopped after step 3"
     assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
     assert result.checkpoints[-1].revision == revisions(trained)[-1]
+
+
+def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Listener):
+        def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
+            if checkpoint.step == 4:
+                raise RuntimeError("unexpected pos 4036480 vs 4036368")  # what torch.save says
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
+        with pytest.raises(
+            RunError, match=r"^no space left on the disk with runs/full; what was saved before is whole$"
+        ):
+            train.start(CONFIG, "quickstart", "full", Full())
+
+    assert revisions(train.resume("full", Listener()).run.folder) == revisions(trained)
 
 
 def test_validation_leaves_no_trace_on_training(trained: Path) -> None:
