@@ -47,11 +47,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError([f"a config is a mapping of sections, this is a {type(values).__name__} ({path})"])
     # A section whose settings are all commented out is an empty one.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
-    places = {key: f"{path}, line {line}" for key, line in _lines(node)}
+    lines = _lines(node)
+    places = {key: f"{path}, line {line}" for key, line in lines}
     problems = [
         f"{key} is given twice ({path}, line {line})"
-        for index, (key, line) in enumerate(_lines(node))
-        if key in [earlier for earlier, _ in _lines(node)[:index]]
+        for index, (key, line) in enumerate(lines)
+        if key in [earlier for earlier, _ in lines[:index]]
     ]
     for override in overrides:
         problems += _override(values, places, override)

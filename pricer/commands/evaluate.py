@@ -134,10 +134,11 @@ def score_checkpoints(
         loaded[0].use(adapter)
         return loaded[0]
 
-    missing = [c.revision for c in checkpoints if _existing(run, c.revision, questions.spec) is None]
+    existing = {c.revision: _existing(run, c.revision, questions.spec) for c in checkpoints}
+    missing = [revision for revision, evaluation in existing.items() if evaluation is None]
     for checkpoint in checkpoints:
         adapter = run.store.fetch(checkpoint)  # verified even if it was scored before
-        evaluation = _existing(run, checkpoint.revision, questions.spec)
+        evaluation = existing[checkpoint.revision]
         if evaluation is None:
             n = len(questions.items)
             before, total = missing.index(checkpoint.revision) * n, len(missing) * n

@@ -13,8 +13,8 @@ from pricer.stores.items import load_items, local_path, require
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The size of a run. `items` is None-free: where the data is not at hand it is `data.train_limit`, and
-    `items_are_a_limit` says so. Bytes are bytes; `upload_bytes` is all checkpoints together.
+    """The size of a run. `items` are training items; where the data is not at hand they are `data.train_limit`, and
+    `items_are_a_limit` says so. `upload_bytes` is all checkpoints together.
     """
 
     items: int

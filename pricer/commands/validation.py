@@ -8,6 +8,7 @@ from typing import Any
 from pricer.commands.setup import Setup
 from pricer.core.items import Item
 from pricer.core.metrics import score
+from pricer.core.prices import width_for
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of
 
@@ -75,4 +76,4 @@ def is_writable(item: Item, setup: Setup) -> bool:
     error, but no completion to compute a loss on.
     """
     width = setup.template.price_format.width
-    return width is None or len(str(round(item.price))) <= width
+    return width is None or width_for([item.price]) <= width

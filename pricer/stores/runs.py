@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,27 +39,19 @@ class Run:
             raise RunError(f"there is no {path}", "the run was damaged: train another one")
         return load_config(path)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """While open, no other process trains this run; a RunError if one does."""
-        try:
-            with locked(self.folder, wait=False):
-                yield
-        except BlockingIOError:
-            raise RunError(
-                f"another process is training {self.name}", "wait for it to end, or train another run: --run NAME"
-            ) from None
+        return _alone(
+            self.folder,
+            f"another process is training {self.name}",
+            "wait for it to end, or train another run: --run NAME",
+        )
 
-    @contextmanager
-    def scored_alone(self) -> Iterator[None]:
+    def scored_alone(self) -> AbstractContextManager[None]:
         """While open, no other process scores this run (one may train it); a RunError if one does."""
         folder = self.folder / "evaluations"
         folder.mkdir(exist_ok=True)
-        try:
-            with locked(folder, wait=False):
-                yield
-        except BlockingIOError:
-            raise RunError(f"another process is scoring {self.name}", "wait for it to end") from None
+        return _alone(folder, f"another process is scoring {self.name}", "wait for it to end")
 
     def facts(self) -> dict[str, Any]:
         """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
@@ -201,6 +193,15 @@ def find_run(name: str | None) -> Run:
 def now() -> str:
     """The time in UTC, to the microsecond, so that runs sort by it."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@contextmanager
+def _alone(folder: Path, message: str, hint: str) -> Iterator[None]:
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BlockingIOError:
+        raise RunError(message, hint) from None
 
 
 def _is_run(name: str) -> bool:
