@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-all clean
+.PHONY: demo test check test-all bench clean
 
 demo: .venv/installed
 	$(BIN)/pricer train
@@ -21,6 +21,10 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Timings, side by side: nothing else that is heavy may run meanwhile.
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/uploads.py
 
 clean:
 	rm -rf .venv

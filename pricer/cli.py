@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,10 @@ class MetricName(StrEnum):
     hit_rate = "hit_rate"
 
 
+RepoOption = Annotated[
+    str | None,
+    typer.Option("--repo", metavar="USER/NAME", help="The run that this Hub repository holds."),
+]
 RunOption = Annotated[str | None, typer.Option("--run", metavar="NAME", help="The run. Default: the newest one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Everything as JSON on stdout.")]
 
@@ -66,6 +71,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run (the newest one, or --run) as it was.")
     ] = False,
+    repo: Annotated[
+        str | None,
+        typer.Option(
+            "--repo",
+            metavar="USER/NAME",
+            help="Put checkpoints into this Hub repository; with --resume, go on with the run that did.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show steps, checkpoints, sizes and upload, and train nothing.")
     ] = False,
@@ -79,7 +92,8 @@ def train(
         from pricer import display
         from pricer.config_file import config_path, load_config
 
-        settings = None if resume else load_config(config_path(config), override or [])
+        to_repo = [f"hub.repo={repo}"] if repo and not resume else []
+        settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
         if settings and dry_run:
             from pricer.commands.plan import plan
 
@@ -89,7 +103,7 @@ def train(
             from pricer.commands import train as command
 
             if settings is None:
-                result = command.resume(run, watcher)
+                result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
             else:
                 result = command.start(settings, Path(config).stem, run, watcher)
         display.trained(result)
@@ -107,10 +121,22 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N items. Default: all.")
     ] = None,
+    repo: RepoOption = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="CONFIG", help="With --repo: data and prompt. Default: the repository's own."),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="With --repo: override a setting. Repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
     with _errors():
+        _refuse_both(run, repo)
+        if repo is None and (config or override):
+            raise typer.BadParameter("a run has its own config; with --repo there is a choice", param_hint="--config")
         if all_checkpoints and checkpoint is not None:
             raise typer.BadParameter("give --all-checkpoints or --checkpoint, not both", param_hint="--checkpoint")
         from pricer import display
@@ -118,24 +144,54 @@ def evaluate(
 
         which = "all" if all_checkpoints else checkpoint or "last"
         with display.Watcher() as watcher:
-            from pricer.commands.evaluate import run_eval
+            from pricer.commands.evaluate import run_eval, score_run
 
-            result = run_eval(run, which, Split(split.value), limit, watcher)
+            if repo is None:
+                result = run_eval(run, which, Split(split.value), limit, watcher)
+            else:
+                from pricer.commands.attach import Question, attach
+                from pricer.config_file import config_path
+
+                question = Question(config_path(config) if config else None, override or [])
+                result = score_run(attach(repo, question, watcher.note), which, Split(split.value), limit, watcher)
         display.evaluated(result, as_json=as_json)
 
 
 @app.command()
 def pick(
     run: RunOption = None,
+    repo: RepoOption = None,
     metric: Annotated[MetricName, typer.Option("--metric", help="What best means.")] = MetricName.mae,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
     with _errors():
+        _refuse_both(run, repo)
         from pricer import display
         from pricer.commands.pick import pick as command
 
-        display.picked(command(run, metric.value), as_json=as_json)
+        result = command(run, metric.value, repo)
+        display.picked(result, as_json=as_json)
+        if result.problem:
+            raise result.problem
+
+
+@app.command()
+def push(run: RunOption = None) -> None:
+    """Deliver to the Hub what training could not."""
+    with _errors():
+        from pricer import display
+
+        with display.Watcher() as watcher:
+            from pricer.commands.push import push as command
+
+            result = command(run, watcher)
+        display.pushed(result)
+
+
+def _refuse_both(run: str | None, repo: str | None) -> None:
+    if run is not None and repo is not None:
+        raise typer.BadParameter("give --run or --repo, not both", param_hint="--repo")
 
 
 @contextmanager
@@ -145,6 +201,8 @@ def _errors() -> Iterator[None]:
     # Read when torch is imported. Its threads wait for each other by spinning, 300,000 times around if nothing is said,
     # which costs half of the speed or more when something else runs on these cores (EXPERIMENTS.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # trl tells its makers of every training otherwise.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not debug:
         # What libraries deprecate is nothing a user can mend; the tests run with every warning an error.
         warnings.simplefilter("ignore")
@@ -155,7 +213,9 @@ def _errors() -> Iterator[None]:
         raise
     except (Exception, KeyboardInterrupt) as failure:
         if debug:
-            raise
+            from pricer import display
+
+            display.note(traceback.format_exc())
         raise typer.Exit(_explain(failure)) from None
 
 

@@ -27,6 +27,11 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
 
 
+def _off(value: Any) -> Any:
+    """YAML reads `off` as false."""
+    return "off" if value is False else value
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[Whole, Field(ge=1)]
@@ -152,6 +157,29 @@ class EvalConfig(_Section):
     """Most tokens, padding included, in one batch of prompts."""
 
 
+class HubConfig(_Section):
+    """Checkpoints on the Hugging Face Hub."""
+
+    repo: Annotated[str, Field(pattern=r"^(auto|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$")] | None = None
+    """Repository for the checkpoints (`user/name`), made if need be. `auto`: `<user>/<tracking.project>-<run>`; null:
+    none, they stay in the run's folder."""
+    private: bool = True
+    """Whether a new repository is private."""
+    state: Literal["latest", "all", "none"] = "latest"
+    """Training state on the branch `state`, from which another machine can go on: of the newest checkpoint alone, of
+    `all`, or `none`."""
+
+
+class TrackingConfig(_Section):
+    """Curves on Weights & Biases."""
+
+    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_off)] = "off"
+    """`auto`: online where you are logged in (`wandb login`, WANDB_API_KEY), offline elsewhere. `offline`: kept in the
+    run's folder for `wandb sync`."""
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "pricer"
+    """Project the run belongs to, there and in the name of a repository that `hub.repo: auto` makes."""
+
+
 class RunConfig(_Section):
     """Everything that decides what a run does."""
 
@@ -161,3 +189,5 @@ class RunConfig(_Section):
     adapter: AdapterConfig = AdapterConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    hub: HubConfig = HubConfig()
+    tracking: TrackingConfig = TrackingConfig()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pricer.config import RunConfig
 from pricer.errors import ConfigError
+from pricer.secrets import redact, token_in
 
 # In the wheel the configs lie inside the package, in a checkout beside it.
 CONFIGS = next(
@@ -22,6 +23,9 @@ CONFIGS = next(
     Path("configs"),
 )
 
+
+# Several times as many as there are.
+_MOST_SETTINGS = 300
 
 # Values as they are shown: aliases let a few lines of YAML stand for gigabytes.
 _SHORT = reprlib.Repr()
@@ -39,15 +43,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
         raise ConfigError(
-            [f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]} ({place})"]
+            [redact(f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]} ({place})")]
         ) from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError([f"a config is a mapping of sections, this is a {type(values).__name__} ({path})"])
+    _refuse_tokens(node, path, overrides)
     # A section whose settings are all commented out is an empty one.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
     lines = _lines(node)
+    if len(lines) > _MOST_SETTINGS:  # somebody else's file may hold any number, each with an error of its own
+        raise ConfigError([f"{len(lines):,} settings are given, at most {_MOST_SETTINGS} are read ({path})"])
     places = {key: f"{path}, line {line}" for key, line in lines}
     problems = [
         f"{key} is given twice ({path}, line {line})"
@@ -104,6 +111,37 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
     return found
 
 
+def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str]) -> None:
+    """Raise a ConfigError if a token stands anywhere. Before all else: other errors show values, and this one none."""
+    problems = [f"{redact(setting)} holds a token ({path}, line {line})" for setting, line in _tokens(node, "", set())]
+    for override in overrides:
+        if token_in(override):
+            key, equals, _ = redact(override).partition("=")
+            problems.append(f"{key.strip()} holds a token (--set {key.strip()}{equals and '=***'})")
+    if problems:
+        raise ConfigError(
+            problems, "a token belongs in the environment (HF_TOKEN, WANDB_API_KEY), or to hf auth login or wandb login"
+        )
+
+
+def _tokens(node: yaml.Node | None, setting: str, seen: set[int]) -> list[tuple[str, int]]:
+    """Every token of a YAML document: the setting it stands in, and its line."""
+    if node is None or id(node) in seen:  # an alias leads back to what was seen
+        return []
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        return [(setting, node.start_mark.line + 1)] if token_in(node.value) else []
+    inside: list[tuple[str, yaml.Node]] = []
+    for part in node.value:
+        if isinstance(part, tuple):
+            key, value = part
+            own = f"{setting}.{key.value}" if setting else key.value
+            inside += [(own, key), (own, value)]
+        else:
+            inside.append((setting, part))
+    return [found for own, part in inside for found in _tokens(part, own, seen)]
+
+
 def _override(values: dict[str, Any], places: dict[str, str], override: str) -> list[str]:
     """Apply one `section.key=value` in place; the problems with its form."""
     key, equals, text = override.partition("=")
@@ -141,7 +179,7 @@ def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path:
         return f"{setting}: {detail['ctx']['error']} ({place})"
     if detail["type"] == "model_type":
         return f"{setting} is {_SHORT.repr(detail['input'])}: a section holds settings, one per line ({place})"
-    messages = [each["msg"][0].lower() + each["msg"][1:] for each in details]
+    messages = dict.fromkeys(each["msg"][0].lower() + each["msg"][1:] for each in details)
     return f"{setting} is {_SHORT.repr(detail['input'])}: {', or '.join(messages)} ({place})"
 
 

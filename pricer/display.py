@@ -11,6 +11,7 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import Metric
 from pricer.errors import PricerError
+from pricer.secrets import redact
 
 if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the way of every error message
     from rich.console import Console
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the w
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Picked
     from pricer.commands.plan import Plan
+    from pricer.commands.push import Pushed
     from pricer.commands.train import Trained
     from pricer.commands.validation import Validation
     from pricer.ml.sft import Progress
@@ -28,14 +30,20 @@ _SMOOTHING = 0.8
 
 def error(problem: PricerError) -> None:
     """An error as the user sees it: a line for each thing that is so, and one with what to do."""
-    lines = [f"error: {line}" for line in problem.message.splitlines()]
-    lines += [f" hint: {line}" for line in problem.hint.splitlines()]
+    lines = [f"error: {line}" for line in _harmless(problem.message).splitlines()]
+    lines += [f" hint: {line}" for line in _harmless(problem.hint).splitlines()]
     print("\n".join(lines), file=sys.stderr)
 
 
 def note(text: str) -> None:
     """Something the user should know, on stderr."""
-    print(text, file=sys.stderr)
+    print(_harmless(text), file=sys.stderr)
+
+
+def _harmless(text: str) -> str:
+    """Without tokens, and with nothing that a terminal would obey: what is said may quote a stranger."""
+    shown = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in redact(text))
+    return "".join(shown)
 
 
 class Watcher:
@@ -50,6 +58,7 @@ class Watcher:
         self._first: tuple[float, int] | None = None
         self._loss: float | None = None
         self._logged: Progress | None = None
+        self._uploading = False
 
     def __enter__(self) -> "Watcher":
         # Off a terminal a live line would be a file full of control characters.
@@ -63,7 +72,7 @@ class Watcher:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(_harmless(text), markup=False, soft_wrap=True)
 
     def progress(self, progress: "Progress", next_checkpoint: int) -> None:
         """Renew the live line of training."""
@@ -83,6 +92,20 @@ class Watcher:
             if validation.no_price:
                 parts.append(f"{validation.no_price:,} without a price")
         self.note("  ".join([*parts, checkpoint.revision[:7]]))
+
+    def uploading(self, done: int, total: int) -> None:
+        """Renew the bar of what is still going to the Hub; off a terminal, say once that it is."""
+        if not self._console.is_terminal:
+            if not self._uploading:
+                self.note(f"uploading what is left: {total - done:,}")
+            self._uploading = True
+        else:
+            from rich.progress_bar import ProgressBar
+            from rich.table import Table
+
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row("uploading", ProgressBar(total=total, completed=done, width=30), f"{done:,}/{total:,}")
+            self._live.update(bar)
 
     def scoring(self, name: str, done: int, total: int) -> None:
         """Renew the live line of scoring."""
@@ -134,8 +157,17 @@ def training_line(
 def trained(result: "Trained") -> None:
     """The end of `pricer train`."""
     run = result.run
-    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.folder / 'checkpoints'}")
+    where = f"https://huggingface.co/{run.repo}" if run.repo else run.folder / "checkpoints"
+    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {where}")
     note(f"next: pricer eval --all-checkpoints --run {run.name}")
+
+
+def pushed(result: "Pushed") -> None:
+    """The end of `pricer push`."""
+    if result.delivered:
+        print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.repo}")
+    else:
+        print(f"{result.run.name}: nothing was left to deliver to {result.repo}")
 
 
 def planned(plan: "Plan") -> None:
@@ -189,6 +221,8 @@ def picked(result: "Picked", *, as_json: bool) -> None:
     if result.unscored:
         steps = ", ".join(f"{step:,}" for step in result.unscored)
         note(f"without an evaluation, so not in the ranking: steps {steps}")
+    if result.card:
+        note(f"tag best and model card: https://huggingface.co/{result.card}")
     note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {result.run.name}")
 
 

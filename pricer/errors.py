@@ -34,5 +34,25 @@ class RunError(PricerError):
     """A run folder that is missing, unfinished or already there."""
 
 
+class HubError(PricerError):
+    """The Hub cannot be reached, or refuses. `transient`: the same request may well succeed later, `retry_after`
+    seconds from now at the earliest where the Hub says so; `limited`: nothing failed, a limit has to be waited for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        transient: bool = False,
+        retry_after: float | None = None,
+        limited: bool = False,
+    ) -> None:
+        super().__init__(message, hint)
+        self.transient = transient
+        self.retry_after = retry_after
+        self.limited = limited
+
+
 class Interrupted(PricerError):  # noqa: N818  # asked for: an end, not an error
     """The user (or the machine) asked for an orderly stop; what was done so far is saved."""

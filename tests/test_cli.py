@@ -38,7 +38,7 @@ def fails(result: Result, *lines: str) -> None:
     assert (result.code, result.out) == (1, "")
 
 
-def test_help_names_the_three_verbs() -> None:
+def test_help_names_the_verbs() -> None:
     result = Result("--help")
 
     assert result.code == 0
@@ -46,6 +46,7 @@ def test_help_names_the_three_verbs() -> None:
         "train",
         "eval",
         "pick",
+        "push",
     ]
 
 
@@ -193,7 +194,9 @@ def test_a_traceback_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = RUNNER.invoke(app, ["pick"])
 
-    assert type(result.exception).__name__ == "RunError"
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "pricer.errors.RunError: there is no run here yet" in result.stderr
+    assert result.exit_code == 1
 
 
 def test_what_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ class TestProblems:
     def test_an_unknown_section_like_no_other_is_answered_with_those_there_are(self) -> None:
         for text in ("zzz: {seed: 1}", "zzz:", "1: 2"):
             assert problems(text) == [f"{text.split(':')[0]} is not a section (mine.yaml, line 1)"]
-            assert hint(text) == "sections are model, data, prompt, adapter, train, eval"
+            assert hint(text) == "sections are model, data, prompt, adapter, train, eval, hub, tracking"
 
     def test_a_setting_that_is_no_word_is_unknown(self) -> None:
         assert problems("train: {1: 2}") == ["train.1 is not a setting (mine.yaml, line 1)"]

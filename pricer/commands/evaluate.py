@@ -1,5 +1,6 @@
 """`pricer eval`: score checkpoints and baselines on held-out items, each once, going on wherever it was stopped."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,12 +62,19 @@ class Evaluated:
 
 
 def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
-    """Evaluate a run's checkpoints: `which` is all, last, best, a step or the start of a revision."""
-    run = find_run(name)
+    """Evaluate the checkpoints of the run of that name (None: the newest)."""
+    return score_run(find_run(name), which, split, limit, watcher)
+
+
+def score_run(run: Run, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
+    """Evaluate a run's checkpoints: `which` is all, last, best, a step or the start of a revision or commit."""
+    if waiting := [entry.name for entry in run.outbox.entries() if entry.kind == "checkpoint"]:
+        watcher.note(f"not on the Hub yet, so not scored: {', '.join(waiting)} (pricer push --run {run.name})")
     checkpoints = choose(run, which)
     setup = prepare(run.config())
     for checkpoint in checkpoints:
         refuse_foreign(checkpoint, setup)
+    run.pin(setup.config)
     items = require(setup.items, split, setup.config.data.source)[:limit]
     spec = setup.spec(split, limit)
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
@@ -96,7 +104,7 @@ def choose(run: Run, which: str) -> list[Checkpoint]:
             raise CheckpointError(f"no best checkpoint of {run.name} has been picked yet", "pricer pick")
         return [best]
     found = [c for c in checkpoints if which in (str(c.step), c.name)]
-    found = found or [c for c in checkpoints if len(which) >= 4 and c.revision.startswith(which)]
+    found = found or [c for c in checkpoints if len(which) >= 4 and is_named(c, which)]
     if len(found) != 1:
         steps = ", ".join(str(c.step) for c in checkpoints)
         what = "several checkpoints" if found else "no checkpoint"
@@ -104,20 +112,39 @@ def choose(run: Run, which: str) -> list[Checkpoint]:
     return found
 
 
+def is_named(checkpoint: Checkpoint, prefix: str) -> bool:
+    """Whether its revision, or the commit that holds it, starts like that."""
+    return any(name.startswith(prefix) for name in (checkpoint.revision, checkpoint.commit) if name)
+
+
 def refuse_foreign(checkpoint: Checkpoint, setup: Setup) -> None:
-    """Raise a CheckpointError unless the checkpoint was trained with this prompt, data and base."""
+    """Raise a CheckpointError unless the checkpoint was trained with this prompt, data and base, as far as it says."""
     stated = {
         "prompt": (checkpoint.prompt_fingerprint, setup.template.fingerprint),
         "data": (checkpoint.data_fingerprint, setup.items.fingerprint),
-        "base": (f"{checkpoint.base}@{checkpoint.base_revision}", f"{setup.base.name}@{setup.base.revision}"),
+        "base": (_base(checkpoint), f"{setup.base.name}@{setup.base.revision}"),
     }
     for what, (trained, present) in stated.items():
-        if trained != present:
+        if trained is not None and trained != present:
             raise CheckpointError(
                 f"checkpoint step {checkpoint.step} ({checkpoint.revision[:7]}) was trained with {what} {trained}, "
                 f"this run has {what} {present}",
                 "scores would not be comparable: put the run's config and data back as they were in training",
             )
+    if checkpoint.base_revision is None and checkpoint.base != setup.base.name and not is_elsewhere(checkpoint.base):
+        raise CheckpointError(
+            f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {setup.base.name}",
+            f"--set model.base={checkpoint.base}",
+        )
+
+
+def _base(checkpoint: Checkpoint) -> str | None:
+    return None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
+
+
+def is_elsewhere(base: str) -> bool:
+    """Whether the name of a base is that of a folder, which on another machine means nothing or something else."""
+    return not base.startswith("builtin:") and (base.startswith(("/", ".", "~")) or base.count("/") != 1)
 
 
 def score_checkpoints(
@@ -136,10 +163,14 @@ def score_checkpoints(
 
     existing = {c.revision: _existing(run, c.revision, questions.spec) for c in checkpoints}
     missing = [revision for revision, evaluation in existing.items() if evaluation is None]
+    # In a folder all are verified, even those that were scored before; from the Hub only what is needed is fetched.
+    wanted = checkpoints if run.repo is None else [c for c in checkpoints if existing[c.revision] is None]
+    adapters = fetched_ahead(run.store.fetch, wanted)
     for checkpoint in checkpoints:
-        adapter = run.store.fetch(checkpoint)  # verified even if it was scored before
+        adapter = next(adapters) if checkpoint in wanted else None
         evaluation = existing[checkpoint.revision]
         if evaluation is None:
+            assert adapter is not None  # wanted
             n = len(questions.items)
             before, total = missing.index(checkpoint.revision) * n, len(missing) * n
             predictions: list[Prediction] = []
@@ -150,6 +181,42 @@ def score_checkpoints(
             run.add_evaluation(checkpoint.revision, evaluation)
         watcher.scored(evaluation)
         yield evaluation
+
+
+def fetched_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Path]:
+    """The folder of each checkpoint; the next one is fetched while the caller is at work with the present one."""
+    fetches = [_Fetch(fetch, checkpoint) for checkpoint in checkpoints]
+    for index, current in enumerate(fetches):
+        if index == 0:
+            current.start()
+        folder = current.result()
+        if index + 1 < len(fetches):
+            fetches[index + 1].start()
+        yield folder
+
+
+class _Fetch(threading.Thread):
+    """One fetch in the background. A daemon: a download that hangs does not keep the process."""
+
+    def __init__(self, fetch: Callable[[Checkpoint], Path], checkpoint: Checkpoint) -> None:
+        super().__init__(daemon=True)
+        self._fetch = fetch
+        self._checkpoint = checkpoint
+        self._outcome: Path | Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._outcome = self._fetch(self._checkpoint)
+        except Exception as error:  # raised where it is waited for
+            self._outcome = error
+
+    def result(self) -> Path:
+        """Wait for the folder; raises what the fetch raised."""
+        self.join()
+        assert self._outcome is not None
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
 
 def _existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:

@@ -3,34 +3,57 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.selection import Selection, select
-from pricer.errors import RunError
-from pricer.stores.runs import Run, find_run
+from pricer.errors import HubError, RunError
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.runs import Run, run_here
 
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What `pricer pick` returns. `unscored` are the steps of checkpoints that had no evaluation to compare."""
+    """What `pricer pick` returns. `unscored` are the steps of checkpoints that had no evaluation to compare, `card`
+    the repository whose model card was written, None if none was. `problem`: the Hub could not be told; the choice
+    stands all the same.
+    """
 
     run: Run
     selection: Selection
     unscored: tuple[int, ...]
+    card: str | None = None
+    problem: HubError | None = None
 
 
-def pick(name: str | None, metric: str) -> Picked:
+def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
     """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`."""
-    run = find_run(name)
+    run = run_here(name, repo)
     checkpoints = run.store.checkpoints()
     revisions = {checkpoint.revision for checkpoint in checkpoints}
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
     selection = select(comparable(candidates), metric)
-    run.store.tag(next(c for c in checkpoints if c.revision == selection.revision), "best")
+    # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
     run.write_selection(selection)
+    best = next(c for c in checkpoints if c.revision == selection.revision)
     scored = {e.revision for e in selection.ranking}
-    return Picked(run, selection, tuple(c.step for c in checkpoints if c.revision not in scored))
+    unscored = tuple(c.step for c in checkpoints if c.revision not in scored)
+    try:
+        run.store.tag(best, "best")
+        return Picked(run, selection, unscored, _publish(run, best, selection))
+    except HubError as problem:
+        return Picked(run, selection, unscored, problem=problem)
+
+
+def _publish(run: Run, best: Checkpoint, selection: Selection) -> str | None:
+    """Write the model card of a run on the Hub; of what another trainer made, nothing is known that one could say."""
+    if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
+        return None
+    from pricer.commands.card import publish_card
+
+    publish_card(run, run.store, best, selection)
+    return run.repo
 
 
 def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

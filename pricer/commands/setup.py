@@ -1,6 +1,6 @@
 """What train and eval both need before a weight is loaded: items, template, tokens and precision, all checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pricer.config import RunConfig
@@ -28,6 +28,11 @@ class Setup:
     template: PromptTemplate
     encoder: Encoder
     precision: Precision
+
+    def with_repo(self, repo: str) -> "Setup":
+        """The same with the name of the repository settled."""
+        hub = self.config.hub.model_copy(update={"repo": repo})
+        return replace(self, config=self.config.model_copy(update={"hub": hub}))
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec of scoring the first `limit` items (None: all) of a split."""

@@ -6,14 +6,16 @@ import platform
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from pricer.commands.attach import take_over
 from pricer.commands.setup import Setup, prepare
+from pricer.commands.uploads import Uploads, claim, uploads
 from pricer.commands.validation import Validation, validator
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
@@ -23,8 +25,11 @@ from pricer.ml.sft import Progress, fine_tune, refuse_several_gpus
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
-from pricer.stores.runs import Run, create_run, find_run, refuse_name
+from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name
+from pricer.stores.tracking import Tracker, open_tracker
 
+# Seconds in which a training that was stopped still uploads: machines that are taken away say so half a minute before.
+_GRACE = 20.0
 # Bytes left on a disk that could not take another file.
 _FULL = 1_000_000
 
@@ -41,6 +46,9 @@ class Watcher(Protocol):
     def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
         """A checkpoint was kept."""
 
+    def uploading(self, done: int, total: int) -> None:
+        """Training is over; `done` of the `total` things that were left are on the Hub."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -56,22 +64,48 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     setup = prepare(config)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
-    run = create_run(setup.config, stem, name, _facts(setup))
+    facts = _facts(setup)
+    if config.hub.repo is not None:
+        name = name or free_name(stem)
+        repo = claim(config.hub.repo, config.tracking.project, name, private=config.hub.private)
+        setup = setup.with_repo(repo)
+        facts["repo"] = repo
+    run = create_run(setup.config, stem, name, facts)
     with run.held():
         return _train(run, setup, model, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
-    run = find_run(name)
-    if run.facts().get("finished"):
+    run = find_run(name, trained=True)
+    if run.facts().get("attached"):
         raise RunError(
-            f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
+            f"{run.name} is a repository that was evaluated here, not a training",
+            f"pricer train --resume --repo {run.repo}",
         )
+    if run.facts().get("finished"):
+        return _resume_finished(run, watcher)
     with run.held():
         setup = prepare(run.config())
         _refuse_changed(run, setup)
         return _train(run, setup, _model(setup), watcher)
+
+
+def _resume_finished(run: Run, watcher: Watcher) -> Trained:
+    """Deliver what was left when training ended; a RunError if nothing was."""
+    if not run.outbox.entries():
+        raise RunError(
+            f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
+        )
+    with run.held(), uploads(run, watcher.note) as to_hub:
+        if to_hub:
+            to_hub.deliver_all(watcher.uploading)
+    return Trained(run, tuple(run.store.checkpoints()))
+
+
+def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
+    """Go on with the run that a repository holds, on a machine that may never have seen it (then as run `name`)."""
+    return resume(take_over(repo, name, watcher.note).name, watcher)
 
 
 def _refuse_changed(run: Run, setup: Setup) -> None:
@@ -100,14 +134,61 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
     _say_what_was_cut([example.prompt for example in examples], setup, watcher)
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
-    validate = validator(model, setup)
+    with _tracked(run, setup, watcher) as tracker, uploads(run, watcher.note) as to_hub:
+        if state:
+            _keep(*state, run, to_hub)  # a kill may have come just before
+        with _full_disk_said_plainly(run), _orderly_stop(watcher) as asked_to_stop:
+            finished = fine_tune(
+                model,
+                setup.tokenizer,
+                examples,
+                config,
+                setup.precision,
+                state_folder=run.state_folder,
+                resume_from=state[0] if state else None,
+                on_checkpoint=_checkpoint_keeper(run, setup, validator(model, setup), to_hub, tracker, watcher),
+                on_progress=_progress_logger(run, config.checkpoint_every, tracker, watcher),
+                should_stop=lambda: bool(asked_to_stop),
+            )
+        if finished:
+            run.finish()
+            if to_hub:
+                to_hub.deliver_all(watcher.uploading)
+        else:
+            if to_hub:
+                to_hub.drain(watcher.uploading, _GRACE)
+            raise Interrupted(f"stopped; {run.name} is saved", f"pricer train --resume --run {run.name}")
+    return Trained(run, tuple(run.store.checkpoints()))
+
+
+@contextmanager
+def _tracked(run: Run, setup: Setup, watcher: Watcher) -> Iterator[Tracker]:
+    """The run's tracker, the same W&B run as before when training goes on, here or on another machine."""
+    tracker = open_tracker(
+        setup.config.tracking,
+        run_name=run.name,
+        settings=setup.config.model_dump(),
+        folder=run.folder,
+        run_id=run.facts().get("tracking_id"),
+        note=watcher.note,
+    )
+    if tracker.run_id:
+        run.record(tracking_id=tracker.run_id)
+    try:
+        yield tracker
+    finally:
+        tracker.finish()
+
+
+def _progress_logger(run: Run, every: int, tracker: Tracker, watcher: Watcher) -> Callable[[Progress], None]:
     diverged: list[int] = []
 
     def on_progress(progress: Progress) -> None:
-        every = config.checkpoint_every
         watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
         if progress.loss is not None:
-            run.log(_metrics_line(progress))
+            line = _metrics_line(progress)
+            run.log({"step": progress.step, **line})
+            tracker.log(line, progress.step)
             if not math.isfinite(progress.loss) and not diverged:
                 diverged.append(progress.step)
                 watcher.note(
@@ -115,11 +196,21 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
                     "a lower train.learning_rate or train.max_grad_norm"
                 )
 
+    return on_progress
+
+
+def _checkpoint_keeper(
+    run: Run,
+    setup: Setup,
+    validate: Callable[[], Validation],
+    to_hub: Uploads | None,
+    tracker: Tracker,
+    watcher: Watcher,
+) -> Callable[[Path, int], None]:
     def on_checkpoint(folder: Path, step: int) -> None:
         epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
         checkpoint = _describe(folder, step, epoch, setup)
-        validation = validate() if config.val_items else None
-        run.store.push(folder, step)
+        validation = validate() if setup.config.train.val_items else None
         if validation:
             line = {
                 "val_loss": _finite(validation.loss),
@@ -127,27 +218,23 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
                 "val_no_price": validation.no_price,
             }
             run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
-        # Last: a state counts as whole only when its checkpoint is kept, or a kill in between would lose that one.
+            tracker.log(line, step)
+        # Before the checkpoint is kept, so that a step that was kept is never trained again, which on a GPU would give
+        # it other weights. A kill in between is made good on resuming, from the state, which holds the checkpoint.
         run.mark_whole(folder)
+        _keep(folder, step, run, to_hub)
         watcher.checkpoint(checkpoint, validation)
 
-    with _full_disk_said_plainly(run), _orderly_stop(watcher) as asked_to_stop:
-        finished = fine_tune(
-            model,
-            setup.tokenizer,
-            examples,
-            config,
-            setup.precision,
-            state_folder=run.state_folder,
-            resume_from=state[0] if state else None,
-            on_checkpoint=on_checkpoint,
-            on_progress=on_progress,
-            should_stop=lambda: bool(asked_to_stop),
-        )
-    if not finished:
-        raise Interrupted(f"stopped; {run.name} is saved", f"pricer train --resume --run {run.name}")
-    run.finish()
-    return Trained(run, tuple(run.store.checkpoints()))
+    return on_checkpoint
+
+
+def _keep(folder: Path, step: int, run: Run, to_hub: Uploads | None) -> None:
+    """Keep the checkpoint in a whole state folder; once more changes nothing."""
+    if to_hub:
+        to_hub.put_checkpoint(folder, step)
+        to_hub.put_state(folder, step)
+    else:
+        run.store.push(folder, step)
 
 
 def _describe(folder: Path, step: int, epoch: float, setup: Setup) -> Checkpoint:
@@ -183,7 +270,6 @@ def _say_what_was_cut(prompts: Sequence[TokenizedPrompt], setup: Setup, watcher:
 
 def _metrics_line(progress: Progress) -> dict[str, Any]:
     return {
-        "step": progress.step,
         "epoch": round(progress.epoch, 6),
         "loss": _finite(progress.loss),
         "learning_rate": progress.learning_rate,

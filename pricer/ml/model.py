@@ -9,12 +9,14 @@ from typing import Any
 import torch
 import transformers
 from bitsandbytes.nn import Linear4bit
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers.pytorch_utils import Conv1D
 
 from pricer.config import AdapterConfig, ModelConfig
+from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
@@ -134,56 +136,171 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
     return adapted
 
 
+def check_adapter(model: Any, folder: Path) -> None:
+    """Raise a CheckpointError unless the adapter in `folder` has the shapes of the model's own, and numbers in them.
+
+    peft takes what it finds: where weights are missing, the model's stay as they were made.
+    """
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    _read_tensors(folder, {name: list(tensor.shape) for name, tensor in own.items()})
+
+
 class AdapterSwitch:
-    """One base in memory with one adapter at a time on it."""
+    """One base in memory with one adapter at a time on it.
+
+    An adapter may be a stranger's: it is data, of which everything is checked before the model is touched.
+    """
 
     def __init__(self, base: Any) -> None:
         self.model = base
         self._count = 0
+        self._on: str | None = None
+        # Of the base as it is now: with an adapter on it, its linear layers are peft's.
+        self._modules = [name for name, _ in base.named_modules() if name]
+        self._linear = {name: _sizes(module) for name, module in base.named_modules() if _is_linear(module)}
+        output = base.get_output_embeddings()
+        self._output = {name for name, module in base.named_modules() if module is output}
 
     def use(self, folder: Path) -> None:
-        """Put the adapter in `folder` on in place of the one before. Safetensors only; a CheckpointError if it does
-        not fit the base.
+        """Put the adapter in `folder` on in place of the one before. A CheckpointError, and no change, if it is not a
+        plain LoRA adapter in safetensors that fits the base.
         """
-        _check_adapter(folder)
-        name = f"adapter{self._count}"
-        try:
-            with warnings.catch_warnings(action="ignore"):  # of missing tensors: they are refused below
-                self._put_on(folder, name)
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
-            raise CheckpointError(f"the adapter in {folder} does not fit the base: {_first_line(error)}") from None
-        self._count += 1
-        # peft leaves a tensor that the file lacks as it was initialised, with a warning at most.
-        expected = set(get_peft_model_state_dict(self.model, adapter_name=name, save_embedding_layers=False))
-        with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-            odd = expected.symmetric_difference(file.keys())
-        if odd:
-            raise CheckpointError(
-                f"the adapter in {folder} does not fit the base: {len(odd)} tensors are missing or unknown, "
-                f"{min(odd)} for one"
+        settings = _read_settings(folder)
+        targets = self._targets(settings, folder)
+        shapes = {}
+        for name in targets:
+            inputs, outputs = self._linear[name]
+            shapes[f"base_model.model.{name}.lora_A.weight"] = [settings.r, inputs]
+            shapes[f"base_model.model.{name}.lora_B.weight"] = [outputs, settings.r]
+        tensors = _read_tensors(folder, shapes)
+        # peft warns of what is meant here (an adapter beside another, a base by another name), by the screenful.
+        with warnings.catch_warnings(action="ignore"):
+            lora = LoraConfig(
+                r=settings.r,
+                lora_alpha=settings.alpha,
+                use_rslora=settings.use_rslora,
+                fan_in_fan_out=settings.fan_in_fan_out,
+                target_modules=targets,
+                task_type="CAUSAL_LM",
+                inference_mode=True,
             )
+            try:
+                self._put_on(lora, tensors)
+            except ValueError as error:  # layers that peft has no adapters for, though they are linear
+                raise CheckpointError(f"the adapter in {folder} does not fit the base: {_first_line(error)}") from None
         self.model.eval()
 
-    def _put_on(self, folder: Path, name: str) -> None:
+    def _targets(self, settings: AdapterSettings, folder: Path) -> list[str]:
+        """Whole paths of the base's layers that the adapter changes, found as peft finds them."""
+        if settings.target_modules == "all-linear":
+            return [name for name in self._linear if name not in self._output]
+        wanted = set(settings.target_modules)
+        found = [name for name in self._modules if not wanted.isdisjoint(_endings(name))]
+        if not found:
+            raise CheckpointError(
+                f"the adapter in {folder} does not fit the base: none of its target_modules is there, "
+                f"{min(wanted)} for one"
+            )
+        for name in found:
+            if name not in self._linear:
+                raise CheckpointError(
+                    f"the adapter in {folder} does not fit the base: its target_modules take in {name}, "
+                    "which is not a linear layer"
+                )
+        return found
+
+    def _put_on(self, lora: LoraConfig, tensors: dict[str, torch.Tensor]) -> None:
+        # A new name each time: one that failed half-way is not met again.
+        name = f"adapter{self._count}"
+        self._count += 1
         if not isinstance(self.model, PeftModel):
-            self.model = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
+            self.model = get_peft_model(self.model, lora, adapter_name=name)
         else:
-            self.model.load_adapter(folder, adapter_name=name)
-            self.model.set_adapter(name)
-            self.model.delete_adapter(f"adapter{self._count - 1}")
+            self.model.add_adapter(name, lora)
+        set_peft_model_state_dict(self.model, tensors, adapter_name=name)
+        self.model.set_adapter(name, inference_mode=True)
+        if self._on is not None:
+            self.model.delete_adapter(self._on)
+        self._on = name
 
 
-def _check_adapter(folder: Path) -> None:
+_CONFIG_LIMIT = 1_000_000  # bytes; a list of every layer of a large model takes 100,000
+_HEADER_LIMIT = 16_000_000  # bytes; 150 for each tensor
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+
+
+def _read_settings(folder: Path) -> AdapterSettings:
+    path = folder / "adapter_config.json"
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        kind = config["peft_type"]
-    except (OSError, ValueError, KeyError, TypeError):
+        with path.open("rb") as file:
+            data = file.read(_CONFIG_LIMIT + 1)
+    except OSError:
         raise CheckpointError(f"{folder} has no adapter_config.json that can be read") from None
-    if kind != "LORA":
-        raise CheckpointError(f"the adapter in {folder} is of type {kind}, pricer trains LORA")
+    if len(data) > _CONFIG_LIMIT:
+        raise CheckpointError(f"{path} cannot be used: it is larger than {_CONFIG_LIMIT:,} bytes")
+    try:
+        record = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):  # also of numbers with thousands of digits, and lists in lists in lists
+        raise CheckpointError(f"{folder} has no adapter_config.json that can be read") from None
+    try:
+        return read_adapter_settings(record)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from None
+
+
+def _read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """The adapter's weights as float32. Nothing is read before the header is known to hold exactly `shapes`."""
+    path = folder / "adapter_model.safetensors"
     # Without this file peft would look for adapter_model.bin, a pickle.
-    if not (folder / "adapter_model.safetensors").is_file():
+    if not path.is_file():
         raise CheckpointError(f"{folder} has no adapter_model.safetensors")
+    misfit = f"the adapter in {folder} does not fit the base"
+    try:
+        with path.open("rb") as head:
+            size = int.from_bytes(head.read(8), "little")
+        if size > _HEADER_LIMIT:
+            raise CheckpointError(f"{path} cannot be used: its header has {size:,} bytes, {_HEADER_LIMIT:,} at most")
+        with safe_open(path, framework="pt") as file:
+            if odd := shapes.keys() ^ set(file.keys()):
+                raise CheckpointError(
+                    f"{misfit}: {len(odd)} tensors are missing or unknown, {_shown(min(odd))} for one"
+                )
+            for name, shape in shapes.items():
+                entry = file.get_slice(name)
+                if entry.get_shape() != shape:
+                    raise CheckpointError(f"{misfit}: {name} has shape {entry.get_shape()}, not {shape}")
+                if entry.get_dtype() not in _FLOATS:
+                    raise CheckpointError(f"{path} cannot be used: {name} holds {entry.get_dtype()}, not floats")
+            # An adapter is kept in float32 whatever it was saved in, as it was trained.
+            tensors = {name: file.get_tensor(name).to(torch.float32) for name in shapes}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {_shown(_first_line(error))}") from None
+    if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise CheckpointError(
+            f"the adapter in {folder} has weights that are not numbers ({len(bad)} tensors, {bad[0]} for one)"
+        )
+    return tensors
+
+
+def _is_linear(module: Any) -> bool:
+    return isinstance(module, torch.nn.Linear | Conv1D)
+
+
+def _sizes(module: Any) -> tuple[int, int]:
+    """Inputs and outputs; of a 4-bit layer too, whose weight has another shape."""
+    return (module.nx, module.nf) if isinstance(module, Conv1D) else (module.in_features, module.out_features)
+
+
+def _endings(name: str) -> list[str]:
+    """`a.b.c`, `b.c` and `c`: what may name the module `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
+
+
+def _shown(text: str) -> str:
+    """A stranger's text for a message: short, and nothing in it that a terminal would obey."""
+    text = text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= 150 else f"{text[:150]}…"
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,11 +12,12 @@ import psutil
 import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_pt_utils import safe_globals
 from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
-from pricer.errors import ModelError
-from pricer.ml.model import Precision
+from pricer.errors import CheckpointError, ModelError
+from pricer.ml.model import Precision, check_adapter
 from pricer.ml.tokens import TokenizedExample
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
@@ -170,8 +171,27 @@ def fine_tune(
             # SFTTrainer makes a QLoRA adapter bfloat16, whose eight bits lose AdamW's small updates, and which the
             # float16 gradient scaler of older GPUs cannot unscale at all.
             parameter.data = parameter.data.to(torch.float32)
+    if resume_from:
+        check_adapter(model, resume_from)
+        _check_tensors(resume_from)
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return bool(trainer.state.global_step >= trainer.state.max_steps)
+
+
+def _check_tensors(state: Path) -> None:
+    """Raise a CheckpointError unless all that torch saved in a training state, maybe on another machine, is numbers.
+
+    The Trainer would refuse to unpickle anything else as well, in a paragraph that recommends to do it all the same.
+    """
+    for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"):
+        path = state / name
+        if not path.is_file():
+            continue
+        try:
+            with safe_globals():
+                torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:  # it raises what it likes for a file that is not its own
+            raise CheckpointError(f"{path} cannot be read as numbers, and nothing else is read") from None
 
 
 def refuse_several_gpus(precision: Precision) -> None:

@@ -22,16 +22,12 @@ class FolderStore:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every whole checkpoint, oldest step first; a step pushed again replaces what it was before."""
-        try:
-            by_step = {c.step: c for c in map(Checkpoint.from_json, read_lines(self._log))}
-        except ValueError as error:
-            raise CheckpointError(f"{self._log} is damaged: {error}") from None
-        return [by_step[step] for step in sorted(by_step)]
+        return read_log(self._log)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again changes nothing."""
         checkpoint = read_manifest(folder)
-        _verify(checkpoint, folder)
+        verify(checkpoint, folder)
         if checkpoint.step != step:
             raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
         known = checkpoint in self.checkpoints()
@@ -53,17 +49,17 @@ class FolderStore:
                 f"{folder} holds {found.revision[:12]}, {self._log} says {checkpoint.revision[:12]}",
                 "the folder was changed by hand: put the checkpoint back",
             )
-        _verify(checkpoint, folder)
+        verify(checkpoint, folder)
         return folder
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
         """Let `name` mean this checkpoint, whatever it meant before."""
-        tags = self._read_tags()
-        write_json(self._folder / "tags.json", {**tags, name: checkpoint.revision})
+        path = self._folder / "tags.json"
+        write_json(path, {**read_tags(path), name: checkpoint.revision})
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint that `name` means, or None."""
-        revision = self._read_tags().get(name)
+        revision = read_tags(self._folder / "tags.json").get(name)
         return next((c for c in self.checkpoints() if c.revision == revision), None)
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
@@ -73,17 +69,27 @@ class FolderStore:
             return False
         return True
 
-    def _read_tags(self) -> dict[str, str]:
-        path = self._folder / "tags.json"
-        if not path.exists():
-            return {}
-        try:
-            tags = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            tags = None
-        if not isinstance(tags, dict):
-            raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again")
-        return tags
+
+def read_log(path: Path) -> list[Checkpoint]:
+    """The checkpoints of a log, oldest step first; a step that stands there again replaces what it was before."""
+    try:
+        by_step = {c.step: c for c in map(Checkpoint.from_json, read_lines(path))}
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """What each tag means, as revisions; none if there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        tags = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        tags = None
+    if not isinstance(tags, dict):
+        raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again")
+    return tags
 
 
 def read_manifest(folder: Path) -> Checkpoint:
@@ -102,7 +108,8 @@ def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / MANIFEST, checkpoint.to_json())
 
 
-def _verify(checkpoint: Checkpoint, folder: Path) -> None:
+def verify(checkpoint: Checkpoint, folder: Path) -> None:
+    """Raise a CheckpointError unless the adapter in `folder` is the one that the manifest describes."""
     stated = {ADAPTER: checkpoint.adapter_sha256, ADAPTER_CONFIG: checkpoint.adapter_config_sha256}
     for name, digest in stated.items():
         path = folder / name

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
@@ -16,8 +18,12 @@ from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
 from pricer.core.selection import Selection
 from pricer.errors import RunError
+from pricer.stores.budget import CommitBudget
 from pricer.stores.checkpoints import FolderStore
 from pricer.stores.files import append_lines, locked, read_lines, sha256_of, write_atomically, write_json
+from pricer.stores.hub import Hub
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.outbox import Outbox
 
 RUNS = Path("runs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -29,8 +35,42 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
-        self.store = FolderStore(folder / "checkpoints", folder / "checkpoints.jsonl")
+        self.outbox = Outbox(folder / "outbox")
         self._metrics = folder / "metrics.jsonl"
+
+    @cached_property
+    def store(self) -> "FolderStore | HubStore":
+        """Where this run's checkpoints are kept: its repository if it has one, else its folder."""
+        repo = self.repo
+        if repo is None:
+            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl")
+        return self.hub_store(Hub(repo, budget=self.commit_budget))
+
+    @property
+    def repo(self) -> str | None:
+        """The repository on the Hub that its checkpoints go to, or None."""
+        repo = self.facts().get("repo") if _is_run(self.folder) else None
+        return repo if isinstance(repo, str) else None
+
+    @property
+    def commit_budget(self) -> CommitBudget:
+        """What counts the commits that are made for this run."""
+        return CommitBudget(self.folder / "outbox" / "commits.jsonl")
+
+    def hub_store(self, hub: Hub) -> HubStore:
+        """Its checkpoints in a repository, with the config and the facts of the run beside each."""
+        beside = [self.folder / "config.yaml", self.folder / "run.json"]
+        run_id = self.facts().get("id") if _is_run(self.folder) else None
+        return HubStore(hub, self.folder / "checkpoints", self.folder / "checkpoints.jsonl", beside, run_id)
+
+    def clear(self) -> None:
+        """Remove what is in a folder that is not a run yet: what a kill or an error left of one must not become part of
+        another.
+        """
+        for name in ("checkpoints", "evaluations", "outbox", "state"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl", "selection.json"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def config(self) -> RunConfig:
         """The config as resolved when training started."""
@@ -38,6 +78,23 @@ class Run:
         if not path.is_file():
             raise RunError(f"there is no {path}", "the run was damaged: train another one")
         return load_config(path)
+
+    def put_state(self, state: Path, step: int, *, keep_all: bool) -> None:
+        """Leave a training state in the outbox, with all that another machine needs to go on from it."""
+        own = [self.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+        self.outbox.put_state(
+            step,
+            [state / name for name in STATE_FILES if (state / name).is_file()],
+            [path for path in own if path.is_file()],
+            keep_all=keep_all,
+        )
+
+    def pin(self, config: RunConfig) -> None:
+        """Keep a config as it was settled, if the run is a repository that is evaluated here: what its next evaluation
+        resolved anew (the base's revision, for one) could be something else.
+        """
+        if self.facts().get("attached"):
+            write_atomically(self.folder / "config.yaml", to_yaml(config))
 
     def held(self) -> AbstractContextManager[None]:
         """While open, no other process trains this run; a RunError if one does."""
@@ -80,7 +137,10 @@ class Run:
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl."""
         try:
-            yield from read_lines(self._metrics)
+            for record in read_lines(self._metrics):
+                if not isinstance(record.get("step", 0), int):
+                    raise ValueError(f"step is {record['step']!r}")
+                yield record
         except ValueError as error:
             raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
 
@@ -155,16 +215,36 @@ class Run:
         return self.folder / "evaluations" / f"{name}-{spec.fingerprint}"
 
 
+# What the trainer reads when it goes on, and what says what that is. All else in its folder can be made again.
+STATE_FILES = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "manifest.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+    "state.json",
+)
+
+
 def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[str, Any]) -> Run:
     """A new run folder: `name`, which must be free, or the first free one of `stem`, `stem-2`, `stem-3` …"""
     refuse_name(name)
     RUNS.mkdir(exist_ok=True)
     with locked(RUNS, wait=True):  # two that start together must not take the same name
         refuse_name(name)
-        folder = RUNS / (name or next(own for own in _names(stem) if not _is_run(own)))
+        folder = RUNS / (name or free_name(stem))
+        Run(folder).clear()
         write_atomically(folder / "config.yaml", to_yaml(config))
-        write_json(folder / "run.json", {**facts, "started": now(), "finished": None})
+        write_json(folder / "run.json", {"id": uuid4().hex, **facts, "started": now(), "finished": None})
     return Run(folder)
+
+
+def free_name(stem: str) -> str:
+    """The first of `stem`, `stem-2`, `stem-3` … that no run has."""
+    return next(name for name in _names(stem) if not _is_run(RUNS / name))
 
 
 def refuse_name(name: str | None) -> None:
@@ -173,21 +253,39 @@ def refuse_name(name: str | None) -> None:
         return
     if not _NAME.fullmatch(name):
         raise RunError(f"{name!r} cannot name a run", "letters, digits, dots, dashes and underscores")
-    if _is_run(name):
+    if _is_run(RUNS / name):
         raise RunError(f"there is a run {name} already", f"pricer train --resume --run {name}, or another --run NAME")
 
 
-def find_run(name: str | None) -> Run:
-    """The run of that name, or the newest one; a RunError if there is none."""
+def find_run(name: str | None, *, trained: bool = False) -> Run:
+    """The run of that name, or the newest one (if `trained`, the newest that was trained here); a RunError if there is
+    none.
+    """
     known = {path.parent.name: Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))}
     if name is None:
         if not known:
             raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
-        return max(known.values(), key=lambda run: (run.facts()["started"], run.name))
+        candidates = [run for run in known.values() if not (trained and run.facts().get("attached"))]
+        return max(candidates or known.values(), key=lambda run: (run.facts()["started"], run.name))
     if name in known:
         return known[name]
     names = ", ".join(known)
     raise RunError(f"there is no run {name}", f"runs here: {names}" if names else "pricer train")
+
+
+def runs_of(repo: str) -> list[Run]:
+    """The runs here that belong to a repository on the Hub, the newest last."""
+    found = [run for run in (Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))) if run.repo == repo]
+    return sorted(found, key=lambda run: (run.facts()["started"], run.name))
+
+
+def run_here(name: str | None, repo: str | None) -> Run:
+    """The run of that name (None: the newest), or the one that belongs to a repository; a RunError if there is none."""
+    if repo is None:
+        return find_run(name)
+    if present := runs_of(repo):
+        return present[-1]
+    raise RunError(f"no checkpoint of {repo} has been evaluated here", f"pricer eval --repo {repo} --all-checkpoints")
 
 
 def now() -> str:
@@ -204,9 +302,9 @@ def _alone(folder: Path, message: str, hint: str) -> Iterator[None]:
         raise RunError(message, hint) from None
 
 
-def _is_run(name: str) -> bool:
+def _is_run(folder: Path) -> bool:
     # A run is there once it has its run.json: what a kill left behind before that is taken over.
-    return (RUNS / name / "run.json").exists()
+    return (folder / "run.json").exists()
 
 
 def _names(stem: str) -> Iterable[str]:

@@ -1,16 +1,31 @@
 """A run that was really trained, for the tests of what comes after."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pricer.commands import train
 from pricer.commands.validation import Validation
-from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.errors import Interrupted
 from pricer.ml.sft import Progress
+from pricer.stores.runs import Run
+from tests.hub.fixtures import connect, disconnect
+from tests.hub.fixtures import waits as waits  # noqa: PLC0414 (a fixture, for whoever asks for it)
+from tests.hub.repos import Repo
+from tests.hub.server import LoopbackHub
+from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
 CONFIG = RunConfig(
@@ -42,6 +57,9 @@ class Listener:
     def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
         self.checkpoints.append((checkpoint, validation))
 
+    def uploading(self, done: int, total: int) -> None:
+        pass
+
     def scoring(self, name: str, done: int, total: int) -> None:
         self.done.append((name, done, total))
 
@@ -64,3 +82,121 @@ def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(_trained / "runs", tmp_path / "runs")
     return tmp_path / "runs" / "quickstart"
+
+
+class Stopped(Listener):
+    """Sends the signal that stops training in good order, at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def progress(self, progress: Progress, next_checkpoint: int) -> None:
+        super().progress(progress, next_checkpoint)
+        if progress.step == self._step and progress.loss is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What training left on the Hub and in the folder it ran in, to be put back for each test."""
+
+    repo: Repo
+    runs: Path
+
+
+def to_hub(repo: str) -> RunConfig:
+    """CONFIG with a repository for its checkpoints."""
+    return CONFIG.model_copy(update={"hub": HubConfig(repo=repo)})
+
+
+@contextmanager
+def _a_hub(folder: Path) -> Iterator[LoopbackHub]:
+    """A hub for what is made once for all tests, in a folder of its own."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), LoopbackHub() as hub:
+        warnings.filterwarnings("ignore", message="Use 'content=", category=DeprecationWarning)
+        connect(hub, patch, hub.add_user("ann"))
+        use_cache(folder / ".huggingface", patch)
+        patch.chdir(folder)
+        yield hub
+        disconnect(hub)
+
+
+@pytest.fixture(scope="session")
+def _pushed(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    folder = tmp_path_factory.mktemp("pushed")
+    with _a_hub(folder) as hub:
+        train.start(to_hub("ann/prices"), "quickstart", None, Listener())
+        return Recorded(hub.repo("ann/prices"), folder / "runs")
+
+
+@pytest.fixture
+def pushed(_pushed: Recorded, hub: LoopbackHub, tmp_path: Path) -> Repo:
+    """The repository ann/prices of a finished run: checkpoints 2, 4 and 6. The machine that trained it is the folder
+    `trainer`; this one, the current folder, has never heard of it.
+    """
+    shutil.copytree(_pushed.runs, tmp_path / "trainer" / "runs")
+    return put_back(hub, _pushed.repo)
+
+
+@pytest.fixture
+def uninterrupted(_pushed: Recorded) -> Run:
+    """The run of `pushed` as its training left it, to look at."""
+    return Run(_pushed.runs / "quickstart")
+
+
+@pytest.fixture(scope="session")
+def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    folder = tmp_path_factory.mktemp("stopped")
+    with _a_hub(folder) as hub:
+        with pytest.raises(Interrupted):
+            train.start(to_hub("ann/stopped"), "quickstart", None, Stopped(4))
+        return Recorded(hub.repo("ann/stopped"), folder / "runs")
+
+
+@pytest.fixture
+def stopped(_stopped: Recorded, hub: LoopbackHub, tmp_path: Path) -> Repo:
+    """The repository ann/stopped of a run that was stopped after step 4, its machine the folder `trainer`."""
+    shutil.copytree(_stopped.runs, tmp_path / "trainer" / "runs")
+    return put_back(hub, _stopped.repo)
+
+
+@pytest.fixture(scope="session")
+def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
+    """Repositories that the Trainer itself pushed to: each save, in folders, and one for which the Hub was too slow."""
+    folder = tmp_path_factory.mktemp("plain")
+    wanted = {
+        "ann/saves": ("every_save", None),
+        "ann/folders": ("all_checkpoints", None),
+        # 265 kB in a second, where six steps take 0.4 s.
+        "ann/skipped": ("every_save", 265_000.0),
+    }
+    with _a_hub(folder) as hub:
+        put_base(hub)
+        with (
+            (folder / "errors").open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.commands.plain_trainer", str(folder)],
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as process,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for name, (strategy, rate) in wanted.items():
+                hub.slow_uploads(rate)
+                process.stdin.write(f"{name} {strategy}\n")
+                process.stdin.flush()
+                while (line := process.stdout.readline()) != "pushed\n":
+                    assert line, (folder / "errors").read_text()
+        return {name: hub.repo(name) for name in wanted}
+
+
+@pytest.fixture
+def plain(_plain: dict[str, Repo], hub: LoopbackHub) -> dict[str, Repo]:
+    """The Trainer's repositories by name, and the base they name."""
+    put_base(hub)
+    return {name: put_back(hub, repo) for name, repo in _plain.items()}

@@ -88,3 +88,54 @@ def test_a_manifest_that_was_changed_by_hand_no_longer_fits_its_revision() -> No
 
     with pytest.raises(ValueError, match=f"its contents make it {a_checkpoint(6, epoch=0.5).revision}"):
         Checkpoint.from_json(record)
+
+
+class TestPlaces:
+    """Where a checkpoint lies on the Hub is no part of what it is."""
+
+    def test_the_same_checkpoint_in_two_places_is_equal_and_has_one_revision(self) -> None:
+        here = a_checkpoint()
+        there = here.at("c" * 40, "checkpoint-5")
+
+        assert (there.commit, there.folder) == ("c" * 40, "checkpoint-5")
+        assert (here.commit, here.folder) == (None, "")
+        assert there == here == there.at("d" * 40)
+        assert hash(there) == hash(here)
+        assert there.revision == here.revision
+
+    def test_a_place_reads_back_as_it_was_written(self) -> None:
+        there = a_checkpoint().at("c" * 40, "checkpoint-5")
+
+        read = Checkpoint.from_json(json.loads(json.dumps(there.to_json())))
+
+        assert (read, read.commit, read.folder) == (there, "c" * 40, "checkpoint-5")
+
+    def test_a_manifest_names_a_place_only_if_there_is_one(self) -> None:
+        without, at_the_top = a_checkpoint().to_json(), a_checkpoint().at("c" * 40).to_json()
+
+        assert "commit" not in without
+        assert "folder" not in without
+        assert at_the_top == {**without, "commit": "c" * 40, "folder": ""}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"commit": 5}, "commit is 5"),
+            ({"commit": None}, "commit is None"),
+            ({"commit": ["c"]}, r"commit is \['c'\]"),
+            ({"folder": None}, "folder is None"),
+            ({"folder": True}, "folder is True"),
+        ],
+    )
+    def test_a_place_that_is_none_is_refused(self, change: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            Checkpoint.from_json({**a_checkpoint().at("c" * 40).to_json(), **change})
+
+
+@pytest.mark.parametrize("name", ["epoch", "base_revision", "prompt_fingerprint", "data_fingerprint"])
+def test_what_another_trainer_did_not_say_is_unknown(name: str) -> None:
+    unknown: dict[str, Any] = {name: None}
+    checkpoint = a_checkpoint(**unknown)
+
+    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
+    assert checkpoint.revision != a_checkpoint().revision

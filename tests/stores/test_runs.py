@@ -127,7 +127,13 @@ class TestFacts:
 
         run.record(device="cpu", seed=8)
 
-        assert {**run.facts(), "started": ""} == {"seed": 8, "started": "", "finished": None, "device": "cpu"}
+        assert {**run.facts(), "started": "", "id": ""} == {
+            "id": "",
+            "seed": 8,
+            "started": "",
+            "finished": None,
+            "device": "cpu",
+        }
 
     def test_a_finished_run_says_when_and_keeps_no_training_state(self) -> None:
         run = a_run()

@@ -1,0 +1,51 @@
+"""`pricer push`: deliver what training could not put on the Hub."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pricer.commands.uploads import uploads
+from pricer.errors import RunError
+from pricer.stores.files import locked
+from pricer.stores.runs import Run, find_run
+
+
+class Watcher(Protocol):
+    """Whoever wants to know how it goes."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know once."""
+
+    def uploading(self, done: int, total: int) -> None:
+        """`done` of the `total` things that were left are on the Hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What `pricer push` returns. `delivered` names what was in the outbox."""
+
+    run: Run
+    repo: str
+    delivered: tuple[str, ...]
+
+
+def push(name: str | None, watcher: Watcher) -> Pushed:
+    """Deliver the outbox of a run (None: the newest); what cannot be delivered is a HubError and stays there."""
+    run = find_run(name, trained=True)
+    if run.repo is None:
+        raise RunError(
+            f"{run.name} keeps its checkpoints in {run.folder / 'checkpoints'}, not on the Hub",
+            "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto",
+        )
+    waiting = tuple(entry.name for entry in run.outbox.entries())
+    if waiting:
+        try:
+            with locked(run.outbox.folder, wait=False):
+                pass
+        except BlockingIOError:
+            raise RunError(
+                f"another process is delivering the checkpoints of {run.name}", "a training does it by itself"
+            ) from None
+        with uploads(run, watcher.note) as to_hub:
+            assert to_hub is not None  # it has a repository
+            to_hub.deliver_all(watcher.uploading)
+    return Pushed(run, run.repo, waiting)

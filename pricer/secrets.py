@@ -1,0 +1,35 @@
+"""Tokens: what looks like one, or is one of the environment's, is not shown and not written."""
+
+import os
+import re
+
+_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+# A shorter one would be a word that stands in other texts too.
+_SHORTEST = 8
+
+# 40 hex digits are no token by their look: a commit hash has as many.
+_TOKEN = re.compile(
+    r"""
+    hf_[A-Za-z0-9]{20,}
+    | wandb_v1_[A-Za-z0-9_-]{16,}
+    | gh[opsur]_[A-Za-z0-9]{20,}
+    | github_pat_[A-Za-z0-9_]{20,}
+    | (?<![A-Za-z0-9])sk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}  # with a digit, or it is a word with hyphens
+    | (?P<kept>[Bb]earer\s+)(?=[A-Za-z._~+/=-]*[0-9])[A-Za-z0-9._~+/=-]{8,}
+    """,
+    re.VERBOSE,
+)
+
+
+def redact(text: str) -> str:
+    """The text with `***` for every token: those of the environment, and whatever looks like one."""
+    values = {os.environ.get(name, "").strip() for name in _VARIABLES}
+    # The longest first: a shorter one may be a part of it.
+    for value in sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True):
+        text = text.replace(value, "***")
+    return _TOKEN.sub(lambda found: f"{found['kept'] or ''}***", text)
+
+
+def token_in(text: str) -> bool:
+    """Whether the text is a token or holds one."""
+    return redact(text) != text

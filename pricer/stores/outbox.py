@@ -1,0 +1,238 @@
+"""The outbox: what is still to be delivered to the Hub, safe on disk, and the worker that delivers it in order."""
+
+import contextlib
+import math
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pricer.errors import CheckpointError, HubError, PricerError
+from pricer.stores.files import link_or_copy, locked, new_folder
+from pricer.stores.hub import pause
+
+Kind = Literal["checkpoint", "state"]
+_ENTRY = re.compile(r"(\d{6,})-(checkpoint|state)-(\d{6,})")
+# Failures in a row, with growing waits between them (four minutes in all), after which a drain ends.
+_PATIENCE = 10
+_LOCK_WAIT = 5.0
+# Seconds between two training states while checkpoints are waiting.
+_STATE_EVERY = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to deliver: a folder that nothing changes any more."""
+
+    folder: Path
+    number: int
+    kind: Kind
+    step: int
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"step {self.step:,}" if self.kind == "checkpoint" else f"the training state of step {self.step:,}"
+
+
+class Outbox:
+    """A folder of entries in the order they came. An entry is there as a whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put_checkpoint(self, step: int, files: Iterable[Path]) -> None:
+        """Add a checkpoint of these files, which may be replaced or removed afterwards, but not written into."""
+        self._put("checkpoint", step, files, ())
+
+    def put_state(self, step: int, files: Iterable[Path], growing: Iterable[Path], *, keep_all: bool) -> None:
+        """Add a training state of these files, and of copies of the `growing` ones.
+
+        Unless all are wanted, only two ever wait: the oldest, which may be on its way, and the newest. They are large,
+        and a Hub that cannot be reached must not fill the disk with what it will never be sent.
+        """
+        self._put("state", step, files, growing)
+        if not keep_all:
+            for between in [entry for entry in self.entries() if entry.kind == "state"][1:-1]:
+                _remove(between.folder)
+
+    def _put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path]) -> None:
+        number = max((entry.number for entry in self.entries()), default=0) + 1
+        with new_folder(self.folder / f"{number:06d}-{kind}-{step:06d}") as target:
+            for file in files:
+                link_or_copy(file, target / file.name)
+            for file in growing:
+                shutil.copyfile(file, target / file.name)
+
+    def entries(self) -> list[Entry]:
+        """What is to be delivered, oldest first."""
+        found = []
+        for folder in self.folder.glob("*-*-*"):
+            if match := _ENTRY.fullmatch(folder.name):
+                kind: Kind = "state" if match[2] == "state" else "checkpoint"
+                found.append(Entry(folder, int(match[1]), kind, int(match[3])))
+        return sorted(found, key=lambda entry: entry.number)
+
+    def drop(self, delivered: Entry) -> None:
+        """Remove an entry."""
+        _remove(delivered.folder)
+
+    def sweep(self) -> None:
+        """Remove what a kill left half-made or half-removed. Nobody else may be at work here."""
+        for folder in self.folder.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    # Out of the way first: a kill half-way would leave an entry that looks damaged, and is never delivered.
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.replace(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+class Uploader:
+    """Delivers an outbox in the background, one entry after the other, until told to stop. It never raises into the
+    training that feeds it: what it cannot deliver stays in the outbox.
+    """
+
+    def __init__(self, outbox: Outbox, note: Callable[[str], None]) -> None:
+        self._outbox = outbox
+        self._note = note
+        self._deliver: Callable[[Entry], None] = _undelivered
+        self._work = threading.Event()
+        self._hurry = threading.Event()
+        self._stopped = threading.Event()
+        self._draining = False
+        self._broken: dict[str, str] = {}
+        self._state_delivered = -math.inf
+        self._said: str | None = None
+        self.problem: PricerError | None = None
+        # A daemon: a connection that hangs does not keep the process.
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+
+    def start(self, deliver: Callable[[Entry], None]) -> None:
+        """Begin. `deliver` returns when an entry has arrived for certain, and raises otherwise."""
+        self._outbox.folder.mkdir(parents=True, exist_ok=True)
+        # Here and not in the thread: nothing is put in yet.
+        with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, wait=False):
+            self._outbox.sweep()
+        self._deliver = deliver
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that the outbox has a new entry."""
+        self._work.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep inside a delivery; raises when the uploader is stopped."""
+        if self._stopped.wait(seconds):
+            raise HubError("stopped", transient=True)
+
+    def drain(self, on_progress: Callable[[int], None], seconds: float = math.inf) -> list[Entry]:
+        """Deliver what is left, and return what could not be: failures in a row end it, or that many seconds.
+        `on_progress(left)` is called several times a second.
+        """
+        end = time.monotonic() + seconds
+        self._draining = True
+        self._hurry.set()
+        self._work.set()
+        try:
+            while self._thread.is_alive() and time.monotonic() < end:
+                on_progress(len(self._outbox.entries()))
+                self._thread.join(0.2)
+        finally:
+            self.stop()
+        return self._outbox.entries()
+
+    def stop(self) -> None:
+        """End without delivering more. What is under way is given up, and recognised if it has arrived all the same."""
+        self._stopped.set()
+        self._hurry.set()
+        self._work.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with locked(self._outbox.folder, wait=False):
+                    self._deliver_all()
+                return
+            except BlockingIOError:
+                self._say("another process is delivering the outbox")
+                self._stopped.wait(_LOCK_WAIT)
+            except OSError as error:
+                self._say(f"the outbox cannot be read: {error}")
+                self._stopped.wait(_LOCK_WAIT)
+
+    def _next(self) -> Entry | None:
+        """The oldest entry. Where checkpoints are waiting, states have their turn only now and then: they are larger,
+        but without any a machine that is taken away could not be replaced.
+        """
+        waiting = [entry for entry in self._outbox.entries() if entry.folder.name not in self._broken]
+        checkpoint = next((entry for entry in waiting if entry.kind == "checkpoint"), None)
+        if checkpoint and time.monotonic() - self._state_delivered < _STATE_EVERY:
+            return checkpoint
+        return waiting[0] if waiting else None
+
+    def _deliver_all(self) -> None:
+        failures, was_draining = 0, False
+        while not self._stopped.is_set():
+            self._work.clear()
+            if self._draining and not was_draining:
+                failures, was_draining = 0, True  # those of an outage that may be over
+            entry = self._next()
+            if entry is None:
+                if self._draining:
+                    return
+                self._work.wait()
+                continue
+            problem = self._try(entry)
+            if problem is None:
+                failures, self._said, self.problem = 0, None, None
+                if entry.kind == "state":
+                    self._state_delivered = time.monotonic()
+                continue
+            self.problem = problem
+            if isinstance(problem, CheckpointError):
+                # Its files are damaged: trying again is of no use, and the others need not wait for it.
+                self._broken[entry.folder.name] = problem.message
+                self._note(
+                    f"{entry.name} cannot be pushed: {problem.message}; if it is of no use, remove {entry.folder}"
+                )
+                continue
+            hub_problem = problem if isinstance(problem, HubError) else HubError(problem.message, transient=True)
+            failures += 0 if hub_problem.limited else 1
+            if self._draining and failures >= (_PATIENCE if hub_problem.transient else _PATIENCE // 2):
+                return
+            self._say(f"{entry.name} is not on the Hub yet: {problem.message}; trying again")
+            # The end of training cuts a wait of our own short, but none that the Hub asks for.
+            waiting = self._hurry if hub_problem.retry_after is None else self._stopped
+            waiting.wait(pause(failures, hub_problem))
+            if not self._stopped.is_set():
+                self._hurry.clear()
+
+    def _try(self, entry: Entry) -> PricerError | None:
+        try:
+            self._deliver(entry)
+        except PricerError as error:
+            return error
+        except BaseException as error:  # whatever it is (Rust panics are no Exception), the worker goes on
+            return HubError(f"{type(error).__name__}: {error}", transient=True)
+        self._outbox.drop(entry)
+        return None
+
+    def _say(self, text: str) -> None:
+        """Say it once, until something is delivered again."""
+        if self._stopped.is_set() or self._said is not None:
+            return
+        self._said = text
+        self._note(text)
+
+
+def _undelivered(entry: Entry) -> None:
+    raise HubError(f"{entry.name} was not delivered")

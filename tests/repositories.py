@@ -1,0 +1,79 @@
+"""Repositories for the loopback Hub: real ones put back as they were, adapters and bases that nobody had to train."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.testing
+
+from pricer.cli import app
+from pricer.stores.bases import ASSETS
+from tests.hub.repos import Commit, Repo
+from tests.hub.server import LoopbackHub
+
+RUNNER = typer.testing.CliRunner()
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def put_back(hub: LoopbackHub, recorded: Repo) -> Repo:
+    """A repository of an earlier hub in this one: the same commits under the same hashes, branches and tags."""
+    repo = hub.create(recorded.id, private=recorded.private)
+    repo.branches, repo.tags = dict(recorded.branches), dict(recorded.tags)
+    repo._commits, repo._objects = dict(recorded._commits), dict(recorded._objects)
+    repo._ticks = recorded._ticks
+    return repo
+
+
+def put_base(hub: LoopbackHub, name: str = "acme/base") -> Commit:
+    """The embedded base as a repository."""
+    files = {path.name: path.read_bytes() for path in sorted((ASSETS / "base").iterdir()) if path.is_file()}
+    return hub.create(name).commit(files, "base")
+
+
+def adapter_config(base: str | None = "acme/base", **changes: Any) -> bytes:
+    """What peft writes beside an adapter, as far as it is read."""
+    settings: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": 4,
+        "lora_alpha": 8,
+        "target_modules": ["q_proj", "v_proj"],
+    }
+    return json.dumps({**settings, **changes}).encode()
+
+
+def adapter_files(weights: bytes, folder: str = "", **changes: Any) -> dict[str, bytes]:
+    """An adapter as a Trainer pushes it, at the top of a repository or in a folder of it."""
+    return {f"{folder}{ADAPTER}": weights, f"{folder}{ADAPTER_CONFIG}": adapter_config(**changes)}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def use_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the libraries of this process keep what they download in another place."""
+    monkeypatch.setenv("HF_HOME", str(folder))
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+    if "huggingface_hub" in sys.modules:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(folder))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+
+
+class Cli:
+    """What a pricer command did."""
+
+    def __init__(self, *arguments: str) -> None:
+        result = RUNNER.invoke(app, list(arguments))
+        self.code, self.out, self.err = result.exit_code, result.stdout, result.stderr
+
+    def json(self) -> dict[str, Any]:
+        """Its answer, with --json."""
+        assert self.code == 0, self.err
+        answer: dict[str, Any] = json.loads(self.out)
+        return answer

@@ -1,0 +1,182 @@
+"""Model cards as the Hub reads them: the exact metadata, and the same results when they are read back."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from huggingface_hub import EvalResult, ModelCard
+
+from pricer.core.cards import Card, Result
+from pricer.stores.cards import render
+
+CARD = Card(
+    model_name="lamp-pricer",
+    license="llama3.2",
+    base_model="maker/small",
+    datasets=("user/lamps",),
+    tags=("lora", "pricer"),
+    dataset_name="user/lamps",
+    dataset_type="user/lamps",
+    dataset_revision="da7e",
+    results=(
+        Result("val", "mae", "MAE: in dollars", 40.125),
+        Result("val", "r2", "R²", -0.1),
+        Result("test", "mae", "MAE: in dollars", 1 / 3),
+    ),
+    body="# lamp-pricer\n\nA price.\n",
+)
+
+WHOLE = """\
+---
+base_model: maker/small
+datasets:
+- user/lamps
+library_name: peft
+license: llama3.2
+pipeline_tag: text-generation
+tags:
+- lora
+- pricer
+base_model_relation: adapter
+model-index:
+- name: lamp-pricer
+  results:
+  - task:
+      type: text-generation
+      name: Price prediction
+    dataset:
+      name: user/lamps
+      type: user/lamps
+      split: val
+      revision: da7e
+    metrics:
+    - type: mae
+      value: 40.125
+      name: 'MAE: in dollars'
+    - type: r2
+      value: -0.1
+      name: R²
+  - task:
+      type: text-generation
+      name: Price prediction
+    dataset:
+      name: user/lamps
+      type: user/lamps
+      split: test
+      revision: da7e
+    metrics:
+    - type: mae
+      value: 0.3333333333333333
+      name: 'MAE: in dollars'
+---
+
+# lamp-pricer
+
+A price.
+"""
+
+
+def read_back(card: Card) -> tuple[Any, str]:
+    """Metadata and Markdown."""
+    read = ModelCard(render(card))
+    return read.data, read.text
+
+
+def test_a_whole_card() -> None:
+    assert render(CARD) == WHOLE
+
+
+def test_read_back_it_holds_the_same_results() -> None:
+    data, text = read_back(CARD)
+
+    assert data.eval_results == [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Price prediction",
+            dataset_type="user/lamps",
+            dataset_name="user/lamps",
+            dataset_split=split,
+            dataset_revision="da7e",
+            metric_type=metric,
+            metric_name=name,
+            metric_value=value,
+        )
+        for split, metric, name, value in [
+            ("val", "mae", "MAE: in dollars", 40.125),
+            ("val", "r2", "R²", -0.1),
+            ("test", "mae", "MAE: in dollars", 1 / 3),
+        ]
+    ]
+    assert data.model_name == "lamp-pricer"
+    assert text == "\n" + CARD.body
+
+
+def test_what_is_not_known_is_not_there() -> None:
+    unknown = replace(CARD, license=None, base_model=None, datasets=(), dataset_revision=None, results=CARD.results[:1])
+
+    data, _ = read_back(unknown)
+
+    assert data.to_dict() == {
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "pricer"],
+        "model-index": [
+            {
+                "name": "lamp-pricer",
+                "results": [
+                    {
+                        "task": {"type": "text-generation", "name": "Price prediction"},
+                        "dataset": {"name": "user/lamps", "type": "user/lamps", "split": "val"},
+                        "metrics": [{"type": "mae", "value": 40.125, "name": "MAE: in dollars"}],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def test_without_any_result_there_is_no_list_of_them() -> None:
+    data, _ = read_back(replace(CARD, results=()))
+
+    assert sorted(data.to_dict()) == [
+        "base_model",
+        "base_model_relation",
+        "datasets",
+        "library_name",
+        "license",
+        "pipeline_tag",
+        "tags",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---",
+        "x\n---\nlicense: mit",
+        "a: b # c",
+        "'\"{}[]!&*%@`|>",
+        "yes",
+        "1e3",
+        "=",
+        "x " * 60 + "--- y",
+        "\x85\u2028\u202e\x00\U0001f4a1",
+    ],
+)
+def test_no_text_is_more_than_text_in_the_metadata(text: str) -> None:
+    hostile = replace(
+        CARD, license=text, datasets=(text,), dataset_name=text, dataset_type=text, dataset_revision=text, body="# x\n"
+    )
+
+    data, body = read_back(hostile)
+
+    assert (data.license, data.datasets, data.base_model) == (text, [text], "maker/small")
+    assert {(r.dataset_name, r.dataset_type, r.dataset_revision) for r in data.eval_results} == {(text,) * 3}
+    assert body == "\n# x\n"
+
+
+def test_a_rule_in_the_markdown_does_not_end_the_metadata_twice() -> None:
+    data, body = read_back(replace(CARD, body="a\n\n---\n\nlicense: mit\n\n---\n"))
+
+    assert data.license == "llama3.2"
+    assert body == "\na\n\n---\n\nlicense: mit\n\n---\n"

@@ -1,0 +1,583 @@
+"""What is particular to the Hub store: one confirmed commit and one tag each, whatever happens in between."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import CheckpointError, HubError
+from pricer.stores import hub_checkpoints
+from pricer.stores.checkpoints import FolderStore, read_log
+from pricer.stores.hub import Hub
+from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, HubStore
+from tests.builders import a_checkpoint, a_saved_checkpoint
+from tests.hub.blobs import LfsFile
+from tests.hub.faults import Fault
+from tests.hub.repos import Repo
+from tests.hub.server import LoopbackHub
+
+REPO = "ann/prices"
+ADAPTER = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+LOG = Path("checkpoints.jsonl")
+
+
+class Killed(BaseException):
+    """The end of the process, as far as the store can tell."""
+
+
+@pytest.fixture
+def repo(hub: LoopbackHub) -> Repo:
+    return hub.create(REPO)
+
+
+def a_store(hub: Hub | None = None) -> HubStore:
+    """As a process that was just started has it."""
+    Path("run").mkdir(exist_ok=True)
+    Path("run/config.yaml").write_text("train: {}\n")
+    Path("run/run.json").write_text("{}\n")
+    run_files = [Path("run") / name for name in ("config.yaml", "run.json", "absent.json")]
+    return HubStore(hub or Hub(REPO, attempts=1), Path("kept"), LOG, run_files)
+
+
+def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubStore:
+    """The same repository on another machine, which knows what it found there."""
+    store = HubStore(Hub(REPO, attempts=1), Path("there/kept"), Path("there/checkpoints.jsonl"))
+    store.replace(found, tags or {})
+    return store
+
+
+def saved(step: int = 5, adapter: bytes = b"weights", folder: str = "out") -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    return a_saved_checkpoint(Path(folder), step, adapter)[0]
+
+
+def titles(repo: Repo) -> list[str]:
+    return [commit.title for commit in repo.commits()]
+
+
+def downloads(hub: LoopbackHub, name: str) -> int:
+    return sum(request.method == "GET" and request.path.endswith(name) for request in hub.requests)
+
+
+class TestPushing:
+    def test_a_checkpoint_is_one_commit_with_its_tag_and_the_config_beside_it(self, repo: Repo) -> None:
+        pushed = a_store().push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": repo.branches["main"]}
+        assert (pushed.commit, pushed.folder) == (repo.branches["main"], "")
+        assert repo.files() == {
+            ".gitattributes": repo.files()[".gitattributes"],
+            ADAPTER: b"weights",
+            CONFIG: b"{}",
+            "manifest.json": Path("out/manifest.json").read_bytes(),
+            "config.yaml": b"train: {}\n",
+            "run.json": b"{}\n",
+        }
+
+    def test_the_log_says_at_which_commit_it_is(self, repo: Repo) -> None:
+        a_store().push(saved(), 5)
+
+        assert [json.loads(line) for line in LOG.read_text().splitlines()] == [
+            {**a_checkpoint(5).to_json(), "commit": repo.branches["main"], "folder": ""}
+        ]
+
+    def test_what_the_trainer_leaves_beside_an_adapter_is_not_pushed(self, repo: Repo) -> None:
+        source = saved()
+        (source / "training_args.bin").write_bytes(b"a pickle")
+        (source / "optimizer.pt").write_bytes(b"a pickle")
+
+        a_store().push(source, 5)
+
+        assert sorted(repo.files()) == [
+            ".gitattributes",
+            CONFIG,
+            ADAPTER,
+            "config.yaml",
+            "manifest.json",
+            "run.json",
+        ]
+        assert sorted(path.name for path in Path("kept/step-000005").iterdir()) == [CONFIG, ADAPTER, "manifest.json"]
+
+    def test_each_step_is_a_commit_on_top_of_the_one_before(self, repo: Repo) -> None:
+        store = a_store()
+        commits = [store.push(saved(step, f"weights of {step}".encode()), step).commit for step in (5, 10, 15)]
+
+        assert titles(repo) == ["step-000015", "step-000010", "step-000005", "initial commit"]
+        assert commits == [commit.hash for commit in reversed(repo.commits()[:3])]
+        assert repo.files("step-000010")[ADAPTER] == b"weights of 10"
+
+    def test_in_a_row_the_history_is_read_once(self, hub: LoopbackHub, repo: Repo) -> None:
+        store = a_store()
+        for step in (5, 10, 15):
+            store.push(saved(step, f"weights of {step}".encode()), step)
+
+        assert sum("/commits/" in request.path for request in hub.requests) == 1
+        assert sum("/refs" in request.path for request in hub.requests) == 1
+
+    def test_what_is_known_is_pushed_without_a_request(self, hub: LoopbackHub, repo: Repo) -> None:
+        first = a_store().push(saved(), 5)
+        before = len(hub.requests)
+
+        again = a_store().push(saved(), 5)
+
+        assert (again, again.commit) == (first, first.commit)
+        assert len(hub.requests) == before
+
+    def test_a_step_that_is_trained_again_moves_its_tag(self, repo: Repo) -> None:
+        first = a_store().push(saved(5, b"first"), 5)
+        second = a_store().push(saved(5, b"second"), 5)
+
+        assert titles(repo) == ["step-000005", "step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": second.commit}
+        assert first.commit == repo.commits()[1].hash  # it is still there for whoever has its hash
+        assert [(c, c.commit) for c in read_log(LOG)] == [(second, second.commit)]
+
+    def test_a_step_that_became_what_it_was_before_means_that_commit_again(self, repo: Repo) -> None:
+        first = a_store().push(saved(5, b"first"), 5)
+        a_store().push(saved(5, b"second"), 5)
+
+        again = a_store().push(saved(5, b"first"), 5)
+
+        assert again.commit == first.commit
+        assert repo.tags == {"step-000005": first.commit}
+        assert read_log(LOG) == [first]
+
+    def test_a_commit_of_another_run_with_the_same_title_is_not_taken_for_it(self, repo: Repo) -> None:
+        other = repo.commit({"manifest.json": b"not a manifest"}, "step-000005").hash
+        repo.create_tag("step-000005", other)
+
+        pushed = a_store().push(saved(), 5)
+
+        assert pushed.commit == repo.branches["main"] != other
+        assert repo.tags == {"step-000005": pushed.commit}
+
+
+class TestTwoRuns:
+    """Two that begin at once both find the repository empty."""
+
+    def store_of(self, run: str, facts: str | None = None) -> HubStore:
+        Path(run).mkdir(exist_ok=True)
+        Path(run, "run.json").write_text(json.dumps({"id": run}) if facts is None else facts)
+        return HubStore(
+            Hub(REPO, attempts=1), Path(run, "kept"), Path(run, "checkpoints.jsonl"), [Path(run, "run.json")], run
+        )
+
+    def test_the_second_does_not_push_over_the_first(self, repo: Repo) -> None:
+        self.store_of("first").push(saved(5, b"first"), 5)
+        second = self.store_of("second")
+
+        for _ in range(2):
+            with pytest.raises(HubError) as raised:
+                second.push(saved(5, b"second"), 5)
+
+            assert raised.value.message == "ann/prices holds the checkpoints of another run"
+            assert raised.value.hint == "train into a repository of its own: --set hub.repo=USER/NAME"
+            assert not raised.value.transient
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert second.checkpoints() == []
+
+    def test_one_that_comes_in_between_is_noticed(self, repo: Repo) -> None:
+        first, second = self.store_of("first"), self.store_of("second")
+        first.push(saved(5, b"first"), 5)
+        # The second looked when nothing was there yet.
+        second._head = repo.commits()[1].hash
+
+        with pytest.raises(HubError, match="412"):
+            second.push(saved(5, b"second"), 5)
+        with pytest.raises(HubError, match=r"^ann/prices holds the checkpoints of another run$"):
+            second.push(saved(5, b"second"), 5)
+
+        first.push(saved(10, b"ten"), 10)
+        assert titles(repo) == ["step-000010", "step-000005", "initial commit"]
+
+    def test_the_same_run_goes_on_after_a_restart(self, repo: Repo) -> None:
+        for step in (5, 10):
+            self.store_of("first").push(saved(step), step)
+
+        assert titles(repo) == ["step-000010", "step-000005", "initial commit"]
+
+    @pytest.mark.parametrize("facts", ["", "{}", "[]", '{"id": null}', "\ufeff", "[" * 100_000])
+    def test_a_repository_that_does_not_say_whose_it_is_is_pushed_to(self, repo: Repo, facts: str) -> None:
+        repo.commit({"run.json": facts.encode()})
+
+        self.store_of("first").push(saved(5), 5)
+
+        assert titles(repo)[0] == "step-000005"
+
+
+class Liar(Hub):
+    """A hub whose commits hold another file than was sent."""
+
+    lie = ADAPTER
+
+    def commit(
+        self,
+        files: Mapping[str, Path | bytes],
+        message: str,
+        *,
+        branch: str = "main",
+        parent: str | None = None,
+        again: bool = False,
+    ) -> str:
+        return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, again=again)
+
+
+class TestConfirming:
+    @pytest.mark.parametrize("name", [ADAPTER, CONFIG, "manifest.json"])
+    def test_what_arrived_otherwise_than_it_was_sent_does_not_count(
+        self, repo: Repo, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Liar, "lie", name)
+        store = a_store(Liar(REPO, attempts=1))
+
+        with pytest.raises(HubError) as raised:
+            store.push(saved(), 5)
+
+        assert raised.value.message == (
+            f"ann/prices holds another {name} at {repo.branches['main'][:12]} than was pushed as step-000005"
+        )
+        assert raised.value.transient
+        assert (store.checkpoints(), repo.tags, LOG.exists()) == ([], {}, False)
+
+    def test_a_file_that_is_missing_there_does_not_count(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def without_the_config(files: Mapping[str, Path | bytes], message: str, **how: str | None) -> str:
+            return repo.commit({ADAPTER: b"weights"}, message).hash
+
+        opened = Hub(REPO, attempts=1)
+        monkeypatch.setattr(opened, "commit", without_the_config)
+
+        with pytest.raises(HubError, match=r"^ann/prices holds another adapter_config.json at "):
+            a_store(opened).push(saved(), 5)
+
+        assert (repo.tags, LOG.exists()) == ({}, False)
+
+    def test_what_cannot_be_read_back_does_not_count_yet(self, hub: LoopbackHub, repo: Repo) -> None:
+        store = a_store()
+        # A new store asks for no manifest, as there is neither tag nor title: the first is the confirmation.
+        hub.faults.script("POST", "/paths-info/", [Fault.status(500)])
+
+        with pytest.raises(HubError, match=r"^the Hub answers 500"):
+            store.push(saved(), 5)
+        assert (repo.tags, LOG.exists()) == ({}, False)
+
+        pushed = a_store().push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": pushed.commit}
+
+
+class TestInterruptions:
+    @pytest.mark.parametrize("same_process", [True, False])
+    def test_a_commit_whose_answer_was_lost_is_recognised(
+        self, hub: LoopbackHub, repo: Repo, same_process: bool
+    ) -> None:
+        store = a_store()
+        hub.faults.script("POST", "/commit/", [Fault.cut_answer()])
+        with pytest.raises(HubError):
+            store.push(saved(), 5)
+        assert (titles(repo), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
+
+        pushed = (store if same_process else a_store()).push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": repo.branches["main"]}
+        assert read_log(LOG) == [pushed]
+
+    @pytest.mark.parametrize("fault", [Fault.cut_request(), Fault.status(503), Fault.status(429, 0)])
+    def test_a_commit_that_did_not_arrive_is_made(self, hub: LoopbackHub, repo: Repo, fault: Fault) -> None:
+        store = a_store()
+        hub.faults.script("POST", "/commit/", [fault])
+        with pytest.raises(HubError):
+            store.push(saved(), 5)
+        assert titles(repo) == ["initial commit"]
+
+        store.push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+
+    def test_a_kill_between_commit_and_tag_is_made_up_for(self, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+        def kill(*arguments: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Hub, "tag", kill)
+            with pytest.raises(Killed):
+                a_store().push(saved(), 5)
+        assert (titles(repo), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
+
+        pushed = a_store().push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": pushed.commit}
+        assert read_log(LOG) == [pushed]
+
+    @pytest.mark.parametrize("dies_in", ["new_folder", "append_lines"])
+    def test_a_kill_between_tag_and_log_is_made_up_for(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, dies_in: str
+    ) -> None:
+        def kill(*arguments: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub_checkpoints, dies_in, kill)
+            with pytest.raises(Killed):
+                a_store().push(saved(), 5)
+        assert (repo.tags, LOG.exists()) == ({"step-000005": repo.branches["main"]}, False)
+        commits = sum("/commit/" in request.path for request in hub.requests)
+
+        pushed = a_store().push(saved(), 5)
+
+        assert titles(repo) == ["step-000005", "initial commit"]
+        assert sum("/commit/" in request.path for request in hub.requests) == commits == 1
+        assert read_log(LOG) == [pushed]
+        assert Path("kept/step-000005", ADAPTER).read_bytes() == b"weights"
+
+    def test_what_was_pushed_before_someone_else_went_on_is_recognised(self, repo: Repo) -> None:
+        a_store().push(saved(), 5)
+        LOG.unlink()
+        repo.tags.clear()
+        repo.commit({"README.md": b"edited by hand"}, "Update README.md")
+
+        pushed = a_store().push(saved(), 5)
+
+        assert titles(repo) == ["Update README.md", "step-000005", "initial commit"]
+        assert repo.tags == {"step-000005": pushed.commit} == {"step-000005": repo.commits()[1].hash}
+
+    def test_a_commit_of_someone_else_in_between_is_built_upon(self, repo: Repo) -> None:
+        store = a_store()
+        store.push(saved(5), 5)
+        repo.commit({"README.md": b"edited by hand"}, "Update README.md")
+        with pytest.raises(HubError, match="412") as raised:
+            store.push(saved(10), 10)
+        assert raised.value.transient
+
+        store.push(saved(10), 10)
+
+        assert titles(repo) == ["step-000010", "Update README.md", "step-000005", "initial commit"]
+        assert repo.files()["README.md"] == b"edited by hand"
+        assert [checkpoint.step for checkpoint in store.checkpoints()] == [5, 10]
+
+    def test_a_repository_that_is_made_anew_is_pushed_to_as_it_is(self, hub: LoopbackHub, repo: Repo) -> None:
+        store = a_store()
+        store.push(saved(5), 5)
+        repo.squash("main", "squashed by hand", "ann")
+
+        with pytest.raises(HubError, match="412"):
+            store.push(saved(10), 10)
+        store.push(saved(10), 10)
+
+        assert titles(repo) == ["step-000010", "squashed by hand"]
+
+
+class TestFetching:
+    def test_what_was_pushed_from_here_is_not_downloaded(self, hub: LoopbackHub, repo: Repo) -> None:
+        store = a_store()
+        pushed = store.push(saved(), 5)
+
+        assert store.fetch(pushed) == Path("kept/step-000005")
+        assert downloads(hub, ADAPTER) == 0
+
+    def test_another_machine_downloads_exactly_its_commit(self, hub: LoopbackHub, repo: Repo) -> None:
+        first = a_store().push(saved(5, b"first"), 5)
+        a_store().push(saved(10, b"second"), 10)
+        repo.create_tag("moved-about", repo.branches["main"])
+
+        folder = elsewhere(first).fetch(first)
+
+        assert (folder / ADAPTER).read_bytes() == b"first"
+        assert (folder / CONFIG).read_bytes() == b"{}"
+        assert downloads(hub, f"/resolve/{first.commit}/{ADAPTER}") == 1
+
+    def test_a_second_fetch_takes_the_copy_of_the_first(self, hub: LoopbackHub, repo: Repo) -> None:
+        pushed = a_store().push(saved(), 5)
+
+        folders = [elsewhere(pushed).fetch(pushed) for _ in range(2)]
+
+        assert folders[0] == folders[1]
+        assert downloads(hub, ADAPTER) == 1
+
+    def test_a_copy_that_was_damaged_here_is_downloaded_instead(self, hub: LoopbackHub, repo: Repo) -> None:
+        pushed = a_store().push(saved(), 5)
+        Path("kept/step-000005", ADAPTER).unlink()
+
+        assert (a_store().fetch(pushed) / ADAPTER).read_bytes() == b"weights"
+        assert downloads(hub, ADAPTER) == 1
+
+    def test_a_checkpoint_may_lie_in_a_folder_of_its_commit(self, repo: Repo) -> None:
+        head = repo.commit({f"checkpoint-5/{ADAPTER}": b"weights", f"checkpoint-5/{CONFIG}": b"{}"}).hash
+        checkpoint = a_checkpoint(5).at(head, "checkpoint-5")
+
+        folder = elsewhere(checkpoint).fetch(checkpoint)
+
+        assert (folder / ADAPTER).read_bytes() == b"weights"
+        assert folder.name == "checkpoint-5"
+
+    def test_what_is_not_in_the_log_is_not_fetched(self, hub: LoopbackHub, repo: Repo) -> None:
+        with pytest.raises(CheckpointError) as raised:
+            a_store().fetch(a_checkpoint(7))
+
+        assert raised.value.message == f"step-000007 ({a_checkpoint(7).revision[:12]}) is not in ann/prices"
+        assert hub.requests == []
+
+    @pytest.mark.parametrize("missing", [ADAPTER, CONFIG])
+    def test_a_commit_without_one_of_its_files_is_refused(self, repo: Repo, missing: str) -> None:
+        head = repo.commit({name: b"{}" for name in (ADAPTER, CONFIG) if name != missing}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(CheckpointError) as raised:
+            elsewhere(checkpoint).fetch(checkpoint)
+
+        assert raised.value.message == f"step-000005 of ann/prices ({head[:12]}) has no {missing}"
+
+    def test_an_adapter_with_another_hash_is_refused_before_it_is_fetched(self, hub: LoopbackHub, repo: Repo) -> None:
+        head = repo.commit({ADAPTER: b"other weights", CONFIG: b"{}"}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(CheckpointError) as raised:
+            elsewhere(checkpoint).fetch(checkpoint)
+
+        assert raised.value.message == (
+            f"step-000005 of ann/prices ({head[:12]}) is not what its manifest says: the Hub has sha256 "
+            f"53959fa102f3…, the manifest {checkpoint.adapter_sha256[:12]}…"
+        )
+        assert downloads(hub, ADAPTER) == 0
+
+    def test_a_hub_that_lies_about_the_hash_is_found_out(self, repo: Repo) -> None:
+        stated = hashlib.sha256(b"weights").hexdigest()
+        head = repo.commit_raw({ADAPTER: LfsFile(b"WEIGHTS", sha256=stated), CONFIG: b"{}"}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(CheckpointError, match=r"^step-000005 is not what its manifest says: "):
+            elsewhere(checkpoint).fetch(checkpoint)
+
+    @pytest.mark.parametrize("inside_lfs", [True, False])
+    def test_another_adapter_config_is_found_out(self, repo: Repo, inside_lfs: bool) -> None:
+        config = b'{"lora_alpha": 1e6}'
+        head = repo.commit_raw({ADAPTER: LfsFile(b"weights"), CONFIG: LfsFile(config) if inside_lfs else config}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(CheckpointError, match=r"^step-000005 is not what its manifest says: .*adapter_config.json"):
+            elsewhere(checkpoint).fetch(checkpoint)
+
+    def test_an_adapter_outside_lfs_is_verified_once_it_is_here(self, repo: Repo) -> None:
+        for content, is_right in ((b"weights", True), (b"WEIGHTS", False)):
+            head = repo.commit_raw({ADAPTER: content, CONFIG: b"{}"}).hash
+            checkpoint = a_checkpoint(5).at(head)
+            store = elsewhere(checkpoint)
+
+            if is_right:
+                assert (store.fetch(checkpoint) / ADAPTER).read_bytes() == b"weights"
+            else:
+                with pytest.raises(CheckpointError, match="is not what its manifest says"):
+                    store.fetch(checkpoint)
+
+    def test_an_adapter_that_is_too_large_is_refused_before_it_is_fetched(self, hub: LoopbackHub, repo: Repo) -> None:
+        head = repo.commit_raw({ADAPTER: LfsFile(b"weights", size=LARGEST_ADAPTER + 1), CONFIG: b"{}"}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(HubError) as raised:
+            elsewhere(checkpoint).fetch(checkpoint)
+
+        assert raised.value.message == (
+            f"ann/prices has a {ADAPTER} of 32,000,000,001 bytes, which is too large (at most 32,000,000,000)"
+        )
+        assert downloads(hub, ADAPTER) == 0
+
+    def test_an_adapter_config_that_is_too_large_is_refused_before_it_is_fetched(
+        self, hub: LoopbackHub, repo: Repo
+    ) -> None:
+        head = repo.commit({ADAPTER: b"weights", CONFIG: b" " * (LARGEST_TEXT + 1)}).hash
+        checkpoint = a_checkpoint(5).at(head)
+
+        with pytest.raises(HubError, match=r"an? adapter_config.json of 1,000,001 bytes, which is too large"):
+            elsewhere(checkpoint).fetch(checkpoint)
+
+        assert downloads(hub, CONFIG) + downloads(hub, ADAPTER) == 0
+
+    def test_an_adapter_for_which_the_disk_has_no_room_is_refused_before_it_is_fetched(
+        self, hub: LoopbackHub, repo: Repo, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pushed = a_store().push(saved(), 5)
+        store = elsewhere(pushed)
+        # Downloads go to the shared cache, which may be on another disk than the run is.
+        free = {True: SimpleNamespace(free=6), False: SimpleNamespace(free=10**12)}
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: free[folder.is_relative_to(home)])
+
+        with pytest.raises(HubError) as raised:
+            store.fetch(pushed)
+
+        place = home / "huggingface/hub"
+        assert raised.value.message == f"{ADAPTER} of ann/prices takes 7 bytes, 6 are free on the disk with {place}"
+        assert raised.value.hint == "make room, or set HF_HOME to a folder on another disk"
+        assert downloads(hub, ADAPTER) == 0
+
+
+class TestTags:
+    def test_a_tag_is_here_and_on_the_hub(self, repo: Repo) -> None:
+        store = a_store()
+        five, ten = (store.push(saved(step), step) for step in (5, 10))
+
+        store.tag(five, "best")
+        store.tag(ten, "best")
+
+        assert repo.tags == {"step-000005": five.commit, "step-000010": ten.commit, "best": ten.commit}
+        assert a_store().tagged("best") == ten
+
+    def test_what_is_not_there_is_not_tagged(self, hub: LoopbackHub, repo: Repo) -> None:
+        with pytest.raises(CheckpointError, match=r"^step-000007 \([0-9a-f]{12}\) is not in ann/prices$"):
+            a_store().tag(a_checkpoint(7), "best")
+
+        assert (repo.tags, hub.requests) == ({}, [])
+
+    def test_a_tag_in_another_ones_repository_is_ours_alone(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pushed = a_store().push(saved(), 5)
+        monkeypatch.setenv("HF_TOKEN", hub.add_user("bob"))
+        store = elsewhere(pushed)
+
+        with pytest.raises(HubError, match="403"):
+            store.tag(pushed, "best")
+
+        assert store.tagged("best") == pushed
+        assert "best" not in repo.tags
+
+    def test_another_machine_takes_over_checkpoints_and_tags(self, repo: Repo) -> None:
+        store = a_store()
+        five, ten = (store.push(saved(step), step) for step in (5, 10))
+        store.tag(ten, "best")
+
+        found = elsewhere(five, ten, tags={**repo.tags, "of-another-commit": "0" * 40})
+
+        assert [(c, c.commit) for c in found.checkpoints()] == [(five, five.commit), (ten, ten.commit)]
+        assert found.tagged("best") == ten
+        assert found.tagged("of-another-commit") is None
+
+    def test_what_is_found_later_replaces_the_checkpoints_and_keeps_own_tags(self, repo: Repo) -> None:
+        five, ten = (a_store().push(saved(step), step) for step in (5, 10))
+        store = elsewhere(five, tags={"mine": five.commit or ""})
+
+        store.replace([five, ten], {"best": ten.commit or ""})
+
+        assert store.checkpoints() == [five, ten]
+        assert (store.tagged("mine"), store.tagged("best")) == (five, ten)
+
+
+def test_a_checkpoint_has_one_revision_in_a_folder_and_on_the_hub(repo: Repo) -> None:
+    source = saved()
+
+    on_the_hub = a_store().push(source, 5)
+    in_a_folder = FolderStore(Path("folder"), Path("folder.jsonl")).push(source, 5)
+
+    assert on_the_hub == in_a_folder
+    assert on_the_hub.revision == in_a_folder.revision
+    assert in_a_folder.commit is None
