@@ -119,6 +119,8 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
 
 def _is_behind(run: Run, hub: Hub) -> bool:
     """Whether the state on the Hub is of a later step than the run's own: another machine went on with it meanwhile."""
+    if run.facts().get("finished"):
+        return False  # its states are gone, and what is left to push is here
     own = run.newest_state()
     try:
         commit = newest_state(hub)

@@ -167,6 +167,9 @@ class Uploader:
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
                 self._say(f"the outbox cannot be read: {error}")
+                if self._draining:
+                    self.problem = HubError(f"the outbox cannot be read: {error}")
+                    return
                 self._stopped.wait(_LOCK_WAIT)
 
     def _next(self) -> Entry | None:

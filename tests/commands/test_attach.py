@@ -128,6 +128,20 @@ class TestTakeOver:
         assert run.newest_state() == (Path("runs/quickstart/state/checkpoint-4"), 4)
         assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2, 3, 4]
 
+    def test_a_training_that_has_ended_here_is_not_taken_over_again(
+        self, stopped: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Its last checkpoints may still wait in the outbox, and the state on the Hub is of an earlier step.
+        monkeypatch.chdir(tmp_path / "trainer")
+        own = Run(Path("runs/quickstart"))
+        own.finish()
+        own.outbox.put_checkpoint(6, [])
+
+        run = take_over("ann/stopped", None, print)
+
+        assert run.facts()["finished"]
+        assert [entry.step for entry in run.outbox.entries()] == [6]
+
     def test_without_the_hub_the_machine_that_trained_it_goes_on(
         self, stopped: Repo, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
