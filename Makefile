@@ -25,6 +25,7 @@ check: .venv/installed-dev
 # Timings, side by side: nothing else that is heavy may run meanwhile.
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/uploads.py
+	$(BIN)/python benchmarks/decoding.py
 
 clean:
 	rm -rf .venv

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -174,6 +175,50 @@ def pick(
         display.picked(result, as_json=as_json)
         if result.problem:
             raise result.problem
+
+
+@app.command()
+def predict(
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="A description. Default: JSON lines on standard input.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="A text in each line, or in a .jsonl file an object or a string."),
+    ] = None,
+    run: RunOption = None,
+    repo: RepoOption = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="STEP|REVISION|best|last", help="Default: best, or last if none is."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each text on stdout.")] = False,
+) -> None:
+    """Price a description, or many, each with an 80 % interval."""
+    with _errors():
+        _refuse_both(run, repo)
+        if text is not None and file is not None:
+            raise typer.BadParameter("give a text or --file, not both", param_hint="--file")
+        if text is None and file is None and sys.stdin.isatty():
+            raise typer.BadParameter("give a text, --file, or JSON lines on standard input", param_hint="TEXT")
+        from pricer import display
+        from pricer.config import DataConfig
+        from pricer.core.items import Item
+        from pricer.stores.texts import one_text, read_lines_of, read_texts
+
+        def read(config: DataConfig) -> list[Item]:
+            if text is not None:
+                return [one_text(text)]
+            return read_texts(file, config) if file else read_lines_of(sys.stdin.buffer.read(), config)
+
+        with display.Watcher() as watcher:
+            from pricer.commands.attach import Question, attach
+            from pricer.commands.predict import predict as command
+            from pricer.stores.runs import find_run
+
+            source = find_run(run) if repo is None else attach(repo, Question(None, []), watcher.note)
+            result = command(source, checkpoint, read, watcher)
+        display.predicted(result, as_json=as_json)
 
 
 @app.command()

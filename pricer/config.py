@@ -155,6 +155,12 @@ class EvalConfig(_Section):
 
     batch_tokens: Count = 8192
     """Most tokens, padding included, in one batch of prompts."""
+    estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
+    """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
+    (greedy where the tokenizer's way of writing numbers cannot be read)."""
+    unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+    """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
+    elsewhere median and intervals are exact."""
 
 
 class HubConfig(_Section):

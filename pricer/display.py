@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import Metric
+from pricer.core.predictions import ESTIMATORS, Prediction
 from pricer.errors import PricerError
 from pricer.secrets import redact
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the w
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Picked
     from pricer.commands.plan import Plan
+    from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
     from pricer.commands.train import Trained
     from pricer.commands.validation import Validation
@@ -88,7 +90,7 @@ class Watcher:
         parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
         if validation:
             loss = "–" if validation.loss is None else f"{validation.loss:.4f}"
-            parts.append(f"val loss {loss}  val MAE ${validation.mae:,.2f} (n {validation.n:,})")
+            parts.append(f"val loss {loss}  val MAE ${validation.mae:,.2f} (greedy, n {validation.n:,})")
             if validation.no_price:
                 parts.append(f"{validation.no_price:,} without a price")
         self.note("  ".join([*parts, checkpoint.revision[:7]]))
@@ -195,7 +197,9 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         _json({"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]})
         return
     spec = result.spec
-    _evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split", result.evaluations)
+    how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
+    _evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
+    _estimator_table(result.evaluations)
     if any(e.metric("no_price").value for e in result.evaluations):
         print(f"An answer without a price is charged as the train median, ${spec.fallback:,.2f}; it is never a hit.")
     if spec.split == "val":
@@ -226,6 +230,50 @@ def picked(result: "Picked", *, as_json: bool) -> None:
     note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {result.run.name}")
 
 
+def predicted(result: "Predicted", *, as_json: bool) -> None:
+    """The prices of `pricer predict`, a line for each text; as JSON with all that is known of them."""
+    if as_json:
+        for item, prediction in zip(result.items, result.predictions, strict=True):
+            print(json.dumps(_answer(item.id, result.estimator, prediction), ensure_ascii=False))
+        return
+    for item, prediction in zip(result.items, result.predictions, strict=True):
+        text = "" if len(result.items) == 1 else f"  {_shortened(item.text)}"
+        print(f"{_price_and_interval(prediction, result.estimator)}{text}")
+    how = "greedy" if result.estimator == "greedy" else f"{result.estimator} of the model's distribution"
+    note(f"{how}, {result.checkpoint.name} of {result.run.name}; the intervals are raw, as the model has them")
+
+
+def _answer(key: str, estimator: str, prediction: Prediction) -> dict[str, Any]:
+    distribution = prediction.distribution
+    record: dict[str, Any] = {"id": key, "price": prediction.estimate(estimator), "estimator": estimator}
+    if distribution:
+        record |= {
+            "interval_80": distribution.interval(0.8),
+            "interval_95": distribution.interval(0.95),
+            "no_price": distribution.no_price,
+            "estimates": {name: prediction.estimate(name) for name in ESTIMATORS},
+            "mean_error": distribution.mean_error,
+            "unexplored": distribution.unexplored,
+        }
+    return {**record, "completion": prediction.completion}
+
+
+def _price_and_interval(prediction: Prediction, estimator: str) -> str:
+    price, distribution = prediction.estimate(estimator), prediction.distribution
+    if price is None:
+        return f"no price: {_shortened(prediction.completion)!r}"
+    if distribution is None:
+        return f"${price:,.0f}"
+    low, high = distribution.interval(0.8)
+    return f"${price:,.0f}  80 %: ${low:,.0f} to ${high:,.0f}"
+
+
+def _shortened(text: str) -> str:
+    """The beginning of a text on one line."""
+    line = _harmless(" ".join(text.split()))
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
 _IN_DOLLARS = ("mae", "median_ae")
 _COLUMNS = ("checkpoint", "epoch", "MAE", "median", "RMSLE", "R²", "MAPE", "hits", "no price", "n")
 # What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
@@ -243,6 +291,15 @@ def _evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
     if len(columns) < len(_COLUMNS):
         left_out = ", ".join(column for column in _COLUMNS if column not in columns)
         note(f"no room for {left_out} in {console.width} columns")
+
+
+def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
+    """The mean absolute error by each estimator, of the evaluations that know more than one."""
+    known = [evaluation for evaluation in evaluations if evaluation.estimators]
+    if known:
+        columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
+        rows = [[e.name, *(f"${metric.value:,.2f}" for metric in e.estimators)] for e in known]
+        _table(_stdout(), "MAE by estimator", columns, rows)
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.distribution import Distribution
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, Split
 from pricer.core.metrics import Metric
@@ -86,6 +87,12 @@ def an_evaluation(
         ),
     )
     return replace(evaluation, **changes)
+
+
+def a_distribution(median: float = 100.0, no_price: float = 0.0, **changes: Any) -> Distribution:
+    """A distribution around its median: 80 % within half of it, 95 % within nine tenths."""
+    quantiles = tuple(median * share for share in (0.1, 0.5, 1.0, 1.5, 1.9))
+    return replace(Distribution(quantiles, median, True, median, 0.0, no_price, 0.0), **changes)
 
 
 def predictions_of(items: Sequence[Item], prices: Sequence[float | None]) -> list[Prediction]:

@@ -1,6 +1,7 @@
 """The command line: exit codes and exact texts, for good input and bad."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def test_help_names_the_verbs() -> None:
         "train",
         "eval",
         "pick",
+        "predict",
         "push",
     ]
 
@@ -61,6 +63,8 @@ def test_the_version_is_shown() -> None:
         ["eval", "--split", "train"],
         ["eval", "--all-checkpoints", "--checkpoint", "last"],
         ["eval", "--limit", "0"],
+        ["predict", "A lamp", "--file", "lamps.txt"],
+        ["predict", "A lamp", "--run", "a", "--repo", "ann/prices"],
         ["pick", "--metric", "luck"],
         ["train", "--resume", "--set", "train.epochs=3"],
         ["train", "--resume", "--dry-run"],
@@ -167,7 +171,7 @@ def test_cuda_where_there_is_none() -> None:
     )
 
 
-@pytest.mark.parametrize("command", [["eval"], ["pick"], ["train", "--resume"]])
+@pytest.mark.parametrize("command", [["eval"], ["pick"], ["predict", "A lamp"], ["train", "--resume"]])
 def test_a_run_that_does_not_exist(command: list[str]) -> None:
     fails(Result(*command), "error: there is no run here yet (no runs/*/run.json)", " hint: pricer train")
     fails(Result(*command, "--run", "gone"), "error: there is no run gone", " hint: pricer train")
@@ -276,8 +280,19 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     assert record["n"] == 6
 
     table = Result("eval", "--all-checkpoints").out
-    assert "quickstart: 6 items of the val split" in table
+    assert "quickstart: 6 items of the val split, by the median" in table
+    assert [line.split() for line in table.splitlines() if line.split()[1:3] == ["greedy", "mode"]] == [
+        ["checkpoint", "greedy", "mode", "mean", "median"]
+    ]
     assert "\x1b" not in table
+
+    priced = Result("predict", "A 486 PC of 33 MHz")
+    assert (priced.code, priced.out.count("\n")) == (0, 1)
+    assert re.fullmatch(r"\$[\d,]+  80 %: \$[\d,]+ to \$[\d,]+\n", priced.out) or priced.out.startswith("no price")
+    assert "no best checkpoint of quickstart has been picked yet: this is the last one, step-000002" in priced.err
+    assert priced.err.splitlines()[-1] == (
+        "median of the model's distribution, step-000002 of quickstart; the intervals are raw, as the model has them"
+    )
 
     picked = Result("pick")
     assert picked.code == 0
@@ -288,6 +303,17 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     final = json.loads(Result("eval", "--checkpoint", "best", "--split", "test", "--json").out)
     assert final["evaluations"][-1]["revision"] == best["revision"]
     assert final["evaluations"][-1]["spec"]["split"] == Split.TEST.value
+
+    write("lines.jsonl", '{"id": "x7", "description": "A 486 PC"}', "", '"A Pentium PC with 16 MB"')
+    many = Result("predict", "--file", "lines.jsonl", "--json")
+    first, second = [json.loads(line) for line in many.out.splitlines()]
+    assert (first["id"], second["id"]) == ("x7", "3")
+    assert first["estimator"] == "median"
+    assert first["interval_95"][0] <= first["interval_80"][0] <= first["interval_80"][1] <= first["interval_95"][1]
+    piped = RUNNER.invoke(app, ["predict", "--json"], input=Path("lines.jsonl").read_text())
+    assert piped.stdout == many.out
+    write("bad.jsonl", '"A 486 PC"', '{"description": ""}')
+    fails(Result("predict", "--file", "bad.jsonl"), "error: description is empty (bad.jsonl, line 2)")
 
 
 def test_the_installed_command_starts() -> None:

@@ -1,7 +1,7 @@
 """`pricer eval`: score checkpoints and baselines on held-out items, each once, going on wherever it was stopped."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,7 @@ def score_run(run: Run, which: str, split: Split, limit: int | None, watcher: Wa
         baselines = list(_baselines(run, setup, spec, items))
         for evaluation in baselines:
             watcher.scored(evaluation)
-        evaluations = list(score_checkpoints(run, checkpoints, questions, lambda: _scorer(setup), watcher))
+        evaluations = list(score_checkpoints(run, checkpoints, questions, lambda: load_scorer(setup), watcher))
     return Evaluated(run, spec, len(items), (*baselines, *evaluations))
 
 
@@ -117,15 +117,17 @@ def is_named(checkpoint: Checkpoint, prefix: str) -> bool:
     return any(name.startswith(prefix) for name in (checkpoint.revision, checkpoint.commit) if name)
 
 
-def refuse_foreign(checkpoint: Checkpoint, setup: Setup) -> None:
-    """Raise a CheckpointError unless the checkpoint was trained with this prompt, data and base, as far as it says."""
+def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str] = ("prompt", "data", "base")) -> None:
+    """Raise a CheckpointError unless the checkpoint was trained with this prompt, data and base, as far as it says and
+    as `checked` wants it.
+    """
     stated = {
         "prompt": (checkpoint.prompt_fingerprint, setup.template.fingerprint),
         "data": (checkpoint.data_fingerprint, setup.items.fingerprint),
         "base": (_base(checkpoint), f"{setup.base.name}@{setup.base.revision}"),
     }
     for what, (trained, present) in stated.items():
-        if trained is not None and trained != present:
+        if what in checked and trained is not None and trained != present:
             raise CheckpointError(
                 f"checkpoint step {checkpoint.step} ({checkpoint.revision[:7]}) was trained with {what} {trained}, "
                 f"this run has {what} {present}",
@@ -269,9 +271,19 @@ def _baselines(run: Run, setup: Setup, spec: EvalSpec, items: Sequence[Item]) ->
         yield evaluation
 
 
-def _scorer(setup: Setup) -> Scorer:
+def load_scorer(setup: Setup) -> Scorer:
+    """The base in memory, ready for adapters."""
+    from pricer.ml.decode import Decoder
+    from pricer.ml.model import load_base
     from pricer.ml.predict import CheckpointPredictor
 
-    return CheckpointPredictor(
-        setup.base.folder, setup.precision, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length
+    base = load_base(setup.base.folder, setup.precision)
+    decoder = Decoder(
+        base,
+        setup.tokenizer,
+        setup.template.price_format,
+        setup.encoder.answer_length,
+        setup.writing,
+        setup.config.eval.unexplored,
     )
+    return CheckpointPredictor(base, decoder)

@@ -33,7 +33,8 @@ def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
     revisions = {checkpoint.revision for checkpoint in checkpoints}
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
-    selection = select(comparable(candidates), metric)
+    estimator = run.config().eval.estimator if candidates else "auto"
+    selection = select(comparable(candidates, estimator), metric)
     # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
     run.write_selection(selection)
     best = next(c for c in checkpoints if c.revision == selection.revision)
@@ -56,10 +57,11 @@ def _publish(run: Run, best: Checkpoint, selection: Selection) -> str | None:
     return run.repo
 
 
-def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+def comparable(evaluations: Sequence[Evaluation], estimator: str = "auto") -> list[Evaluation]:
     """The validation evaluations under the one spec that covers every checkpoint evaluated on validation items.
 
-    Of several such specs, the one with most items. None that covers them all is a RunError: checkpoints measured by
+    Of several such specs, the one with most items; of those, the one by the run's `estimator` (`auto`, as in a run from
+    before there was a choice: by any but greedy). None that covers them all is a RunError: checkpoints measured by
     different specs cannot be ranked. Without validation evaluations all are returned, for `select` to refuse.
     """
     held_out = [e for e in evaluations if e.spec.split is Split.VAL]
@@ -79,4 +81,9 @@ def comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
             f"no one spec covers every evaluated checkpoint, and different specs are not comparable ({found})",
             "pricer eval --all-checkpoints",
         )
-    return max(complete, key=lambda own: own[0].metric("mae").n)
+
+    def fit(own: Sequence[Evaluation]) -> tuple[int, bool]:
+        used = own[0].spec.estimator
+        return own[0].metric("mae").n, used != "greedy" if estimator == "auto" else used == estimator
+
+    return max(complete, key=fit)

@@ -5,21 +5,25 @@ from typing import Any
 
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
-from pricer.core.items import ItemSet, Split
-from pricer.core.prices import PriceFormat, width_for
+from pricer.core.expansion import Fork
+from pricer.core.items import Item, ItemSet, Split
+from pricer.core.predictions import Estimator
+from pricer.core.prices import PriceFormat, format_price, width_for
 from pricer.core.prompts import PromptTemplate
+from pricer.core.walk import Levels
 from pricer.errors import ConfigError
 from pricer.ml.model import Precision, choose_precision, load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
+from pricer.ml.writing import writing_of
 from pricer.stores.bases import Base, find_base
 from pricer.stores.items import load_items, require
-
-ESTIMATOR = "greedy"
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned."""
+    """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned. `writing` is
+    how the tokenizer writes prices, None where no distribution over them can be read.
+    """
 
     config: RunConfig
     items: ItemSet
@@ -28,6 +32,7 @@ class Setup:
     template: PromptTemplate
     encoder: Encoder
     precision: Precision
+    writing: Levels | Fork | None
 
     def with_repo(self, repo: str) -> "Setup":
         """The same with the name of the repository settled."""
@@ -44,9 +49,15 @@ class Setup:
             base=self.base.name,
             base_revision=self.base.revision,
             precision=self.precision.label,
-            estimator=ESTIMATOR,
+            estimator=self.config.eval.estimator,
             fallback=self.items.train_median,
+            unexplored=self._unexplored,
         )
+
+    @property
+    def _unexplored(self) -> float | None:
+        is_expanded = isinstance(self.writing, Fork) and self.config.eval.estimator != "greedy"
+        return self.config.eval.unexplored if is_expanded else None
 
 
 def prepare(config: RunConfig) -> Setup:
@@ -55,12 +66,31 @@ def prepare(config: RunConfig) -> Setup:
     train = require(items, Split.TRAIN, config.data.source)
     if config.train.val_items:
         require(items, Split.VAL, config.data.source)
+    return _assemble(config, items, max(item.price for item in train))
+
+
+def prepare_to_ask(config: RunConfig) -> Setup:
+    """The Setup for asking a trained checkpoint about texts. Where the config alone says how prices are written, the
+    data are not needed and not read: `items` is empty.
+    """
+    width = config.prompt.price_width
+    if config.prompt.price_format != "padded" or width is None:
+        return prepare(config)
+    setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
+    # Prices of a varying number of tokens: how many are kept free for them is known from the data alone.
+    return setup if isinstance(setup.writing, tuple) else prepare(config)
+
+
+def _assemble(config: RunConfig, items: ItemSet, dearest: float) -> Setup:
+    """A Setup from Items and the price in dollars of the dearest one to train on."""
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
-    template = template_for(config, splits_digits(tokenizer), max(item.price for item in train))
-    encoder = Encoder(tokenizer, config.prompt.max_length, (template.completion(item) for item in train))
-    encoder.check(template.prompt(train[0]))
+    template = template_for(config, splits_digits(tokenizer), dearest)
+    writing = writing_of(tokenizer, template.price_format, template.price_format.width or width_for([dearest]))
+    completions = [template.completion(item) for item in items.train] or [format_price(dearest, template.price_format)]
+    encoder = Encoder(tokenizer, config.prompt.max_length, completions)
+    encoder.check(template.prompt(Item("", "", dearest)))
     settled = config.model_copy(
         update={
             "model": config.model.model_copy(update={"revision": base.revision, "compute_dtype": precision.dtype}),
@@ -70,9 +100,23 @@ def prepare(config: RunConfig) -> Setup:
                     "price_width": template.price_format.width,
                 }
             ),
+            "eval": config.eval.model_copy(update={"estimator": estimator_for(config, writing)}),
         }
     )
-    return Setup(settled, items, base, tokenizer, template, encoder, precision)
+    return Setup(settled, items, base, tokenizer, template, encoder, precision, writing)
+
+
+def estimator_for(config: RunConfig, writing: Levels | Fork | None) -> Estimator:
+    """The estimator of a config, `auto` settled; a ConfigError if it needs a distribution that cannot be read."""
+    wanted = config.eval.estimator
+    if wanted == "auto":
+        return "greedy" if writing is None else "median"
+    if writing is None and wanted != "greedy":
+        raise ConfigError(
+            [f"eval.estimator is {wanted}, but the way this tokenizer writes prices cannot be read as a distribution"],
+            "prompt.price_format: padded, or eval.estimator: greedy",
+        )
+    return wanted
 
 
 def template_for(config: RunConfig, digits_are_tokens: bool, dearest: float) -> PromptTemplate:

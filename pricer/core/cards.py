@@ -243,12 +243,27 @@ def _use(repo: str, checkpoint: Checkpoint, commit: str, val: Evaluation, base: 
         "## Use",
         f"The prompt is the question, a blank line, the description{above}, a blank line, and a last line that the "
         f"answer goes on from. Prompt and answer were at most {template.max_length:,} tokens together: longer "
-        "descriptions were cut at their end. Decoding was greedy, whatever the defaults of the base say.",
+        f"descriptions were cut at their end. {_estimator(val)}",
         _python(repo, checkpoint, commit, base, val.spec.base_revision, recipe),
         f"The price is {form}. In the numbers above an answer without a price is charged as the median training price, "
         f"${val.spec.fallback:,.2f}, in every error, and is never a hit.",
         f"With pricer: `pricer eval --repo {repo} --checkpoint best`.",
     ]
+
+
+def _estimator(val: Evaluation) -> str:
+    """How a price was read from the model, and how the greedy answer, which is all that plain code gives, compares."""
+    if val.spec.estimator == "greedy":
+        return "Decoding was greedy, whatever the defaults of the base say."
+    greedy = "".join(
+        f" Its MAE on the validation items is {_with_half(replace(metric, name='mae'))}."
+        for metric in val.estimators
+        if metric.name == "greedy"
+    )
+    return (
+        f"The price is the {val.spec.estimator} of the model's distribution over prices, which `pricer predict` gives. "
+        f"The code below gives the greedy answer, another estimate.{greedy}"
+    )
 
 
 def _python(repo: str, checkpoint: Checkpoint, commit: str, base: str, base_revision: str, recipe: Recipe) -> str:

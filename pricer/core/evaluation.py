@@ -8,8 +8,8 @@ from typing import Any
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item, Split
-from pricer.core.metrics import METRICS, Metric, score, summarise
-from pricer.core.predictions import Prediction
+from pricer.core.metrics import METRICS, Metric, mean_abs_error, score, summarise
+from pricer.core.predictions import ESTIMATORS, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,9 @@ class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
     `limit` is the number of items of the split that are scored, the first ones (None: all). `fallback` is the price in
-    dollars that an answer without a price is charged as. `precision` is quantization and compute dtype.
+    dollars that an answer without a price is charged as. `precision` is quantization and compute dtype. `estimator` is
+    what is scored of each distribution; `unexplored` the share of it that may be left out of account, None where it is
+    read whole, or not at all.
     """
 
     data_fingerprint: str
@@ -29,16 +31,23 @@ class EvalSpec:
     precision: str
     estimator: str
     fallback: float
+    unexplored: float | None = None
 
     @property
     def fingerprint(self) -> str:
         """Short name of the spec: changes with any part of it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        parts = asdict(self)
+        if self.unexplored is None:
+            del parts["unexplored"]  # specs had no such part once, and keep the names they had
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The Metrics of one Checkpoint under one EvalSpec. A baseline has a name and neither step nor revision."""
+    """The Metrics of one Checkpoint under one EvalSpec. A baseline has a name and neither step nor revision.
+
+    `estimators` has the mean absolute error by each estimator, named after it; empty where there is but one answer.
+    """
 
     name: str
     step: int | None
@@ -46,6 +55,7 @@ class Evaluation:
     epoch: float | None
     spec: EvalSpec
     metrics: tuple[Metric, ...]
+    estimators: tuple[Metric, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -64,11 +74,16 @@ class Evaluation:
     def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError where it did not."""
         spec = EvalSpec(**{**record["spec"], "split": Split(record["spec"]["split"])})
-        metrics = tuple(
-            Metric(**{**metric, "interval": tuple(metric["interval"]) if metric["interval"] else None})
-            for metric in record["metrics"]
-        )
-        return cls(record["name"], record["step"], record["revision"], record["epoch"], spec, metrics)
+        metrics = _metrics(record["metrics"])
+        estimators = _metrics(record.get("estimators", ()))
+        return cls(record["name"], record["step"], record["revision"], record["epoch"], spec, metrics, estimators)
+
+
+def _metrics(records: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
+    return tuple(
+        Metric(**{**metric, "interval": tuple(metric["interval"]) if metric["interval"] else None})
+        for metric in records
+    )
 
 
 def evaluate(
@@ -80,7 +95,13 @@ def evaluate(
     by_id = {prediction.item_id: prediction for prediction in predictions}
     if not len(by_id) == len(predictions) == len(items) or by_id.keys() != {item.id for item in items}:
         raise ValueError(f"{len(predictions)} predictions do not match {len(items)} items")
-    scores = [score(by_id[item.id], item, spec.fallback) for item in items]
+    metrics = summarise([score(by_id[item.id], item, spec.fallback, spec.estimator) for item in items])
     if isinstance(subject, str):
-        return Evaluation(subject, None, None, None, spec, summarise(scores))
-    return Evaluation(subject.name, subject.step, subject.revision, subject.epoch, spec, summarise(scores))
+        return Evaluation(subject, None, None, None, spec, metrics)
+    estimators: tuple[Metric, ...] = ()
+    if all(prediction.distribution for prediction in predictions):
+        estimators = tuple(
+            mean_abs_error([score(by_id[item.id], item, spec.fallback, estimator) for item in items], estimator)
+            for estimator in ESTIMATORS
+        )
+    return Evaluation(subject.name, subject.step, subject.revision, subject.epoch, spec, metrics, estimators)

@@ -23,8 +23,8 @@ METRICS = ("mae", "median_ae", "rmsle", "r2", "mape", "hit_rate", "no_price")
 class Score:
     """One Prediction judged against its Item.
 
-    `charged` is the price in dollars that the errors are computed from: the predicted one, or, where there was none,
-    the fallback. `hit` is an error below $40 or below 20 % of the price; an answer without a price is never one.
+    `charged` is the price in dollars that the errors are computed from: the estimate, or, where there was none, the
+    fallback. `hit` is an error below $40 or below 20 % of the price; an answer without a price is never one.
     `log_error` is ln(charged + 1) − ln(price + 1).
     """
 
@@ -48,20 +48,21 @@ class Metric:
     better: Better
 
 
-def score(prediction: Prediction, item: Item, fallback: float) -> Score:
-    """Judge one Prediction. One without a price is charged as `fallback` dollars, the train median: the answer that
-    costs nothing to give, so silence neither pays ($0 would flatter cheap items) nor vanishes.
+def score(prediction: Prediction, item: Item, fallback: float, estimator: str = "greedy") -> Score:
+    """Judge one Prediction by one estimator. One without a price is charged as `fallback` dollars, the train median:
+    the answer that costs nothing to give, so silence neither pays ($0 would flatter cheap items) nor vanishes.
     """
-    charged = fallback if prediction.price is None else prediction.price
+    estimate = prediction.estimate(estimator)
+    charged = fallback if estimate is None else estimate
     abs_error = abs(charged - item.price)
     return Score(
         item_id=item.id,
         price=item.price,
         charged=charged,
-        answered=prediction.price is not None,
+        answered=estimate is not None,
         abs_error=abs_error,
         log_error=math.log1p(charged) - math.log1p(item.price),
-        hit=prediction.price is not None and (abs_error < 40 or abs_error < 0.2 * item.price),
+        hit=estimate is not None and (abs_error < 40 or abs_error < 0.2 * item.price),
     )
 
 
@@ -88,6 +89,12 @@ def summarise(scores: Sequence[Score]) -> tuple[Metric, ...]:
         Metric("hit_rate", hits / n, wilson_interval(hits, n), n, "higher"),
         Metric("no_price", silent / n, wilson_interval(silent, n), n, "lower"),
     )
+
+
+def mean_abs_error(scores: Sequence[Score], name: str) -> Metric:
+    """The mean absolute error of these Scores under another name, for figures of one kind side by side."""
+    abs_errors = np.array([s.abs_error for s in scores])
+    return Metric(name, float(abs_errors.mean()), _mean_interval(abs_errors), len(scores), "lower")
 
 
 def _mean_interval(values: np.ndarray) -> tuple[float, float] | None:

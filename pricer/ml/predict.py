@@ -1,4 +1,4 @@
-"""Prediction: a batch of prompts in, a price for each out; greedy, left-padded, the same for every batch size."""
+"""Prediction: a batch of prompts in, a price for each out; left-padded, the same for every batch size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,13 @@ from transformers import GenerationConfig
 
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
-from pricer.ml.model import AdapterSwitch, Precision, load_base
-from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of
+from pricer.ml.decode import Decoder
+from pricer.ml.model import AdapterSwitch
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded
 
 
 class Predictor:
-    """Greedy predictions of a causal LM.
+    """Greedy predictions of a causal LM, cheap enough for while it trains, and its loss.
 
     `answer_length` is the most tokens that an answer may take, its end-of-text token included.
     """
@@ -70,31 +71,24 @@ class Predictor:
         return total / count
 
     def _left_padded(self, sequences: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        # Left padding: generation goes on from the last position, so prompts must end together.
-        longest = max(len(sequence) for sequence in sequences)
-        ids = np.full((len(sequences), longest), self._tokenizer.pad_token_id, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            ids[row, longest - len(sequence) :] = sequence
-            mask[row, longest - len(sequence) :] = 1
-        device = self.model.device
-        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        ids, mask = left_padded(sequences, self._tokenizer.pad_token_id)
+        return torch.from_numpy(ids).to(self.model.device), torch.from_numpy(mask).to(self.model.device)
 
 
 class CheckpointPredictor:
-    """Predictions by one checkpoint after the other: the base is loaded once, only adapters change."""
+    """Predictions by one checkpoint after the other, with their distributions: the base is loaded once, only adapters
+    change.
+    """
 
-    def __init__(
-        self, base: Path, precision: Precision, tokenizer: Any, price_format: PriceFormat, answer_length: int
-    ) -> None:
-        self._switch = AdapterSwitch(load_base(base, precision))
-        self._predictor = Predictor(self._switch.model, tokenizer, price_format, answer_length)
+    def __init__(self, base: Any, decoder: Decoder) -> None:
+        self._switch = AdapterSwitch(base)
+        self._decoder = decoder
 
     def use(self, adapter: Path) -> None:
         """Answer with this adapter from now on."""
         self._switch.use(adapter)
-        self._predictor.model = self._switch.model
+        self._decoder.model = self._switch.model
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch."""
-        return self._predictor.predict(prompts)
+        return self._decoder.predict(prompts)

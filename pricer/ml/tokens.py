@@ -125,6 +125,20 @@ def splits_digits(tokenizer: Any) -> bool:
     return len(tokenizer(digits, add_special_tokens=False)["input_ids"]) >= len(digits)
 
 
+def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids and mask, both (sequences, longest): a sequence ends where its row ends.
+
+    Left padding: generation goes on from the last position, so prompts must end together.
+    """
+    longest = max(len(sequence) for sequence in sequences)
+    ids = np.full((len(sequences), longest), pad, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, longest - len(sequence) :] = sequence
+        mask[row, longest - len(sequence) :] = 1
+    return ids, mask
+
+
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices in batches of similar length, longest first, each within a budget of tokens with padding.
 

@@ -157,6 +157,7 @@ class Uploader:
         self._work.set()
 
     def _run(self) -> None:
+        troubles = 0
         while not self._stopped.is_set():
             try:
                 with locked(self._outbox.folder, wait=False):
@@ -167,7 +168,8 @@ class Uploader:
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
                 self._say(f"the outbox cannot be read: {error}")
-                if self._draining:
+                troubles += 1
+                if self._draining and troubles >= _PATIENCE:
                     self.problem = HubError(f"the outbox cannot be read: {error}")
                     return
                 self._stopped.wait(_LOCK_WAIT)

@@ -180,8 +180,8 @@ class Run:
         """The Predictions saved so far, as the batches they were saved in."""
         path = self._evaluation_folder(name, spec) / "predictions.jsonl"
         try:
-            return [[Prediction(**record) for record in line["batch"]] for line in read_lines(path)]
-        except (KeyError, TypeError, ValueError) as error:
+            return [[Prediction.from_json(record) for record in line["batch"]] for line in read_lines(path)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
 
     def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:

@@ -47,6 +47,16 @@ class TestComparable:
 
         assert comparable([*small, an_evaluation(100, 2.0, spec=LARGE, n=200)]) == small
 
+    @pytest.mark.parametrize(("estimator", "chosen"), [("auto", 1), ("median", 1), ("greedy", 0)])
+    def test_of_two_estimators_the_one_of_the_run_counts(self, estimator: str, chosen: int) -> None:
+        by_estimator = [
+            [an_evaluation(step, 1.0, spec=a_spec(estimator=own)) for step in (100, 200)]
+            for own in ("greedy", "median")
+        ]
+
+        for evaluations in ([*by_estimator[0], *by_estimator[1]], [*by_estimator[1], *by_estimator[0]]):
+            assert comparable(evaluations, estimator) == by_estimator[chosen]
+
     def test_checkpoints_under_different_specs_are_refused(self) -> None:
         mixed = [
             an_evaluation(100, 50.0, spec=SMALL, n=10),

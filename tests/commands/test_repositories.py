@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from pricer.commands.evaluate import _scorer, fetched_ahead
+from pricer.commands.evaluate import fetched_ahead, load_scorer
 from pricer.commands.setup import prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
@@ -79,7 +79,7 @@ def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[P
         (folder / file).write_bytes(files[file])
     setup = prepare(Run(Path("runs") / name).config())
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.items(Split.VAL)])
-    scorer = _scorer(setup)
+    scorer = load_scorer(setup)
     scorer.use(folder)
     batches = batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens)
     return [answer for batch in batches for answer in scorer.predict([prompts[index] for index in batch])]

@@ -259,6 +259,19 @@ def test_of_several_measurements_on_the_test_split_the_largest_is_shown() -> Non
         assert [r.value for r in card.results if (r.split, r.metric) == ("test", "mae")] == [44.0]
 
 
+def test_a_card_by_the_median_says_how_the_greedy_answer_of_its_code_compares() -> None:
+    spec = replace(HUB_SPEC, estimator="median")
+    by_estimator = (Metric("greedy", 45.5, (43.5, 47.5), 50, "lower"), Metric("median", 40.0, None, 50, "lower"))
+
+    body = card_of([on_hub(200, 40.0, spec=spec, estimators=by_estimator)]).body
+
+    assert "Decoding was greedy" not in body
+    assert (
+        "The price is the median of the model's distribution over prices, which `pricer predict` gives. The code below "
+        "gives the greedy answer, another estimate. Its MAE on the validation items is $45.50 ± 2.00."
+    ) in body
+
+
 def test_a_single_checkpoint_was_not_chosen_from_anything() -> None:
     body = card_of([on_hub(100, 50.0)]).body
 

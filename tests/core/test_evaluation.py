@@ -8,7 +8,7 @@ import pytest
 from pricer.core.evaluation import Evaluation, evaluate
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
-from tests.builders import SPEC, a_checkpoint, a_spec, an_evaluation, an_item, predictions_of
+from tests.builders import SPEC, a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 
 ITEMS = [an_item(key="a", price=100.0), an_item(key="b", price=200.0)]
 
@@ -76,6 +76,7 @@ def test_one_prediction_does_not_answer_for_two_items_of_one_id() -> None:
         {"precision": "nf4 bfloat16"},
         {"estimator": "median"},
         {"fallback": 101.0},
+        {"unexplored": 0.02},
     ],
 )
 def test_the_fingerprint_changes_with_every_part_of_the_spec(change: dict[str, Any]) -> None:
@@ -85,6 +86,40 @@ def test_the_fingerprint_changes_with_every_part_of_the_spec(change: dict[str, A
 def test_the_fingerprint_is_the_one_that_earlier_evaluations_were_recorded_under() -> None:
     # A change here makes `pricer eval` measure everything again.
     assert SPEC.fingerprint == "e6a8899b96b4"
+
+
+def test_all_estimators_are_scored_and_the_one_of_the_spec_makes_the_metrics() -> None:
+    # Prices 100 and 200; greedy 110 and none (charged as 100), mode 90 and 180, mean 95 and 190, median 101 and 203.
+    predictions = [
+        Prediction("a", "110", 110.0, a_distribution(median=101.0, mode=90.0, mean=95.0)),
+        Prediction("b", "no", None, a_distribution(median=203.0, mode=180.0, mean=190.0)),
+    ]
+
+    evaluation = evaluate(a_checkpoint(), a_spec(estimator="median"), predictions, ITEMS)
+
+    assert [(m.name, m.value, m.n) for m in evaluation.estimators] == [
+        ("greedy", 55.0, 2),  # (10 + 100) / 2
+        ("mode", 15.0, 2),  # (10 + 20) / 2
+        ("mean", 7.5, 2),  # (5 + 10) / 2
+        ("median", 2.0, 2),  # (1 + 3) / 2
+    ]
+    assert evaluation.metric("mae").value == 2.0
+    assert evaluation.metric("no_price").value == 0
+    assert evaluate(a_checkpoint(), SPEC, predictions, ITEMS).metric("mae").value == 55.0
+    assert Evaluation.from_json(json.loads(json.dumps(evaluation.to_json()))) == evaluation
+
+
+def test_answers_without_a_distribution_have_no_table_of_estimators() -> None:
+    mixed = [Prediction("a", "110", 110.0, a_distribution()), Prediction("b", "170", 170.0)]
+
+    assert evaluate(a_checkpoint(), SPEC, mixed, ITEMS).estimators == ()
+
+
+def test_an_evaluation_from_before_there_were_estimators_is_read() -> None:
+    record = an_evaluation(5, 40.0).to_json()
+    del record["estimators"], record["spec"]["unexplored"]
+
+    assert Evaluation.from_json(record) == an_evaluation(5, 40.0)
 
 
 def test_an_unknown_metric_is_a_key_error() -> None:

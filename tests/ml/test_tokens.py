@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pricer.core.items import Item
@@ -9,7 +10,7 @@ from pricer.core.prices import PriceFormat
 from pricer.core.prompts import Prompt, PromptTemplate
 from pricer.errors import ConfigError
 from pricer.ml.model import load_tokenizer
-from pricer.ml.tokens import Encoder, batches_of, splits_digits
+from pricer.ml.tokens import Encoder, batches_of, left_padded, splits_digits
 from pricer.stores.bases import ASSETS
 
 TEMPLATE = PromptTemplate("What does this cost to the nearest dollar?", "Price is $", PriceFormat("padded", 4), 64)
@@ -136,3 +137,10 @@ def test_a_prompt_longer_than_the_budget_is_a_batch_by_itself() -> None:
 
 def test_no_prompts_are_no_batches() -> None:
     assert batches_of([], batch_tokens=10) == []
+
+
+def test_sequences_end_together_after_their_padding() -> None:
+    ids, mask = left_padded([np.array([5, 6]), np.array([7, 8, 9])], pad=1)
+
+    assert ids.tolist() == [[1, 5, 6], [7, 8, 9]]
+    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]

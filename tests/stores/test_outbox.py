@@ -507,6 +507,25 @@ class TestFailures:
         assert drained(start(Hub())) == []
         assert notes == ["the outbox cannot be read: [Errno 5] Input/output error"]
 
+    def test_an_outbox_that_stays_unreadable_ends_a_drain(
+        self, start: Callable[..., Uploader], notes: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outbox_file, "_LOCK_WAIT", 0.001)
+        put(5)
+        entries = Outbox.entries
+
+        def broken(self: Outbox) -> list[Entry]:
+            if threading.current_thread().name == "uploader":
+                raise OSError(5, "Input/output error")
+            return entries(self)
+
+        monkeypatch.setattr(Outbox, "entries", broken)
+        uploader = start(Hub())
+
+        assert drained(uploader) == ["000001-checkpoint-000005"]
+        assert uploader.problem is not None
+        assert uploader.problem.message == "the outbox cannot be read: [Errno 5] Input/output error"
+
 
 class TestEnding:
     def test_a_drain_ends_in_time_although_a_delivery_hangs(self, start: Callable[..., Uploader]) -> None:

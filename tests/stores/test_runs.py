@@ -10,10 +10,10 @@ from pricer.core.predictions import Prediction
 from pricer.core.selection import select
 from pricer.errors import ConfigError, RunError
 from pricer.stores.runs import Run, create_run, find_run
-from tests.builders import SPEC, a_spec, an_evaluation
+from tests.builders import SPEC, a_distribution, a_spec, an_evaluation
 
 CONFIG = RunConfig(train=TrainConfig(seed=7))
-BATCH = [Prediction("a", "227.00", 227.0), Prediction("b", "café, no idea", None)]
+BATCH = [Prediction("a", "227.00", 227.0, a_distribution()), Prediction("b", "café, no idea", None)]
 
 
 def a_run(name: str | None = None) -> Run:

@@ -1,0 +1,63 @@
+"""What reading whole distributions costs: greedy answers alone, by `generate`, and everything, in turns.
+
+    python benchmarks/decoding.py [REPEATS] [BASE] [DATA]
+
+BASE is a folder with a base model and DATA a file of items (defaults: those that come along), with a new adapter that
+changes nothing: its distributions are as wide as any, which is the dearest case. The time is that of the process, which
+what else runs on the machine disturbs less than the clock's.
+"""
+
+import logging
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pricer.commands.setup import prepare
+from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
+from pricer.core.predictions import Prediction
+from pricer.ml.decode import Decoder
+from pricer.ml.model import add_adapter, load_base
+from pricer.ml.predict import Predictor
+from pricer.ml.tokens import TokenizedPrompt, batches_of
+
+
+def main() -> None:
+    """Print the seconds of each repeat, and the median of their ratios."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    repeats, base, data = (*sys.argv[1:], *["5", "builtin:base", "builtin:computers"][len(sys.argv) - 1 :])
+    config = RunConfig(
+        model=ModelConfig(base=base),
+        data=DataConfig(source=data, val_limit=618 if base.startswith("builtin:") else 64),
+        prompt=PromptConfig(max_length=96 if base.startswith("builtin:") else 128),
+    )
+    setup = prepare(config)
+    model = add_adapter(load_base(setup.base.folder, setup.precision), config.adapter, seed=0).eval()
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
+    batches = [
+        [prompts[index] for index in batch]
+        for batch in batches_of([len(prompt.ids) for prompt in prompts], config.eval.batch_tokens)
+    ]
+    about = (model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
+    greedy, decoder = Predictor(*about), Decoder(*about, setup.writing, config.eval.unexplored)
+
+    def seconds(predict: Callable[[Sequence[TokenizedPrompt]], list[Prediction]]) -> float:
+        start = time.process_time()
+        for batch in batches:
+            predict(batch)
+        return time.process_time() - start
+
+    seconds(decoder.predict)  # the first time anything runs, it takes longer
+    ratios = []
+    for _ in range(int(repeats)):
+        alone, whole = seconds(greedy.predict), seconds(decoder.predict)
+        ratios.append(whole / alone)
+        print(f"{len(prompts)} items: greedy {alone:.2f} s, distributions {whole:.2f} s, {ratios[-1]:.2f}", flush=True)
+    print(f"median of {repeats}: {statistics.median(ratios):.2f} times the greedy answers alone")
+
+
+if __name__ == "__main__":
+    main()

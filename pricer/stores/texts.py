@@ -1,0 +1,86 @@
+"""Texts to be priced: lines of a file or of standard input, every line checked."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pricer.config import DataConfig
+from pricer.core.items import Item
+from pricer.errors import DataError
+
+
+def read_texts(path: Path, config: DataConfig) -> list[Item]:
+    """The Items of a file: a .jsonl file has an object or a string in each line, any other a text. Empty lines are
+    skipped; a DataError names the first line that cannot be used.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    lines = _decoded(data.split(b"\n"), str(path))
+    if path.suffix == ".jsonl":
+        return _some(parse_lines(lines, config, str(path)), str(path))
+    return _some([_item(number, line, None) for number, line in lines], str(path))
+
+
+def read_lines_of(data: bytes, config: DataConfig) -> list[Item]:
+    """The Items of standard input, JSON lines."""
+    where = "standard input"
+    return _some(parse_lines(_decoded(data.split(b"\n"), where), config, where), where)
+
+
+def one_text(text: str) -> Item:
+    """A single text as an Item."""
+    if not text.strip():
+        raise DataError("the text is empty")
+    return _item(1, text, None)
+
+
+def parse_lines(lines: Iterable[tuple[int, str]], config: DataConfig, where: str) -> Iterator[Item]:
+    """Items from numbered JSON lines. An object has its text in the run's column of descriptions and, where the run has
+    one, of titles, and keeps its `id`; a string is the text.
+    """
+    for number, line in lines:
+        place = f"({where}, line {number})"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"broken JSON: {str(error).split(': line')[0]} {place}",
+                "a line is an object or a string in quotes; plain texts come in a file that does not end in .jsonl",
+            ) from None
+        if isinstance(record, str):
+            record = {config.description: record}
+        if not isinstance(record, dict):
+            raise DataError(f"a line is an object or a string, this is {line.strip()[:40]} {place}")
+        text, title = record.get(config.description), record.get(config.title) if config.title else None
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{config.description} is {'empty' if text in (None, '') else 'no text'} {place}")
+        yield _item(record.get("id", number), text, str(title) if title else None)
+
+
+def _item(key: Any, text: str, title: str | None) -> Item:
+    # The price is what is asked for: nothing on the way to a prompt looks at it.
+    return Item(str(key), text, math.nan, title)
+
+
+def _some(items: Iterable[Item], where: str) -> list[Item]:
+    found = list(items)
+    if not found:
+        raise DataError(f"nothing to price in {where}", "a description in each line")
+    return found
+
+
+def _decoded(lines: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not empty, numbered from 1."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"not UTF-8: byte 0x{line[error.start]:02x} ({where}, line {number})") from None
+        if text.strip():
+            yield number, text.rstrip("\r")

@@ -1,0 +1,106 @@
+"""`pricer predict`: each text gets its price, in the order of the texts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pricer.commands.attach import Question, attach
+from pricer.commands.evaluate import run_eval
+from pricer.commands.predict import Predicted, answer, predict
+from pricer.commands.setup import prepare, prepare_to_ask
+from pricer.core.items import Item, Split
+from pricer.core.predictions import Prediction
+from pricer.errors import CheckpointError, PricerError
+from pricer.ml.tokens import TokenizedPrompt
+from pricer.stores.runs import Run
+from pricer.stores.texts import one_text
+from tests.commands.conftest import Listener
+from tests.hub.repos import Repo
+
+
+class Counter:
+    """A scorer that answers with the number of tokens it was asked."""
+
+    def use(self, adapter: Path) -> None:
+        pass
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        return [Prediction(p.item_id, "", float(len(p.ids))) for p in prompts]
+
+
+def priced(run: Run, which: str | None, *texts: str, listener: Listener | None = None) -> Predicted:
+    return predict(run, which, lambda _: [one_text(text) for text in texts], listener or Listener())
+
+
+def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path) -> None:
+    setup = prepare_to_ask(Run(trained).config())
+    items = [Item("same", "A lamp " * count, 1.0) for count in (3, 9, 1)]
+
+    answers = answer(Counter(), setup, items, lambda done: None)
+
+    lengths = [prediction.price for prediction in answers]
+    assert lengths[1] == max(lengths, key=lambda length: length or 0)
+    assert lengths[2] == min(lengths, key=lambda length: length or 0)
+
+
+def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None:
+    run = Run(trained)
+    evaluated = run_eval(None, "last", Split.VAL, 4, Listener())
+    saved = run.predictions(str(evaluated.evaluations[-1].revision), evaluated.spec)[0][0]
+    item = next(item for item in prepare(run.config()).items.val if item.id == saved.item_id)
+
+    found = predict(run, "last", lambda _: [item], Listener())
+
+    assert found.estimator == evaluated.spec.estimator == "median"
+    assert found.predictions[0].completion == saved.completion
+    assert found.predictions[0].distribution is not None
+    assert saved.distribution is not None
+    assert found.predictions[0].distribution.quantiles == saved.distribution.quantiles
+
+
+def test_the_data_are_not_needed_where_the_config_says_how_prices_are_written(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: object) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("pricer.commands.setup.load_items", gone)
+
+    assert len(priced(Run(trained), "last", "A lamp").predictions) == 1
+
+
+def test_without_a_pick_the_last_checkpoint_answers_and_says_so(trained: Path) -> None:
+    listener = Listener()
+
+    found = priced(Run(trained), None, "A lamp", listener=listener)
+
+    assert found.checkpoint.step == 6
+    assert "no best checkpoint of quickstart has been picked yet: this is the last one, step-000006" in listener.notes
+
+
+def test_the_pick_answers_once_there_is_one(trained: Path) -> None:
+    run = Run(trained)
+    run.store.tag(run.store.checkpoints()[0], "best")
+
+    assert priced(run, None, "A lamp").checkpoint.step == 2
+    assert priced(run, "4", "A lamp").checkpoint.step == 4
+
+
+def test_a_checkpoint_trained_with_another_prompt_is_refused(trained: Path) -> None:
+    path = trained / "config.yaml"
+    path.write_text(path.read_text().replace("question: What does this", "question: How much does this"))
+
+    with pytest.raises(CheckpointError, match="was trained with prompt"):
+        priced(Run(trained), "last", "A lamp")
+
+
+def test_a_checkpoint_on_the_hub_answers(pushed: Repo) -> None:
+    run = attach("ann/prices", Question(None, ()), lambda _: None)
+
+    assert priced(run, "last", "A lamp").checkpoint.step == 6
+
+
+def test_texts_are_checked_before_a_checkpoint_is_looked_for(trained: Path) -> None:
+    with pytest.raises(PricerError, match="the text is empty"):
+        priced(Run(trained), "no such step", " ")

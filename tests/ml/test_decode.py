@@ -1,0 +1,257 @@
+"""Decoding: the greedy answers are those of `generate`, and the distributions those of asking for every price."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pricer.commands.setup import Setup, prepare
+from pricer.config import DataConfig, RunConfig
+from pricer.core.distribution import QUANTILES
+from pricer.core.expansion import Fork
+from pricer.core.prices import PriceFormat, format_price
+from pricer.core.walk import Levels
+from pricer.ml.decode import Decoder
+from pricer.ml.model import add_adapter, load_base
+from pricer.ml.predict import Predictor
+from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.writing import writing_of
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return prepare(RunConfig(data=DataConfig(train_limit=64, val_limit=40)))
+
+
+@pytest.fixture(scope="module")
+def model(setup: Setup) -> Any:
+    """The embedded base with an adapter that has an effect, in eval mode."""
+    model = add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def prompts(setup: Setup) -> list[TokenizedPrompt]:
+    return setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
+
+
+def a_decoder(model: Any, tokenizer: Any, price_format: PriceFormat, digits: int, answer_length: int = 5) -> Decoder:
+    writing = writing_of(tokenizer, price_format, digits)
+    return Decoder(model, tokenizer, price_format, answer_length, writing, unexplored=0.0)
+
+
+def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """For each path the probabilities of the tokens after it, by a plain forward pass each: no cache, no padding."""
+    found = []
+    for path in paths:
+        ids = torch.tensor([*prompt.ids.tolist(), *path])[None]
+        with torch.inference_mode():
+            found.append(model(input_ids=ids).logits[0, -1].double().softmax(-1).numpy())
+    return found
+
+
+def test_greedy_is_what_generate_gives(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
+    price_format, length = setup.template.price_format, setup.encoder.answer_length
+    generated = Predictor(model, setup.tokenizer, price_format, length).predict(prompts)
+
+    read = a_decoder(model, setup.tokenizer, price_format, 4, length).predict(prompts)
+
+    assert [(p.item_id, p.completion, p.price) for p in read] == [(p.item_id, p.completion, p.price) for p in generated]
+    assert sum(p.price is not None for p in read) > 30
+
+
+@pytest.mark.parametrize("length", [1, 2, 8])
+def test_greedy_is_what_generate_gives_where_it_is_no_price(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], length: int
+) -> None:
+    # Cut in their middle, the prompts ask for nothing: the model babbles, or ends at once.
+    cut = [TokenizedPrompt(p.item_id, p.ids[: 3 + index], p.cut) for index, p in enumerate(prompts)]
+    price_format = setup.template.price_format
+    generated = Predictor(model, setup.tokenizer, price_format, length).predict(cut)
+
+    read = a_decoder(model, setup.tokenizer, price_format, 4, length).predict(cut)
+
+    assert [p.completion for p in read] == [p.completion for p in generated]
+    assert any(p.price is None for p in read)
+
+
+def test_a_batch_of_forty_is_read_as_forty_batches_of_one(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
+
+    together = decoder.predict(prompts)
+    alone = [decoder.predict([prompt])[0] for prompt in prompts]
+
+    for one, other in zip(together, alone, strict=True):
+        assert one.distribution is not None
+        assert other.distribution is not None
+        assert (one.completion, one.distribution.quantiles) == (other.completion, other.distribution.quantiles)
+        assert one.distribution.no_price == pytest.approx(other.distribution.no_price, abs=1e-5)
+        assert one.distribution.mean == pytest.approx(other.distribution.mean, rel=1e-5)
+        assert one.distribution.mean_error == pytest.approx(other.distribution.mean_error, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_padded_prices_are_read_as_by_asking_for_every_one(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], width: int
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, PriceFormat("padded", width), width)
+    digits = setup.tokenizer("0123456789", add_special_tokens=False)["input_ids"]
+
+    for prediction, prompt in zip(decoder.predict(prompts[:3]), prompts[:3], strict=True):
+        shares, probability, left = np.ones(1), np.ones(1), 0.0
+        paths: list[list[int]] = [[]]
+        for _ in range(width):
+            odds = np.array(follow_up(model, prompt, paths))[:, digits]
+            on_digits = odds.sum(axis=1, keepdims=True)
+            left += float((probability * (1 - on_digits[:, 0])).sum())
+            shares = (shares[:, None] * odds / on_digits).ravel()
+            probability = (probability[:, None] * odds).ravel()
+            paths = [[*path, digit] for path in paths for digit in digits]
+        read = prediction.distribution
+        assert read is not None
+        assert read.quantiles == tuple(float(np.argmax(np.cumsum(shares) >= q)) for q in QUANTILES)
+        assert read.mean == pytest.approx((shares * np.arange(10**width)).sum(), abs=read.mean_error + 1e-3)
+        assert read.no_price <= left + 1e-5
+        if width == 1:
+            assert read.no_price == pytest.approx(left, abs=1e-5)
+            assert read.mean_error == 0
+
+
+class Numbers:
+    """A tokenizer of numbers alone: a token for each `group` digits from the left, for `.00`, and for the end."""
+
+    eos_token_id, pad_token_id, point = 0, 0, 1
+
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._texts = ["", ".00", *(f"{n:0{size}}" for size in range(1, group + 1) for n in range(10**size))]
+        self._ids = {text: index for index, text in enumerate(self._texts)}
+        self.size = len(self._texts)
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self._encode(text) for text in texts]}
+
+    def _encode(self, text: str) -> list[int]:
+        number, point, _ = text.partition(".")
+        groups = [number[start : start + self._group] for start in range(0, len(number), self._group)]
+        return [*(self._ids[group] for group in groups), *([self.point] if point else [])]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self._texts[int(token)] for token in ids)
+
+    def batch_decode(self, rows: Sequence[Sequence[int]], **_: Any) -> list[str]:
+        return [self.decode(row) for row in rows]
+
+
+def a_small_model(tokenizer: Numbers) -> Any:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+    )
+    model: Any = LlamaForCausalLM(shape)
+    model.generation_config.eos_token_id = None
+    return model.eval()
+
+
+ASKED = [TokenizedPrompt("a", np.array([5, 6, 7]), cut=False), TokenizedPrompt("b", np.array([9, 8, 2, 4]), cut=False)]
+
+
+@pytest.mark.parametrize(
+    ("group", "price_format", "kind"),
+    [
+        (2, PriceFormat("plain"), tuple),  # 0 to 99 are one token each: everything is there after the prompt
+        (1, PriceFormat("plain"), Fork),  # 7 and 72 begin alike
+        (2, PriceFormat("padded", 2), tuple),
+        (1, PriceFormat("padded", 2), tuple),
+    ],
+)
+def test_every_writing_of_two_digits_is_read_as_by_asking_for_every_price(
+    group: int, price_format: PriceFormat, kind: type
+) -> None:
+    tokenizer = Numbers(group)
+    model = a_small_model(tokenizer)
+    writing = writing_of(tokenizer, price_format, 2)
+    assert isinstance(writing, kind)
+    texts = tokenizer([format_price(price, price_format) for price in range(100)])["input_ids"]
+    written = [(*ids, tokenizer.eos_token_id) for ids in texts]
+
+    predictions = a_decoder(model, tokenizer, price_format, 2).predict(ASKED)
+
+    for prediction, prompt in zip(predictions, ASKED, strict=True):
+        shares = np.ones(100)
+        for beginning in {ids[:length] for ids in written for length in range(len(ids))}:
+            below = [price for price, ids in enumerate(written) if ids[: len(beginning)] == beginning]
+            odds = follow_up(model, prompt, [beginning])[0]
+            total = sum(odds[token] for token in {written[price][len(beginning)] for price in below})
+            if len(below) > 1:
+                for price in below:
+                    shares[price] *= odds[written[price][len(beginning)]] / total
+        read = prediction.distribution
+        assert read is not None
+        assert shares.sum() == pytest.approx(1)
+        assert read.quantiles == tuple(float(np.argmax(np.cumsum(shares) >= q)) for q in QUANTILES)
+        assert read.mean == pytest.approx((shares * np.arange(100)).sum(), abs=read.mean_error + 1e-3)
+        if read.mode_is_certain:
+            assert read.mode == shares.argmax()
+
+
+def test_where_all_prices_are_single_tokens_the_probabilities_are_those_of_one_forward_pass() -> None:
+    tokenizer = Numbers(2)
+    model = a_small_model(tokenizer)
+    texts = tokenizer([str(price) for price in range(100)])["input_ids"]
+
+    (read, _) = a_decoder(model, tokenizer, PriceFormat("plain"), 2).predict(ASKED)
+
+    odds = follow_up(model, ASKED[0], [[]])[0][[ids[0] for ids in texts]]
+    assert read.distribution is not None
+    assert read.distribution.no_price == pytest.approx(1 - odds.sum(), abs=1e-5)
+    assert read.distribution.mean == pytest.approx((odds * np.arange(100)).sum() / odds.sum(), rel=1e-5)
+    assert read.distribution.mean_error == 0
+
+
+def test_without_a_writing_only_the_greedy_answer_is_read(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    price_format = setup.template.price_format
+
+    read = Decoder(model, setup.tokenizer, price_format, 5, None, 0.0).predict(prompts[:4])
+
+    assert [p.distribution for p in read] == [None] * 4
+    assert read == Predictor(model, setup.tokenizer, price_format, 5).predict(prompts[:4])
+
+
+def sizes(writing: Levels | Fork | None) -> list[int]:
+    assert isinstance(writing, tuple)
+    return [len(level) for level in writing]
+
+
+def test_padded_prices_are_levels_of_digits_or_of_groups(setup: Setup) -> None:
+    assert sizes(writing_of(setup.tokenizer, PriceFormat("padded", 7), 7)) == [10] * 7
+    assert sizes(writing_of(Numbers(3), PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
+    assert sizes(writing_of(Numbers(3), PriceFormat("padded", 6), 6)) == [1000, 1000]
+
+
+def test_plain_prices_are_one_level_where_each_is_a_token_and_a_fork_elsewhere(setup: Setup) -> None:
+    assert sizes(writing_of(Numbers(3), PriceFormat("plain"), 3)) == [1000]
+    fork = writing_of(Numbers(3), PriceFormat("plain"), 4)
+    assert isinstance(fork, Fork)
+    # Of 1 to 3 digits a token each; 100 to 999 may go on with a fourth.
+    assert sum(after is not None for after in fork.after) == 900
+    assert isinstance(writing_of(setup.tokenizer, PriceFormat("plain"), 3), Fork)
+
+
+def test_plain_prices_too_many_to_go_through_have_no_writing(setup: Setup) -> None:
+    assert writing_of(setup.tokenizer, PriceFormat("plain"), 6) is None
