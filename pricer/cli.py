@@ -156,6 +156,10 @@ def evaluate(
                 question = Question(config_path(config) if config else None, override or [])
                 result = score_run(attach(repo, question, watcher.note), which, Split(split.value), limit, watcher)
         display.evaluated(result, as_json=as_json)
+        if result.details and not as_json:
+            from pricer import display_details
+
+            display_details.show(result.details)
 
 
 @app.command()

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pricer.core.checkpoints import Checkpoint
@@ -194,7 +195,8 @@ def planned(plan: "Plan") -> None:
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """The table of `pricer eval`, or everything as JSON."""
     if as_json:
-        _json({"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]})
+        record = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
+        _json({**record, "details": asdict(result.details)} if result.details else record)
         return
     spec = result.spec
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
@@ -237,7 +239,7 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
             print(json.dumps(_answer(item.id, result.estimator, prediction), ensure_ascii=False))
         return
     for item, prediction in zip(result.items, result.predictions, strict=True):
-        text = "" if len(result.items) == 1 else f"  {_shortened(item.text)}"
+        text = "" if len(result.items) == 1 else f"  {shortened(item.text)}"
         print(f"{_price_and_interval(prediction, result.estimator)}{text}")
     how = "greedy" if result.estimator == "greedy" else f"{result.estimator} of the model's distribution"
     note(f"{how}, {result.checkpoint.name} of {result.run.name}; the intervals are raw, as the model has them")
@@ -261,14 +263,14 @@ def _answer(key: str, estimator: str, prediction: Prediction) -> dict[str, Any]:
 def _price_and_interval(prediction: Prediction, estimator: str) -> str:
     price, distribution = prediction.estimate(estimator), prediction.distribution
     if price is None:
-        return f"no price: {_shortened(prediction.completion)!r}"
+        return f"no price: {shortened(prediction.completion)!r}"
     if distribution is None:
         return f"${price:,.0f}"
     low, high = distribution.interval(0.8)
     return f"${price:,.0f}  80 %: ${low:,.0f} to ${high:,.0f}"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """The beginning of a text on one line."""
     line = _harmless(" ".join(text.split()))
     return line if len(line) <= 60 else f"{line[:59]}…"
@@ -278,6 +280,16 @@ _IN_DOLLARS = ("mae", "median_ae")
 _COLUMNS = ("checkpoint", "epoch", "MAE", "median", "RMSLE", "R²", "MAPE", "hits", "no price", "n")
 # What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
 _SPARED = ("MAPE", "R²", "RMSLE", "median", "epoch")
+
+
+def line(text: str) -> None:
+    """A line of the answer, on stdout."""
+    print(_harmless(text))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_last: bool = False) -> None:
+    """A table of the answer, on stdout; with `text_last` the last column is text, and starts at the left."""
+    _table(_stdout(), title, columns, rows, text_last=text_last)
 
 
 def _evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
@@ -324,14 +336,17 @@ def _row(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def _table(console: "Console", title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _table(
+    console: "Console", title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_last: bool = False
+) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+        is_text = index == 0 or (text_last and index == len(columns) - 1)
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

@@ -274,6 +274,8 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     assert [e["name"] for e in record["evaluations"]] == [
         "train median",
         "tf-idf + ridge",
+        "base embeddings + ridge",
+        "untuned base",
         "step-000001",
         "step-000002",
     ]

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from pricer.commands.baselines import baselines
+from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
@@ -16,6 +18,9 @@ from pricer.errors import CheckpointError
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.items import require
 from pricer.stores.runs import Run, find_run
+
+if TYPE_CHECKING:
+    from pricer.ml.predict import CheckpointPredictor
 
 
 class Scorer(Protocol):
@@ -53,12 +58,13 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What `pricer eval` returns: baselines first, then the checkpoints by step."""
+    """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint the details."""
 
     run: Run
     spec: EvalSpec
     n: int
     evaluations: tuple[Evaluation, ...]
+    details: Details | None = None
 
 
 def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
@@ -82,11 +88,19 @@ def score_run(run: Run, which: str, split: Split, limit: int | None, watcher: Wa
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
     questions = Questions(spec, items, prompts, setup.config.eval.batch_tokens)
     with run.scored_alone():
-        baselines = list(_baselines(run, setup, spec, items))
-        for evaluation in baselines:
+        load = cache(partial(load_scorer, setup))
+        # Before any adapter is put on: two of them ask the base as it is.
+        known = []
+        for evaluation in baselines(run, setup, spec, items, prompts, load):
             watcher.scored(evaluation)
-        evaluations = list(score_checkpoints(run, checkpoints, questions, lambda: load_scorer(setup), watcher))
-    return Evaluated(run, spec, len(items), (*baselines, *evaluations))
+            known.append(evaluation)
+        evaluations = list(score_checkpoints(run, checkpoints, questions, load, watcher))
+    found = Evaluated(run, spec, len(items), (*known, *evaluations))
+    if which == "all":
+        return found
+    (checkpoint,) = checkpoints
+    behind = details(run, checkpoint.name, checkpoint.revision, spec, items, setup.items.val)
+    return replace(found, details=behind)
 
 
 def choose(run: Run, which: str) -> list[Checkpoint]:
@@ -250,28 +264,7 @@ def _predict(
         yield answers
 
 
-def _baselines(run: Run, setup: Setup, spec: EvalSpec, items: Sequence[Item]) -> Iterator[Evaluation]:
-    """What a constant and a word count achieve on the same items."""
-    from pricer.ml.baselines import predict_with_ridge
-
-    makers: dict[str, Callable[[], list[float]]] = {
-        "train median": lambda: [setup.items.train_median] * len(items),
-        "tf-idf + ridge": lambda: predict_with_ridge(setup.items.train, items),
-    }
-    for name, make in makers.items():
-        folder = name.replace(" ", "-").replace("+-", "")
-        evaluation = _existing(run, folder, spec)
-        if evaluation is None:
-            prices = make()
-            predictions = [Prediction(i.id, f"{price:.2f}", price) for i, price in zip(items, prices, strict=True)]
-            run.drop_predictions(folder, spec)
-            run.add_predictions(folder, spec, predictions)
-            evaluation = evaluate(name, spec, predictions, items)
-            run.add_evaluation(folder, evaluation)
-        yield evaluation
-
-
-def load_scorer(setup: Setup) -> Scorer:
+def load_scorer(setup: Setup) -> "CheckpointPredictor":
     """The base in memory, ready for adapters."""
     from pricer.ml.decode import Decoder
     from pricer.ml.model import load_base

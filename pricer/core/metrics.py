@@ -79,7 +79,7 @@ def summarise(scores: Sequence[Score]) -> tuple[Metric, ...]:
     spread = float(np.sum((prices - prices.mean()) ** 2)) if prices.min() < prices.max() else 0.0
     squared = float(np.sum(abs_errors**2))
     return (
-        Metric("mae", float(abs_errors.mean()), _mean_interval(abs_errors), n, "lower"),
+        Metric("mae", float(abs_errors.mean()), mean_interval(abs_errors), n, "lower"),
         Metric("median_ae", float(np.median(abs_errors)), None, n, "lower"),
         Metric("rmsle", float(np.sqrt(np.mean(log_errors**2))), None, n, "lower"),
         # Equal prices leave nothing to explain: R² is undefined there, not 0 and not -inf. (Their mean may be rounded,
@@ -94,10 +94,10 @@ def summarise(scores: Sequence[Score]) -> tuple[Metric, ...]:
 def mean_abs_error(scores: Sequence[Score], name: str) -> Metric:
     """The mean absolute error of these Scores under another name, for figures of one kind side by side."""
     abs_errors = np.array([s.abs_error for s in scores])
-    return Metric(name, float(abs_errors.mean()), _mean_interval(abs_errors), len(scores), "lower")
+    return Metric(name, float(abs_errors.mean()), mean_interval(abs_errors), len(scores), "lower")
 
 
-def _mean_interval(values: np.ndarray) -> tuple[float, float] | None:
+def mean_interval(values: np.ndarray) -> tuple[float, float] | None:
     """Mean ± 1.96 s/√n (s with n − 1), from deviations, so that no variance rounds to below zero. n = 1: None."""
     if len(values) < 2:
         return None

@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
 from pricer.ml.decode import Decoder
+from pricer.ml.embeddings import embed
 from pricer.ml.model import AdapterSwitch
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded
 
@@ -83,12 +84,21 @@ class CheckpointPredictor:
     def __init__(self, base: Any, decoder: Decoder) -> None:
         self._switch = AdapterSwitch(base)
         self._decoder = decoder
+        self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
-        """Answer with this adapter from now on."""
+        """Answer with this adapter from now on; before the first one, answers are the base's own."""
+        self._is_untuned = False
         self._switch.use(adapter)
         self._decoder.model = self._switch.model
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch."""
         return self._decoder.predict(prompts)
+
+    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
+        """What the base by itself makes of prompts: the last layer at the last token, (prompts, hidden size). To be
+        asked before the first adapter.
+        """
+        assert self._is_untuned
+        return embed(self._switch.model, prompts, batch_tokens)

@@ -160,18 +160,19 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     listener = Listener()
     result = run_eval(None, "all", Split.VAL, None, listener)
 
-    names = ["train median", "tf-idf + ridge", "step-000002", "step-000004", "step-000006"]
+    known = ["train median", "tf-idf + ridge", "base embeddings + ridge", "untuned base"]
+    names = [*known, "step-000002", "step-000004", "step-000006"]
     assert [e.name for e in result.evaluations] == [e.name for e in listener.evaluations] == names
     assert {e.metric("mae").n for e in result.evaluations} == {12}
     assert len({e.spec.fingerprint for e in result.evaluations}) == 1
 
     picked = pick.pick(None, "mae")
-    best = min(result.evaluations[2:], key=lambda e: e.metric("mae").value or 0.0)
+    best = min(result.evaluations[4:], key=lambda e: e.metric("mae").value or 0.0)
     assert picked.selection.revision == best.revision
     assert json.loads((trained / "selection.json").read_text())["revision"] == best.revision
 
     final = run_eval(None, "best", Split.TEST, None, Listener())
-    assert [e.name for e in final.evaluations] == [*names[:2], best.name]
+    assert [e.name for e in final.evaluations] == [*known, best.name]
     assert final.n == 8
     # What was seen of the test split does not count for picking.
     assert pick.pick(None, "mae").selection == picked.selection

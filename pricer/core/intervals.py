@@ -1,0 +1,191 @@
+"""Intervals: the range a model gives a price, corrected on validation items until it holds, and how far it does.
+
+The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4): how far
+prices of validation items lay outside their raw intervals says how far every interval has to be moved out, or may be
+moved in. If validation and test items are exchangeable, which a random split makes them, a corrected interval holds
+the price of a test item with at least the probability asked for, however wrong the raw ones are. That is on average
+over items and over validation sets: with n validation items, the share that one calibration reaches varies by about
+√(c(1 − c)/n), and nothing is promised of cheap or dear items by themselves. A checkpoint that was chosen on the very
+same items has seen them once: the promise then holds but for what that choice was worth.
+
+"How far" is measured on ln(price + 1), so an interval's ends are multiplied by a factor and not moved by dollars,
+because errors grow with the price. Dollars may well give the smaller mean width, by a trick: one shift for all is too
+much for cheap items and too little for dear ones, where width costs most (tests/core/test_intervals.py: of raw
+intervals a third as wide as they should be, both scales make ones that hold 80 %, but by dollars it is 98 % of the
+cheapest fifth and 50 % of the dearest). Where errors are the same in dollars at any price, it is the other way round.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from pricer.core.metrics import Score, mean_interval, wilson_interval
+
+# The lowest and the highest price, in dollars; both belong to it.
+Interval = tuple[float, float]
+
+# The shares of prices that intervals are made to hold.
+LEVELS = (0.8, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How raw intervals are corrected, so that a share `coverage` of them hold the price.
+
+    `factor` is what price + 1 is multiplied by at the upper end and divided by at the lower: above 1 widens, below 1
+    narrows. `n` validation items taught it; `silent` others had no interval and were left out: what is promised is
+    promised of items that have one.
+    """
+
+    coverage: float
+    factor: float
+    n: int
+    silent: int
+
+    def apply(self, raw: Interval | None) -> Interval | None:
+        """The corrected interval, of at least $0 and in whole cents; None (no price, no interval) stays None.
+
+        Ends that would cross meet half-way between the raw ones, on the scale of ln(price + 1).
+        """
+        if raw is None:
+            return None
+        low, high = (raw[0] + 1) / self.factor - 1, (raw[1] + 1) * self.factor - 1
+        if low > high:
+            low = high = math.sqrt((raw[0] + 1) * (raw[1] + 1)) - 1
+        # Outwards: prices and raw ends repeat, so a price often lies exactly on an end, where the last bit of a float
+        # would decide.
+        return max(0.0, math.floor(low * 100) / 100), math.ceil(high * 100) / 100
+
+
+def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage: float) -> Calibration | None:
+    """Learn the correction from raw intervals of validation items and their prices, in the same order.
+
+    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)), above 0 where the
+    price lies outside; the correction is the ⌈(n + 1) · coverage⌉-th lowest of n scores. None where there is no such
+    score: with fewer than 4 intervals at 0.8, or 19 at 0.95, no finite correction is large enough to be sure. An
+    interval that is none (no numbers, below $0, or its ends in the wrong order) is a ValueError.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"a coverage of {coverage} is not between 0 and 1")
+    pairs = _with_interval(raw, prices)
+    # Of the level as it is written: by floats 100 × 0.55 is 55.00000000000001, and would be rounded up to 56.
+    rank = math.ceil((len(pairs) + 1) * Fraction(str(coverage)))
+    if rank > len(pairs):
+        return None
+    low, high, price = np.array(pairs).T + 1
+    # The ratios whose logarithms the scores are, which sort alike.
+    scores = np.sort(np.maximum(low / price, price / high))
+    return Calibration(coverage, float(scores[rank - 1]), len(pairs), len(raw) - len(pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How far intervals held. `share` is that of items whose price lies in their interval, and `interval` its 95 %
+    interval (Wilson). An item without an interval is not covered. Widths are in dollars, of those that have one; None:
+    none has.
+    """
+
+    share: float
+    interval: tuple[float, float]
+    mean_width: float | None
+    median_width: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageReport:
+    """The intervals of `n` test items made to hold a share `level` of prices: as the model gives them, and corrected.
+
+    `silent` of the items have no price and hence no interval; they count as not covered, so that silence does not look
+    like knowledge. `calibration` and `conformal` are None where there were too few validation items.
+    """
+
+    level: float
+    n: int
+    silent: int
+    calibration: Calibration | None
+    raw: Coverage
+    conformal: Coverage | None
+
+
+def report_coverage(
+    raw: Sequence[Interval | None], prices: Sequence[float], level: float, calibration: Calibration | None
+) -> CoverageReport:
+    """Measure raw intervals of test items against their prices, in the same order, as they are and as corrected.
+
+    The calibration must come from other items, or it is measured on what taught it. No items, or a calibration for
+    another level, is a ValueError.
+    """
+    if calibration is not None and calibration.coverage != level:
+        raise ValueError(f"intervals of {level} cannot be corrected by a calibration for {calibration.coverage}")
+    return CoverageReport(
+        level=level,
+        n=len(raw),
+        silent=sum(interval is None for interval in raw),
+        calibration=calibration,
+        raw=_coverage(raw, prices),
+        conformal=None if calibration is None else _coverage([calibration.apply(one) for one in raw], prices),
+    )
+
+
+def _coverage(intervals: Sequence[Interval | None], prices: Sequence[float]) -> Coverage:
+    if not intervals:
+        raise ValueError("nothing to cover")
+    pairs = _with_interval(intervals, prices)
+    covered = sum(low <= price <= high for low, high, price in pairs)
+    widths = np.array([high - low for low, high, _ in pairs])
+    return Coverage(
+        share=covered / len(intervals),
+        interval=wilson_interval(covered, len(intervals)),
+        mean_width=float(widths.mean()) if pairs else None,
+        median_width=float(np.median(widths)) if pairs else None,
+    )
+
+
+def _with_interval(intervals: Sequence[Interval | None], prices: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Low, high and price of the items that have an interval."""
+    pairs = [(*ends, price) for ends, price in zip(intervals, prices, strict=True) if ends is not None]
+    for low, high, _ in pairs:
+        if not 0 <= low <= high < math.inf:  # NaN fails it too
+            raise ValueError(f"{low} to {high} dollars is no interval")
+    return pairs
+
+
+@dataclass(frozen=True, slots=True)
+class AbstentionPoint:
+    """The error if the model answers the `n` items it is most certain of (a `share` of all) and abstains from the rest:
+    the mean absolute error in dollars and its 95 % interval, None for one item.
+    """
+
+    share: float
+    n: int
+    mae: float
+    interval: tuple[float, float] | None
+
+
+def abstention_curve(scores: Sequence[Score], intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
+    """What abstaining buys: the errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
+
+    `intervals` are the corrected ones, in the order of `scores`. The narrower one is, relative to the estimate + $1
+    (which may be $0), the more certain; items that have no price or no interval come last, charged as always: the last
+    point is the MAE of all. Equally certain items stand in the order of their ids. No scores is a ValueError.
+    """
+    if not scores:
+        raise ValueError("nothing to score")
+    ranked = sorted(zip(scores, intervals, strict=True), key=lambda pair: (_uncertainty(*pair), pair[0].item_id))
+    abs_errors = np.array([score.abs_error for score, _ in ranked])
+    points = []
+    for tenth in range(1, 11):
+        n = math.ceil(len(ranked) * tenth / 10)
+        kept = abs_errors[:n]
+        points.append(AbstentionPoint(tenth / 10, n, float(kept.mean()), mean_interval(kept)))
+    return tuple(points)
+
+
+def _uncertainty(score: Score, interval: Interval | None) -> float:
+    """The width of the interval relative to the estimate; infinite without either."""
+    if interval is None or not score.answered:
+        return math.inf
+    return (interval[1] - interval[0]) / (score.charged + 1)

@@ -1,0 +1,398 @@
+"""Intervals: what the correction is, that it holds whatever the raw ones are, and what abstaining buys."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricer.core.intervals import (
+    LEVELS,
+    AbstentionPoint,
+    Calibration,
+    Coverage,
+    Interval,
+    abstention_curve,
+    calibrate,
+    report_coverage,
+)
+from pricer.core.metrics import Score, score, summarise, wilson_interval
+from pricer.core.predictions import Prediction
+from tests.builders import an_item
+
+# Of price + 1: from 100 to 200.
+RAW = (99.0, 199.0)
+
+
+def a_calibration(factor: float = 2.0, coverage: float = 0.8) -> Calibration:
+    return Calibration(coverage, factor, n=100, silent=0)
+
+
+def a_score(key: str, price: float, estimate: float | None) -> Score:
+    return score(Prediction(key, "", estimate), an_item(key, price), fallback=150.0)
+
+
+# --- the correction ---
+
+
+def test_the_factor_is_the_score_whose_rank_the_level_asks_for() -> None:
+    # Scores: max(100/200, 200/200) = 1; max(100/80, 80/200) = 1.25; max(100/125, 125/200) = 0.8; 300/200 = 1.5.
+    # ⌈5 × 0.8⌉ = 4th lowest of 0.8, 1, 1.25, 1.5; ⌈5 × 0.6⌉ = 3rd; ⌈5 × 0.41⌉ = 3rd; ⌈5 × 0.4⌉ = 2nd
+    prices = [199.0, 79.0, 124.0, 299.0]
+
+    found = {coverage: calibrate([RAW] * 4, prices, coverage) for coverage in (0.8, 0.6, 0.41, 0.4)}
+
+    assert found == {
+        0.8: Calibration(0.8, 1.5, n=4, silent=0),
+        0.6: Calibration(0.6, 1.25, n=4, silent=0),
+        0.41: Calibration(0.41, 1.25, n=4, silent=0),
+        0.4: Calibration(0.4, 1.0, n=4, silent=0),
+    }
+
+
+# ⌈4 × 0.8⌉ = 4 > 3, ⌈5 × 0.8⌉ = 4; ⌈19 × 0.95⌉ = ⌈18.05⌉ = 19 > 18, ⌈20 × 0.95⌉ = 19
+@pytest.mark.parametrize(("coverage", "enough"), [(0.8, 4), (0.95, 19)])
+def test_too_few_items_for_a_level_have_no_correction(coverage: float, enough: int) -> None:
+    assert calibrate([RAW] * enough, [150.0] * enough, coverage) is not None
+    assert calibrate([RAW] * (enough - 1), [150.0] * (enough - 1), coverage) is None
+    assert calibrate([], [], coverage) is None
+
+
+def test_a_rank_that_is_whole_is_not_rounded_up_by_floats() -> None:
+    # 100 × 0.55 = 55 (55.00000000000001 by floats). The i-th of 99 scores is (200 + i)/200.
+    found = calibrate([RAW] * 99, [199.0 + i for i in range(1, 100)], 0.55)
+
+    assert found is not None
+    assert found.factor == 255 / 200
+
+
+def test_items_without_an_interval_teach_nothing_and_are_counted() -> None:
+    found = calibrate([RAW, None, RAW, RAW, None, RAW], [199.0, 1.0, 79.0, 124.0, 999.0, 299.0], 0.8)
+
+    assert found == Calibration(0.8, 1.5, n=4, silent=2)
+    assert calibrate([RAW, None, RAW, RAW], [199.0, 1.0, 79.0, 124.0], 0.8) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "raw", "corrected"),
+    [
+        (2.0, RAW, (49.0, 399.0)),  # 100/2 − 1, 200 × 2 − 1
+        (1.0, RAW, RAW),
+        (0.8, RAW, (124.0, 159.0)),  # 100/0.8 − 1, 200 × 0.8 − 1
+        (0.5, RAW, (140.42, 140.43)),  # 199 to 99 would cross: √(100 × 200) − 1 = 140.42136 instead
+        (2.0, (0.0, 9.0), (0.0, 19.0)),  # 1/2 − 1 is below $0
+        (0.5, (0.0, 0.0), (0.0, 0.0)),
+        (3.0, (99.0, 99.0), (32.33, 299.0)),  # 100/3 − 1 = 32.3333, in whole cents outwards
+        (1.01, (19.0, 24.0), (18.8, 24.25)),  # 20/1.01 − 1 = 18.80198, 25 × 1.01 − 1 = 24.25
+    ],
+)
+def test_an_interval_is_widened_or_narrowed_by_the_factor(factor: float, raw: Interval, corrected: Interval) -> None:
+    assert a_calibration(factor).apply(raw) == corrected
+
+
+def test_no_interval_stays_none() -> None:
+    assert a_calibration().apply(None) is None
+
+
+@pytest.mark.parametrize("raw", [(2.0, 1.0), (-1.0, 1.0), (1.0, math.inf), (math.nan, 1.0), (1.0, math.nan)])
+def test_what_is_no_interval_is_refused(raw: Interval) -> None:
+    with pytest.raises(ValueError, match="is no interval"):
+        calibrate([raw] * 5, [1.0] * 5, 0.8)
+    with pytest.raises(ValueError, match="is no interval"):
+        report_coverage([raw], [1.0], 0.8, None)
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0, 80.0, math.nan])
+def test_a_level_that_is_no_share_is_refused(coverage: float) -> None:
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        calibrate([RAW], [1.0], coverage)
+
+
+def test_intervals_and_prices_of_different_items_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        calibrate([RAW] * 5, [1.0] * 4, 0.8)
+
+
+CENTS = st.integers(1, 100_000).map(lambda cents: cents / 100)
+ENDS = st.tuples(st.integers(0, 1000), st.integers(0, 1000)).map(lambda ends: (float(min(ends)), float(max(ends))))
+
+
+@given(st.lists(st.tuples(ENDS, CENTS), min_size=19, max_size=60), st.sampled_from(LEVELS))
+def test_corrected_intervals_hold_the_rank_of_the_items_that_taught_them(
+    rows: list[tuple[Interval, float]], coverage: float
+) -> None:
+    raw, prices = [interval for interval, _ in rows], [price for _, price in rows]
+    calibration = calibrate(raw, prices, coverage)
+    assert calibration is not None
+
+    corrected = [calibration.apply(interval) for interval in raw]
+
+    assert all(interval is not None and 0 <= interval[0] <= interval[1] < math.inf for interval in corrected)
+    held = sum(ends is not None and ends[0] <= price <= ends[1] for ends, price in zip(corrected, prices, strict=True))
+    assert held >= round(100 * coverage) * (len(rows) + 1) / 100  # whole cents: not one is lost on an end
+
+
+@given(ENDS, st.floats(0.1, 10), st.floats(1, 2))
+def test_a_larger_factor_never_loses_anything_of_an_interval(raw: Interval, factor: float, more: float) -> None:
+    narrow, wide = a_calibration(factor).apply(raw), a_calibration(factor * more).apply(raw)
+
+    assert narrow is not None
+    assert wide is not None
+    # A cent: ends that met half-way are rounded outwards from one point.
+    assert wide[0] <= narrow[0] + 0.011
+    assert wide[1] >= narrow[1] - 0.011
+
+
+# --- it holds ---
+
+# Raw ends of a model that is right are the price's own 10 % and 90 % (2.5 % and 97.5 %) points.
+Z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054}
+
+
+def a_market(
+    seed: int, n: int, level: float, width: float = 1.0, shift: float = 1.0
+) -> tuple[list[Interval], list[float]]:
+    """Raw intervals and prices of goods about $60 (most from 10 to 400), priced within 20 to 60 % (one standard
+    deviation, different for each item and known to the model) of what the model reads. Its intervals are `width` times
+    as wide, on the scale of ln(price), as they should be, and lie `shift` times too high.
+    """
+    noise = np.random.default_rng(seed)
+    middle = np.clip(60 * np.exp(0.95 * noise.standard_normal(n)), 1, 999)
+    deviation = noise.uniform(0.2, 0.6, n)
+    prices = np.maximum(0.01, np.round(middle * np.exp(deviation * noise.standard_normal(n)), 2))
+    reach = np.exp(width * Z[level] * deviation)
+    low, high = np.round(shift * middle / reach), np.round(shift * middle * reach)
+    return list(zip(low.tolist(), high.tolist(), strict=True)), prices.tolist()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    ("width", "shift", "wrong"),
+    [
+        (1.0, 1.0, 0.01),  # right: raw coverage is off by less than this
+        (1 / 3, 1.0, 0.4),  # too narrow: off by more than this
+        (1.8, 1.0, 0.04),  # too wide
+        (1.0, 1.6, 0.15),  # too high
+        (1.0, 0.5, 0.4),  # too low
+    ],
+)
+def test_coverage_is_nominal_whatever_the_raw_intervals_are(
+    level: float, width: float, shift: float, wrong: float
+) -> None:
+    raw_shares, shares = [], []
+    for seed in range(30):
+        calibration = calibrate(*a_market(seed, 199, level, width, shift), level)
+        report = report_coverage(*a_market(1000 + seed, 300, level, width, shift), level, calibration)
+        assert report.conformal is not None
+        raw_shares.append(report.raw.share)
+        shares.append(report.conformal.share)
+
+    raw_error = abs(float(np.mean(raw_shares)) - level)
+    assert raw_error < 0.015 if wrong == 0.01 else raw_error > wrong
+    # Theorem 1: from c to c + 1/200, on average. The standard deviation of the mean of 30, each of 199 items that
+    # calibrate and 300 that test, is 0.0067 at 0.8. Rounding raw ends to dollars makes ties: 0.002 more.
+    deviation = math.sqrt(level * (1 - level) * (1 / 199 + 1 / 300) / 30)
+    assert level - 3 * deviation <= float(np.mean(shares)) <= level + 1 / 200 + 0.002 + 3 * deviation
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.05, 3), st.floats(0.3, 3), st.sampled_from(LEVELS))
+def test_coverage_is_within_sampling_error_of_nominal(seed: int, width: float, shift: float, level: float) -> None:
+    calibration = calibrate(*a_market(2 * seed, 1000, level, width, shift), level)
+
+    report = report_coverage(*a_market(2 * seed + 1, 1000, level, width, shift), level, calibration)
+
+    assert report.conformal is not None
+    # Four standard deviations of 1,000 items that calibrate and 1,000 that test: 0.072 at 0.8, 0.039 at 0.95.
+    assert abs(report.conformal.share - level) < 4 * math.sqrt(2 * level * (1 - level) / 1000) + 0.002
+
+
+def by_dollars(raw: Sequence[Interval], prices: Sequence[float], level: float) -> Callable[[Interval], Interval]:
+    """The correction on the scale of dollars, to compare with: ends are moved by an amount, not by a factor."""
+    scores = sorted(max(low - price, price - high) for (low, high), price in zip(raw, prices, strict=True))
+    move = scores[math.ceil((len(scores) + 1) * level) - 1]
+
+    def corrected(interval: Interval) -> Interval:
+        low, high = max(0.0, interval[0] - move), interval[1] + move
+        return (low, high) if low <= high else ((low + high) / 2, (low + high) / 2)
+
+    return corrected
+
+
+def mean_width(intervals: Sequence[Interval]) -> float:
+    return float(np.mean([high - low for low, high in intervals]))
+
+
+def interval_score(intervals: Sequence[Interval], prices: Sequence[float], level: float) -> float:
+    """Width plus 2/(1 − level) times how far the price lies outside, in dollars: lowest for the true quantiles
+    (Gneiting & Raftery 2007, §6.2), so unlike the width it can't be improved by leaving out the dear.
+    """
+    pairs = list(zip(intervals, prices, strict=True))
+    outside = [max(low - price, 0.0, price - high) for (low, high), price in pairs]
+    return mean_width(intervals) + 2 / (1 - level) * float(np.mean(outside))
+
+
+def coverage_by_fifth(raw: Sequence[Interval], intervals: Sequence[Interval], prices: Sequence[float]) -> list[float]:
+    """The share covered among the fifth that the model takes for the cheapest, …, for the dearest."""
+    order = sorted(range(len(raw)), key=lambda i: raw[i][0] + raw[i][1])
+    held = [intervals[i][0] <= prices[i] <= intervals[i][1] for i in order]
+    return [float(np.mean(fifth)) for fifth in np.array_split(np.array(held), 5)]
+
+
+def both_scales(width: float, level: float) -> tuple[list[Interval], list[float], list[Interval], list[Interval]]:
+    """Raw intervals and prices of test items, and the intervals corrected by a factor and by dollars."""
+    validation = a_market(1, 4000, level, width)
+    raw, prices = a_market(2, 4000, level, width)
+    calibration = calibrate(*validation, level)
+    assert calibration is not None
+    by_factor = [interval for interval in map(calibration.apply, raw) if interval is not None]
+    return raw, prices, by_factor, list(map(by_dollars(*validation, level), raw))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_of_intervals_too_wide_a_factor_makes_narrower_ones_than_dollars_do(level: float) -> None:
+    _, prices, by_factor, in_dollars = both_scales(1.6, level)
+
+    # At 0.8: 109 and 158 dollars; at 0.95: 196 and 304
+    assert mean_width(by_factor) < 0.75 * mean_width(in_dollars)
+    assert interval_score(by_factor, prices, level) < 0.9 * interval_score(in_dollars, prices, level)
+
+
+def test_of_intervals_too_narrow_dollars_make_narrow_ones_that_miss_what_is_dear() -> None:
+    raw, prices, by_factor, in_dollars = both_scales(1 / 3, 0.8)
+
+    # 72 and 95 dollars: this is what speaks for dollars, and the next what they gain it by.
+    assert mean_width(in_dollars) < 0.85 * mean_width(by_factor)
+    assert coverage_by_fifth(raw, by_factor, prices) == pytest.approx([0.8] * 5, abs=0.04)
+    cheapest, *_, dearest = coverage_by_fifth(raw, in_dollars, prices)
+    assert cheapest > 0.95
+    assert dearest < 0.6
+    assert interval_score(by_factor, prices, 0.8) < 0.9 * interval_score(in_dollars, prices, 0.8)
+
+
+# --- the report ---
+
+
+def test_a_report_has_raw_and_corrected_coverage_side_by_side() -> None:
+    # Raw 99 to 199, corrected 49 to 399. Of 100, 199, 250, 400, and one without an interval: 2 of 5, and 3 of 5.
+    raw = [RAW, RAW, RAW, None, RAW]
+
+    report = report_coverage(raw, [100.0, 199.0, 250.0, 100.0, 400.0], 0.8, a_calibration(2.0))
+
+    assert (report.level, report.n, report.silent, report.calibration) == (0.8, 5, 1, a_calibration(2.0))
+    assert report.raw == Coverage(0.4, wilson_interval(2, 5), mean_width=100.0, median_width=100.0)
+    assert report.conformal == Coverage(0.6, wilson_interval(3, 5), mean_width=350.0, median_width=350.0)
+
+
+def test_widths_are_in_dollars() -> None:
+    # Widths 10, 20, 90
+    report = report_coverage([(0.0, 10.0), (10.0, 30.0), (10.0, 100.0)], [5.0, 5.0, 100.0], 0.95, None)
+
+    assert report.raw == Coverage(2 / 3, wilson_interval(2, 3), mean_width=40.0, median_width=20.0)
+
+
+def test_without_a_calibration_there_is_the_raw_coverage_alone() -> None:
+    report = report_coverage([RAW], [100.0], 0.95, None)
+
+    assert (report.raw.share, report.calibration, report.conformal) == (1.0, None, None)
+
+
+def test_a_model_that_says_no_price_covers_nothing() -> None:
+    report = report_coverage([None, None], [100.0, 200.0], 0.8, a_calibration())
+
+    assert report.silent == 2
+    assert report.raw == report.conformal == Coverage(0.0, wilson_interval(0, 2), mean_width=None, median_width=None)
+
+
+def test_a_calibration_for_another_level_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"intervals of 0.8 cannot be corrected by a calibration for 0.95"):
+        report_coverage([RAW], [100.0], 0.8, a_calibration(coverage=0.95))
+
+
+def test_nothing_to_cover_is_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing to cover"):
+        report_coverage([], [], 0.8, None)
+
+
+# --- abstaining ---
+
+
+def test_the_curve_starts_with_the_most_certain() -> None:
+    # Estimates of $99, so widths are relative to 100: 50, 10, 30 → most certain b (off by 1), then c (6), then a (20).
+    scores = [a_score("a", 79.0, 99.0), a_score("b", 98.0, 99.0), a_score("c", 105.0, 99.0)]
+
+    curve = abstention_curve(scores, [(60.0, 110.0), (90.0, 100.0), (80.0, 110.0)])
+
+    # Of 3 items: ⌈0.3⌉ = ⌈0.6⌉ = ⌈0.9⌉ = 1; ⌈1.2⌉ = … = ⌈1.8⌉ = 2; ⌈2.1⌉ = … = 3
+    assert [point.n for point in curve] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+    assert [point.share for point in curve] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert [point.mae for point in curve] == [1.0] * 3 + [3.5] * 3 + [9.0] * 4  # (1 + 6)/2, (1 + 6 + 20)/3
+    assert curve[0] == AbstentionPoint(0.1, 1, 1.0, None)
+    # 3.5 ± 1.959964 × √12.5 / √2 = 1.959964 × 2.5
+    assert curve[3].interval == pytest.approx((-1.399910, 8.399910), abs=1e-6)
+
+
+def test_a_model_that_is_certain_where_it_is_wrong_has_a_curve_that_falls() -> None:
+    scores = [a_score("a", 79.0, 99.0), a_score("b", 98.0, 99.0)]
+
+    curve = abstention_curve(scores, [(90.0, 100.0), (50.0, 150.0)])
+
+    assert [curve[0].mae, curve[-1].mae] == [20.0, 10.5]
+
+
+def test_certainty_is_relative_to_the_estimate() -> None:
+    # 20/(999 + 1) = 0.02 is more certain than 5/(9 + 1) = 0.5
+    scores = [a_score("a", 12.0, 9.0), a_score("b", 990.0, 999.0)]
+
+    assert abstention_curve(scores, [(8.0, 13.0), (985.0, 1005.0)])[0].mae == 9.0
+
+
+def test_an_estimate_of_nothing_is_an_estimate() -> None:
+    # 1/(0 + 1) = 1 is more certain than 20/(9 + 1) = 2
+    scores = [a_score("a", 1.0, 0.0), a_score("b", 5.0, 9.0)]
+
+    assert abstention_curve(scores, [(0.0, 1.0), (0.0, 20.0)])[0].mae == 1.0
+
+
+def test_items_without_a_price_come_last_and_are_charged() -> None:
+    # b and c are charged as 150: off by 50 and 140. c's interval is that of another estimator.
+    scores = [a_score("a", 89.0, 99.0), a_score("b", 100.0, None), a_score("c", 10.0, None)]
+
+    curve = abstention_curve(scores, [(0.0, 900.0), None, (10.0, 10.0)])
+
+    assert [curve[0].mae, curve[5].mae, curve[9].mae] == [10.0, 30.0, 200 / 3]  # 10; (10 + 50)/2; (10 + 50 + 140)/3
+
+
+def test_equally_certain_items_stand_in_the_order_of_their_ids() -> None:
+    scores = [a_score("b", 89.0, 99.0), a_score("a", 98.0, 99.0)]
+
+    assert abstention_curve(scores, [RAW, RAW])[0].mae == 1.0
+
+
+def test_one_item_is_the_whole_curve() -> None:
+    curve = abstention_curve([a_score("a", 89.0, 99.0)], [RAW])
+
+    assert curve == tuple(AbstentionPoint(tenth / 10, 1, 10.0, None) for tenth in range(1, 11))
+
+
+def test_no_scores_have_no_curve() -> None:
+    with pytest.raises(ValueError, match="nothing to score"):
+        abstention_curve([], [])
+
+
+@given(st.lists(st.tuples(CENTS, st.none() | CENTS, st.none() | ENDS), min_size=1, max_size=40), st.randoms())
+def test_the_curve_ends_at_the_error_of_all_in_whatever_order_they_come(
+    rows: list[tuple[float, float | None, Interval | None]], chance: random.Random
+) -> None:
+    pairs = [(a_score(str(key), price, estimate), ends) for key, (price, estimate, ends) in enumerate(rows)]
+
+    curve = abstention_curve([one for one, _ in pairs], [ends for _, ends in pairs])
+
+    mae = {metric.name: metric.value for metric in summarise([one for one, _ in pairs])}["mae"]
+    assert curve[-1].n == len(rows)
+    assert curve[-1].mae == pytest.approx(mae)
+    chance.shuffle(pairs)
+    assert abstention_curve([one for one, _ in pairs], [ends for _, ends in pairs]) == curve
