@@ -131,6 +131,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="With --repo: override a setting. Repeatable."),
     ] = None,
+    race: Annotated[
+        bool,
+        typer.Option("--race", help="With --all-checkpoints, on val: stop scoring those that cannot win any more."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
@@ -140,21 +144,27 @@ def evaluate(
             raise typer.BadParameter("a run has its own config; with --repo there is a choice", param_hint="--config")
         if all_checkpoints and checkpoint is not None:
             raise typer.BadParameter("give --all-checkpoints or --checkpoint, not both", param_hint="--checkpoint")
+        if race and not all_checkpoints:
+            raise typer.BadParameter("a race takes several: give --all-checkpoints, too", param_hint="--race")
+        if race and split is not SplitName.val:
+            raise typer.BadParameter("a race chooses, which is what --split val is for", param_hint="--race")
         from pricer import display
         from pricer.core.items import Split
 
         which = "all" if all_checkpoints else checkpoint or "last"
         with display.Watcher() as watcher:
-            from pricer.commands.evaluate import run_eval, score_run
+            from pricer.commands.attach import Question, attach
+            from pricer.commands.evaluate import score_run
+            from pricer.commands.race import race_run
+            from pricer.config_file import config_path
+            from pricer.stores.runs import find_run
 
-            if repo is None:
-                result = run_eval(run, which, Split(split.value), limit, watcher)
+            question = Question(config_path(config) if config else None, override or [])
+            source = find_run(run) if repo is None else attach(repo, question, watcher.note)
+            if race:
+                result = race_run(source, limit, watcher)
             else:
-                from pricer.commands.attach import Question, attach
-                from pricer.config_file import config_path
-
-                question = Question(config_path(config) if config else None, override or [])
-                result = score_run(attach(repo, question, watcher.note), which, Split(split.value), limit, watcher)
+                result = score_run(source, which, Split(split.value), limit, watcher)
         display.evaluated(result, as_json=as_json)
         if result.details and not as_json:
             from pricer import display_details

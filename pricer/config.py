@@ -161,6 +161,10 @@ class EvalConfig(_Section):
     unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
     elsewhere median and intervals are exact."""
+    race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
+    """With `--race`: the probability, at most, that the best checkpoint is dropped as surely beaten."""
+    race_budget: Annotated[Number, Field(gt=0, le=1)] | None = 0.3
+    """With `--race`: share of the work within which all but one are dropped; null: only what is surely beaten is."""
 
 
 class HubConfig(_Section):

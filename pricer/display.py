@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, tag_name
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import Metric
 from pricer.core.predictions import ESTIMATORS, Prediction
+from pricer.core.race_record import RaceRecord
 from pricer.errors import PricerError
 from pricer.secrets import redact
 
@@ -196,12 +197,15 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """The table of `pricer eval`, or everything as JSON."""
     if as_json:
         record = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
-        _json({**record, "details": asdict(result.details)} if result.details else record)
+        record |= {"details": asdict(result.details)} if result.details else {}
+        _json(record | ({"race": result.race.to_json()} if result.race else {}))
         return
     spec = result.spec
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     _evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
     _estimator_table(result.evaluations)
+    if result.race:
+        _race_table(result.race)
     if any(e.metric("no_price").value for e in result.evaluations):
         print(f"An answer without a price is charged as the train median, ${spec.fallback:,.2f}; it is never a hit.")
     if spec.split == "val":
@@ -224,6 +228,9 @@ def picked(result: "Picked", *, as_json: bool) -> None:
     silent = selection.ranking[0].metric("no_price")
     if silent.value:
         note(f"the best checkpoint gives no price for {_percent(silent)} of the items, charged as the train median")
+    if result.dropped:
+        steps = ", ".join(f"{step:,}" for step in result.dropped)
+        note(f"dropped in a race (by mae), so not in the ranking: steps {steps}")
     if result.unscored:
         steps = ", ".join(f"{step:,}" for step in result.unscored)
         note(f"without an evaluation, so not in the ranking: steps {steps}")
@@ -312,6 +319,21 @@ def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(f"${metric.value:,.2f}" for metric in e.estimators)] for e in known]
         _table(_stdout(), "MAE by estimator", columns, rows)
+
+
+def _race_table(race: RaceRecord) -> None:
+    """Who dropped out of a race, the first to go first, and what that saved."""
+    if race.dropped:
+        rows = [
+            [one.name, f"{one.n:,}", f"${one.margin:,.2f}", tag_name(one.leader), _WHY[one.why]] for one in race.dropped
+        ]
+        budget = "" if race.budget is None else f", budget {100 * race.budget:g} %"
+        columns = ("dropped", "after items", "behind by", "leader", "because")
+        _table(_stdout(), f"Race at alpha {race.alpha:g}{budget}", columns, rows)
+    print(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
+
+
+_WHY = {"beaten": "surely beaten", "cut": "cut for the budget"}
 
 
 def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:

@@ -19,8 +19,10 @@ from pricer.stores.runs import Run
 _OWN_LICENCE = "apache-2.0"
 
 
-def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: Selection) -> None:
-    """Write the README of the run's repository: which checkpoint was chosen, how it was measured, how to load it."""
+def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: Selection, dropped: int) -> None:
+    """Write the README of the run's repository: which checkpoint was chosen, how it was measured (`dropped` others
+    only in part, in a race), how to load it.
+    """
     assert checkpoint.commit is not None  # it is in the repository
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
@@ -34,6 +36,7 @@ def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: S
         recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
+        dropped=dropped,
     )
     store.hub.commit({"README.md": render(card).encode()}, f"{checkpoint.name} is the best", again=True)
 

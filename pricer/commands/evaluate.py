@@ -1,36 +1,27 @@
 """`pricer eval`: score checkpoints and baselines on held-out items, each once, going on wherever it was stopped."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pricer.commands.answers import Questions, Scorer, answers
 from pricer.commands.baselines import baselines
 from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
-from pricer.core.items import Item, Split
+from pricer.core.items import Split
 from pricer.core.predictions import Prediction
+from pricer.core.race_record import RaceRecord
 from pricer.errors import CheckpointError
-from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.items import require
 from pricer.stores.runs import Run, find_run
 
 if TYPE_CHECKING:
     from pricer.ml.predict import CheckpointPredictor
-
-
-class Scorer(Protocol):
-    """Answers batches of prompts with one checkpoint at a time."""
-
-    def use(self, adapter: Path) -> None:
-        """Answer with this adapter from now on."""
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order."""
 
 
 class Watcher(Protocol):
@@ -47,24 +38,24 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
-    """What every checkpoint is asked: one prompt per Item, in batches of at most `batch_tokens` tokens."""
-
-    spec: EvalSpec
-    items: Sequence[Item]
-    prompts: Sequence[TokenizedPrompt]
-    batch_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint the details."""
+    """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint the details;
+    `race` is how all of them raced, if they did.
+    """
 
     run: Run
     spec: EvalSpec
     n: int
     evaluations: tuple[Evaluation, ...]
     details: Details | None = None
+    race: RaceRecord | None = None
+
+
+Scoring = Callable[
+    [Run, Sequence[Checkpoint], Questions, Callable[[], Scorer], Watcher],
+    Iterable[Evaluation],
+]
+"""How a run's checkpoints come to their Evaluations."""
 
 
 def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
@@ -72,8 +63,12 @@ def run_eval(name: str | None, which: str, split: Split, limit: int | None, watc
     return score_run(find_run(name), which, split, limit, watcher)
 
 
-def score_run(run: Run, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
-    """Evaluate a run's checkpoints: `which` is all, last, best, a step or the start of a revision or commit."""
+def score_run(
+    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, score: Scoring | None = None
+) -> Evaluated:
+    """Evaluate a run's checkpoints: `which` is all, last, best, a step or the start of a revision or commit. `score`
+    says how; None: each on all items.
+    """
     if waiting := [entry.name for entry in run.outbox.entries() if entry.kind == "checkpoint"]:
         watcher.note(f"not on the Hub yet, so not scored: {', '.join(waiting)} (pricer push --run {run.name})")
     checkpoints = choose(run, which)
@@ -94,7 +89,8 @@ def score_run(run: Run, which: str, split: Split, limit: int | None, watcher: Wa
         for evaluation in baselines(run, setup, spec, items, prompts, load):
             watcher.scored(evaluation)
             known.append(evaluation)
-        evaluations = list(score_checkpoints(run, checkpoints, questions, load, watcher))
+        how = score or score_checkpoints
+        evaluations = list(how(run, checkpoints, questions, load, watcher))
     found = Evaluated(run, spec, len(items), (*known, *evaluations))
     if which == "all":
         return found
@@ -177,20 +173,20 @@ def score_checkpoints(
         loaded[0].use(adapter)
         return loaded[0]
 
-    existing = {c.revision: _existing(run, c.revision, questions.spec) for c in checkpoints}
-    missing = [revision for revision, evaluation in existing.items() if evaluation is None]
+    known = {c.revision: existing(run, c.revision, questions.spec) for c in checkpoints}
+    missing = [revision for revision, evaluation in known.items() if evaluation is None]
     # In a folder all are verified, even those that were scored before; from the Hub only what is needed is fetched.
-    wanted = checkpoints if run.repo is None else [c for c in checkpoints if existing[c.revision] is None]
+    wanted = checkpoints if run.repo is None else [c for c in checkpoints if known[c.revision] is None]
     adapters = fetched_ahead(run.store.fetch, wanted)
     for checkpoint in checkpoints:
         adapter = next(adapters) if checkpoint in wanted else None
-        evaluation = existing[checkpoint.revision]
+        evaluation = known[checkpoint.revision]
         if evaluation is None:
             assert adapter is not None  # wanted
             n = len(questions.items)
             before, total = missing.index(checkpoint.revision) * n, len(missing) * n
             predictions: list[Prediction] = []
-            for batch in _predict(run, checkpoint, questions, partial(scorer, adapter)):
+            for batch in answers(run, checkpoint, questions, partial(scorer, adapter)):
                 predictions += batch
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
             evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
@@ -235,33 +231,10 @@ class _Fetch(threading.Thread):
         return self._outcome
 
 
-def _existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
+def existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
+    """The evaluation of that name, if there is one with every metric of today."""
     evaluation = run.evaluation(name, spec)
     return evaluation if evaluation and evaluation.is_complete else None
-
-
-def _predict(
-    run: Run, checkpoint: Checkpoint, questions: Questions, scorer: Callable[[], Scorer]
-) -> Iterator[list[Prediction]]:
-    """All Predictions of a checkpoint in batches, the saved ones as they are. A batch is saved whole or not at all, so
-    going on makes the same batches, and the same answers, as never having stopped.
-    """
-    prompts = questions.prompts
-    batches = batches_of([len(prompt.ids) for prompt in prompts], questions.batch_tokens)
-    saved = run.predictions(checkpoint.revision, questions.spec)
-    expected = [[prompts[index].item_id for index in batch] for batch in batches]
-    if [[p.item_id for p in batch] for batch in saved] != expected[: len(saved)]:
-        saved = []  # batched by another token budget: begin again
-        run.drop_predictions(checkpoint.revision, questions.spec)
-    yield from saved
-    left = batches[len(saved) :]
-    if not left:
-        return
-    predict = scorer().predict
-    for batch in left:
-        answers = predict([prompts[index] for index in batch])
-        run.add_predictions(checkpoint.revision, questions.spec, answers)
-        yield answers
 
 
 def load_scorer(setup: Setup) -> "CheckpointPredictor":

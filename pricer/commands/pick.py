@@ -1,6 +1,6 @@
 """`pricer pick`: choose the checkpoint with the best validation result. Imports nothing heavy: it takes no time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pricer.core.checkpoints import Checkpoint
@@ -14,9 +14,9 @@ from pricer.stores.runs import Run, run_here
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What `pricer pick` returns. `unscored` are the steps of checkpoints that had no evaluation to compare, `card`
-    the repository whose model card was written, None if none was. `problem`: the Hub could not be told; the choice
-    stands all the same.
+    """What `pricer pick` returns. `unscored` are the steps of checkpoints that had no evaluation to compare, `dropped`
+    of those that had none because they dropped out of a race, `card` the repository whose model card was written, None
+    if none was. `problem`: the Hub could not be told; the choice stands all the same.
     """
 
     run: Run
@@ -24,6 +24,7 @@ class Picked:
     unscored: tuple[int, ...]
     card: str | None = None
     problem: HubError | None = None
+    dropped: tuple[int, ...] = ()
 
 
 def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
@@ -34,35 +35,49 @@ def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
-    selection = select(comparable(candidates, estimator), metric)
+    raced = _raced(run)
+    selection = select(comparable(candidates, estimator, raced), metric)
     # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
     run.write_selection(selection)
     best = next(c for c in checkpoints if c.revision == selection.revision)
     scored = {e.revision for e in selection.ranking}
-    unscored = tuple(c.step for c in checkpoints if c.revision not in scored)
+    out = raced.get(selection.spec_fingerprint, frozenset()) - scored
+    dropped = tuple(c.step for c in checkpoints if c.revision in out)
+    unscored = tuple(c.step for c in checkpoints if c.revision not in scored | out)
     try:
         run.store.tag(best, "best")
-        return Picked(run, selection, unscored, _publish(run, best, selection))
+        return Picked(run, selection, unscored, _publish(run, best, selection, len(dropped)), dropped=dropped)
     except HubError as problem:
-        return Picked(run, selection, unscored, problem=problem)
+        return Picked(run, selection, unscored, problem=problem, dropped=dropped)
 
 
-def _publish(run: Run, best: Checkpoint, selection: Selection) -> str | None:
+def _publish(run: Run, best: Checkpoint, selection: Selection, dropped: int) -> str | None:
     """Write the model card of a run on the Hub; of what another trainer made, nothing is known that one could say."""
     if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
         return None
     from pricer.commands.card import publish_card
 
-    publish_card(run, run.store, best, selection)
+    publish_card(run, run.store, best, selection, dropped)
     return run.repo
 
 
-def comparable(evaluations: Sequence[Evaluation], estimator: str = "auto") -> list[Evaluation]:
+def _raced(run: Run) -> dict[str, Set[str]]:
+    """The revisions that dropped out of the run's race, by the fingerprint of its spec; nothing while it runs."""
+    race = run.race()
+    if race is None or race.winner is None:
+        return {}
+    return {race.spec_fingerprint: frozenset(one.revision for one in race.dropped)}
+
+
+def comparable(
+    evaluations: Sequence[Evaluation], estimator: str = "auto", raced: Mapping[str, Set[str]] | None = None
+) -> list[Evaluation]:
     """The validation evaluations under the one spec that covers every checkpoint evaluated on validation items.
 
     Of several such specs, the one with most items; of those, the one by the run's `estimator` (`auto`, as in a run from
     before there was a choice: by any but greedy). None that covers them all is a RunError: checkpoints measured by
-    different specs cannot be ranked. Without validation evaluations all are returned, for `select` to refuse.
+    different specs cannot be ranked. Those that dropped out of a race (`raced`: revisions by the fingerprint of its
+    spec) were compared there. Without validation evaluations all are returned, for `select` to refuse.
     """
     held_out = [e for e in evaluations if e.spec.split is Split.VAL]
     if not held_out:
@@ -71,7 +86,10 @@ def comparable(evaluations: Sequence[Evaluation], estimator: str = "auto") -> li
     by_spec: dict[str, list[Evaluation]] = {}
     for evaluation in held_out:
         by_spec.setdefault(evaluation.spec.fingerprint, []).append(evaluation)
-    complete = [own for own in by_spec.values() if {e.revision for e in own} == everything]
+    out = raced or {}
+    complete = [
+        own for spec, own in by_spec.items() if {e.revision for e in own} | out.get(spec, frozenset()) >= everything
+    ]
     if not complete:
         found = "; ".join(
             f"{own[0].spec.limit or 'all'} items: steps {', '.join(str(e.step) for e in own)}"

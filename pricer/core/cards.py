@@ -102,13 +102,15 @@ def model_card(
     recipe: Recipe,
     versions: Mapping[str, str],
     pricer_version: str,
+    dropped: int = 0,
 ) -> Card:
     """The card of `checkpoint`, the one that `selection` chose, as it lies at `commit` of the repository `repo`.
 
     `evaluations` are all there are of the run: those comparable with the selection are shown, others are left out. The
     only number that is free of the choice is the one of the test split, and where there is none the card says so.
     `base_license` is the base's licence as the Hub spells it; None, or what cannot be one: unknown, none is claimed.
-    `versions` are of the packages that trained. No text that comes from outside can be more than text in it.
+    `versions` are of the packages that trained; `dropped` counts those that a race measured only in part. No text
+    that comes from outside can be more than text in it.
 
     A repository that is no `user/name`, or a checkpoint that was not the one chosen, is a ValueError.
     """
@@ -127,7 +129,7 @@ def model_card(
     parts = [
         f"# {model_name}",
         f"A LoRA adapter for {_code(base)} that answers the description of a product with its price in dollars.",
-        *_results(repo, val, test, selection, evaluations),
+        *_results(repo, val, test, selection, evaluations, dropped),
         *_use(repo, checkpoint, commit, val, base, recipe),
         *_training(checkpoint, val, base, data, stated, recipe, versions),
         *_limits(pricer_version),
@@ -167,13 +169,18 @@ def _stated(evaluation: Evaluation) -> list[Result]:
 
 
 def _results(
-    repo: str, val: Evaluation, test: Evaluation | None, selection: Selection, evaluations: Sequence[Evaluation]
+    repo: str,
+    val: Evaluation,
+    test: Evaluation | None,
+    selection: Selection,
+    evaluations: Sequence[Evaluation],
+    dropped: int,
 ) -> list[str]:
     parts = [
         "## Results",
         "Beside the chosen checkpoint: the baselines scored on the same items. In brackets: 95% intervals.",
         "### Validation split",
-        _how_chosen(val, selection),
+        _how_chosen(val, selection, dropped),
         _comparison(val, evaluations),
         "### Test split",
     ]
@@ -190,8 +197,14 @@ def _results(
     return [*parts, "### Validation error by step", _by_step(selection)]
 
 
-def _how_chosen(val: Evaluation, selection: Selection) -> str:
+def _how_chosen(val: Evaluation, selection: Selection, dropped: int) -> str:
     items, count = f"{_items(val):,} items.", len(selection.ranking)
+    if dropped:
+        race = f"{dropped:,} more dropped out of a race before they were measured on all of them"
+        return (
+            f"{items} **This split chose the checkpoint**: of {count:,} measured on all of them it is the best by "
+            f"{_NAMES[selection.metric][0]}; {race}. A number that took part in a choice is optimistic by construction."
+        )
     if selection.margin is None:
         return f"{items} Checkpoints are chosen on this split; only this one was measured."
     if not selection.margin:

@@ -16,6 +16,7 @@ from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
+from pricer.core.race_record import RaceRecord
 from pricer.core.selection import Selection
 from pricer.errors import RunError
 from pricer.stores.budget import CommitBudget
@@ -69,7 +70,7 @@ class Run:
         """
         for name in ("checkpoints", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl", "selection.json"):
+        for name in ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl", "selection.json", "race.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def config(self) -> RunConfig:
@@ -210,6 +211,18 @@ class Run:
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
         write_json(self.folder / "selection.json", selection.to_json())
+
+    def write_race(self, race: RaceRecord) -> None:
+        """Write race.json."""
+        write_json(self.folder / "race.json", race.to_json())
+
+    def race(self) -> RaceRecord | None:
+        """The newest race of its checkpoints, over or not, or None."""
+        path = self.folder / "race.json"
+        try:
+            return RaceRecord.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is damaged: {error}", "remove it, and race again") from None
 
     def _evaluation_folder(self, name: str, spec: EvalSpec) -> Path:
         return self.folder / "evaluations" / f"{name}-{spec.fingerprint}"

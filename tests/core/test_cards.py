@@ -279,6 +279,15 @@ def test_a_single_checkpoint_was_not_chosen_from_anything() -> None:
     assert "|  | `step-000100` |\n| --- | ---: |\n" in body
 
 
+def test_those_that_dropped_out_of_a_race_are_counted() -> None:
+    body = card_of([on_hub(100, 50.0)], dropped=7).body
+
+    assert (
+        "50 items. **This split chose the checkpoint**: of 1 measured on all of them it is the best by MAE; 7 more "
+        "dropped out of a race before they were measured on all of them."
+    ) in body
+
+
 def test_a_tie_is_called_one() -> None:
     body = card_of([on_hub(100, 50.0), on_hub(200, 50.0)]).body
 
