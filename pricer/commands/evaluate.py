@@ -91,6 +91,10 @@ def score_run(
             known.append(evaluation)
         how = score or score_checkpoints
         evaluations = list(how(run, checkpoints, questions, load, watcher))
+        if load.cache_info().currsize:
+            from pricer.ml.predict import peak_memory
+
+            run.record(peak_memory_eval=peak_memory())
     found = Evaluated(run, spec, len(items), (*known, *evaluations))
     if which == "all":
         return found

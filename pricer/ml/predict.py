@@ -1,6 +1,8 @@
 """Prediction: a batch of prompts in, a price for each out; left-padded, the same for every batch size."""
 
-from collections.abc import Sequence
+import resource
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from transformers import GenerationConfig
 
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
+from pricer.errors import ModelError
 from pricer.ml.decode import Decoder
 from pricer.ml.embeddings import embed
 from pricer.ml.model import AdapterSwitch
@@ -93,8 +96,8 @@ class CheckpointPredictor:
         self._decoder.model = self._switch.model
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch."""
-        return self._decoder.predict(prompts)
+        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
+        return in_halves(self._decoder.predict, prompts)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         """What the base by itself makes of prompts: the last layer at the last token, (prompts, hidden size). To be
@@ -102,3 +105,38 @@ class CheckpointPredictor:
         """
         assert self._is_untuned
         return embed(self._switch.model, prompts, batch_tokens)
+
+
+def in_halves(
+    predict: Callable[[Sequence[TokenizedPrompt]], list[Prediction]], prompts: Sequence[TokenizedPrompt]
+) -> list[Prediction]:
+    """The Predictions of a batch, or of its halves where it does not fit into memory: answers do not depend on that. A
+    ModelError if a single prompt does not.
+    """
+    try:
+        return predict(prompts)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    if len(prompts) == 1:
+        raise ModelError(
+            f"there is no memory left to answer about {prompts[0].item_id} by itself",
+            "model.quantization: nf4, or a GPU with more",
+        )
+    # Past the exception, whose traceback would keep the tensors that did not fit.
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    return [*in_halves(predict, prompts[:half]), *in_halves(predict, prompts[half:])]
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in use so far: on the GPU where there is one, else in all."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    # In kilobytes on Linux, in bytes on a Mac.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On the CPU torch has no class of its own for it.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

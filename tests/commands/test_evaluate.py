@@ -167,6 +167,8 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert {e.metric("mae").n for e in result.evaluations} == {12}
     assert len({e.spec.fingerprint for e in result.evaluations}) == 1
 
+    # More than a Python with torch in it takes, and less than this machine has.
+    assert 100e6 < Run(trained).facts()["peak_memory_eval"] < 100e9
     picked = pick.pick(None, "mae")
     best = min(result.evaluations[4:], key=lambda e: e.metric("mae").value or 0.0)
     assert picked.selection.revision == best.revision

@@ -2,16 +2,21 @@
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import DataConfig, RunConfig
+from pricer.core.predictions import Prediction
+from pricer.errors import ModelError
 from pricer.ml.model import add_adapter, load_base
-from pricer.ml.predict import Predictor
+from pricer.ml.predict import Predictor, in_halves
+from pricer.ml.tokens import TokenizedPrompt
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +93,51 @@ def test_the_loss_is_the_mean_over_completion_tokens_alone(setup: Setup, predict
     assert count == 6 * 5  # four digits and the end of text each
 
     assert math.isclose(predictor.loss(examples, batch_tokens=200), total / count, rel_tol=1e-5)
+
+
+class Cramped:
+    """A decoder on a machine that has room for so many prompts at once."""
+
+    def __init__(self, room: int, error: RuntimeError) -> None:
+        self.sizes: list[int] = []
+        self._room = room
+        self._error = error
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        self.sizes.append(len(prompts))
+        if len(prompts) > self._room:
+            raise self._error
+        return [Prediction(prompt.item_id, "1", 1.0) for prompt in prompts]
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+]
+
+
+def five_prompts() -> list[TokenizedPrompt]:
+    return [TokenizedPrompt(key, np.array([1]), cut=False) for key in "abcde"]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["on a GPU", "on the CPU"])
+def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) -> None:
+    decoder = Cramped(2, error)
+
+    answers = in_halves(decoder.predict, five_prompts())
+
+    assert [answer.item_id for answer in answers] == list("abcde")
+    # 5 do not fit; of its halves 2 do and 3 do not, whose halves 1 and 2 do.
+    assert decoder.sizes == [5, 2, 3, 1, 2]
+
+
+def test_one_prompt_that_does_not_fit_is_named() -> None:
+    with pytest.raises(ModelError, match=r"^there is no memory left to answer about a by itself$"):
+        in_halves(Cramped(0, OUT_OF_MEMORY[0]).predict, five_prompts())
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    decoder = Cramped(0, RuntimeError("shapes do not match"))
+
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+        in_halves(decoder.predict, five_prompts())
