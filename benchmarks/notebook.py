@@ -1,0 +1,66 @@
+"""Scoring every checkpoint of a run, against the way of the notebooks: load base and adapter per revision, then
+generate for one prompt at a time.
+
+    python benchmarks/notebook.py RUN_FOLDER [ITEMS]
+
+Both score the same validation items with the same prompts at the same precision, in turns, checkpoint by checkpoint.
+Ours reads the whole distribution of each price, as `pricer eval` does; the greedy answers of both must be the same.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig
+
+from pricer.commands.evaluate import load_scorer
+from pricer.commands.setup import prepare
+from pricer.ml.model import load_base
+from pricer.ml.tokens import batches_of
+from pricer.stores.runs import Run
+
+
+def main() -> None:
+    """Print items per second of both, by checkpoint, and the ratio over all."""
+    run, count = Run(Path(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    setup = prepare(run.config())
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:count]])
+    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens)
+    started = time.perf_counter()
+    scorer = load_scorer(setup)
+    loading = time.perf_counter() - started  # once for all checkpoints
+    ours, theirs, ratios = [], [], []
+    for checkpoint in run.store.checkpoints():
+        folder = run.store.fetch(checkpoint)
+        started = time.perf_counter()
+        scorer.use(folder)
+        answers = {p.item_id: p.completion for b in batches for p in scorer.predict([prompts[i] for i in b])}
+        ours.append(time.perf_counter() - started)
+
+        started = time.perf_counter()
+        model = PeftModel.from_pretrained(load_base(setup.base.folder, setup.precision), folder).eval()
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=setup.encoder.answer_length,
+            eos_token_id=setup.tokenizer.eos_token_id,
+            pad_token_id=setup.tokenizer.pad_token_id,
+        )
+        with torch.inference_mode():
+            for prompt in prompts:
+                ids = torch.from_numpy(prompt.ids).long()[None].to(model.device)
+                output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+                text = setup.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+                assert text == answers[prompt.item_id], (prompt.item_id, text, answers[prompt.item_id])
+        theirs.append(time.perf_counter() - started)
+        ratios.append(theirs[-1] / ours[-1])
+        speeds = f"{len(prompts) / ours[-1]:.1f} items/s, one at a time {len(prompts) / theirs[-1]:.1f}"
+        print(f"{checkpoint.name}: {speeds}; ratio {ratios[-1]:.2f}", flush=True)
+    total = sum(theirs) / (loading + sum(ours))
+    print(f"median ratio {statistics.median(ratios):.2f}; over all checkpoints, with loading, {total:.2f}")
+
+
+if __name__ == "__main__":
+    main()
