@@ -318,7 +318,7 @@ def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
     if known:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(f"${metric.value:,.2f}" for metric in e.estimators)] for e in known]
-        _table(_stdout(), "MAE by estimator", columns, rows)
+        table("MAE by estimator", columns, rows)
 
 
 def _race_table(race: RaceRecord) -> None:
@@ -329,7 +329,7 @@ def _race_table(race: RaceRecord) -> None:
         ]
         budget = "" if race.budget is None else f", budget {100 * race.budget:g} %"
         columns = ("dropped", "after items", "behind by", "leader", "because")
-        _table(_stdout(), f"Race at alpha {race.alpha:g}{budget}", columns, rows)
+        table(f"Race at alpha {race.alpha:g}{budget}", columns, rows)
     print(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
 
 

@@ -16,9 +16,9 @@ def show(details: Details) -> None:
         named = [(g.name or "(none)", g) for g in breakdown.categories]
         _groups(f"{details.name}: error by category", "category", named)
     bias, tail = breakdown.overall, breakdown.tail
-    half = "" if bias.bias_interval is None else f" ± {(bias.bias_interval[1] - bias.bias_interval[0]) / 2:,.2f}"
     share = "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
-    display.line(f"bias {_dollars(bias.bias)}{half} (estimate − price), mean absolute error ${bias.mae:,.2f}{share}")
+    signed = f"bias {_dollars(bias.bias)}{_half(bias.bias_interval)} (estimate − price)"
+    display.line(f"{signed}, mean absolute error ${bias.mae:,.2f}{share}")
     if details.coverage:
         _coverage(details)
     rows = [

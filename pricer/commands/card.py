@@ -10,6 +10,7 @@ from pricer.core.prices import PriceFormat, PriceStyle
 from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
 from pricer.errors import HubError
+from pricer.stores.bases import names_a_folder
 from pricer.stores.cards import render
 from pricer.stores.hub import licence_of
 from pricer.stores.hub_checkpoints import HubStore
@@ -83,9 +84,9 @@ def _recipe(config: RunConfig, train_items: int) -> Recipe:
 
 def _base_is_on_hub(config: RunConfig) -> bool:
     base = config.model.base
-    return base.count("/") == 1 and base[0] not in "/.~" and not Path(base).is_dir()
+    return not names_a_folder(base) and not Path(base).is_dir()
 
 
 def _data_is_on_hub(config: RunConfig) -> bool:
     source = config.data.source
-    return source.count("/") == 1 and source[0] not in "/.~" and not Path(source).suffix
+    return not names_a_folder(source) and not Path(source).suffix

@@ -17,6 +17,7 @@ from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
 from pricer.errors import CheckpointError
+from pricer.stores.bases import names_a_folder
 from pricer.stores.items import require
 from pricer.stores.runs import Run, find_run
 
@@ -160,7 +161,7 @@ def _base(checkpoint: Checkpoint) -> str | None:
 
 def is_elsewhere(base: str) -> bool:
     """Whether the name of a base is that of a folder, which on another machine means nothing or something else."""
-    return not base.startswith("builtin:") and (base.startswith(("/", ".", "~")) or base.count("/") != 1)
+    return not base.startswith("builtin:") and names_a_folder(base)
 
 
 def score_checkpoints(

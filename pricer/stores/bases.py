@@ -62,6 +62,11 @@ def read_config(base: Base) -> dict[str, Any]:
     return config
 
 
+def names_a_folder(name: str) -> bool:
+    """Whether a name can only be that of a folder, not of a Hub repository (`user/name`)."""
+    return name.startswith(("/", ".", "~")) or name.count("/") != 1
+
+
 def _local_folder(name: str) -> Path | None:
     if name.startswith("builtin:"):
         folder = ASSETS / name.removeprefix("builtin:")
@@ -71,7 +76,7 @@ def _local_folder(name: str) -> Path | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if name.startswith(("/", ".", "~")) or name.count("/") != 1:
+    if names_a_folder(name):
         raise ModelError(f"there is no model folder {name}", "a Hub base is written user/name")
     return None
 

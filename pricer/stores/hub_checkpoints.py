@@ -50,7 +50,6 @@ class HubStore:
             raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
         known = self._known(checkpoint)
         if known is None:
-            self._refuse_another_run()
             commit = self._arrived(checkpoint, folder) or self._commit(checkpoint, folder)
             self._confirm(checkpoint, folder, commit)
             self.hub.tag(checkpoint.name, commit)
@@ -102,20 +101,21 @@ class HubStore:
         if self._head is not None:
             return None
         refs = self.hub.refs()
+        head = refs.branches.get("main")
+        self._refuse_another_run(head)
         titled = [commit.hash for commit in self.hub.commits() if commit.title == checkpoint.name]
         tagged = [refs.tags[checkpoint.name]] if checkpoint.name in refs.tags else []
         for commit in [*tagged, *titled]:
             manifest = self.hub.read(commit, MANIFEST, LARGEST_TEXT)
             if manifest is not None and _is(manifest, checkpoint) and not self._differs(checkpoint, folder, commit):
                 return commit
-        self._head = refs.branches.get("main")
+        self._head = head
         return None
 
-    def _refuse_another_run(self) -> None:
+    def _refuse_another_run(self, head: str | None) -> None:
         """Raise a HubError if another run was first: two that begin at once both find the repository empty."""
-        if self._head is not None or self._run_id is None:
+        if self._run_id is None:
             return
-        head = self.hub.refs().branches.get("main")
         record = self.hub.read(head, "run.json", LARGEST_TEXT) if head else None
         try:
             owner = json.loads(record).get("id") if record else None

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -66,8 +67,7 @@ def fetch_state(hub: Hub, commit: str, state_files: tuple[str, ...], target: Cal
     manifest = hub.read(commit, "manifest.json", LARGEST_TEXT)
     if manifest is None or "manifest.json" not in hashes:
         raise CheckpointError(f"the training state in {hub.repo} does not say what it is (no manifest.json)")
-    scratch_step = _step_of(manifest, hub.repo)
-    folder = target(scratch_step)
+    folder = target(_step_of(manifest, hub.repo))
     if missing := [name for name in _NEEDED if name not in hashes]:
         raise CheckpointError(f"the training state in {hub.repo} has no {missing[0]}")
     size = sum(file.size for file in found.values())
@@ -81,7 +81,7 @@ def fetch_state(hub: Hub, commit: str, state_files: tuple[str, ...], target: Cal
             path = hub.download(commit, found[name], limit, into=scratch)
             if sha256_of(path) != hashes[name]:
                 raise CheckpointError(f"{name} of the training state in {hub.repo} is not what its record says")
-        _remove_bookkeeping(scratch)
+        shutil.rmtree(scratch / ".cache", ignore_errors=True)  # huggingface_hub's notes on the download
         checkpoint = read_manifest(scratch)
         verify(checkpoint, scratch)
         try:
@@ -111,10 +111,3 @@ def _step_of(manifest: bytes, repo: str) -> int:
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
         raise CheckpointError(f"the training state in {repo} does not say its step")
     return step
-
-
-def _remove_bookkeeping(folder: Path) -> None:
-    """What huggingface_hub leaves beside a download into a folder."""
-    import shutil
-
-    shutil.rmtree(folder / ".cache", ignore_errors=True)

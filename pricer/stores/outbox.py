@@ -109,7 +109,7 @@ class Uploader:
         self._hurry = threading.Event()
         self._stopped = threading.Event()
         self._draining = False
-        self._broken: dict[str, str] = {}
+        self._broken: set[str] = set()
         self._state_delivered = -math.inf
         self._said: str | None = None
         self.problem: PricerError | None = None
@@ -205,7 +205,7 @@ class Uploader:
             self.problem = problem
             if isinstance(problem, CheckpointError):
                 # Its files are damaged: trying again is of no use, and the others need not wait for it.
-                self._broken[entry.folder.name] = problem.message
+                self._broken.add(entry.folder.name)
                 self._note(
                     f"{entry.name} cannot be pushed: {problem.message}; if it is of no use, remove {entry.folder}"
                 )

@@ -8,32 +8,15 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pricer.commands.setup import Setup, prepare
-from pricer.config import DataConfig, RunConfig
+from pricer.commands.setup import Setup
 from pricer.core.distribution import QUANTILES
 from pricer.core.expansion import Fork
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.walk import Levels
 from pricer.ml.decode import Decoder
-from pricer.ml.model import add_adapter, load_base
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.ml.writing import writing_of
-
-
-@pytest.fixture(scope="module")
-def setup() -> Setup:
-    return prepare(RunConfig(data=DataConfig(train_limit=64, val_limit=40)))
-
-
-@pytest.fixture(scope="module")
-def model(setup: Setup) -> Any:
-    """The embedded base with an adapter that has an effect, in eval mode."""
-    model = add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, seed=0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.01)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
