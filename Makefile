@@ -11,8 +11,9 @@ demo: .venv/installed
 	$(BIN)/pricer eval --checkpoint best --split test
 	@echo "The run is in runs/, newest last. To train on your own data: README.md, \"Your own data\"."
 
+# A process for each core; the tests of a file stay together, for what they share.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-all: .venv/installed-dev
 	$(BIN)/python -m pytest

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.distribution import Distribution
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -14,6 +16,7 @@ from pricer.core.metrics import Metric
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
+from pricer.core.scores import Scores
 from pricer.stores.checkpoints import write_manifest
 
 PLAIN = PriceFormat("plain")
@@ -87,6 +90,12 @@ def an_evaluation(
         ),
     )
     return replace(evaluation, **changes)
+
+
+def some_scores(mae: float | None = 10.0, n: int = 50) -> Scores:
+    """Items of $100 for each of which a checkpoint says so much more."""
+    price = np.full(n, 100.0)
+    return Scores(price, price + (mae or 0.0), np.ones(n, dtype=np.bool_))
 
 
 def a_distribution(median: float = 100.0, no_price: float = 0.0, **changes: Any) -> Distribution:

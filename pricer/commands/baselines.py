@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from pricer.commands.setup import Setup
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
+from pricer.core.scores import Scores
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
 
@@ -42,12 +43,12 @@ def baselines(
     for name, make in makers.items():
         folder = name.replace(" ", "-").replace("+-", "")
         evaluation = run.evaluation(folder, spec)
-        if evaluation is None or not evaluation.is_complete:
+        if evaluation is None or not evaluation.is_complete or run.scores(folder, spec) is None:
             predictions = make()
             run.drop_predictions(folder, spec)
             run.add_predictions(folder, spec, predictions)
             evaluation = evaluate(name, spec, predictions, items)
-            run.add_evaluation(folder, evaluation)
+            run.add_evaluation(folder, evaluation, Scores.of(judge(spec, predictions, items)))
         yield evaluation
 
 

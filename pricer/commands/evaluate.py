@@ -12,10 +12,11 @@ from pricer.commands.baselines import baselines
 from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
+from pricer.core.scores import Scores
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.items import require
@@ -195,7 +196,8 @@ def score_checkpoints(
                 predictions += batch
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
             evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
-            run.add_evaluation(checkpoint.revision, evaluation)
+            scores = Scores.of(judge(questions.spec, predictions, questions.items))
+            run.add_evaluation(checkpoint.revision, evaluation, scores)
         watcher.scored(evaluation)
         yield evaluation
 
@@ -237,9 +239,9 @@ class _Fetch(threading.Thread):
 
 
 def existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
-    """The evaluation of that name, if there is one with every metric of today."""
+    """The evaluation of that name, if there is one with every metric of today and the scores behind them."""
     evaluation = run.evaluation(name, spec)
-    return evaluation if evaluation and evaluation.is_complete else None
+    return evaluation if evaluation and evaluation.is_complete and run.scores(name, spec) else None
 
 
 def load_scorer(setup: Setup) -> "CheckpointPredictor":

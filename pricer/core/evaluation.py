@@ -8,7 +8,7 @@ from typing import Any
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item, Split
-from pricer.core.metrics import METRICS, Metric, mean_abs_error, score, summarise
+from pricer.core.metrics import METRICS, Metric, Score, mean_abs_error, score, summarise
 from pricer.core.predictions import ESTIMATORS, Prediction
 
 
@@ -86,22 +86,28 @@ def _metrics(records: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
     )
 
 
-def evaluate(
-    subject: Checkpoint | str, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
-) -> Evaluation:
-    """Score one Prediction per Item and sum up. Items without a Prediction, or the reverse, are a ValueError: a
-    missing answer must not make a checkpoint look better.
+def judge(
+    spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item], estimator: str | None = None
+) -> list[Score]:
+    """Score one Prediction per Item, in the order of the items, by the spec's estimator or another. Items without a
+    Prediction, or the reverse, are a ValueError: a missing answer must not make a checkpoint look better.
     """
     by_id = {prediction.item_id: prediction for prediction in predictions}
     if not len(by_id) == len(predictions) == len(items) or by_id.keys() != {item.id for item in items}:
         raise ValueError(f"{len(predictions)} predictions do not match {len(items)} items")
-    metrics = summarise([score(by_id[item.id], item, spec.fallback, spec.estimator) for item in items])
+    return [score(by_id[item.id], item, spec.fallback, estimator or spec.estimator) for item in items]
+
+
+def evaluate(
+    subject: Checkpoint | str, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
+) -> Evaluation:
+    """Score one Prediction per Item and sum up; a ValueError as by `judge`."""
+    metrics = summarise(judge(spec, predictions, items))
     if isinstance(subject, str):
         return Evaluation(subject, None, None, None, spec, metrics)
     estimators: tuple[Metric, ...] = ()
     if all(prediction.distribution for prediction in predictions):
         estimators = tuple(
-            mean_abs_error([score(by_id[item.id], item, spec.fallback, estimator) for item in items], estimator)
-            for estimator in ESTIMATORS
+            mean_abs_error(judge(spec, predictions, items, estimator), estimator) for estimator in ESTIMATORS
         )
     return Evaluation(subject.name, subject.step, subject.revision, subject.epoch, spec, metrics, estimators)

@@ -12,16 +12,28 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
+from pricer.core.scores import Scores
 from pricer.core.selection import Selection
 from pricer.errors import RunError
 from pricer.stores.budget import CommitBudget
 from pricer.stores.checkpoints import FolderStore
-from pricer.stores.files import append_lines, locked, read_lines, sha256_of, write_atomically, write_json
+from pricer.stores.files import (
+    append_lines,
+    locked,
+    read_arrays,
+    read_lines,
+    sha256_of,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.outbox import Outbox
@@ -194,9 +206,23 @@ class Run:
         """Forget the Predictions saved so far."""
         (self._evaluation_folder(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
 
-    def add_evaluation(self, name: str, evaluation: Evaluation) -> None:
-        """Save the result of an evaluation whose predictions are complete."""
-        write_json(self._evaluation_folder(name, evaluation.spec) / "evaluation.json", evaluation.to_json())
+    def add_evaluation(self, name: str, evaluation: Evaluation, scores: Scores) -> None:
+        """Save the result of an evaluation whose predictions are complete, and the scores it sums up."""
+        folder = self._evaluation_folder(name, evaluation.spec)
+        write_arrays(folder / "scores.npz", price=scores.price, charged=scores.charged, answered=scores.answered)
+        write_json(folder / "evaluation.json", evaluation.to_json())
+
+    def scores(self, name: str, spec: EvalSpec) -> Scores | None:
+        """The scores behind the evaluation of that name under that spec; None: there are none, as of an evaluation from
+        before they were kept.
+        """
+        path = self._evaluation_folder(name, spec) / "scores.npz"
+        try:
+            return Scores(**read_arrays(path, price=np.float64, charged=np.float64, answered=np.bool_))
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}", f"remove {path}, and evaluate again") from None
 
     def evaluation(self, name: str, spec: EvalSpec) -> Evaluation | None:
         """The evaluation of that name under that spec, or None."""

@@ -13,7 +13,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.stores.runs import Run
-from tests.builders import a_checkpoint, a_spec, an_item
+from tests.builders import a_checkpoint, a_spec, an_item, some_scores
 from tests.commands.conftest import Listener
 
 CHECKPOINT = a_checkpoint(5)
@@ -31,7 +31,7 @@ def answer(item: Item, silent: bool = False) -> Prediction:
 
 def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> None:
     run.add_predictions(CHECKPOINT.revision, spec, predictions)
-    run.add_evaluation(CHECKPOINT.revision, evaluate(CHECKPOINT, spec, predictions, items))
+    run.add_evaluation(CHECKPOINT.revision, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
 
 
 def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Details:

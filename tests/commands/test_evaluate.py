@@ -17,6 +17,7 @@ from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
+from tests.builders import some_scores
 from tests.commands.conftest import Listener
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 10.0 * (n + 1)) for n in range(5)]
@@ -96,12 +97,27 @@ def test_an_evaluation_without_a_metric_of_today_is_made_again_from_the_saved_pr
     run = Run(trained)
     chosen = run.store.checkpoints()[:1]
     (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
-    run.add_evaluation(chosen[0].revision, replace(whole, metrics=whole.metrics[:3]))
+    run.add_evaluation(chosen[0].revision, replace(whole, metrics=whole.metrics[:3]), some_scores())
 
     def load() -> FakeScorer:
         raise AssertionError("every answer is saved")
 
     assert list(score_checkpoints(run, chosen, QUESTIONS, load, Listener())) == [whole]
+
+
+def test_an_evaluation_without_its_scores_is_made_again_from_the_saved_predictions(trained: Path) -> None:
+    run = Run(trained)
+    chosen = run.store.checkpoints()[:1]
+    (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
+    (path,) = run.folder.glob("evaluations/*/scores.npz")
+    before = path.read_bytes()
+    path.unlink()
+
+    def load() -> FakeScorer:
+        raise AssertionError("every answer is saved")
+
+    assert list(score_checkpoints(run, chosen, QUESTIONS, load, Listener())) == [whole]
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 2])

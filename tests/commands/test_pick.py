@@ -13,7 +13,7 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.stores.runs import Run, create_run
-from tests.builders import SPEC, a_saved_checkpoint, a_spec, an_evaluation
+from tests.builders import SPEC, a_saved_checkpoint, a_spec, an_evaluation, some_scores
 
 SMALL, LARGE = a_spec(limit=10), a_spec(limit=200)
 TEST = a_spec(split=Split.TEST)
@@ -25,7 +25,8 @@ def a_run(steps: list[int], evaluations: list[Evaluation]) -> Run:
     for step in steps:
         run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
     for evaluation in evaluations:
-        run.add_evaluation(evaluation.revision or evaluation.name, evaluation)
+        mae = evaluation.metric("mae")
+        run.add_evaluation(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
     return run
 
 
@@ -101,7 +102,7 @@ class TestPick:
     def test_a_better_checkpoint_moves_the_tag(self) -> None:
         run = a_run([100, 200], [an_evaluation(100, 50.0)])
         pick(None, "mae")
-        run.add_evaluation("later", an_evaluation(200, 40.0))
+        run.add_evaluation("later", an_evaluation(200, 40.0), some_scores(40.0))
 
         pick(None, "mae")
 

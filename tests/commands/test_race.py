@@ -20,7 +20,7 @@ from pricer.core.race_record import RaceRecord
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
-from tests.builders import an_evaluation
+from tests.builders import an_evaluation, some_scores
 from tests.commands.conftest import Listener
 from tests.hub.repos import Repo
 from tests.hub.server import LoopbackHub
@@ -270,7 +270,7 @@ class TestPick:
             evaluation = an_evaluation(
                 checkpoint.step, 1.0, spec=small, name=checkpoint.name, revision=checkpoint.revision
             )
-            run.add_evaluation(checkpoint.revision, evaluation)
+            run.add_evaluation(checkpoint.revision, evaluation, some_scores())
 
         picked = pick(None, "mae")
 

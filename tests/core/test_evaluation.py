@@ -1,13 +1,15 @@
 """Evaluations."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 
-from pricer.core.evaluation import Evaluation, evaluate
+from pricer.core.evaluation import Evaluation, evaluate, judge
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
+from pricer.core.scores import Scores
 from tests.builders import SPEC, a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 
 ITEMS = [an_item(key="a", price=100.0), an_item(key="b", price=200.0)]
@@ -163,3 +165,17 @@ def test_an_unknown_split_is_refused() -> None:
 
     with pytest.raises(ValueError, match="'validation' is not a valid Split"):
         Evaluation.from_json(record)
+
+
+def test_scores_in_columns_give_the_errors_again() -> None:
+    # $110 for $100 and, without an answer, the fallback of $130 for $200; $210 for $1,000 and $250 for $260.
+    items = [an_item(key, price) for key, price in zip("abcd", [100.0, 200.0, 1000.0, 260.0], strict=True)]
+    predictions = predictions_of(items, [110.0, None, 210.0, 250.0])
+
+    scores = Scores.of(judge(a_spec(fallback=130.0), predictions[::-1], items))
+
+    assert scores.charged.tolist() == [110.0, 130.0, 210.0, 250.0]
+    assert scores.abs_error.tolist() == [10.0, 70.0, 790.0, 10.0]
+    assert scores.hit.tolist() == [True, False, False, True]
+    assert scores.log_error[0] == pytest.approx(math.log(111 / 101))
+    assert len(scores) == 4

@@ -6,11 +6,21 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricer.stores.files import append_lines, new_folder, read_lines, sha256_of, write_atomically, write_json
+from pricer.stores.files import (
+    append_lines,
+    new_folder,
+    read_arrays,
+    read_lines,
+    sha256_of,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
 
 RECORDS = st.lists(
     st.dictionaries(st.sampled_from(["step", "text"]), st.integers() | st.text(alphabet='aé"\\{}\n\u2028 1')),
@@ -145,3 +155,47 @@ def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
 
     assert (target / "weights").read_text() == "old"
     assert [path.name for path in tmp_path.glob("*step*")] == ["step-5"]
+
+
+def test_columns_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "scores.npz"
+
+    write_arrays(path, price=np.array([1.5, 0.1]), answered=np.array([True, False]))
+    found = read_arrays(path, price=np.float64, answered=np.bool_)
+
+    assert {name: column.tolist() for name, column in found.items()} == {
+        "price": [1.5, 0.1],
+        "answered": [True, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"price": np.array([1, 2])}, "^price is not a column of float64$"),
+        ({"price": np.ones((2, 2))}, "^price is not a column of float64$"),
+        ({"price": np.array(1.0)}, "^price is not a column of float64$"),
+        ({"price": np.ones(2), "charged": np.ones(3)}, "^columns of different lengths$"),
+        ({"charged": np.ones(2)}, "price"),
+    ],
+)
+def test_columns_of_another_kind_are_refused(tmp_path: Path, columns: dict[str, np.ndarray], problem: str) -> None:
+    write_arrays(tmp_path / "file.npz", **columns)
+
+    with pytest.raises((KeyError, ValueError), match=problem):
+        read_arrays(tmp_path / "file.npz", **dict.fromkeys(["price", *columns], np.float64))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"junk", b"PK\x03\x04" + bytes(60)])
+def test_a_file_that_holds_no_columns_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file.npz").write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"^(?!columns)"):
+        read_arrays(tmp_path / "file.npz", price=np.float64)
+
+
+def test_columns_are_not_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "file.npz", price=np.array([{"a": 1}], dtype=object))
+
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(tmp_path / "file.npz", price=np.float64)

@@ -10,7 +10,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.selection import select
 from pricer.errors import ConfigError, RunError
 from pricer.stores.runs import Run, create_run, find_run
-from tests.builders import SPEC, a_distribution, a_spec, an_evaluation
+from tests.builders import SPEC, a_distribution, a_spec, an_evaluation, some_scores
 
 CONFIG = RunConfig(train=TrainConfig(seed=7))
 BATCH = [Prediction("a", "227.00", 227.0, a_distribution()), Prediction("b", "café, no idea", None)]
@@ -302,23 +302,44 @@ class TestEvaluations:
     def test_an_evaluation_comes_back_under_its_name_and_spec_alone(self) -> None:
         run, evaluation = a_run(), an_evaluation(5, 40.0)
 
-        run.add_evaluation("rev", evaluation)
+        run.add_evaluation("rev", evaluation, some_scores())
 
         assert run.evaluation("rev", SPEC) == evaluation
         assert run.evaluation("rev", a_spec(limit=2)) is None
         assert run.evaluation("other", SPEC) is None
 
+    def test_scores_come_back_with_their_evaluation(self) -> None:
+        run = a_run()
+        run.add_evaluation("rev", an_evaluation(5, 40.0), some_scores(40.0, n=3))
+
+        scores = run.scores("rev", SPEC)
+
+        assert scores is not None
+        assert scores.abs_error.tolist() == [40.0, 40.0, 40.0]
+        assert run.scores("other", SPEC) is None
+
+    def test_damaged_scores_are_named(self) -> None:
+        run = a_run()
+        run.add_evaluation("rev", an_evaluation(5, 40.0), some_scores())
+        (path,) = run.folder.glob("evaluations/*/scores.npz")
+        path.write_bytes(b"junk")
+
+        with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
+            run.scores("rev", SPEC)
+
+        assert raised.value.hint == f"remove {path}, and evaluate again"
+
     def test_all_evaluations_come_baselines_first_then_by_step(self) -> None:
         run = a_run()
         for evaluation in (an_evaluation(1000, 40.0), an_evaluation(None, 90.0), an_evaluation(200, 50.0)):
-            run.add_evaluation(evaluation.name, evaluation)
+            run.add_evaluation(evaluation.name, evaluation, some_scores())
 
         assert [evaluation.step for evaluation in run.evaluations()] == [None, 200, 1000]
 
     @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"spec": {"split": "val"}}', "5"])
     def test_a_damaged_evaluation_is_named(self, content: str) -> None:
         run = a_run()
-        run.add_evaluation("rev", an_evaluation(5, 40.0))
+        run.add_evaluation("rev", an_evaluation(5, 40.0), some_scores())
         (path,) = run.folder.glob("evaluations/*/evaluation.json")
         path.write_text(content)
 
