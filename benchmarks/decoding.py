@@ -39,7 +39,7 @@ def main() -> None:
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
     batches = [
         [prompts[index] for index in batch]
-        for batch in batches_of([len(prompt.ids) for prompt in prompts], config.eval.batch_tokens)
+        for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     ]
     about = (model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
     greedy, decoder = Predictor(*about), Decoder(*about, setup.writing, config.eval.unexplored)

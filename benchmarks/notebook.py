@@ -28,7 +28,7 @@ def main() -> None:
     run, count = Run(Path(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else 100
     setup = prepare(run.config())
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:count]])
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens)
+    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     started = time.perf_counter()
     scorer = load_scorer(setup)
     loading = time.perf_counter() - started  # once for all checkpoints

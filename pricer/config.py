@@ -153,8 +153,9 @@ class TrainConfig(_Section):
 class EvalConfig(_Section):
     """Scoring."""
 
-    batch_tokens: Count = 8192
-    """Most tokens, padding included, in one batch of prompts."""
+    batch_tokens: Count | Literal["auto"] = "auto"
+    """Most tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the first answer,
+    and kept in run.json."""
     estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
     (greedy where the tokenizer's way of writing numbers cannot be read)."""

@@ -63,7 +63,7 @@ def _embeddings(
 ) -> list[Prediction]:
     from pricer.ml.baselines import predict_with_embeddings
 
-    train, budget = setup.items.train[:_EMBEDDED], setup.config.eval.batch_tokens
+    train, budget = setup.items.train[:_EMBEDDED], setup.batch_tokens
     asked = setup.encoder.prompts([setup.template.prompt(item) for item in train])
     prices = predict_with_embeddings(
         base.embed(asked, budget), [item.price for item in train], base.embed(prompts, budget)
@@ -72,7 +72,7 @@ def _embeddings(
 
 
 def _untuned(setup: Setup, prompts: Sequence[TokenizedPrompt], base: UntunedBase) -> list[Prediction]:
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens)
+    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     return [prediction for batch in batches for prediction in base.predict([prompts[index] for index in batch])]
 
 

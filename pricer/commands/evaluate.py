@@ -11,6 +11,7 @@ from pricer.commands.answers import Questions, Scorer, answers
 from pricer.commands.baselines import baselines
 from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
+from pricer.commands.trial import settle_batch_tokens
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
 from pricer.core.items import Split
@@ -83,10 +84,13 @@ def score_run(
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    questions = Questions(spec, items, prompts, setup.config.eval.batch_tokens)
     with run.scored_alone():
         load = cache(partial(load_scorer, setup))
-        # Before any adapter is put on: two of them ask the base as it is.
+        # Before any adapter is put on: the base is tried out, and asked, as it is.
+        missing = sum(existing(run, checkpoint.revision, spec) is None for checkpoint in checkpoints)
+        questions = Questions(
+            spec, items, prompts, settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
+        )
         known = []
         for evaluation in baselines(run, setup, spec, items, prompts, load):
             watcher.scored(evaluation)

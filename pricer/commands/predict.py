@@ -46,7 +46,7 @@ def answer(scorer: Scorer, setup: Setup, items: Sequence[Item], done: Callable[[
     """One Prediction per Item, in their order, whatever their ids; `done` is told how many there are so far."""
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     found: dict[int, Prediction] = {}
-    for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens):
+    for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens):
         found.update(zip(batch, scorer.predict([prompts[index] for index in batch]), strict=True))
         done(len(found))
     return [found[index] for index in range(len(items))]

@@ -55,6 +55,14 @@ class Setup:
         )
 
     @property
+    def batch_tokens(self) -> int:
+        """Most tokens in a batch of prompts where no trial is worth its time."""
+        wanted = self.config.eval.batch_tokens
+        if wanted == "auto":
+            return 8192 if self.precision.device == "cuda" else 2048
+        return wanted
+
+    @property
     def _unexplored(self) -> float | None:
         is_expanded = isinstance(self.writing, Fork) and self.config.eval.estimator != "greedy"
         return self.config.eval.unexplored if is_expanded else None

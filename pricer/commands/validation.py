@@ -55,7 +55,7 @@ def _validate(
     items: Sequence[Item],
     setup: Setup,
 ) -> Validation:
-    budget = setup.config.eval.batch_tokens
+    budget = setup.batch_tokens
     by_id = {item.id: item for item in items}
     predictions = [
         prediction

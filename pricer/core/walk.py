@@ -16,8 +16,10 @@ from pricer.core.distribution import PROMPT, QUANTILES, Distribution, Step, shar
 # How prices are written: of each level the token ids (n,) of its options, in numeric order.
 Levels = tuple[np.ndarray, ...]
 
-# A beginning that no quantile leads through is followed if its share is at least this, and there is room.
-_WORTH_FOLLOWING = 0.01
+# A beginning that no quantile leads through is followed, if there is room, where it may move the mean by so many
+# dollars, or has so large a share that the mode may well lie in it.
+_WORTH_DOLLARS = 0.5
+_WORTH_SHARE = 0.1
 
 
 class Walk:
@@ -90,7 +92,9 @@ class Walk:
         """
         is_due = np.zeros(share.shape, dtype=bool)
         is_due[self._rows, crossed] = True
-        wanted = np.minimum((is_due | (share >= _WORTH_FOLLOWING)).sum(axis=1), self._most)
+        width = math.prod(len(level) for level in self._levels[self._depth :])
+        worth = min(_WORTH_SHARE, _WORTH_DOLLARS / ((width - 1) / 2))
+        wanted = np.minimum((is_due | (share >= worth)).sum(axis=1), self._most)
         chosen = np.argsort(-(share + 2 * is_due), axis=1, kind="stable")[:, : int(wanted.max())]
         # An Item that wants fewer than others is filled up with what counts as not followed: its result does not depend
         # on who else is in the batch.
@@ -100,7 +104,6 @@ class Walk:
         self._probability = probability[self._rows, chosen] * is_followed
         left = share.copy()
         left[self._rows, chosen] -= self._share
-        width = math.prod(len(level) for level in self._levels[self._depth :])
         self._mean += (left * (digits * width + (width - 1) / 2)).sum(axis=1)
         self._mean_error += left.sum(axis=1) * (width - 1) / 2
         self._likeliest_left = np.maximum(self._likeliest_left, left.max(axis=1))

@@ -1,10 +1,11 @@
 """Decoding: of a batch of prompts, the greedy completions and the whole distributions of the price, in one pass.
 
-Every prompt is computed once. What is tried after it stands beside it in the same row, each token seeing the prompt and
-the tokens that lead to it and nothing else (tree attention, as in SpecInfer, arXiv 2305.09781): the prompts' keys and
-values are neither computed again nor copied for each path.
+Every prompt is computed once, and what all begin with, the question, once for them all. What is tried after it stands
+beside it in the same row, each token seeing the prompt and the tokens that lead to it and nothing else (tree attention,
+as in SpecInfer, arXiv 2305.09781): the prompts' keys and values are neither computed again nor copied for each path.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ _WALK_WIDTH = 8
 # In an expansion: beginnings in one step, and in all.
 _EXPANSION_WIDTH = 16
 _EXPANSION_LIMIT = 256
+# Prompts in a batch for which it pays to compute their common beginning apart, a pass of its own.
+_SHARED_BY = 4
 
 
 class Decoder:
@@ -42,17 +45,22 @@ class Decoder:
         writing: Levels | Fork | None,
         unexplored: float,
     ) -> None:
-        self.model = model
+        self._model = model
+        self._prefix: _Prefix | None = None
         self._tokenizer = tokenizer
         self._price_format = price_format
         self._answer_length = answer_length
         self._writing = writing
         self._unexplored = unexplored
 
+    def use(self, model: Any) -> None:
+        """Read from this model from now on: another one, or the same with other weights."""
+        self._model = model
+        self._prefix = None
+
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch."""
-        ids, mask = left_padded([prompt.ids for prompt in prompts], self._tokenizer.pad_token_id)
-        answers, distributions = self._decode(ids, mask)
+        answers, distributions = self._decode([prompt.ids for prompt in prompts])
         completions = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [
             Prediction(prompt.item_id, completion, parse_price(completion, self._price_format), distribution)
@@ -60,9 +68,9 @@ class Decoder:
         ]
 
     @torch.inference_mode()
-    def _decode(self, ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, Sequence[Distribution | None]]:
+    def _decode(self, ids: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[Distribution | None]]:
         """Greedy completions as token ids (items, length), padded at the end, and the distributions."""
-        branches = _Branches(self.model, ids, mask)
+        branches = _Branches(self._model, ids, self._prefix_of(ids), self._tokenizer.pad_token_id)
         greedy = _Greedy(branches.first[:, 0], self._tokenizer, self._answer_length)
         reading = self._reading(len(ids))
         step = reading.step(_log_probabilities(branches.first, reading.first)) if reading else [None] * len(ids)
@@ -82,6 +90,17 @@ class Decoder:
                 assert reading is not None
                 step = reading.step(_log_probabilities(logits[:, : step.tokens.shape[1]], step.options))
         return greedy.answers, step
+
+    def _prefix_of(self, ids: Sequence[np.ndarray]) -> "_Prefix":
+        """What these prompts begin with, and those before them did: computed once for many batches."""
+        if self._prefix is not None and all(self._prefix.begins(own) for own in ids):
+            return self._prefix
+        if len(ids) < _SHARED_BY:
+            return _Prefix(self._model, np.zeros(0, dtype=np.int64))
+        # Of the first batch it may be more than the question; it gets shorter until all begin with it.
+        known = ids if self._prefix is None else [*ids, self._prefix.ids]
+        self._prefix = _Prefix(self._model, _common_beginning(known))
+        return self._prefix
 
     def _reading(self, items: int) -> Reading | None:
         if self._writing is None:
@@ -142,6 +161,45 @@ class _Greedy:
         self._ended = self._ended | (token == self._end)
 
 
+class _Prefix:
+    """The beginning of prompts in a model's cache: the question, which every prompt has in common."""
+
+    def __init__(self, model: Any, ids: np.ndarray) -> None:
+        self.ids = ids
+        self._cache = (
+            model(
+                input_ids=torch.from_numpy(ids)[None].to(model.device), use_cache=True, logits_to_keep=1
+            ).past_key_values
+            if len(ids)
+            else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def begins(self, ids: np.ndarray) -> bool:
+        """Whether a prompt begins like that, and goes on."""
+        return len(ids) > len(self.ids) and bool((ids[: len(self.ids)] == self.ids).all())
+
+    def cache_for(self, items: int) -> Any:
+        """A cache of its own for a batch of so many; None: an empty one."""
+        if self._cache is None:
+            return None
+        cache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(items)
+        return cache
+
+
+def _common_beginning(ids: Sequence[np.ndarray]) -> np.ndarray:
+    """The tokens (n,) that all of `ids` begin with; at least one token of each is left."""
+    shortest = min(len(own) for own in ids) - 1
+    first = ids[0][:shortest].astype(np.int64)
+    same = np.ones(shortest, dtype=np.bool_)
+    for own in ids:
+        same &= own[:shortest] == first
+    return first[: shortest if same.all() else int(same.argmin())]
+
+
 class _Branches:
     """Prompts in a model's cache, and what was tried after them: in each row columns of one token, whose parent is
     another column or the prompt.
@@ -149,16 +207,22 @@ class _Branches:
     `first` are the logits (items, 1, vocabulary) after the prompts, computed for their last positions alone.
     """
 
-    def __init__(self, model: Any, ids: np.ndarray, mask: np.ndarray) -> None:
+    def __init__(self, model: Any, ids: Sequence[np.ndarray], prefix: _Prefix, pad: int) -> None:
         self._model = model
         self.device = model.device
-        prompt = torch.from_numpy(mask).to(self.device)
+        # The prefix, then the padding, then the rest: prompts end together, and begin together.
+        rest, mask = (
+            torch.from_numpy(part).to(self.device) for part in left_padded([o[len(prefix) :] for o in ids], pad)
+        )
+        prompt = torch.nn.functional.pad(mask, (len(prefix), 0), value=1)
         output = model(
-            input_ids=torch.from_numpy(ids).to(self.device),
+            input_ids=rest,
             attention_mask=prompt,
-            position_ids=(prompt.cumsum(dim=1) - 1).clamp(min=0),
+            position_ids=(prompt.cumsum(dim=1) - 1).clamp(min=0)[:, len(prefix) :],
+            past_key_values=prefix.cache_for(len(ids)),
             use_cache=True,
-            logits_to_keep=1,
+            # As an index: a slice is not contiguous, and multiplied row by row.
+            logits_to_keep=torch.tensor([rest.shape[1] - 1], device=self.device),
         )
         self.first = output.logits
         self._cache = output.past_key_values

@@ -1,13 +1,16 @@
 """Base models in memory: device and precision, 4-bit loading, and LoRA adapters put on and swapped."""
 
 import json
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -18,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from pricer.config import AdapterConfig, ModelConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.merging import Merger
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
 transformers.logging.set_verbosity_error()
@@ -149,9 +153,13 @@ class AdapterSwitch:
     """One base in memory with one adapter at a time on it.
 
     An adapter may be a stranger's: it is data, of which everything is checked before the model is touched.
+
+    Where `merge` is asked for, adapters are merged into their layers if that is the same precision and the dense layers
+    take little memory: on the CPU in float32, the dtype in which 4-bit weights are multiplied there. A 16-bit layer
+    would round what is merged into it.
     """
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: Any, *, merge: bool = True) -> None:
         self.model = base
         self._count = 0
         self._on: str | None = None
@@ -160,6 +168,8 @@ class AdapterSwitch:
         self._linear = {name: _sizes(module) for name, module in base.named_modules() if _is_linear(module)}
         output = base.get_output_embeddings()
         self._output = {name for name, module in base.named_modules() if module is output}
+        layers = [module for name, module in base.named_modules() if _is_linear(module) and name not in self._output]
+        self._merger = Merger(base, _dense_weight) if merge and _can_merge(base, layers) else None
 
     def use(self, folder: Path) -> None:
         """Put the adapter in `folder` on in place of the one before. A CheckpointError, and no change, if it is not a
@@ -173,6 +183,13 @@ class AdapterSwitch:
             shapes[f"base_model.model.{name}.lora_A.weight"] = [settings.r, inputs]
             shapes[f"base_model.model.{name}.lora_B.weight"] = [outputs, settings.r]
         tensors = _read_tensors(folder, shapes)
+        if self._merger is not None:
+            scale = settings.alpha / (math.sqrt(settings.r) if settings.use_rslora else settings.r)
+            path = "base_model.model.{}.lora_{}.weight"
+            self._merger.merge(
+                {name: (tensors[path.format(name, "A")], tensors[path.format(name, "B")], scale) for name in targets}
+            )
+            return
         # peft warns of what is meant here (an adapter beside another, a base by another name), by the screenful.
         with warnings.catch_warnings(action="ignore"):
             lora = LoraConfig(
@@ -280,6 +297,25 @@ def _read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch
             f"the adapter in {folder} has weights that are not numbers ({len(bad)} tensors, {bad[0]} for one)"
         )
     return tensors
+
+
+# Bytes of dense layers that are worth their memory.
+_ROOM_FOR_DENSE = 500_000_000
+
+
+def _can_merge(base: Any, layers: Sequence[Any]) -> bool:
+    """Whether dense layers with an adapter merged into them give what they give now with one beside them."""
+    is_plain = all(type(layer) in {torch.nn.Linear, Linear4bit, Conv1D} for layer in layers)
+    size = sum(math.prod(_sizes(layer)) for layer in layers) * 4
+    return is_plain and base.device.type == "cpu" and base.dtype == torch.float32 and size <= _ROOM_FOR_DENSE
+
+
+def _dense_weight(layer: Any) -> torch.Tensor:
+    """A linear layer's weight (outputs, inputs) in float32, a tensor of its own."""
+    if isinstance(layer, Linear4bit):
+        weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        return weight.float()
+    return (layer.weight.T if isinstance(layer, Conv1D) else layer.weight).detach().clone().contiguous()
 
 
 def _is_linear(module: Any) -> bool:

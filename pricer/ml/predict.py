@@ -93,7 +93,7 @@ class CheckpointPredictor:
         """Answer with this adapter from now on; before the first one, answers are the base's own."""
         self._is_untuned = False
         self._switch.use(adapter)
-        self._decoder.model = self._switch.model
+        self._decoder.use(self._switch.model)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""

@@ -135,8 +135,9 @@ class Run:
         return facts
 
     def record(self, **facts: Any) -> None:
-        """Add or replace entries of run.json."""
-        write_json(self.folder / "run.json", {**self.facts(), **facts})
+        """Add or replace entries of run.json. One process may train the run while another scores it."""
+        with locked(self.folder.parent, wait=True):
+            write_json(self.folder / "run.json", {**self.facts(), **facts})
 
     def finish(self) -> None:
         """Note the end of training, and drop the training state, which is of no use any more."""

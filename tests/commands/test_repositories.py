@@ -81,7 +81,7 @@ def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[P
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.items(Split.VAL)])
     scorer = load_scorer(setup)
     scorer.use(folder)
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.config.eval.batch_tokens)
+    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     return [answer for batch in batches for answer in scorer.predict([prompts[index] for index in batch])]
 
 

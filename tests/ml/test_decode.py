@@ -14,6 +14,7 @@ from pricer.core.expansion import Fork
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.walk import Levels
 from pricer.ml.decode import Decoder
+from pricer.ml.model import load_base
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.ml.writing import writing_of
@@ -238,3 +239,61 @@ def test_plain_prices_are_one_level_where_each_is_a_token_and_a_fork_elsewhere(s
 
 def test_plain_prices_too_many_to_go_through_have_no_writing(setup: Setup) -> None:
     assert writing_of(setup.tokenizer, PriceFormat("plain"), 6) is None
+
+
+class CountedTokens:
+    """A model that counts what it computes."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.device = model.device
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, input_ids: torch.Tensor, **others: Any) -> Any:
+        self.shapes.append((input_ids.shape[0], input_ids.shape[1]))
+        return self._model(input_ids=input_ids, **others)
+
+
+def test_what_all_prompts_begin_with_is_computed_once(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
+    counted = CountedTokens(model)
+    decoder = a_decoder(counted, setup.tokenizer, setup.template.price_format, 4)
+    question = len(setup.tokenizer(setup.template.question)["input_ids"])
+
+    decoder.predict(prompts[:20])
+    first = list(counted.shapes)
+    decoder.predict(prompts[:20])
+
+    (one, beginning), (items, rest) = first[:2]
+    assert (one, items) == (1, 20)
+    assert beginning >= question
+    assert beginning + rest == max(len(prompt.ids) for prompt in prompts[:20])
+    assert counted.shapes[len(first) :] == first[1:]
+
+
+def test_a_beginning_gets_shorter_until_all_prompts_begin_with_it(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
+    other = [TokenizedPrompt(p.item_id, np.concatenate([p.ids[:3], p.ids[5:]]), p.cut) for p in prompts[:8]]
+
+    for asked in (prompts[:8], other, prompts[:8], [prompts[0]] * 8, [prompts[0]] * 2):
+        together = decoder.predict(asked)
+        alone = [
+            a_decoder(model, setup.tokenizer, setup.template.price_format, 4).predict([prompt])[0] for prompt in asked
+        ]
+        for one, single in zip(together, alone, strict=True):
+            assert one.distribution is not None
+            assert single.distribution is not None
+            assert (one.completion, one.distribution.quantiles) == (single.completion, single.distribution.quantiles)
+
+
+def test_the_beginning_is_computed_again_by_another_model(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    bare = load_base(setup.base.folder, setup.precision)
+    fresh, used = (a_decoder(bare, setup.tokenizer, setup.template.price_format, 4) for _ in range(2))
+    used.use(model)
+    used.predict(prompts)
+    used.use(bare)
+
+    assert used.predict(prompts) == fresh.predict(prompts)

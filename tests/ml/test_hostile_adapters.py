@@ -48,10 +48,16 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_adapter(tmp_path_factory.mktemp("adapters") / "good", AdapterConfig(r=4, dropout=0.0))
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["merged", "beside"])
+def merge(request: pytest.FixtureRequest) -> bool:
+    merge: bool = request.param
+    return merge
+
+
 @pytest.fixture(scope="module")
-def switch(good: Path) -> AdapterSwitch:
+def switch(good: Path, merge: bool) -> AdapterSwitch:
     """With the good adapter on."""
-    switch = AdapterSwitch(load_base(BASE, CPU))
+    switch = AdapterSwitch(load_base(BASE, CPU), merge=merge)
     switch.use(good)
     return switch
 
@@ -328,9 +334,9 @@ def test_a_hostile_adapter_is_an_error_of_one_line_and_changes_nothing(
 
 @pytest.mark.parametrize("name", ["a pickle alone", "another shape", "not a number", "a module that is not there"])
 def test_a_base_whose_first_adapter_is_refused_is_as_it_was(
-    name: str, good: Path, folder: Path, switch: AdapterSwitch
+    name: str, good: Path, folder: Path, switch: AdapterSwitch, merge: bool
 ) -> None:
-    fresh = AdapterSwitch(load_base(BASE, CPU))
+    fresh = AdapterSwitch(load_base(BASE, CPU), merge=merge)
     bare = logits(fresh)
     SPOILED[name][0](folder)
 
@@ -344,9 +350,8 @@ def test_a_base_whose_first_adapter_is_refused_is_as_it_was(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_an_adapter_saved_at_another_precision_is_used_in_float32(
-    dtype: torch.dtype, switch: AdapterSwitch, folder: Path
-) -> None:
+def test_an_adapter_saved_at_another_precision_is_used_in_float32(dtype: torch.dtype, folder: Path) -> None:
+    switch = AdapterSwitch(load_base(BASE, CPU), merge=False)
     with_tensors(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
 
     switch.use(folder)
@@ -372,9 +377,11 @@ def test_links_are_followed_as_the_hub_cache_needs_it(switch: AdapterSwitch, goo
     assert torch.equal(logits(switch), before)
 
 
-def test_an_adapter_on_fewer_layers_leaves_nothing_of_the_one_before(switch: AdapterSwitch, tmp_path: Path) -> None:
+def test_an_adapter_on_fewer_layers_leaves_nothing_of_the_one_before(
+    switch: AdapterSwitch, merge: bool, tmp_path: Path
+) -> None:
     few = save_adapter(tmp_path / "few", AdapterConfig(r=2, dropout=0.0, target_modules=["q_proj"]))
-    alone = AdapterSwitch(load_base(BASE, CPU))
+    alone = AdapterSwitch(load_base(BASE, CPU), merge=merge)
     alone.use(few)
 
     switch.use(few)

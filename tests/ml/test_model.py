@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig, ModelConfig
@@ -100,6 +101,53 @@ def test_swapping_adapters_leaves_nothing_of_the_one_before(tmp_path: Path) -> N
 
     assert not torch.equal(of_first, logits(switch.model))
     assert torch.equal(logits(switch.model), logits(alone.model))
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_an_adapter_merged_into_the_layers_gives_what_it_gives_beside_them(tmp_path: Path, quantization: str) -> None:
+    adapters = [save_adapter(tmp_path / str(seed), seed) for seed in (1, 2)]
+    precision = Precision("cpu", quantization, "float32")
+    merged, beside = (AdapterSwitch(load_base(BASE, precision), merge=merge) for merge in (True, False))
+    bare = logits(merged.model)
+
+    for adapter in (*adapters, adapters[0]):
+        merged.use(adapter)
+        beside.use(adapter)
+
+        assert not any("lora_" in name for name, _ in merged.model.named_parameters())
+        torch.testing.assert_close(logits(merged.model), logits(beside.model), rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(logits(merged.model), bare, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False")  # peft sets it, and says so
+def test_an_adapter_is_merged_into_layers_that_keep_their_weights_the_other_way_round(tmp_path: Path) -> None:
+    config = transformers.GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    base = tmp_path / "base"
+    transformers.GPT2LMHeadModel(config).save_pretrained(base)
+    precision = Precision("cpu", "none", "float32")
+    model = add_adapter(load_base(base, precision), AdapterConfig(r=2, target_modules=["c_attn", "c_fc"]), seed=1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    merged, beside = (AdapterSwitch(load_base(base, precision), merge=merge) for merge in (True, False))
+
+    for switch in (merged, beside):
+        switch.use(tmp_path / "adapter")
+
+    torch.testing.assert_close(logits(merged.model), logits(beside.model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "room"), [("bfloat16", 10**9), ("float32", 1000)])
+def test_an_adapter_is_not_merged_where_it_would_be_rounded_or_take_much_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, room: int
+) -> None:
+    monkeypatch.setattr("pricer.ml.model._ROOM_FOR_DENSE", room)
+    switch = AdapterSwitch(load_base(BASE, Precision("cpu", "nf4", dtype)))
+
+    switch.use(save_adapter(tmp_path / "adapter", 1))
+
+    assert any("lora_" in name for name, _ in switch.model.named_parameters())
 
 
 def test_the_same_seed_starts_the_same_adapter() -> None:
