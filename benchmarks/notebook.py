@@ -18,6 +18,7 @@ from transformers import GenerationConfig
 
 from pricer.commands.evaluate import load_scorer
 from pricer.commands.setup import prepare
+from pricer.commands.trial import fastest_batch
 from pricer.ml.model import load_base
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
@@ -28,10 +29,15 @@ def main() -> None:
     run, count = Run(Path(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else 100
     setup = prepare(run.config())
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:count]])
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
+    lengths = [len(prompt.ids) for prompt in prompts]
     started = time.perf_counter()
     scorer = load_scorer(setup)
-    loading = time.perf_counter() - started  # once for all checkpoints
+    # As `pricer eval` does: once for all checkpoints.
+    affordable = len(run.store.checkpoints()) * sum(lengths) // 20
+    budget = fastest_batch(prompts, affordable, lambda: scorer) or setup.batch_tokens
+    batches = batches_of(lengths, budget)
+    loading = time.perf_counter() - started
+    print(f"{len(prompts)} prompts of {statistics.mean(lengths):.0f} tokens; {loading:.1f} s to load and try batches")
     ours, theirs, ratios = [], [], []
     for checkpoint in run.store.checkpoints():
         folder = run.store.fetch(checkpoint)
