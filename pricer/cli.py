@@ -42,6 +42,14 @@ class MetricName(StrEnum):
     hit_rate = "hit_rate"
 
 
+class RuleName(StrEnum):
+    """The rules that can choose."""
+
+    lowest = "lowest"
+    earliest = "earliest"
+    one_se = "one-se"
+
+
 RepoOption = Annotated[
     str | None,
     typer.Option("--repo", metavar="USER/NAME", help="The run that this Hub repository holds."),
@@ -177,16 +185,23 @@ def pick(
     run: RunOption = None,
     repo: RepoOption = None,
     metric: Annotated[MetricName, typer.Option("--metric", help="What best means.")] = MetricName.mae,
+    rule: Annotated[
+        RuleName,
+        typer.Option("--rule", help="The best; the earliest that cannot be told apart from it, or within its error."),
+    ] = RuleName.lowest,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
     with _errors():
         _refuse_both(run, repo)
-        from pricer import display
+        # Read when numpy is imported. Its products are short: two threads gain little, and when something else runs on
+        # these cores they wait for each other so long that 1 s became 25 s.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from pricer import display_pick
         from pricer.commands.pick import pick as command
 
-        result = command(run, metric.value, repo)
-        display.picked(result, as_json=as_json)
+        result = command(run, metric.value, repo, rule.value)
+        display_pick.picked(result, as_json=as_json)
         if result.problem:
             raise result.problem
 

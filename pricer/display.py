@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the w
     from rich.console import Console
 
     from pricer.commands.evaluate import Evaluated
-    from pricer.commands.pick import Picked
     from pricer.commands.plan import Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
@@ -196,13 +195,13 @@ def planned(plan: "Plan") -> None:
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """The table of `pricer eval`, or everything as JSON."""
     if as_json:
-        record = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
-        record |= {"details": asdict(result.details)} if result.details else {}
-        _json(record | ({"race": result.race.to_json()} if result.race else {}))
+        values = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
+        values |= {"details": asdict(result.details)} if result.details else {}
+        record(values | ({"race": result.race.to_json()} if result.race else {}))
         return
     spec = result.spec
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
-    _evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
+    evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
     _estimator_table(result.evaluations)
     if result.race:
         _race_table(result.race)
@@ -210,33 +209,6 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         print(f"An answer without a price is charged as the train median, ${spec.fallback:,.2f}; it is never a hit.")
     if spec.split == "val":
         note(f"next: pricer pick --run {result.run.name}")
-
-
-def picked(result: "Picked", *, as_json: bool) -> None:
-    """The ranking of `pricer pick`, or everything as JSON."""
-    selection = result.selection
-    if as_json:
-        _json({"run": result.run.name, **selection.to_json()})
-        return
-    _evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
-    margin = ""
-    if selection.margin is not None:
-        in_dollars = selection.metric in _IN_DOLLARS
-        amount = f"${selection.margin:,.2f}" if in_dollars else f"{selection.margin:.4g}"
-        margin = f", {amount} better than the runner-up"
-    print(f"best: step {selection.step:,} ({selection.revision[:7]}){margin}")
-    silent = selection.ranking[0].metric("no_price")
-    if silent.value:
-        note(f"the best checkpoint gives no price for {_percent(silent)} of the items, charged as the train median")
-    if result.dropped:
-        steps = ", ".join(f"{step:,}" for step in result.dropped)
-        note(f"dropped in a race (by mae), so not in the ranking: steps {steps}")
-    if result.unscored:
-        steps = ", ".join(f"{step:,}" for step in result.unscored)
-        note(f"without an evaluation, so not in the ranking: steps {steps}")
-    if result.card:
-        note(f"tag best and model card: https://huggingface.co/{result.card}")
-    note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {result.run.name}")
 
 
 def predicted(result: "Predicted", *, as_json: bool) -> None:
@@ -294,12 +266,18 @@ def line(text: str) -> None:
     print(_harmless(text))
 
 
+def record(values: dict[str, Any]) -> None:
+    """The answer as JSON, on stdout."""
+    print(json.dumps(values, indent=2, ensure_ascii=False))
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_last: bool = False) -> None:
     """A table of the answer, on stdout; with `text_last` the last column is text, and starts at the left."""
     _table(_stdout(), title, columns, rows, text_last=text_last)
 
 
-def _evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
+def evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
+    """Evaluations by row and metrics by column, on stdout; a narrow terminal gets the most important ones."""
     console, rows = _stdout(), [_row(evaluation) for evaluation in evaluations]
     columns = list(_COLUMNS)
     for spared in _SPARED:
@@ -379,10 +357,6 @@ def _stdout() -> "Console":
 
     # Off a terminal rich takes 80 columns and cuts cells; a table in a file may be as wide as it is.
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140, highlight=False)
-
-
-def _json(record: dict[str, Any]) -> None:
-    print(json.dumps(record, indent=2, ensure_ascii=False))
 
 
 def _dollars(metric: Metric) -> str:

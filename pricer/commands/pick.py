@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+import numpy as np
+
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.core.evidence import Rule
 from pricer.core.items import Split
-from pricer.core.selection import Selection, select
+from pricer.core.scores import Scores
+from pricer.core.selection import Selection, ranked, select
 from pricer.errors import HubError, RunError
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.runs import Run, run_here
@@ -27,8 +31,8 @@ class Picked:
     dropped: tuple[int, ...] = ()
 
 
-def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
-    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`."""
+def pick(name: str | None, metric: str, repo: str | None = None, rule: Rule = "lowest") -> Picked:
+    """Select the best checkpoint of a run by `rule`, write selection.json and tag the checkpoint `best`."""
     run = run_here(name, repo)
     checkpoints = run.store.checkpoints()
     revisions = {checkpoint.revision for checkpoint in checkpoints}
@@ -36,7 +40,8 @@ def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
     raced = _raced(run)
-    selection = select(comparable(candidates, estimator, raced), metric)
+    ranking = ranked(comparable(candidates, estimator, raced), metric)
+    selection = select(ranking, metric, rule, _scores(run, ranking))
     # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
     run.write_selection(selection)
     best = next(c for c in checkpoints if c.revision == selection.revision)
@@ -49,6 +54,29 @@ def pick(name: str | None, metric: str, repo: str | None = None) -> Picked:
         return Picked(run, selection, unscored, _publish(run, best, selection, len(dropped)), dropped=dropped)
     except HubError as problem:
         return Picked(run, selection, unscored, problem=problem, dropped=dropped)
+
+
+def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
+    """The scores behind these evaluations by revision, on the same items; none of a single one, which needs none."""
+    if len(ranking) < 2:
+        return {}
+    found: dict[str, Scores] = {}
+    for evaluation in ranking:
+        assert evaluation.revision is not None  # ranked are checkpoints
+        scores = run.scores(evaluation.revision, evaluation.spec)
+        if scores is None:
+            raise RunError(
+                f"what {evaluation.name} was charged for each item was not kept by its evaluation, an earlier one",
+                "pricer eval --all-checkpoints",
+            )
+        first = next(iter(found.values()), scores)
+        if not np.array_equal(scores.price, first.price):
+            raise RunError(
+                f"{evaluation.name} was scored on other items than {ranking[0].name}, or in another order",
+                f"remove {run.folder / 'evaluations'}, and evaluate again",
+            )
+        found[evaluation.revision] = scores
+    return found
 
 
 def _publish(run: Run, best: Checkpoint, selection: Selection, dropped: int) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.core.evidence import Evidence
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prompts import PromptTemplate
@@ -118,7 +119,7 @@ def model_card(
         raise ValueError(f"{repo!r} cannot name a repository")
     if checkpoint.revision != selection.revision:
         raise ValueError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not the checkpoint that was chosen")
-    val = selection.ranking[0]
+    val = selection.chosen
     test = _test_of(val, evaluations)
     stated = base_license if base_license and base_license != "unknown" and _LICENSE.fullmatch(base_license) else None
     base_id = checkpoint.base if recipe.base_on_hub and _HUB_ID.fullmatch(checkpoint.base) else None
@@ -198,24 +199,48 @@ def _results(
 
 
 def _how_chosen(val: Evaluation, selection: Selection, dropped: int) -> str:
-    items, count = f"{_items(val):,} items.", len(selection.ranking)
+    items, count, name = f"{_items(val):,} items.", len(selection.ranking), _NAMES[selection.metric][0]
+    chose = f"{items} **This split chose the checkpoint**: of {count:,}"
+    optimistic = "A number that took part in a choice is optimistic by construction."
+    if selection.evidence:
+        optimistic += _how_sure(selection.metric, selection.evidence)
+    what = _RULES[selection.rule]
     if dropped:
         race = f"{dropped:,} more dropped out of a race before they were measured on all of them"
-        return (
-            f"{items} **This split chose the checkpoint**: of {count:,} measured on all of them it is the best by "
-            f"{_NAMES[selection.metric][0]}; {race}. A number that took part in a choice is optimistic by construction."
-        )
+        return f"{chose} measured on all of them it is {what} by {name}; {race}. {optimistic}"
     if selection.margin is None:
         return f"{items} Checkpoints are chosen on this split; only this one was measured."
-    if not selection.margin:
-        lead = "level with the next, and the earlier"
-    elif selection.metric in _IN_DOLLARS:
-        lead = f"${selection.margin:,.2f} better than the next"
-    else:
-        lead = f"{selection.margin:.4g} better than the next"
+    lead = f", {_lead(selection, selection.margin)}" if selection.rule == "lowest" else ""
+    return f"{chose} that were measured it is {what} by {name}{lead}. {optimistic}"
+
+
+_RULES = {
+    "lowest": "the best",
+    "earliest": "the earliest that cannot be told apart from the best",
+    "one-se": "the earliest within one standard error of the best",
+}
+
+
+def _lead(selection: Selection, margin: float) -> str:
+    if not margin:
+        return "level with the next, and the earlier"
+    lead = f"${margin:,.2f}" if selection.metric in _IN_DOLLARS else f"{margin:.4g}"
+    if selection.evidence:
+        standings = {standing.step: standing for standing in selection.evidence.standings}
+        interval = standings[selection.ranking[1].step or 0].interval
+        if interval:
+            style = ".2f" if selection.metric in _IN_DOLLARS else ".4g"
+            lead += f" ({interval[0]:{style}} – {interval[1]:{style}})"
+    return f"{lead} better than the next"
+
+
+def _how_sure(metric: str, evidence: Evidence) -> str:
+    others = [standing for standing in evidence.standings if standing.interval is not None]
+    alike = sum(standing.indistinguishable for standing in others)
+    corrected = _with_interval(Metric(metric, evidence.corrected, evidence.corrected_interval, 0, "lower"))
     return (
-        f"{items} **This split chose the checkpoint**: of {count:,} that were measured it is the best by "
-        f"{_NAMES[selection.metric][0]}, {lead}. A number that took part in a choice is optimistic by construction."
+        f" {alike:,} of the other {len(others):,} cannot be told apart from the best; corrected for the choice, "
+        f"{_NAMES[metric][0]} is {corrected}."
     )
 
 

@@ -1,20 +1,21 @@
-"""Selection: which checkpoint to use, by which rule, and by how much it won."""
+"""Selection: which checkpoint to use, by which rule, by how much it won, and how sure that is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pricer.core.evaluation import Evaluation
+from pricer.core.evidence import Evidence, Rule, chosen_by, weigh
 from pricer.core.items import Split
+from pricer.core.scores import Scores
 from pricer.errors import RunError
-
-Rule = Literal["lowest"]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen checkpoint. `ranking` has the best first; `margin` is how much better the first is than the second,
-    in the metric's unit and never negative; None where there is only one.
+    """The chosen checkpoint. `ranking` has the best first, which the rule `lowest` chooses; `margin` is how much better
+    the first is than the second, in the metric's unit and never negative; None where there is only one. `evidence` is
+    None where there is none: of one checkpoint, of one item, or without scores.
     """
 
     step: int
@@ -24,6 +25,12 @@ class Selection:
     margin: float | None
     spec_fingerprint: str
     ranking: tuple[Evaluation, ...]
+    evidence: Evidence | None = None
+
+    @property
+    def chosen(self) -> Evaluation:
+        """The evaluation of the chosen checkpoint."""
+        return next(e for e in self.ranking if e.revision == self.revision)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; the ranking as step, revision and the metric alone."""
@@ -34,8 +41,40 @@ class Selection:
         return record
 
 
-def select(evaluations: Sequence[Evaluation], metric: str, rule: Rule = "lowest") -> Selection:
-    """Choose the checkpoint that is best by `metric`; a tie goes to the earlier step.
+def select(
+    evaluations: Sequence[Evaluation], metric: str, rule: Rule = "lowest", scores: Mapping[str, Scores] | None = None
+) -> Selection:
+    """Choose a checkpoint by `metric` and `rule`: the best (`lowest`, as errors are; a tie goes to the earlier step),
+    the `earliest` that cannot be told apart from it, or the earliest within one standard error of it (`one-se`).
+    `scores`, by revision, are those of the evaluations, on the same items in the same order; without them there is no
+    evidence, and no rule but `lowest`.
+
+    Refuses, with a RunError, what `ranked` refuses.
+    """
+    ranking = ranked(evaluations, metric)
+    best, chosen = ranking[0], ranking[0]
+    evidence = _evidence(ranking, metric, rule, scores) if scores else None
+    if evidence:
+        step = chosen_by(rule, evidence.standings, evidence.standard_error)
+        chosen = next(e for e in ranking if e.step == step)
+    elif rule != "lowest" and len(ranking) > 1:
+        raise RunError(f"there are too few scores to choose by {rule}", "--rule lowest")
+    assert chosen.step is not None  # ranked are checkpoints
+    assert chosen.revision is not None
+    return Selection(
+        step=chosen.step,
+        revision=chosen.revision,
+        rule=rule,
+        metric=metric,
+        margin=_rank(ranking[1], metric)[0] - _rank(best, metric)[0] if len(ranking) > 1 else None,
+        spec_fingerprint=best.spec.fingerprint,
+        ranking=ranking,
+        evidence=evidence,
+    )
+
+
+def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
+    """The evaluations of checkpoints, the best by `metric` first; of equal ones the earlier step.
 
     Refuses, with a RunError, what would not be honest: no evaluation of a checkpoint, evaluations under different
     specs (their numbers are not comparable), and the test split (the winner's number would be its own selection bias).
@@ -53,18 +92,18 @@ def select(evaluations: Sequence[Evaluation], metric: str, rule: Rule = "lowest"
     undefined = [e.name for e in candidates if e.metric(metric).value is None]
     if undefined:
         raise RunError(f"{metric} is undefined for {', '.join(undefined)}", "choose another --metric")
-    ranking = tuple(sorted(candidates, key=lambda e: _rank(e, metric)))
-    best = ranking[0]
-    assert best.step is not None  # candidates are checkpoints
-    assert best.revision is not None
-    return Selection(
-        step=best.step,
-        revision=best.revision,
-        rule=rule,
+    return tuple(sorted(candidates, key=lambda e: _rank(e, metric)))
+
+
+def _evidence(ranking: Sequence[Evaluation], metric: str, rule: Rule, scores: Mapping[str, Scores]) -> Evidence | None:
+    by_step = sorted(ranking, key=lambda e: e.step or 0)
+    return weigh(
+        steps=[e.step or 0 for e in by_step],
+        scores=[scores[e.revision or ""] for e in by_step],
         metric=metric,
-        margin=_rank(ranking[1], metric)[0] - _rank(best, metric)[0] if len(ranking) > 1 else None,
-        spec_fingerprint=best.spec.fingerprint,
-        ranking=ranking,
+        better=ranking[0].metric(metric).better,
+        best=by_step.index(ranking[0]),
+        rule=rule,
     )
 
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pricer.commands.pick import comparable, pick
 from pricer.config import RunConfig
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
+from pricer.core.scores import Scores
 from pricer.errors import RunError
 from pricer.stores.runs import Run, create_run
 from tests.builders import SPEC, a_saved_checkpoint, a_spec, an_evaluation, some_scores
@@ -102,7 +104,8 @@ class TestPick:
     def test_a_better_checkpoint_moves_the_tag(self) -> None:
         run = a_run([100, 200], [an_evaluation(100, 50.0)])
         pick(None, "mae")
-        run.add_evaluation("later", an_evaluation(200, 40.0), some_scores(40.0))
+        later = an_evaluation(200, 40.0)
+        run.add_evaluation(later.revision or "", later, some_scores(40.0))
 
         pick(None, "mae")
 
@@ -126,6 +129,59 @@ class TestPick:
         a_run([100, 200], [an_evaluation(100, 50.0, hit_rate=0.9), an_evaluation(200, 40.0, hit_rate=0.5)])
 
         assert pick(None, "hit_rate").selection.step == 100
+
+    def test_the_scores_of_the_run_say_how_sure_the_choice_is(self) -> None:
+        run = a_run([100, 200], [an_evaluation(100, 50.0), an_evaluation(200, 40.0)])
+
+        evidence = pick(None, "mae").selection.evidence
+
+        # $10 on each of the items, always: there is no doubt.
+        assert evidence is not None
+        assert [(one.step, one.behind, one.interval, one.p_best) for one in evidence.standings] == [
+            (100, 10.0, (10.0, 10.0), 0.0),
+            (200, 0.0, None, 1.0),
+        ]
+        assert (evidence.corrected, evidence.corrected_interval, evidence.more_items) == (40.0, (40.0, 40.0), None)
+        assert json.loads((run.folder / "selection.json").read_text())["evidence"]["resamples"] == 10_000
+
+    def test_the_earliest_of_equals_is_the_rules_to_take(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 5, 50)
+        run = a_run([100, 200], [an_evaluation(200, 40.0)])
+        close, price = an_evaluation(100, 40.1), np.full(50, 100.0)
+        scores = Scores(price, 140.1 + noise - noise.mean(), np.ones(50, dtype=np.bool_))
+        run.add_evaluation(close.revision or "", close, scores)
+
+        assert pick(None, "mae").selection.step == 200
+        assert pick(None, "mae", rule="earliest").selection.step == 100
+        best = run.store.tagged("best")
+        assert best is not None
+        assert best.step == 100
+
+    def test_evaluations_from_before_scores_were_kept_are_to_be_made_again(self) -> None:
+        run = a_run([100, 200], [an_evaluation(100, 50.0), an_evaluation(200, 40.0)])
+        next(run.folder.glob(f"evaluations/{an_evaluation(100, 50.0).revision}-*/scores.npz")).unlink()
+
+        with pytest.raises(RunError, match="what step-000100 was charged for each item was not kept") as raised:
+            pick(None, "mae")
+
+        assert raised.value.hint == "pricer eval --all-checkpoints"
+        assert not (run.folder / "selection.json").exists()
+
+    def test_one_checkpoint_needs_no_scores(self) -> None:
+        run = a_run([100], [an_evaluation(100, 50.0)])
+        next(run.folder.glob("evaluations/*/scores.npz")).unlink()
+
+        assert pick(None, "mae", rule="earliest").selection.evidence is None
+
+    @pytest.mark.parametrize("price", [np.full(49, 100.0), np.arange(1.0, 51.0)])
+    def test_scores_on_other_items_are_refused_by_name(self, price: np.ndarray) -> None:
+        run = a_run([100, 200], [an_evaluation(200, 40.0)])
+        other = an_evaluation(100, 50.0)
+        scores = Scores(price, price + 50, np.ones(len(price), dtype=np.bool_))
+        run.add_evaluation(other.revision or "", other, scores)
+
+        with pytest.raises(RunError, match="step-000100 was scored on other items than step-000200"):
+            pick(None, "mae")
 
     def test_the_test_split_never_chooses(self) -> None:
         run = a_run([100], [an_evaluation(100, 50.0, spec=TEST)])

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from pricer.core.cards import Card, Recipe, model_card
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.evidence import Evidence, Rule, Standing
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prices import PriceFormat
@@ -292,6 +293,35 @@ def test_a_tie_is_called_one() -> None:
     body = card_of([on_hub(100, 50.0), on_hub(200, 50.0)]).body
 
     assert "of 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in body
+
+
+def with_evidence(rule: Rule = "lowest", metric: str = "mae") -> str:
+    """The body of a card of two checkpoints, of which the second is $3.50 better, and cannot be told apart."""
+    standings = (Standing(100, 3.5, (-0.5, 7.5), True, 0.1), Standing(200, 0.0, None, True, 0.9))
+    evidence = Evidence(standings, 5.0, 41.25, (36.0, 48.5), 20, 10_000, 0)
+    evaluations = [on_hub(100, 43.5), on_hub(200, 40.0)]
+    chosen = evaluations[1 if rule == "lowest" else 0]
+    checkpoint = hub_checkpoint(chosen.step or 0)
+    selection = replace(
+        select(evaluations, metric), rule=rule, step=checkpoint.step, revision=checkpoint.revision, evidence=evidence
+    )
+    return card_of(evaluations, checkpoint, selection=selection).body
+
+
+def test_it_says_how_sure_the_choice_was() -> None:
+    assert (
+        "of 2 that were measured it is the best by MAE, $3.50 (-0.50 – 7.50) better than the next. A number that took "
+        "part in a choice is optimistic by construction. 1 of the other 1 cannot be told apart from the best; "
+        "corrected for the choice, MAE is $41.25 (36.00 – 48.50).\n"
+    ) in with_evidence()
+
+
+def test_a_checkpoint_that_another_rule_chose_is_not_called_the_best() -> None:
+    body = with_evidence("earliest")
+
+    assert "it is the earliest that cannot be told apart from the best by MAE. A number that took part" in body
+    assert "|  | `step-000100` |\n" in body
+    assert "| **100 (chosen)** |" in body
 
 
 def test_the_table_by_step_has_the_metric_that_chose() -> None:

@@ -2,13 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pricer.core.items import Split
 from pricer.core.metrics import Metric
+from pricer.core.scores import Scores
 from pricer.core.selection import select
 from pricer.errors import RunError
 from tests.builders import SPEC, a_checkpoint, a_spec, an_evaluation
+
+# Of 100 items of $100 each: errors of 0 to 198, and what checkpoints add to them, ± $10 in turn.
+ITEMS, SWING = 2.0 * np.arange(100), 10 * (-1.0) ** np.arange(100)
+ADDED = {100: 30.0 + 0 * SWING, 200: 1.0 + SWING, 300: 0 * SWING}
+EVALUATIONS = [an_evaluation(step, 99.0 + added.mean(), n=100) for step, added in ADDED.items()]
+SCORES = {
+    a_checkpoint(step).revision: Scores(np.full(100, 100.0), 100 + ITEMS + 20 + added, np.ones(100, dtype=np.bool_))
+    for step, added in ADDED.items()
+}
 
 
 def test_the_lowest_error_wins() -> None:
@@ -103,6 +114,7 @@ def test_a_selection_is_written_with_its_ranking() -> None:
         "metric": "mae",
         "margin": 10.0,
         "spec_fingerprint": SPEC.fingerprint,
+        "evidence": None,
         "ranking": [
             {
                 "step": 200,
@@ -124,3 +136,59 @@ def test_a_selection_is_written_with_its_ranking() -> None:
             },
         ],
     }
+
+
+def test_the_scores_say_how_sure_the_choice_is() -> None:
+    selection = select(EVALUATIONS[::-1], "mae", scores=SCORES)
+
+    assert (selection.step, selection.margin, selection.chosen) == (300, 1.0, EVALUATIONS[2])
+    evidence = selection.evidence
+    assert evidence is not None
+    assert [one.step for one in evidence.standings] == [100, 200, 300]
+    # $30 on every item; $1 of which the standard error is 10/√100 = 1; the best itself.
+    assert [one.indistinguishable for one in evidence.standings] == [False, True, True]
+    assert [round(one.behind, 6) for one in evidence.standings] == [30.0, 1.0, 0.0]
+    assert evidence.standings[0].interval == pytest.approx((30.0, 30.0))
+    assert evidence.corrected > 119.0  # 99 + 20, and the optimism
+
+
+@pytest.mark.parametrize(("rule", "step"), [("lowest", 300), ("earliest", 200), ("one-se", 200)])
+def test_a_rule_may_take_an_earlier_one(rule: str, step: int) -> None:
+    # The standard error of the best is 2 · 100/√12/√100 = 5.8: within it are $0 and $1, and not $30.
+    selection = select(EVALUATIONS, "mae", rule, SCORES)  # type: ignore[arg-type]
+
+    assert (selection.step, selection.revision, selection.rule) == (step, a_checkpoint(step).revision, rule)
+    assert selection.chosen.step == step
+    assert selection.ranking[0].step == 300
+
+
+def test_without_scores_there_is_no_evidence_and_one_rule() -> None:
+    assert select(EVALUATIONS, "mae").evidence is None
+
+    with pytest.raises(RunError, match="there are too few scores to choose by earliest") as raised:
+        select(EVALUATIONS, "mae", "earliest")
+    assert raised.value.hint == "--rule lowest"
+
+
+@pytest.mark.parametrize("rule", ["lowest", "earliest", "one-se"])
+def test_a_single_checkpoint_is_chosen_by_every_rule(rule: str) -> None:
+    selection = select(EVALUATIONS[:1], "mae", rule, SCORES)  # type: ignore[arg-type]
+
+    assert (selection.step, selection.evidence) == (100, None)
+
+
+def test_the_evidence_is_written_beside_the_ranking() -> None:
+    record = json.loads(json.dumps(select(EVALUATIONS, "mae", scores=SCORES).to_json(), allow_nan=False))
+
+    evidence = record["evidence"]
+    assert evidence["standings"][2] == {
+        "step": 300,
+        "behind": 0.0,
+        "interval": None,
+        "indistinguishable": True,
+        "p_best": pytest.approx(0.84, abs=0.02),  # Φ(1)
+    }
+    assert (evidence["resamples"], evidence["seed"]) == (10_000, 0)
+    assert evidence["corrected_interval"][0] < evidence["corrected"] < evidence["corrected_interval"][1]
+    assert evidence["more_items"] == pytest.approx(284, rel=0.06)  # 100 · (1.96² − 1)
+    assert evidence["standard_error"] == pytest.approx(5.77, rel=0.03)

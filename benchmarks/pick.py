@@ -1,0 +1,82 @@
+"""How long does `pricer pick` take, and how much memory? The real command on a synthetic run, the whole process.
+
+python benchmarks/pick.py [CHECKPOINTS ITEMS]
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from pricer.config import RunConfig
+from pricer.core.evaluation import Evaluation
+from pricer.core.metrics import METRICS, Score, summarise
+from pricer.core.scores import Scores
+from pricer.stores.runs import create_run
+from tests.builders import SPEC, a_saved_checkpoint
+
+REPEATS = 3
+CHOOSING = [name for name in METRICS if name != "no_price"]
+
+
+def make_run(checkpoints: int, items: int) -> None:
+    """A run in the current folder as training and scoring leave it: prices of $1 to $999, errors of a third of them."""
+    rng = np.random.default_rng(0)
+    price = rng.lognormal(4, 1, items).clip(1, 999).round(2)
+    shared = rng.standard_normal(items)
+    run = create_run(RunConfig(), "quickstart", "pick", {})
+    for index in range(checkpoints):
+        step = 100 * (index + 1)
+        _, checkpoint = a_saved_checkpoint(Path("saved"), step, adapter=str(step).encode())
+        run.store.push(Path("saved"), step)
+        spread = 0.3 + 0.002 * abs(index - 0.7 * checkpoints)
+        charged = price * np.exp(spread * (0.95 * shared + 0.3 * rng.standard_normal(items)))
+        scores = Scores(price, charged.clip(1, 999).round(), rng.random(items) > 0.001)
+        metrics = summarise(list(map(_score, *(column.tolist() for column in _columns(scores)))))
+        evaluation = Evaluation(checkpoint.name, step, checkpoint.revision, checkpoint.epoch, SPEC, metrics)
+        run.add_evaluation(checkpoint.revision, evaluation, scores)
+
+
+def _columns(scores: Scores) -> tuple[np.ndarray, ...]:
+    return scores.price, scores.charged, scores.answered, scores.abs_error, scores.log_error, scores.hit
+
+
+def _score(price: float, charged: float, answered: bool, abs_error: float, log_error: float, hit: bool) -> Score:
+    return Score("", price, charged, answered, abs_error, log_error, hit)
+
+
+def measured(command: list[str], folder: str) -> tuple[float, float]:
+    """Seconds of a command, and the most memory it held in megabytes."""
+    path = str(Path(__file__).parent.parent)
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return time.perf_counter() - began, usage.ru_maxrss / 1e3
+
+
+def main() -> None:
+    """Print seconds and megabytes by metric."""
+    checkpoints, items = (int(word) for word in (sys.argv[1:] or ["40", "10000"]))
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path.cwd()
+        os.chdir(folder)
+        make_run(checkpoints, items)
+        os.chdir(here)
+        print(f"{checkpoints:,} checkpoints × {items:,} items, median of {REPEATS}")
+        for metric in CHOOSING:
+            command = [sys.executable, "-m", "pricer", "pick", "--metric", metric, "--json"]
+            seconds, megabytes = zip(*(measured(command, folder) for _ in range(REPEATS)), strict=True)
+            print(f"{metric:<10}{statistics.median(seconds):6.2f} s  {max(megabytes):5.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The answer of `pricer pick`: the ranking, how sure it is, and what was chosen."""
+
+from pricer import display
+from pricer.commands.pick import Picked
+from pricer.core.evaluation import Evaluation
+from pricer.core.evidence import Evidence, Standing
+from pricer.core.selection import Selection
+
+_IN_DOLLARS = ("mae", "median_ae")
+_SHARES = ("mape", "hit_rate", "no_price")
+_WHY = {
+    "lowest": "the best",
+    "earliest": "the earliest that cannot be told apart from the best",
+    "one-se": "the earliest within one standard error of the best",
+}
+
+
+def picked(result: Picked, *, as_json: bool) -> None:
+    """The ranking and the choice, or everything as JSON."""
+    selection = result.selection
+    if as_json:
+        skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
+        display.record({"run": result.run.name, **selection.to_json(), **skipped})
+        return
+    display.evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
+    if selection.evidence:
+        _standing_table(selection, selection.evidence)
+    display.line(_choice(selection))
+    if selection.evidence:
+        display.line(_told_apart(selection.evidence))
+        display.line(_figure(selection, selection.evidence))
+    silent = selection.chosen.metric("no_price").value
+    if silent:
+        display.note(f"the chosen one gives no price for {silent:.1%} of the items, charged as the train median")
+    if result.dropped:
+        display.note(f"dropped in a race (by mae), so not in the ranking: steps {_steps(result.dropped)}")
+    if result.unscored:
+        display.note(f"without an evaluation, so not in the ranking: steps {_steps(result.unscored)}")
+    if result.card:
+        display.note(f"tag best and model card: https://huggingface.co/{result.card}")
+    run = result.run.name
+    display.note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {run}")
+
+
+def _standing_table(selection: Selection, evidence: Evidence) -> None:
+    standings = {standing.step: standing for standing in evidence.standings}
+    rows = [_row(e, standings[e.step], selection.metric) for e in selection.ranking if e.step is not None]
+    columns = ["checkpoint", "behind the best by", "told apart", "probability best"]
+    display.table(f"Paired by item: 95 % intervals, {evidence.resamples:,} resamples", columns, rows)
+
+
+def _row(evaluation: Evaluation, standing: Standing, metric: str) -> list[str]:
+    probability = f"{standing.p_best:.1%}"
+    if standing.interval is None:
+        return [evaluation.name, "–", "", probability]
+    low, high = (_amount(end, metric).replace("$", "").removesuffix(" points") for end in standing.interval)
+    told_apart = "no" if standing.indistinguishable else "yes"
+    return [evaluation.name, f"{_amount(standing.behind, metric)} ({low} to {high})", told_apart, probability]
+
+
+def _choice(selection: Selection) -> str:
+    line = f"best: step {selection.step:,} ({selection.revision[:7]})"
+    best = selection.ranking[0]
+    if selection.margin is None:
+        return line
+    if selection.rule == "lowest":
+        return f"{line}, {_amount(selection.margin, selection.metric)} better than the runner-up"
+    line = f"{line}, {_WHY[selection.rule]}"
+    if selection.chosen == best or not selection.evidence:
+        return f"{line}, which is that itself"
+    behind = next(one.behind for one in selection.evidence.standings if one.step == selection.step)
+    return f"{line}, step {best.step:,}, and {_amount(behind, selection.metric)} behind it"
+
+
+def _told_apart(evidence: Evidence) -> str:
+    others = len(evidence.standings) - 1
+    alike = sum(standing.indistinguishable for standing in evidence.standings) - 1
+    line = f"{alike:,} of the {others:,} others cannot be told apart from the best"
+    if evidence.more_items is None:
+        return line
+    return f"{line}; the runner-up could be on about {evidence.more_items:,} more items"
+
+
+def _figure(selection: Selection, evidence: Evidence) -> str:
+    metric = selection.metric
+    raw = selection.chosen.metric(metric).value
+    assert raw is not None  # it was ranked
+    low, high = (_value(end, metric) for end in evidence.corrected_interval)
+    return (
+        f"{metric} of step {selection.step:,}: {_value(raw, metric)} on the items that chose it; "
+        f"corrected for the choice {_value(evidence.corrected, metric)} (95 %: {low} to {high})"
+    )
+
+
+def _amount(difference: float, metric: str) -> str:
+    """A difference in a metric; shares in points of a percent."""
+    sign, size = ("−" if difference < 0 else ""), abs(difference)
+    if metric in _IN_DOLLARS:
+        return f"{sign}${size:,.2f}"
+    return f"{sign}{100 * size:.2f} points" if metric in _SHARES else f"{sign}{size:.4f}"
+
+
+def _value(value: float, metric: str) -> str:
+    if metric in _IN_DOLLARS:
+        return f"${value:,.2f}"
+    return f"{value:.1%}" if metric in _SHARES else f"{value:.3f}"
+
+
+def _steps(steps: tuple[int, ...]) -> str:
+    return ", ".join(f"{step:,}" for step in steps)
