@@ -289,7 +289,8 @@ def _read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch
                 if entry.get_dtype() not in _FLOATS:
                     raise CheckpointError(f"{path} cannot be used: {name} holds {entry.get_dtype()}, not floats")
             # An adapter is kept in float32 whatever it was saved in, as it was trained.
-            tensors = {name: file.get_tensor(name).to(torch.float32) for name in shapes}
+            # Copied, since what lies where in a file would decide how it is multiplied, to the last bit.
+            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {_shown(_first_line(error))}") from None
     if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
