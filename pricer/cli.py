@@ -173,11 +173,19 @@ def evaluate(
                 result = race_run(source, limit, watcher)
             else:
                 result = score_run(source, which, Split(split.value), limit, watcher)
+        if all_checkpoints and not as_json:
+            from pricer import display_chart
+
+            display_chart.show(result.evaluations)
         display.evaluated(result, as_json=as_json)
         if result.details and not as_json:
             from pricer import display_details
 
             display_details.show(result.details)
+        from pricer.commands.tracked import send
+
+        sys.stdout.flush()  # what follows may wait for W&B
+        send(result.run, result.report, display.note, "the evaluation stands")
 
 
 @app.command()
@@ -197,13 +205,30 @@ def pick(
         # Read when numpy is imported. Its products are short: two threads gain little, and when something else runs on
         # these cores they wait for each other so long that 1 s became 25 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from pricer import display_pick
+        from pricer import display, display_pick
         from pricer.commands.pick import pick as command
+        from pricer.commands.tracked import pick_report, send
 
         result = command(run, metric.value, repo, rule.value)
+        if not as_json:
+            from pricer import display_chart
+
+            display_chart.show_pick(result)
         display_pick.picked(result, as_json=as_json)
+        sys.stdout.flush()  # what follows may wait for W&B
+        send(result.run, pick_report(result.selection), display.note, "the pick stands")
         if result.problem:
             raise result.problem
+
+
+@app.command()
+def runs(as_json: JsonOption = False) -> None:
+    """List the runs here: how far each is, what is scored, and its best error."""
+    with _errors():
+        from pricer import display_runs
+        from pricer.commands.runs import overviews
+
+        display_runs.show(overviews(), as_json=as_json)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What a run can be set to: one frozen RunConfig, with a line of documentation under each setting."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -149,6 +150,14 @@ class TrainConfig(_Section):
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
     """Seeds adapter initialisation, dropout and the order of items."""
 
+    def steps_per_epoch(self, items: int) -> int:
+        """Optimizer steps in a pass over so many training items."""
+        return math.ceil(math.ceil(items / self.batch_size) / self.gradient_accumulation)
+
+    def steps(self, items: int) -> int:
+        """Optimizer steps of the whole training on so many items."""
+        return math.ceil(self.epochs * self.steps_per_epoch(items))
+
 
 class EvalConfig(_Section):
     """Scoring."""
@@ -186,7 +195,8 @@ class TrackingConfig(_Section):
 
     mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_off)] = "off"
     """`auto`: online where you are logged in (`wandb login`, WANDB_API_KEY), offline elsewhere. `offline`: kept in the
-    run's folder for `wandb sync`."""
+    run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: errors by step and, of the best
+    checkpoint, a table of at most 500 validation items, with the first 200 characters of each description."""
     project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "pricer"
     """Project the run belongs to, there and in the name of a repository that `hub.repo: auto` makes."""
 

@@ -118,7 +118,7 @@ class Watcher:
     def scored(self, evaluation: Evaluation) -> None:
         """The line of an evaluation."""
         mae, silent = evaluation.metric("mae"), evaluation.metric("no_price")
-        self.note(f"{evaluation.name}  MAE {_dollars(mae)}  without a price {_percent(silent)}  n {mae.n:,}")
+        self.note(f"{evaluation.name}  MAE {dollars(mae)}  without a price {_percent(silent)}  n {mae.n:,}")
 
     def _update(self, text: str) -> None:
         if self._console.is_terminal:
@@ -271,23 +271,36 @@ def record(values: dict[str, Any]) -> None:
     print(json.dumps(values, indent=2, ensure_ascii=False))
 
 
+def drawing(text: str) -> None:
+    """Lines that were drawn here, with their colours, on stdout."""
+    print(text)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_last: bool = False) -> None:
     """A table of the answer, on stdout; with `text_last` the last column is text, and starts at the left."""
     _table(_stdout(), title, columns, rows, text_last=text_last)
 
 
+def fitting_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], spared: Iterable[str] = ()
+) -> None:
+    """A table of the answer that does without the `spared` columns, the first one first, where they find no room; what
+    is left out is said on stderr.
+    """
+    console, kept = _stdout(), list(range(len(columns)))
+    for name in spared:
+        if _width([columns, *rows], kept) <= console.width:
+            break
+        kept.remove(columns.index(name))
+    _table(console, title, [columns[index] for index in kept], [[row[index] for index in kept] for row in rows])
+    if len(kept) < len(columns):
+        left_out = ", ".join(name for index, name in enumerate(columns) if index not in kept)
+        note(f"no room for {left_out} in {console.width} columns")
+
+
 def evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
     """Evaluations by row and metrics by column, on stdout; a narrow terminal gets the most important ones."""
-    console, rows = _stdout(), [_row(evaluation) for evaluation in evaluations]
-    columns = list(_COLUMNS)
-    for spared in _SPARED:
-        if _width(columns, rows) <= console.width:
-            break
-        columns.remove(spared)
-    _table(console, title, columns, [[row[_COLUMNS.index(column)] for column in columns] for row in rows])
-    if len(columns) < len(_COLUMNS):
-        left_out = ", ".join(column for column in _COLUMNS if column not in columns)
-        note(f"no room for {left_out} in {console.width} columns")
+    fitting_table(title, _COLUMNS, [_row(evaluation) for evaluation in evaluations], _SPARED)
 
 
 def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
@@ -314,10 +327,9 @@ def _race_table(race: RaceRecord) -> None:
 _WHY = {"beaten": "surely beaten", "cut": "cut for the budget"}
 
 
-def _width(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Characters that a table of these columns takes, with three between two of them and one at either end."""
-    indices = [_COLUMNS.index(column) for column in columns]
-    return sum(max(len(row[index]) for row in [_COLUMNS, *rows]) for index in indices) + 3 * len(columns) - 1
+def _width(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+    """Characters that a table of the `kept` columns takes, with three between two of them and one at either end."""
+    return sum(max(len(row[index]) for row in rows) for index in kept) + 3 * len(kept) - 1
 
 
 def _row(evaluation: Evaluation) -> list[str]:
@@ -325,8 +337,8 @@ def _row(evaluation: Evaluation) -> list[str]:
     return [
         evaluation.name,
         "" if evaluation.epoch is None else f"{evaluation.epoch:.2f}",
-        _dollars(metric("mae")),
-        _dollars(metric("median_ae")),
+        dollars(metric("mae")),
+        dollars(metric("median_ae")),
         _number(metric("rmsle")),
         _number(metric("r2")),
         _percent(metric("mape")),
@@ -359,7 +371,8 @@ def _stdout() -> "Console":
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140, highlight=False)
 
 
-def _dollars(metric: Metric) -> str:
+def dollars(metric: Metric) -> str:
+    """An amount with half its interval; a dash where it is undefined."""
     if metric.value is None:
         return "–"
     half = "" if metric.interval is None else f" ± {(metric.interval[1] - metric.interval[0]) / 2:,.2f}"

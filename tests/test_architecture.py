@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pricer"
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "wandb", "huggingface_hub", "sklearn", "bitsandbytes")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "wandb",
+    "huggingface_hub",
+    "sklearn",
+    "bitsandbytes",
+    "plotext",
+)
 
 # What a tier may import from pricer, besides itself and pricer.errors.
 ALLOWED = {
     "core": set[str](),
     "ml": {"config", "core"},
-    "stores": {"config", "config_file", "core"},
+    "stores": {"config", "config_file", "core", "secrets"},
     "commands": {"config", "config_file", "core", "ml", "stores"},
 }
 
@@ -63,6 +74,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("sklearn", {"ml/baselines.py"}),
         ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py"}),
         ("wandb", {"stores/tracking.py"}),
+        ("plotext", {"display_chart.py"}),
         ("typer", {"cli.py"}),
         ("yaml", {"config_file.py"}),
         ("pydantic", {"config.py", "config_file.py"}),
@@ -78,8 +90,15 @@ def test_each_library_has_one_home(library: str, home: set[str]) -> None:
     assert found == home
 
 
-@pytest.mark.parametrize("modules", ["pricer.cli", "pricer.cli, pricer.display, pricer.commands.pick"])
-def test_help_and_pick_import_nothing_heavy(modules: str) -> None:
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "pricer.cli",
+        "pricer.cli, pricer.display, pricer.commands.pick, pricer.commands.tracked",
+        "pricer.display_runs, pricer.commands.runs",
+    ],
+)
+def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
     code = f"import sys, {modules}; print(*[name for name in {HEAVY} if name in sys.modules])"
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -47,6 +47,7 @@ def test_help_names_the_verbs() -> None:
         "train",
         "eval",
         "pick",
+        "runs",
         "predict",
         "push",
     ]
@@ -178,6 +179,10 @@ def test_cuda_where_there_is_none() -> None:
 def test_a_run_that_does_not_exist(command: list[str]) -> None:
     fails(Result(*command), "error: there is no run here yet (no runs/*/run.json)", " hint: pricer train")
     fails(Result(*command, "--run", "gone"), "error: there is no run gone", " hint: pricer train")
+
+
+def test_a_list_of_no_runs() -> None:
+    fails(Result("runs"), "error: there is no run here yet (no runs/*/run.json)", " hint: pricer train")
 
 
 def test_eval_before_a_checkpoint_exists() -> None:

@@ -67,6 +67,8 @@ def attach(repo: str, question: Question, note: Callable[[str], None]) -> Run:
     store.replace(found.checkpoints, found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
+    if tracking_id := present[-1].facts().get("tracking_id") if present else None:
+        facts["tracking_id"] = tracking_id
     record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
@@ -170,7 +172,9 @@ def _config(hub: Hub, found: Found, question: Question) -> RunConfig:
     if question.config is not None:
         return _with_repo(load_config(question.config, question.overrides), hub.repo)
     text = _text(hub, newest.commit, "config.yaml", _LARGEST_CONFIG)
-    return _with_repo(_read_config(text, f"config.yaml of {hub.repo}", question.overrides), hub.repo)
+    # Nor must a stranger's config decide what this machine shows on W&B: that, whoever attaches it says.
+    overrides = ["tracking.mode=off", *question.overrides]
+    return _with_repo(_read_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
 
 
 def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], question: Question) -> RunConfig:

@@ -11,6 +11,7 @@ from pricer.commands.answers import Questions, Scorer, answers
 from pricer.commands.baselines import baselines
 from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
+from pricer.commands.tracked import evaluation_report
 from pricer.commands.trial import settle_batch_tokens
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
@@ -22,6 +23,7 @@ from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.items import require
 from pricer.stores.runs import Run, find_run
+from pricer.stores.tracking_log import Report
 
 if TYPE_CHECKING:
     from pricer.ml.predict import CheckpointPredictor
@@ -43,7 +45,7 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint the details;
-    `race` is how all of them raced, if they did.
+    `race` is how all of them raced, if they did. `report` is what a run that is tracked shows of it on W&B.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Evaluated:
     evaluations: tuple[Evaluation, ...]
     details: Details | None = None
     race: RaceRecord | None = None
+    report: Report | None = None
 
 
 Scoring = Callable[
@@ -101,7 +104,9 @@ def score_run(
             from pricer.ml.predict import peak_memory
 
             run.record(peak_memory_eval=peak_memory())
-    found = Evaluated(run, spec, len(items), (*known, *evaluations))
+    tracked = setup.config.tracking.mode != "off"
+    report = evaluation_report(run, spec, items, known, evaluations) if tracked else None
+    found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)
     if which == "all":
         return found
     (checkpoint,) = checkpoints

@@ -39,7 +39,7 @@ def pick(name: str | None, metric: str, repo: str | None = None, rule: Rule = "l
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
-    raced = _raced(run)
+    raced = raced_out(run)
     ranking = ranked(comparable(candidates, estimator, raced), metric)
     selection = select(ranking, metric, rule, _scores(run, ranking))
     # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
@@ -89,7 +89,7 @@ def _publish(run: Run, best: Checkpoint, selection: Selection, dropped: int) -> 
     return run.repo
 
 
-def _raced(run: Run) -> dict[str, Set[str]]:
+def raced_out(run: Run) -> dict[str, Set[str]]:
     """The revisions that dropped out of the run's race, by the fingerprint of its spec; nothing while it runs."""
     race = run.race()
     if race is None or race.winner is None:

@@ -30,9 +30,7 @@ class Plan:
 def plan(config: RunConfig) -> Plan:
     """Work the plan out from the config, the data if it is at hand, and the base's config.json alone."""
     items, is_limit = _train_items(config)
-    batches = math.ceil(items / config.train.batch_size)
-    steps_per_epoch = math.ceil(batches / config.train.gradient_accumulation)
-    steps = math.ceil(config.train.epochs * steps_per_epoch)
+    steps = config.train.steps(items)
     checkpoints = math.ceil(steps / config.train.checkpoint_every)
     # The precision the run is meant for, not that of this machine: plans are made on a laptop.
     dtype = "bfloat16" if config.model.compute_dtype == "auto" else config.model.compute_dtype
@@ -42,7 +40,7 @@ def plan(config: RunConfig) -> Plan:
         items=items,
         items_are_a_limit=is_limit,
         steps=steps,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=config.train.steps_per_epoch(items),
         checkpoints=checkpoints,
         sizes=sizes,
         upload_bytes=checkpoints * sizes.adapter_bytes,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pricer.commands.attach import take_over
 from pricer.commands.setup import Setup, prepare
+from pricer.commands.tracked import tracker_of
 from pricer.commands.uploads import Uploads, claim, uploads
 from pricer.commands.validation import Validation, validator
 from pricer.config import RunConfig
@@ -26,7 +27,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name
-from pricer.stores.tracking import Tracker, open_tracker
+from pricer.stores.tracking import Tracker
 
 # Seconds in which a training that was stopped still uploads: machines that are taken away say so half a minute before.
 _GRACE = 20.0
@@ -164,16 +165,7 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
 @contextmanager
 def _tracked(run: Run, setup: Setup, watcher: Watcher) -> Iterator[Tracker]:
     """The run's tracker, the same W&B run as before when training goes on, here or on another machine."""
-    tracker = open_tracker(
-        setup.config.tracking,
-        run_name=run.name,
-        settings=setup.config.model_dump(),
-        folder=run.folder,
-        run_id=run.facts().get("tracking_id"),
-        note=watcher.note,
-    )
-    if tracker.run_id:
-        run.record(tracking_id=tracker.run_id)
+    tracker = tracker_of(run, setup.config, watcher.note, "training goes on")
     try:
         yield tracker
     finally:

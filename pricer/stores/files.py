@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Bytes at the end of an appended file that hold its last line.
+_TAIL = 1 << 16
+# Times and seconds between them that a lock is tried: `is_locked`, for a moment, keeps it, too.
+_ATTEMPTS, _PAUSE = 5, 0.02
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -98,6 +104,21 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of an appended file, found without reading the rest; None if there is none, or it is no JSON
+    object.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            whole = file.read().rpartition(b"\n")[0]
+        record = json.loads(whole.rpartition(b"\n")[2])
+    except (FileNotFoundError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def sha256_of(path: Path) -> str:
     """The file's sha256 in hex."""
     with path.open("rb") as file:
@@ -139,15 +160,35 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # some network file systems have no locks; one process at a time works there too
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if left == 0:
+                    raise
+                time.sleep(_PAUSE)
+            except OSError:
+                break  # some network file systems have no locks; one process at a time works there too
         yield
     finally:
         os.close(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process keeps the folder by `locked`; False where the file system has no locks. It disturbs
+    nobody: it shares the lock with others that ask, and who wants it tries more than once.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def sync_folder(path: Path) -> None:

@@ -26,6 +26,8 @@ from pricer.stores.budget import CommitBudget
 from pricer.stores.checkpoints import FolderStore
 from pricer.stores.files import (
     append_lines,
+    is_locked,
+    last_line,
     locked,
     read_arrays,
     read_lines,
@@ -117,6 +119,11 @@ class Run:
             "wait for it to end, or train another run: --run NAME",
         )
 
+    @property
+    def is_held(self) -> bool:
+        """Whether another process trains this run, as far as its file system can tell."""
+        return is_locked(self.folder)
+
     def scored_alone(self) -> AbstractContextManager[None]:
         """While open, no other process scores this run (one may train it); a RunError if one does."""
         folder = self.folder / "evaluations"
@@ -157,6 +164,11 @@ class Run:
                 yield record
         except ValueError as error:
             raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
+
+    def reached(self) -> int:
+        """The newest step in metrics.jsonl; 0: none yet."""
+        step = (last_line(self._metrics) or {}).get("step", 0)
+        return step if isinstance(step, int) else 0
 
     def forget_after(self, step: int) -> None:
         """Drop metrics and training states beyond a step: training goes on from there and will write them again.
@@ -297,16 +309,22 @@ def refuse_name(name: str | None) -> None:
         raise RunError(f"there is a run {name} already", f"pricer train --resume --run {name}, or another --run NAME")
 
 
+def runs_here() -> list[Run]:
+    """The runs of this folder by name; a RunError if there is none."""
+    if runs := _every_run():
+        return runs
+    raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
+
+
 def find_run(name: str | None, *, trained: bool = False) -> Run:
     """The run of that name, or the newest one (if `trained`, the newest that was trained here); a RunError if there is
     none.
     """
-    known = {path.parent.name: Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))}
     if name is None:
-        if not known:
-            raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
-        candidates = [run for run in known.values() if not (trained and run.facts().get("attached"))]
-        return max(candidates or known.values(), key=lambda run: (run.facts()["started"], run.name))
+        runs = runs_here()
+        candidates = [run for run in runs if not (trained and run.facts().get("attached"))]
+        return max(candidates or runs, key=lambda run: (run.facts()["started"], run.name))
+    known = {run.name: run for run in _every_run()}
     if name in known:
         return known[name]
     names = ", ".join(known)
@@ -315,7 +333,7 @@ def find_run(name: str | None, *, trained: bool = False) -> Run:
 
 def runs_of(repo: str) -> list[Run]:
     """The runs here that belong to a repository on the Hub, the newest last."""
-    found = [run for run in (Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))) if run.repo == repo]
+    found = [run for run in _every_run() if run.repo == repo]
     return sorted(found, key=lambda run: (run.facts()["started"], run.name))
 
 
@@ -326,6 +344,10 @@ def run_here(name: str | None, repo: str | None) -> Run:
     if present := runs_of(repo):
         return present[-1]
     raise RunError(f"no checkpoint of {repo} has been evaluated here", f"pricer eval --repo {repo} --all-checkpoints")
+
+
+def _every_run() -> list[Run]:
+    return [Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))]
 
 
 def now() -> str:

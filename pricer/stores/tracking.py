@@ -1,7 +1,8 @@
 """Weights & Biases: a run's curves as they grow. It helps to watch a run, and never stops or slows one."""
 
+import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from secrets import token_hex
@@ -10,7 +11,8 @@ from typing import Any, Protocol
 import psutil
 
 from pricer.config import TrackingConfig
-from pricer.stores.files import append_lines, read_lines
+from pricer.secrets import redact
+from pricer.stores.tracking_log import Report, Table, TrackingLog
 
 # Seconds that W&B gets to start, and again to upload the rest at the end.
 _PATIENCE = 20.0
@@ -26,6 +28,9 @@ class Tracker(Protocol):
     def log(self, record: Mapping[str, float | int | None], step: int) -> None:
         """Hand over what was measured at a step. What was handed over for that step or a later one is left out."""
 
+    def send(self, report: Report) -> None:
+        """Hand over what was measured of checkpoints. What of it was sent before, by any process, is left out."""
+
     def finish(self) -> None:
         """Upload the rest, and give up after a while: what is left then stays on disk."""
 
@@ -36,6 +41,9 @@ class NoTracker:
     run_id = None
 
     def log(self, record: Mapping[str, float | int | None], step: int) -> None:
+        """Nothing."""
+
+    def send(self, report: Report) -> None:
         """Nothing."""
 
     def finish(self) -> None:
@@ -50,15 +58,16 @@ def open_tracker(
     folder: Path,
     run_id: str | None,
     note: Callable[[str], None],
+    but: str = "training goes on",
 ) -> Tracker:
     """A tracker for the run in `folder`, with W&B's own files in `folder/wandb`; it returns at once.
 
-    `settings` are shown with the run and hold no secrets. `run_id` None: a new W&B run; else that one goes on. `note`
-    is told at most once that tracking failed, from another thread.
+    `settings` are shown with the run, tokens replaced. `run_id` None: a new W&B run; else that one goes on. `note` is
+    told at most once that tracking failed, from another thread, and what this does not change: `but`.
     """
     if config.mode == "off":
         return NoTracker()
-    return WandbTracker(config, run_name, settings, folder, run_id, note)
+    return WandbTracker(config, run_name, settings, folder, run_id, note, but)
 
 
 class WandbTracker:
@@ -74,16 +83,18 @@ class WandbTracker:
         folder: Path,
         run_id: str | None,
         note: Callable[[str], None],
+        but: str,
     ) -> None:
         # Named here and not by W&B, so that the run can record it before W&B has started.
         self.run_id = run_id or token_hex(6)
         self._config = config
         self._run_name = run_name
-        self._settings = dict(settings)
+        self._settings = _redacted(settings)
         self._folder = folder
         self._note = note
+        self._but = but
         self._given_up = False
-        self._records = SimpleQueue[tuple[dict[str, Any], int] | None]()
+        self._records = SimpleQueue[tuple[dict[str, Any], int] | Report | None]()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -92,17 +103,29 @@ class WandbTracker:
         if not self._given_up:
             self._records.put((dict(record), step))
 
+    def send(self, report: Report) -> None:
+        """Hand over what was measured of checkpoints."""
+        if not self._given_up:
+            self._records.put(report)
+
     def finish(self) -> None:
         """Upload the rest, and give up after a while."""
         self._records.put(None)
-        self._thread.join(2 * _PATIENCE)  # it may still be starting
+        try:
+            self._thread.join(2 * _PATIENCE)  # it may still be starting
+        except KeyboardInterrupt:
+            self._abandon("interrupted")
+            raise
         if self._thread.is_alive():
-            self._give_up(f"no answer in {2 * _PATIENCE:.0f} seconds")
-            # Python would wait for it at the end of the process. Without it, the thread's call fails and returns.
-            for child in psutil.Process().children():
-                if child.name() == "wandb-core":
-                    child.kill()
-            self._thread.join(_PATIENCE)
+            self._abandon(f"no answer in {2 * _PATIENCE:.0f} seconds")
+
+    def _abandon(self, why: str) -> None:
+        self._give_up(why)
+        # Python would wait for it at the end of the process. Without it, the thread's call fails and returns.
+        for child in psutil.Process().children():
+            if child.name() == "wandb-core":
+                child.kill()
+        self._thread.join(_PATIENCE)
 
     def _work(self) -> None:
         """The thread: everything that calls wandb."""
@@ -120,24 +143,26 @@ class WandbTracker:
     def _give_up(self, why: str) -> None:
         if not self._given_up:
             self._given_up = True
-            self._note(f"tracking stopped, training goes on: {why}")
+            self._note(f"tracking stopped, {self._but}: {why}")
 
     def _track(self, wandb: Any) -> None:
         run = self._start(wandb)
         # Every curve has our step below it: W&B's own counts the calls.
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step")
-        logged = _Logged(self._folder / "tracking.jsonl", self.run_id)
+        logged = TrackingLog(self._folder / "tracking.jsonl", self.run_id)
         logged.add_summary(run.summary)
-        row = max(run.step, logged.rows)
+        rows = itertools.count(max(run.step, logged.rows))
         while (item := self._records.get()) is not None:
+            if isinstance(item, Report):
+                _log_report(wandb, run, logged, item, rows)
+                continue
             record, step = item
             new = {name: value for name, value in record.items() if value is not None and logged.is_new(name, step)}
             if new:
                 # First: a kill in between leaves a gap in a curve, the other order would draw the step twice.
                 logged.add(new, step)
-                run.log({**new, "step": step}, step=row, commit=True)
-                row += 1
+                run.log({**new, "step": step}, step=next(rows), commit=True)
         run.finish()
 
     def _start(self, wandb: Any) -> Any:
@@ -177,37 +202,39 @@ class WandbTracker:
         )
 
 
-class _Logged:
-    """The newest step that was logged of each metric: after a kill, training does some steps again."""
+def _log_report(wandb: Any, run: Any, logged: TrackingLog, report: Report, rows: Iterator[int]) -> None:
+    report = logged.unsent(report)
+    table = report.table
+    for step in sorted({*report.points, *([table.step] if table else [])}):
+        shown: dict[str, Any] = dict(report.points.get(step, {}))
+        if table and step == table.step:
+            shown |= _drawn(wandb, table)
+        logged.add(shown, step, report.spec)
+        run.log({**shown, "step": step}, step=next(rows), commit=True)
+    if report.summary:
+        logged.add_values(report.summary)
+    # The last row is not that of the last step: what another machine learns from this must be how far the run is.
+    run.summary.update({**report.summary, "step": logged.last_step})
 
-    def __init__(self, path: Path, run_id: str) -> None:
-        self.rows = 0
-        self._path = path
-        self._run_id = run_id
-        self._newest: dict[str, int] = {}
-        for line in read_lines(path):
-            if line["run"] == run_id:
-                self._remember(line["names"], line["step"])
 
-    def add_summary(self, summary: Any) -> None:
-        """Take over what W&B knows of the run, which another machine may have logged: the last value of each metric,
-        without its step. With the last step of all, no curve goes back.
-        """
-        if (step := summary.get("step")) is not None:
-            self._newest |= {name: max(int(step), self._newest.get(name, 0)) for name in summary.keys()}  # noqa: SIM118
+def _drawn(wandb: Any, table: Table) -> dict[str, Any]:
+    rows = [[redact(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows]
+    shown = wandb.Table(columns=list(table.columns), data=rows)
+    scatter = wandb.plot.scatter(shown, table.across, table.down, f"{table.down} over {table.across}")
+    return {table.name: shown, f"{table.name}-scatter": scatter}
 
-    def is_new(self, name: str, step: int) -> bool:
-        """Whether the metric has nothing yet at that step or after it."""
-        return name != "step" and step > self._newest.get(name, -1)
 
-    def add(self, names: Mapping[str, Any], step: int) -> None:
-        """Record that these metrics are logged up to a step; it outlives a kill."""
-        append_lines(self._path, [{"run": self._run_id, "step": step, "names": list(names)}], durable=False)
-        self._remember(names, step)
-
-    def _remember(self, names: Any, step: int) -> None:
-        self.rows += 1
-        self._newest |= dict.fromkeys(names, step)
+def _redacted(value: Any) -> Any:
+    """The same with `***` for every token in it."""
+    match value:
+        case str():
+            return redact(value)
+        case Mapping():
+            return {name: _redacted(inside) for name, inside in value.items()}
+        case list() | tuple():
+            return [_redacted(inside) for inside in value]
+        case _:
+            return value
 
 
 def _logged_in(base_url: str) -> bool:

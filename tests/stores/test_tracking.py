@@ -1,7 +1,5 @@
 """W&B: what it records, that steps never go back, and that nothing it does stops a run."""
 
-import importlib
-import json
 import signal
 import subprocess
 import sys
@@ -17,6 +15,8 @@ import pytest
 from pricer.config import TrackingConfig
 from pricer.stores import tracking
 from pricer.stores.tracking import Tracker, open_tracker
+from pricer.stores.tracking_log import Report, Table, TrackingLog
+from tests.wandb_files import curve, session, sessions, table
 
 FOLDER = Path("runs/mine")
 SETTINGS = {"model": {"base": "builtin:base"}, "train": {"epochs": 3, "learning_rate": 0.0001}}
@@ -55,50 +55,6 @@ def training(step: int) -> dict[str, float | int | None]:
 
 def validation(step: int) -> dict[str, float | int | None]:
     return {"step": step, "epoch": step / 100, "val_mae": 40.0 + step}
-
-
-def records_of(path: Path) -> Iterator[Any]:
-    """The records of a .wandb file: a LevelDB log with a 7-byte head, in blocks of 32 KiB, none torn here."""
-    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
-    data, at, whole = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        if (left := 32_768 - at % 32_768) < 7:  # too little for another head: filled with zeros
-            at += left
-            continue
-        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # full, last; not: first, middle
-            record = messages.Record()
-            record.ParseFromString(whole)
-            yield record
-            whole = b""
-
-
-def session(path: Path) -> SimpleNamespace:
-    """What one session wrote: the run, its config, its rows and which metric is drawn over which."""
-    records = list(records_of(path))
-    run = next(record.run for record in records if record.HasField("run"))
-    return SimpleNamespace(
-        identity=(run.project, run.display_name, run.run_id),
-        host=run.host,
-        config={item.key: json.loads(item.value_json) for item in run.config.update if item.key != "_wandb"},
-        rows=[
-            {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
-            for record in records
-            if record.HasField("history")
-        ],
-        axes={
-            record.metric.glob_name or record.metric.name: record.metric.step_metric
-            for record in records
-            if record.HasField("metric")
-        },
-    )
-
-
-def curve(rows: list[dict[str, Any]], name: str) -> list[tuple[int, Any]]:
-    return [(row["step"], row[name]) for row in rows if name in row]
 
 
 class TestOffline:
@@ -179,6 +135,124 @@ os.kill(os.getpid(), signal.SIGKILL)
             "not logged in to W&B: tracking offline; to upload it: wandb sync runs/mine/wandb/offline-run-*"
         ]
         assert len(list(FOLDER.glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+POINTS = {step: {"eval/mae": 100.0 - step, "eval/no_price": 0.0} for step in (10, 20, 30)}
+TABLE = Table("eval/predictions", 20, ("item", "price", "predicted"), (("a", 10.0, 12.0), ("b", 5.0, None)), "price",
+              "predicted")  # fmt: skip
+REPORT = Report("5bec", POINTS, {"eval/baseline/train median": 90.0}, TABLE)
+
+
+class TestReports:
+    def test_they_are_drawn_over_the_steps_of_training_in_rows_that_go_on(self) -> None:
+        notes: list[str] = []
+        tracker = opened("offline", notes, "one")
+        for step in (10, 20, 30):
+            tracker.log(training(step), step)
+        tracker.finish()
+
+        again = opened("offline", notes, "one")
+        again.send(REPORT)
+        again.finish()
+
+        assert notes == []
+        first, second = sessions(FOLDER)
+        assert first.identity == second.identity == ("lamps", "mine", "one")
+        assert second.axes["*"] == "step"
+        assert [row["_step"] for row in first.rows + second.rows] == [0, 1, 2, 3, 4, 5]
+        assert curve(second.rows, "eval/mae") == [(10, 90.0), (20, 80.0), (30, 70.0)]
+        assert curve(second.rows, "eval/no_price") == [(10, 0), (20, 0), (30, 0)]
+        ((step, cell),) = curve(second.rows, "eval/predictions")
+        assert (step, cell["nrows"]) == (20, 2)
+        assert table(FOLDER, cell) == {
+            "columns": ["item", "price", "predicted"],
+            "data": [["a", 10.0, 12.0], ["b", 5.0, None]],
+        }
+        assert second.charts == ["eval/predictions-scatter"]
+        assert second.summary["eval/baseline/train median"] == 90.0
+        assert second.summary["step"] == 30
+
+    def test_nothing_is_sent_twice_and_what_is_new_finds_its_place(self) -> None:
+        notes: list[str] = []
+        for steps in ([10, 30], [10, 20, 30]):
+            tracker = opened("offline", notes, "one")
+            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, TABLE if 20 in steps else None))
+            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, None))
+            tracker.finish()
+
+        first, second = sessions(FOLDER)
+        assert curve(first.rows, "eval/mae") == [(10, 90.0), (30, 70.0)]
+        assert curve(second.rows, "eval/mae") == [(20, 80.0)]
+        # The last row is of step 20, but the run is further.
+        assert second.summary["step"] == 30
+        assert [row["_step"] for row in first.rows + second.rows] == [0, 1, 2]
+
+    def test_training_that_goes_on_after_an_evaluation_draws_all_of_its_steps(self) -> None:
+        notes: list[str] = []
+        tracker = opened("offline", notes, "one")
+        tracker.log(training(10), 10)
+        tracker.send(REPORT)
+        tracker.log(training(20), 20)
+        tracker.finish()
+
+        (only,) = sessions(FOLDER)
+        assert curve(only.rows, "loss") == [(10, 1.0), (20, 0.5)]
+        assert [row["_step"] for row in only.rows] == [0, 1, 2, 3, 4]
+
+    def test_no_token_is_in_what_is_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setitem(SETTINGS, "data", {"source": f"https://me:{KEY}@host/x.csv", "names": [KEY]})
+        tracker = opened("offline", [], "one")
+        tracker.send(
+            Report("5bec", {}, {}, Table("eval/predictions", 5, ("text", "a", "b"), ((KEY, 1.0, 2.0),), "a", "b"))
+        )
+        tracker.finish()
+
+        (only,) = sessions(FOLDER)
+        assert only.config["data"] == {"source": "https://me:***@host/x.csv", "names": ["***"]}
+        ((_, cell),) = curve(only.rows, "eval/predictions")
+        assert table(FOLDER, cell)["data"] == [["***", 1.0, 2.0]]
+        written = [path for path in FOLDER.rglob("*") if path.is_file() and not path.is_symlink()]
+        assert not [path for path in written if KEY.encode() in path.read_bytes()]
+
+
+class TestLog:
+    def log(self) -> TrackingLog:
+        return TrackingLog(FOLDER / "tracking.jsonl", "one")
+
+    def test_only_what_was_not_sent_is_left(self) -> None:
+        assert self.log().unsent(REPORT) == REPORT
+        for step in (10, 20):
+            self.log().add({**POINTS[step], **({TABLE.name: TABLE} if step == 20 else {})}, step, "5bec")
+        self.log().add_values({"eval/baseline/train median": 90.0, "best_step": 10})
+
+        left = self.log().unsent(Report("5bec", POINTS, {**REPORT.summary, "best_step": 20}, TABLE))
+
+        assert left == Report("5bec", {30: POINTS[30]}, {"best_step": 20}, None)
+        assert self.log().unsent(Report("5bec", {10: POINTS[10]}, {}, TABLE)).is_empty
+        assert (self.log().rows, self.log().last_step) == (2, 20)
+
+    def test_a_curve_is_of_one_spec(self) -> None:
+        self.log().add(POINTS[10], 10, "5bec")
+        other = Report("07e4", {20: POINTS[20]}, {}, None)
+
+        assert self.log().unsent(other).is_empty
+        assert self.log().refused(other) == {"eval/mae", "eval/no_price"}
+        assert self.log().refused(REPORT) == set()
+
+    def test_of_what_another_machine_sent_nothing_is_repeated(self) -> None:
+        log = self.log()
+        log.add_summary({"step": 20, "eval/mae": 80.0, "loss": 1.0})
+
+        # It may have sent any of the steps up to the last one of all.
+        assert log.unsent(Report("5bec", {step: {"eval/mae": 1.0} for step in POINTS}, {}, TABLE)) == Report(
+            "5bec", {30: {"eval/mae": 1.0}}, {}, TABLE
+        )
+
+    def test_another_run_knows_nothing_of_this_one(self) -> None:
+        self.log().add(POINTS[10], 10, "5bec")
+
+        assert TrackingLog(FOLDER / "tracking.jsonl", "two").unsent(REPORT) == REPORT
 
 
 class TestOff:
@@ -279,6 +353,32 @@ print(logged < 1, finished < 5, service.is_running() and service.status() != "zo
     assert measured == ["True", "True", "False"]
     assert note.startswith(f"tracking stopped, training goes on: {why}")
     assert done.stderr == ""
+
+
+def test_whoever_will_not_wait_need_not() -> None:
+    code = f"""
+import os, pathlib, signal, socket, threading, time
+from pricer.config import TrackingConfig
+from pricer.stores import tracking
+notes = []
+with socket.create_server(("127.0.0.1", 0)) as silent:
+    os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{{silent.getsockname()[1]}}"
+    os.environ["WANDB_API_KEY"] = "{KEY}"
+    tracker = tracking.open_tracker(TrackingConfig(mode="online"), run_name="mine", settings={{}},
+                                    folder=pathlib.Path("{FOLDER}"), run_id="one", note=notes.append)
+    silent.accept()  # W&B has asked, and waits for an answer
+    began = time.monotonic()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        tracker.finish()
+    except KeyboardInterrupt:
+        print("interrupted", time.monotonic() - began < 5, *notes, sep="\\n")
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.splitlines() == ["interrupted", "True", "tracking stopped, training goes on: interrupted"]
+    assert time.monotonic() - began < 15  # without it, W&B holds the end of the process up for another 20
 
 
 class FakeRun:
