@@ -276,6 +276,34 @@ def predict(
 
 
 @app.command()
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Several runs over each other.", show_default=False)
+    ] = None,
+    run: RunOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Default: report.html of the run, or runs/comparison.html."),
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="The main charts as pictures, too, beside it.")] = False,
+) -> None:
+    """Write what is known of a run, or of several, as one page of charts and tables."""
+    with _errors():
+        if runs and run is not None:
+            raise typer.BadParameter("name the runs, or give --run, not both", param_hint="--run")
+        names = runs or ([run] if run is not None else [])
+        if len(set(names)) < len(names):
+            raise typer.BadParameter("name each run once", param_hint="RUN")
+        from pricer import display
+        from pricer.commands.report import report as command
+
+        result = command(names, output, display.note, pictures=png)
+        display.reported(result)
+        if result.problem:
+            raise result.problem
+
+
+@app.command()
 def push(run: RunOption = None) -> None:
     """Deliver to the Hub what training could not."""
     with _errors():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the w
     from pricer.commands.plan import Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
+    from pricer.commands.report import Reported
     from pricer.commands.train import Trained
     from pricer.commands.validation import Validation
     from pricer.ml.sft import Progress
@@ -171,6 +172,12 @@ def pushed(result: "Pushed") -> None:
         print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.repo}")
     else:
         print(f"{result.run.name}: nothing was left to deliver to {result.repo}")
+
+
+def reported(result: "Reported") -> None:
+    """The end of `pricer report`: where the page is, and the pictures."""
+    for path in (result.page, *result.pictures):
+        print(path)
 
 
 def planned(plan: "Plan") -> None:

@@ -9,24 +9,17 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pricer"
 HEAVY = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "datasets",
-    "wandb",
-    "huggingface_hub",
-    "sklearn",
-    "bitsandbytes",
-    "plotext",
+    *("torch", "transformers", "trl", "peft", "datasets", "wandb", "huggingface_hub", "sklearn", "bitsandbytes"),
+    *("plotext", "plotly", "kaleido"),
 )
 
 # What a tier may import from pricer, besides itself and pricer.errors.
 ALLOWED = {
     "core": set[str](),
     "ml": {"config", "core"},
+    "report": {"core"},
     "stores": {"config", "config_file", "core", "secrets"},
-    "commands": {"config", "config_file", "core", "ml", "stores"},
+    "commands": {"config", "config_file", "core", "ml", "report", "stores"},
 }
 
 
@@ -75,6 +68,8 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py"}),
         ("wandb", {"stores/tracking.py"}),
         ("plotext", {"display_chart.py"}),
+        ("plotly", {"report/figures.py"}),
+        ("kaleido", {"report/figures.py"}),
         ("typer", {"cli.py"}),
         ("yaml", {"config_file.py"}),
         ("pydantic", {"config.py", "config_file.py"}),

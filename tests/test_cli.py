@@ -49,6 +49,7 @@ def test_help_names_the_verbs() -> None:
         "pick",
         "runs",
         "predict",
+        "report",
         "push",
     ]
 

@@ -46,7 +46,7 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
 
     present = {
         file.name
-        for folder in ("", "core", "ml", "stores", "commands")
+        for folder in ("", "core", "ml", "stores", "report", "commands")
         for file in (ROOT / "pricer" / folder).glob("*.py")
         if not file.name.startswith("__")
     }

