@@ -23,10 +23,20 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Timings, side by side: nothing else that is heavy may run meanwhile.
+# Timings, side by side: nothing else that is heavy may run meanwhile. RUN=runs/NAME also times scoring that run's
+# checkpoints, and HARNESS=PYTHON, one with lm_eval[hf] installed, against the lm-evaluation-harness.
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/uploads.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/pick.py
+	$(BIN)/python benchmarks/report.py
+ifdef RUN
+	$(BIN)/python benchmarks/forward.py $(RUN)
+	$(BIN)/python benchmarks/notebook.py $(RUN)
+endif
+ifdef HARNESS
+	$(BIN)/python benchmarks/harness.py $(RUN) $(HARNESS)
+endif
 
 clean:
 	rm -rf .venv

@@ -32,21 +32,19 @@ def main() -> None:
         task = write_task(Path(scratch), setup, count)
         starting = statistics.median(harness(python, task, setup, folders[0], 1)[0] for _ in range(2))
         print(f"the harness takes {starting:.1f} s to start and answer one prompt", flush=True)
-        mine, answers = ours(run, Path(scratch), count)
+        whole, scoring, answers = ours(run, Path(scratch), count)
+        speed = count / scoring
+        print(f"ours: {whole:.1f} s for all {len(checkpoints)}, {speed:.2f} items/s without starting", flush=True)
         theirs = []
         for checkpoint, folder in zip(checkpoints, folders, strict=True):
             seconds, said = harness(python, task, setup, folder, count)
             theirs.append(seconds)
             same = sum(a == b for a, b in zip(answers[checkpoint.revision], said, strict=True))
-            speed = (count - 1) / (seconds - starting)
-            print(
-                f"{checkpoint.name}: harness {seconds:.1f} s, {speed:.2f} items/s; {same} of {count} same", flush=True
-            )
-    per_item = (sum(theirs) - len(theirs) * starting) / (len(theirs) * (count - 1))
-    scoring = mine["scoring"] / (len(checkpoints) * count)
-    print(f"ours: {mine['all']:.1f} s for all, {1 / scoring:.2f} items/s without starting and baselines")
-    print(f"items/s without starting: {per_item / scoring:.2f} times the harness")
-    print(f"wall time for {len(checkpoints)} checkpoints x {count} items: {sum(theirs) / mine['all']:.2f} times faster")
+            print(f"{checkpoint.name}: harness {seconds:.1f} s; {same} of {count} answers are the same", flush=True)
+    per_item = (statistics.mean(theirs) - starting) / (count - 1)
+    print(f"the harness: {1 / per_item:.2f} items/s without starting; ours are {per_item * speed:.2f} times that")
+    print(f"{len(checkpoints)} checkpoints x {count} items: {sum(theirs):.0f} s and {whole:.0f} s, ", end="")
+    print(f"{sum(theirs) / whole:.2f} times faster")
 
 
 def write_task(folder: Path, setup: Setup, count: int) -> Path:
@@ -98,32 +96,32 @@ def harness(python: Path, task: Path, setup: Setup, adapter: Path, count: int) -
     return seconds, [r["filtered_resps"][0] for r in sorted(records, key=lambda record: record["doc_id"])]
 
 
-def ours(run: Run, scratch: Path, count: int) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """Seconds of `pricer eval --all-checkpoints` as a whole, baselines and all, and of the answers in it; and what the
-    greedy answers were, by revision.
+def ours(run: Run, scratch: Path, count: int) -> tuple[float, float, dict[str, list[str]]]:
+    """Seconds of a `pricer eval --all-checkpoints` as a whole, and of the answers in it; and what the greedy ones were,
+    by revision. The harness scores no baselines, so they are there before.
     """
     copy = scratch / "runs" / run.name
     shutil.copytree(run.folder, copy, ignore=shutil.ignore_patterns("evaluations", "state", "wandb"))
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "pricer", "eval", "--run", run.name, "--all-checkpoints", "--limit", str(count)]
-    subprocess.run(command, check=True, capture_output=True, cwd=scratch)
-    seconds = time.perf_counter() - started
-    said, scoring, ids = {}, 0.0, [item.id for item in prepare(run.config()).items.val[:count]]
-    evaluations = Run(copy).evaluations()
-    written = {path: path.stat().st_mtime for path in copy.glob("evaluations/*/evaluation.json")}
-    # Baselines come first, then one checkpoint after the other: between two of these files lie the answers of one.
-    last_baseline = max(t for path, t in written.items() if not _is_checkpoint(path))
-    scoring = max(written.values()) - last_baseline
-    for evaluation in evaluations:
+    evaluate = [sys.executable, "-m", "pricer", "eval", "--run", run.name, "--limit", str(count)]
+    subprocess.run([*evaluate, "--checkpoint", "last"], check=True, capture_output=True, cwd=scratch)
+    for path in copy.glob("evaluations/*/evaluation.json"):
+        if json.loads(path.read_text(encoding="utf-8"))["revision"] is not None:
+            shutil.rmtree(path.parent)
+    began = time.time()
+    subprocess.run([*evaluate, "--all-checkpoints"], check=True, capture_output=True, cwd=scratch)
+    seconds = time.time() - began
+    said, ends, ids = {}, [], [item.id for item in prepare(run.config()).items.val[:count]]
+    for evaluation in Run(copy).evaluations():
         if evaluation.revision is not None:
             batches = Run(copy).predictions(evaluation.revision, evaluation.spec)
             by_id = {p.item_id: p.completion for batch in batches for p in batch}
             said[evaluation.revision] = [by_id[key] for key in ids]
-    return {"all": seconds, "scoring": scoring}, said
-
-
-def _is_checkpoint(path: Path) -> bool:
-    return json.loads(path.read_text(encoding="utf-8"))["revision"] is not None
+            folder = copy / "evaluations" / f"{evaluation.revision}-{evaluation.spec.fingerprint}"
+            ends.append((folder / "evaluation.json").stat().st_mtime)
+    # Between two ends lie the answers of one checkpoint; what came before the first has starting in it.
+    ends.sort()
+    scoring = (ends[-1] - ends[0]) / (len(ends) - 1)
+    return seconds, scoring, said
 
 
 if __name__ == "__main__":

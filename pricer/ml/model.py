@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from pricer.config import AdapterConfig, ModelConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
-from pricer.ml.merging import Merger
+from pricer.ml.merging import MergedBeside, MergedInPlace
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
 transformers.logging.set_verbosity_error()
@@ -154,9 +154,9 @@ class AdapterSwitch:
 
     An adapter may be a stranger's: it is data, of which everything is checked before the model is touched.
 
-    Where `merge` is asked for, adapters are merged into their layers if that is the same precision and the dense layers
-    take little memory: on the CPU in float32, the dtype in which 4-bit weights are multiplied there. A 16-bit layer
-    would round what is merged into it.
+    Where `merge` is asked for, adapters are merged into their layers if that is the same precision and takes little
+    memory: on the CPU in float32, the dtype in which 4-bit weights are multiplied there. A 16-bit layer would round
+    what is merged into it.
     """
 
     def __init__(self, base: Any, *, merge: bool = True) -> None:
@@ -168,8 +168,8 @@ class AdapterSwitch:
         self._linear = {name: _sizes(module) for name, module in base.named_modules() if _is_linear(module)}
         output = base.get_output_embeddings()
         self._output = {name for name, module in base.named_modules() if module is output}
-        layers = [module for name, module in base.named_modules() if _is_linear(module) and name not in self._output]
-        self._merger = Merger(base, _dense_weight) if merge and _can_merge(base, layers) else None
+        layers = {n: m for n, m in base.named_modules() if _is_linear(m) and n not in self._output}
+        self._merger = _merger(base, layers) if merge else None
 
     def use(self, folder: Path) -> None:
         """Put the adapter in `folder` on in place of the one before. A CheckpointError, and no change, if it is not a
@@ -300,15 +300,25 @@ def _read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch
     return tensors
 
 
-# Bytes of dense layers that are worth their memory.
-_ROOM_FOR_DENSE = 500_000_000
+# Bytes that dense layers beside the base's own may take.
+_ROOM_FOR_DENSE = 200_000_000
 
 
-def _can_merge(base: Any, layers: Sequence[Any]) -> bool:
-    """Whether dense layers with an adapter merged into them give what they give now with one beside them."""
-    is_plain = all(type(layer) in {torch.nn.Linear, Linear4bit, Conv1D} for layer in layers)
-    size = sum(math.prod(_sizes(layer)) for layer in layers) * 4
-    return is_plain and base.device.type == "cpu" and base.dtype == torch.float32 and size <= _ROOM_FOR_DENSE
+def _merger(base: Any, layers: Mapping[str, Any]) -> MergedInPlace | MergedBeside | None:
+    """What merges adapters into these layers of a base so that they give what they give with one beside them, in little
+    memory; None: nothing does.
+    """
+    if base.device.type != "cpu" or base.dtype != torch.float32:
+        return None
+    kinds = {type(layer) for layer in layers.values()}
+    if kinds == {torch.nn.Linear}:
+        merger = MergedInPlace(base, Path(base.name_or_path))
+        if merger.can_restore(layers):
+            return merger
+    size = sum(math.prod(_sizes(layer)) for layer in layers.values()) * 4
+    if kinds <= {torch.nn.Linear, Linear4bit, Conv1D} and size <= _ROOM_FOR_DENSE:
+        return MergedBeside(base, _dense_weight)
+    return None
 
 
 def _dense_weight(layer: Any) -> torch.Tensor:

@@ -150,6 +150,42 @@ def test_an_adapter_is_not_merged_where_it_would_be_rounded_or_take_much_memory(
     assert any("lora_" in name for name, _ in switch.model.named_parameters())
 
 
+def test_plain_layers_are_merged_where_they_lie_and_are_as_before_when_no_adapter_is_on_them(tmp_path: Path) -> None:
+    plain = Precision("cpu", "none", "float32")
+    switch = AdapterSwitch(load_base(BASE, plain))
+    own = {name: tensor.clone() for name, tensor in switch.model.state_dict().items()}
+    few = add_adapter(load_base(BASE, plain), AdapterConfig(r=2, target_modules=["q_proj"]), seed=0)
+    few.save_pretrained(tmp_path / "few")  # B is zero: it changes nothing
+
+    switch.use(save_adapter(tmp_path / "all", 1))
+    merged = switch.model.state_dict()
+    changed = {name for name in own if not torch.equal(own[name], merged[name])}
+    where = {name: tensor.data_ptr() for name, tensor in merged.items()}
+    switch.use(tmp_path / "few")
+    after = switch.model.state_dict()
+
+    assert {name.split(".")[-2] for name in changed} == {
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    }
+    assert all(torch.equal(own[name], after[name]) for name in own)
+    assert {name: tensor.data_ptr() for name, tensor in after.items()} == where
+
+
+def test_plain_layers_that_are_not_as_in_their_folder_are_merged_beside(tmp_path: Path) -> None:
+    plain = Precision("cpu", "none", "float32")
+    base = load_base(BASE, plain)
+    with torch.no_grad():
+        base.model.layers[0].self_attn.q_proj.weight[0, 0] += 1
+    own = base.model.layers[0].self_attn.q_proj.weight.clone()
+    switch = AdapterSwitch(base)
+
+    switch.use(save_adapter(tmp_path / "adapter", 1))
+
+    assert not torch.equal(switch.model.model.layers[0].self_attn.q_proj.weight, own)
+    assert not any("lora_" in name for name, _ in switch.model.named_parameters())
+
+
 def test_the_same_seed_starts_the_same_adapter() -> None:
     weights = [
         torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_A" in n])
