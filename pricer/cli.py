@@ -50,6 +50,13 @@ class RuleName(StrEnum):
     one_se = "one-se"
 
 
+class CandidatesName(StrEnum):
+    """What can be chosen from."""
+
+    checkpoints = "checkpoints"
+    soup = "soup"
+
+
 RepoOption = Annotated[
     str | None,
     typer.Option("--repo", metavar="USER/NAME", help="The run that this Hub repository holds."),
@@ -197,6 +204,13 @@ def pick(
         RuleName,
         typer.Option("--rule", help="The best; the earliest that cannot be told apart from it, or within its error."),
     ] = RuleName.lowest,
+    candidates: Annotated[
+        CandidatesName,
+        typer.Option("--candidates", help="The checkpoints; or with averages of the best one's neighbours (soup)."),
+    ] = CandidatesName.checkpoints,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Score the pick on the test split, once: the number to publish.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
@@ -209,16 +223,39 @@ def pick(
         from pricer.commands.pick import pick as command
         from pricer.commands.tracked import pick_report, send
 
-        result = command(run, metric.value, repo, rule.value)
+        if candidates is CandidatesName.soup:
+            with display.Watcher() as watcher:
+                from functools import partial
+
+                from pricer.commands.soup import score_soups
+
+                soups = partial(score_soups, watcher=watcher)
+                result = command(run, metric.value, repo, rule.value, soups)
+        else:
+            result = command(run, metric.value, repo, rule.value)
         if not as_json:
             from pricer import display_chart
 
             display_chart.show_pick(result)
-        display_pick.picked(result, as_json=as_json)
+            display_pick.picked(result, as_json=False)
+        confirmed, problem = None, result.problem
+        if confirm:
+            sys.stdout.flush()  # scoring takes a while
+            with display.Watcher() as watcher:
+                from pricer.commands.confirm import confirm as score
+
+                confirmed = score(result, watcher)
+            problem = confirmed.problem
+        if as_json:
+            display_pick.picked(result, as_json=True, confirmed=confirmed)
+        elif confirmed:
+            display_pick.confirmation(result, confirmed)
+        else:
+            display_pick.next_step(result)
         sys.stdout.flush()  # what follows may wait for W&B
         send(result.run, pick_report(result.selection), display.note, "the pick stands")
-        if result.problem:
-            raise result.problem
+        if problem:
+            raise problem
 
 
 @app.command()

@@ -20,12 +20,14 @@ _LABELS = 5
 
 
 def show_pick(result: Picked) -> None:
-    """Draw the checkpoints that were ranked, with the baselines of the same items, and mark the pick."""
+    """Draw the checkpoints that were ranked, with the baselines of the same items, and mark the pick. A soup is no
+    point of the curve.
+    """
     selection = result.selection
     beside = [
         e for e in result.run.evaluations() if e.spec.fingerprint == selection.spec_fingerprint and e.step is None
     ]
-    show([*beside, *selection.ranking], selection.step)
+    show([*beside, *selection.ranking], None if selection.members else selection.step)
 
 
 def show(evaluations: Sequence[Evaluation], chosen: int | None = None) -> None:
@@ -34,7 +36,7 @@ def show(evaluations: Sequence[Evaluation], chosen: int | None = None) -> None:
 
     Nothing is drawn off a terminal, on one that is narrow or knows no more than letters, or of fewer than two points.
     """
-    curve = [(e.step, e.metric("mae").value) for e in evaluations]
+    curve = [(e.step, e.metric("mae").value) for e in evaluations if not e.members]
     points = sorted((step, mae) for step, mae in curve if step is not None and mae is not None)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     if len(points) < 2 or width < _NARROWEST or not _is_drawable():

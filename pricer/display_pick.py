@@ -1,13 +1,27 @@
-"""The answer of `pricer pick`: the ranking, how sure it is, and what was chosen."""
+"""The answer of `pricer pick`: the ranking, how sure it is, what was chosen, and its number on the test split."""
+
+from typing import TYPE_CHECKING
 
 from pricer import display
 from pricer.commands.pick import Picked
+from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import Evaluation
 from pricer.core.evidence import Evidence, Standing
 from pricer.core.selection import Selection
 
+if TYPE_CHECKING:  # it imports torch
+    from pricer.commands.confirm import Confirmed
+
 _IN_DOLLARS = ("mae", "median_ae")
 _SHARES = ("mape", "hit_rate", "no_price")
+_LABELS = {
+    "mae": "MAE",
+    "median_ae": "median error",
+    "rmsle": "RMSLE",
+    "r2": "R²",
+    "mape": "MAPE",
+    "hit_rate": "hits",
+}
 _WHY = {
     "lowest": "the best",
     "earliest": "the earliest that cannot be told apart from the best",
@@ -15,12 +29,13 @@ _WHY = {
 }
 
 
-def picked(result: Picked, *, as_json: bool) -> None:
+def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
     """The ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
-        display.record({"run": result.run.name, **selection.to_json(), **skipped})
+        confirmation = {"confirmation": confirmed.confirmation.to_json()} if confirmed else {}
+        display.record({"run": result.run.name, **selection.to_json(), **skipped, **confirmation})
         return
     display.evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     if selection.evidence:
@@ -38,13 +53,38 @@ def picked(result: Picked, *, as_json: bool) -> None:
         display.note(f"without an evaluation, so not in the ranking: steps {_steps(result.unscored)}")
     if result.card:
         display.note(f"tag best and model card: https://huggingface.co/{result.card}")
-    run = result.run.name
-    display.note(f"next, for the number to publish: pricer eval --checkpoint best --split test --run {run}")
+
+
+def next_step(result: Picked) -> None:
+    """What to do with a pick that was not confirmed."""
+    command = f"pricer pick --confirm{result.selection.options} --run {result.run.name}"
+    display.note(f"next, for the number to publish: {command}")
+
+
+def confirmation(result: Picked, confirmed: "Confirmed") -> None:
+    """The number on the test split beside what validation said, and whether it is an untouched one."""
+    selection, found, metric = result.selection, confirmed.confirmation, result.selection.metric
+    raw = selection.chosen.metric(metric).value
+    assert raw is not None  # it was ranked
+    said = f"validation said {_value(raw, metric)}"
+    if selection.evidence:
+        said += f", corrected {_value(selection.evidence.corrected, metric)}"
+    display.line(f"confirmed: {_LABELS[metric]} {_measured(found)} on {found.n:,} test items; {said}")
+    others = ", ".join(confirmed.others)
+    if confirmed.is_new and others:
+        display.note(
+            f"the test split of this run has been looked at before ({others}): this number is the "
+            f"{_ordinal(found.look)} look, not an untouched one"
+        )
+    if not confirmed.is_new:
+        display.note("this number was there already and is shown again, which is no new look at the test split")
+        if others:
+            display.note(f"the test split of this run has been looked at otherwise, too ({others})")
 
 
 def _standing_table(selection: Selection, evidence: Evidence) -> None:
-    standings = {standing.step: standing for standing in evidence.standings}
-    rows = [_row(e, standings[e.step], selection.metric) for e in selection.ranking if e.step is not None]
+    standings = {(one.step, one.members): one for one in evidence.standings}
+    rows = [_row(e, standings[e.step, e.members], selection.metric) for e in selection.ranking if e.step is not None]
     columns = ["checkpoint", "behind the best by", "told apart", "probability best"]
     display.table(f"Paired by item: 95 % intervals, {evidence.resamples:,} resamples", columns, rows)
 
@@ -59,7 +99,7 @@ def _row(evaluation: Evaluation, standing: Standing, metric: str) -> list[str]:
 
 
 def _choice(selection: Selection) -> str:
-    line = f"best: step {selection.step:,} ({selection.revision[:7]})"
+    line = f"best: {_named(selection.chosen)} ({selection.revision[:7]})"
     best = selection.ranking[0]
     if selection.margin is None:
         return line
@@ -68,8 +108,15 @@ def _choice(selection: Selection) -> str:
     line = f"{line}, {_WHY[selection.rule]}"
     if selection.chosen == best or not selection.evidence:
         return f"{line}, which is that itself"
-    behind = next(one.behind for one in selection.evidence.standings if one.step == selection.step)
-    return f"{line}, step {best.step:,}, and {_amount(behind, selection.metric)} behind it"
+    chosen = (selection.step, selection.members)
+    behind = next(one.behind for one in selection.evidence.standings if (one.step, one.members) == chosen)
+    return f"{line}, {_named(best)}, and {_amount(behind, selection.metric)} behind it"
+
+
+def _named(evaluation: Evaluation) -> str:
+    if evaluation.members:
+        return f"the average of steps {_steps(evaluation.members)}"
+    return f"step {evaluation.step:,}"
 
 
 def _told_apart(evidence: Evidence) -> str:
@@ -87,7 +134,7 @@ def _figure(selection: Selection, evidence: Evidence) -> str:
     assert raw is not None  # it was ranked
     low, high = (_value(end, metric) for end in evidence.corrected_interval)
     return (
-        f"{metric} of step {selection.step:,}: {_value(raw, metric)} on the items that chose it; "
+        f"{metric} of {_named(selection.chosen)}: {_value(raw, metric)} on the items that chose it; "
         f"corrected for the choice {_value(evidence.corrected, metric)} (95 %: {low} to {high})"
     )
 
@@ -98,6 +145,23 @@ def _amount(difference: float, metric: str) -> str:
     if metric in _IN_DOLLARS:
         return f"{sign}${size:,.2f}"
     return f"{sign}{100 * size:.2f} points" if metric in _SHARES else f"{sign}{size:.4f}"
+
+
+def _measured(found: Confirmation) -> str:
+    if found.value is None:
+        return "–"
+    text = _value(found.value, found.metric)
+    if found.interval is None:
+        return text
+    low, high = found.interval
+    if found.metric in _IN_DOLLARS:
+        return f"{text} ± {(high - low) / 2:,.2f}"
+    return f"{text} (95 %: {_value(low, found.metric)} to {_value(high, found.metric)})"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
 
 
 def _value(value: float, metric: str) -> str:

@@ -37,7 +37,7 @@ def _row(run: Overview) -> list[str]:
         _error(run) if mae is None else display.dollars(mae),
         "" if mae is None else f"{mae.n:,}",
         "" if run.best is None else run.best.spec.estimator,
-        "" if run.picked is None else f"{run.picked:,}",
+        _picked(run),
         _local(run.started),
     ]
 
@@ -45,6 +45,12 @@ def _row(run: Overview) -> list[str]:
 def _steps(run: Overview) -> str:
     done = f"{run.step:,}"
     return done if run.steps is None else f"{done}/{run.steps:,}"
+
+
+def _picked(run: Overview) -> str:
+    if run.picked_members:
+        return "soup " + "+".join(f"{step:,}" for step in run.picked_members)
+    return "" if run.picked is None else f"{run.picked:,}"
 
 
 def _error(run: Overview) -> str:

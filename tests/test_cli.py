@@ -308,8 +308,19 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     picked = Result("pick")
     assert picked.code == 0
     assert "quickstart: ranking by mae" in picked.out
+    assert picked.err.splitlines()[-1] == "next, for the number to publish: pricer pick --confirm --run quickstart"
     best = json.loads(Result("pick", "--json").out)
+    assert "confirmation" not in best
     assert f"best: step {best['step']} ({best['revision'][:7]}), $" in picked.out
+
+    confirmed = Result("pick", "--confirm")
+    assert confirmed.code == 0
+    assert re.match(
+        r"confirmed: MAE \$[\d,.]+ ± [\d,.]+ on 6 test items; validation said", confirmed.out.splitlines()[-1]
+    )
+    assert "next, for the number to publish" not in confirmed.err
+    again = json.loads(Result("pick", "--confirm", "--json").out)["confirmation"]
+    assert (again["revision"], again["n"], again["look"], again["before"]) == (best["revision"], 6, 1, [])
 
     final = json.loads(Result("eval", "--checkpoint", "best", "--split", "test", "--json").out)
     assert final["evaluations"][-1]["revision"] == best["revision"]

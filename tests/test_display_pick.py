@@ -8,7 +8,7 @@ import pytest
 from pricer.commands.pick import Picked
 from pricer.core.evidence import Evidence, Rule, Standing
 from pricer.core.selection import select
-from pricer.display_pick import picked
+from pricer.display_pick import next_step, picked
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint, an_evaluation
 
@@ -97,3 +97,18 @@ def test_no_cell_is_cut_on_a_narrow_terminal(
 
     assert "…" not in table
     assert "(−0.50 to 7.50)" in table
+
+
+@pytest.mark.parametrize(
+    ("rule", "metric", "command"),
+    [
+        ("lowest", "mae", "pricer pick --confirm --run a"),
+        ("earliest", "rmsle", "pricer pick --confirm --metric rmsle --rule earliest --run a"),
+    ],
+)
+def test_what_to_do_next_confirms_this_very_pick(
+    rule: Rule, metric: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next_step(a_pick(rule, metric))
+
+    assert capsys.readouterr().err == f"next, for the number to publish: {command}\n"

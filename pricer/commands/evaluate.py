@@ -128,8 +128,9 @@ def choose(run: Run, which: str) -> list[Checkpoint]:
         if best is None:
             raise CheckpointError(f"no best checkpoint of {run.name} has been picked yet", "pricer pick")
         return [best]
-    found = [c for c in checkpoints if which in (str(c.step), c.name)]
-    found = found or [c for c in checkpoints if len(which) >= 4 and is_named(c, which)]
+    known = [*checkpoints, *run.store.soups()]
+    found = [c for c in known if which == c.name or (which == str(c.step) and not c.members)]
+    found = found or [c for c in known if len(which) >= 4 and is_named(c, which)]
     if len(found) != 1:
         steps = ", ".join(str(c.step) for c in checkpoints)
         what = "several checkpoints" if found else "no checkpoint"

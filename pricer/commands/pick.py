@@ -1,6 +1,6 @@
 """`pricer pick`: choose the checkpoint with the best validation result. Imports nothing heavy: it takes no time."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from pricer.core.selection import Selection, ranked, select
 from pricer.errors import HubError, RunError
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.runs import Run, run_here
+
+Soups = Callable[[Run, Evaluation], Sequence[Evaluation]]
+"""The Evaluations of the averages of a run's checkpoints that may compete with its best one, under the same spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,12 @@ class Picked:
     dropped: tuple[int, ...] = ()
 
 
-def pick(name: str | None, metric: str, repo: str | None = None, rule: Rule = "lowest") -> Picked:
-    """Select the best checkpoint of a run by `rule`, write selection.json and tag the checkpoint `best`."""
+def pick(
+    name: str | None, metric: str, repo: str | None = None, rule: Rule = "lowest", soups: Soups | None = None
+) -> Picked:
+    """Select the best checkpoint of a run by `rule`, write selection.json and tag the checkpoint `best`. With `soups`
+    those compete, too.
+    """
     run = run_here(name, repo)
     checkpoints = run.store.checkpoints()
     revisions = {checkpoint.revision for checkpoint in checkpoints}
@@ -41,19 +48,25 @@ def pick(name: str | None, metric: str, repo: str | None = None, rule: Rule = "l
     estimator = run.config().eval.estimator if candidates else "auto"
     raced = raced_out(run)
     ranking = ranked(comparable(candidates, estimator, raced), metric)
+    if soups:
+        ranking = ranked([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, rule, _scores(run, ranking))
     # First what is decided, then what is told to others: a Hub that refuses does not undo the choice.
     run.write_selection(selection)
-    best = next(c for c in checkpoints if c.revision == selection.revision)
     scored = {e.revision for e in selection.ranking}
     out = raced.get(selection.spec_fingerprint, frozenset()) - scored
     dropped = tuple(c.step for c in checkpoints if c.revision in out)
     unscored = tuple(c.step for c in checkpoints if c.revision not in scored | out)
     try:
-        run.store.tag(best, "best")
-        return Picked(run, selection, unscored, _publish(run, best, selection, len(dropped)), dropped=dropped)
+        run.store.tag(_chosen(run, selection), "best")
+        return Picked(run, selection, unscored, publish(run, selection, len(dropped)), dropped=dropped)
     except HubError as problem:
         return Picked(run, selection, unscored, problem=problem, dropped=dropped)
+
+
+def _chosen(run: Run, selection: Selection) -> Checkpoint:
+    kept = run.store.soups() if selection.members else run.store.checkpoints()
+    return next(checkpoint for checkpoint in kept if checkpoint.revision == selection.revision)
 
 
 def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
@@ -79,8 +92,9 @@ def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
     return found
 
 
-def _publish(run: Run, best: Checkpoint, selection: Selection, dropped: int) -> str | None:
+def publish(run: Run, selection: Selection, dropped: int) -> str | None:
     """Write the model card of a run on the Hub; of what another trainer made, nothing is known that one could say."""
+    best = _chosen(run, selection)
     if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
         return None
     from pricer.commands.card import publish_card

@@ -20,8 +20,9 @@ class Overview:
     repository that was evaluated here; `damaged`: `problem` says what cannot be read, and the rest is empty.
 
     `step` is the newest one that was logged or kept, `steps` all that there will be, None where that is not known.
-    `scored` are the checkpoints with an evaluation on validation items, `picked` is the step of the pick. `best` is the
-    lowest mean absolute error among those that `pricer pick` would compare, None if there are none.
+    `scored` are the checkpoints with an evaluation on validation items, `picked` is the step of the pick, which of a
+    soup is the last of its `picked_members`. `best` is the lowest mean absolute error among those that `pricer pick`
+    would compare, None if there are none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Overview:
     checkpoints: int = 0
     scored: int = 0
     picked: int | None = None
+    picked_members: tuple[int, ...] = ()
     best: Evaluation | None = None
     started: str | None = None
     problem: str | None = None
@@ -75,6 +77,7 @@ def _read(run: Run) -> Overview:
         checkpoints=len(checkpoints),
         scored=len({e.revision for e in held_out}),
         picked=picked.step if picked else None,
+        picked_members=picked.member_steps if picked else (),
         best=_best(run, held_out),
         started=facts["started"],
     )

@@ -82,15 +82,18 @@ def evaluation_report(
     errors = {e.name: e.metric("mae").value for e in baselines}
     return Report(
         spec=spec.fingerprint,
-        points={e.step: _values(e, group) for e in evaluations if e.step is not None},
+        # A soup is no point of the curve: it has no step of its own.
+        points={e.step: _values(e, group) for e in evaluations if e.step is not None and not e.members},
         summary={f"{group}/baseline/{name}": error for name, error in errors.items() if error is not None},
         table=_table(f"{group}/predictions", run, best, items[:_ROWS]),
     )
 
 
 def pick_report(selection: Selection) -> Report:
-    """The pick in a run's summary: its step and its mean absolute error."""
-    summary: dict[str, float | int] = {"best_step": selection.step}
+    """The pick in a run's summary: its step, the number of checkpoints that it is the average of (1: it is one), of
+    which the step is the last one's, and its mean absolute error.
+    """
+    summary: dict[str, float | int] = {"best_step": selection.step, "best_members": max(1, len(selection.members))}
     if (mae := selection.chosen.metric("mae").value) is not None:
         summary["best_mae"] = mae
     return Report(selection.spec_fingerprint, {}, summary)
@@ -103,7 +106,7 @@ def _values(evaluation: Evaluation, group: str) -> Mapping[str, float]:
 
 def _table(name: str, run: Run, best: Evaluation, items: Sequence[Item]) -> Table | None:
     """The answers of a checkpoint for these items; None where they are not kept any more."""
-    if best.step is None or best.revision is None:
+    if best.step is None or best.revision is None or best.members:
         return None
     try:
         by_id = {p.item_id: p for batch in run.predictions(best.revision, best.spec) for p in batch}

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.confirmation import looks_besides
 from pricer.core.evaluation import Evaluation
 from pricer.core.evidence import Evidence
 from pricer.core.items import Split
@@ -181,21 +182,35 @@ def _results(
         "## Results",
         "Beside the chosen checkpoint: the baselines scored on the same items. In brackets: 95% intervals.",
         "### Validation split",
-        _how_chosen(val, selection, dropped),
+        " ".join([_how_chosen(val, selection, dropped), *([_confirmed(test, selection.metric)] if test else [])]),
         _comparison(val, evaluations),
         "### Test split",
     ]
     if test:
         parts += [
-            f"{_items(test):,} items that took no part in the choice of the checkpoint.",
+            f"{_items(test):,} items that took no part in the choice of the checkpoint.{_looks(test, evaluations)}",
             _comparison(test, evaluations),
         ]
     else:
         parts.append(
             "Not measured under the same conditions, so no number here is free of that choice. "
-            f"`pricer eval --repo {repo} --checkpoint best --split test` measures it."
+            f"`pricer pick --repo {repo} --confirm{selection.options}` measures it."
         )
     return [*parts, "### Validation error by step", _by_step(selection)]
+
+
+def _confirmed(test: Evaluation, metric: str) -> str:
+    measured = _with_interval(_metric(test, metric))
+    return f"On {_items(test):,} test items, which took no part in it, {_NAMES[metric][0]} is {measured}."
+
+
+def _looks(test: Evaluation, evaluations: Iterable[Evaluation]) -> str:
+    """Who else was measured on the test split: each look makes the next number a little less of an untouched one."""
+    assert test.revision is not None  # a checkpoint's
+    others = sorted(set(looks_besides(evaluations, test.revision, test.spec.fingerprint)))
+    if not others:
+        return ""
+    return f" The split was also looked at for {', '.join(map(_code, others))}, so this is not an untouched number."
 
 
 def _how_chosen(val: Evaluation, selection: Selection, dropped: int) -> str:

@@ -1,11 +1,19 @@
-"""What a checkpoint is: weights saved at a step, found at a revision, with what they were trained on."""
+"""What a checkpoint is: weights saved at a step, found at a revision, with what they were trained on; and averages."""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A checkpoint that is part of an average."""
+
+    step: int
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,9 @@ class Checkpoint:
 
     `commit` and `folder` are where it lies on the Hub, None and empty elsewhere. They are no part of what it is: the
     same checkpoint in two places is equal, and has one revision.
+
+    A soup is the average of several checkpoints, its `members` by step; `step` and `epoch` are those of the last one.
+    What was trained has no members.
     """
 
     step: int
@@ -29,6 +40,7 @@ class Checkpoint:
     data_fingerprint: str | None
     adapter_sha256: str
     adapter_config_sha256: str
+    members: tuple[Member, ...] = ()
     commit: str | None = field(default=None, compare=False)
     folder: str = field(default="", compare=False)
 
@@ -39,8 +51,13 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The tag and folder name: `step-005000`."""
-        return tag_name(self.step)
+        """The tag and folder name: `step-005000`, or of a soup `soup-004500-005000`."""
+        return soup_name(self.member_steps) if self.members else tag_name(self.step)
+
+    @property
+    def member_steps(self) -> tuple[int, ...]:
+        """The steps that a soup is the average of; empty of what was trained."""
+        return tuple(member.step for member in self.members)
 
     def at(self, commit: str, folder: str = "") -> "Checkpoint":
         """The same checkpoint, found at that commit."""
@@ -52,16 +69,21 @@ class Checkpoint:
         return {"revision": self.revision, **self._manifest(), **place}
 
     def _manifest(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        manifest = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        del manifest[
+            "members"
+        ]  # what was trained keeps the manifest and the revision that it had before there were soups
+        return manifest | ({"members": [asdict(member) for member in self.members]} if self.members else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Checkpoint":
         """Read a manifest back. A missing, unknown or mistyped entry, or a wrong revision, is a ValueError."""
         values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(cls) if f.compare}
+        values["members"] = _members(record)
         place = {f.name: record[f.name] for f in fields(cls) if not f.compare and f.name in record}
         if unknown := sorted(record.keys() - values.keys() - place.keys() - {"revision"}):
             raise ValueError(f"{', '.join(unknown)} is not part of a manifest")
-        types: dict[str, type | tuple[type, ...]] = {"step": int, "epoch": (int, float)}
+        types: dict[str, type | tuple[type, ...]] = {"step": int, "epoch": (int, float), "members": tuple}
         for name, value in {**values, **place}.items():
             if value is None and name in record and name in _MAY_BE_UNKNOWN:
                 continue
@@ -69,6 +91,8 @@ class Checkpoint:
                 raise ValueError(f"{name} is {value!r}")
         if values["step"] < 0:
             raise ValueError(f"step is {values['step']}")
+        if values["members"] and values["members"][-1].step != values["step"]:
+            raise ValueError(f"step is {values['step']}, its last member's {values['members'][-1].step}")
         checkpoint = cls(**values, **place)
         if record.get("revision", checkpoint.revision) != checkpoint.revision:
             raise ValueError(f"revision is {record['revision']!r}, its contents make it {checkpoint.revision}")
@@ -76,6 +100,45 @@ class Checkpoint:
 
 
 _MAY_BE_UNKNOWN = ("epoch", "base_revision", "prompt_fingerprint", "data_fingerprint")
+
+
+SOUP_SIZES = (2, 3)
+"""How many neighbours are averaged."""
+_MOST_MEMBERS = 8
+
+
+def _members(record: Mapping[str, Any]) -> tuple[Member, ...]:
+    """The members of a manifest; a ValueError unless they are some checkpoints by step."""
+    if "members" not in record:
+        return ()
+    try:
+        members = tuple(Member(**member) for member in record["members"])
+    except TypeError:
+        members = ()
+    steps = [member.step for member in members]
+    typed = all(type(m.step) is int and m.step >= 0 and isinstance(m.revision, str) for m in members)
+    if not typed or not 2 <= len(steps) <= _MOST_MEMBERS or steps != sorted(set(steps)):
+        raise ValueError(f"members are {str(record['members'])[:100]}")
+    return members
+
+
+def windows_around(checkpoints: Sequence[Checkpoint], revision: str) -> list[tuple[Checkpoint, ...]]:
+    """The runs of two and of three neighbours by step that the checkpoint of that revision is in, the shorter first: at
+    most two and three.
+    """
+    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
+    at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.revision == revision)
+    return [
+        tuple(ordered[start : start + size])
+        for size in SOUP_SIZES
+        for start in range(max(0, at - size + 1), at + 1)
+        if start + size <= len(ordered)
+    ]
+
+
+def soup_name(steps: Sequence[int]) -> str:
+    """The name of the average of the checkpoints at these steps."""
+    return "-".join(["soup", *(f"{step:06d}" for step in steps)])
 
 
 def tag_name(step: int) -> str:

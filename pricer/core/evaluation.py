@@ -47,6 +47,7 @@ class Evaluation:
     """The Metrics of one Checkpoint under one EvalSpec. A baseline has a name and neither step nor revision.
 
     `estimators` has the mean absolute error by each estimator, named after it; empty where there is but one answer.
+    `members` are the steps that a soup is the average of, the last of them its `step`; empty of what was trained.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Evaluation:
     spec: EvalSpec
     metrics: tuple[Metric, ...]
     estimators: tuple[Metric, ...] = ()
+    members: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -68,7 +70,8 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return {**asdict(self), "spec_fingerprint": self.spec.fingerprint}
+        record = {**asdict(self), "spec_fingerprint": self.spec.fingerprint}
+        return record if self.members else {name: value for name, value in record.items() if name != "members"}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
@@ -76,7 +79,16 @@ class Evaluation:
         spec = EvalSpec(**{**record["spec"], "split": Split(record["spec"]["split"])})
         metrics = _metrics(record["metrics"])
         estimators = _metrics(record.get("estimators", ()))
-        return cls(record["name"], record["step"], record["revision"], record["epoch"], spec, metrics, estimators)
+        return cls(
+            name=record["name"],
+            step=record["step"],
+            revision=record["revision"],
+            epoch=record["epoch"],
+            spec=spec,
+            metrics=metrics,
+            estimators=estimators,
+            members=tuple(record.get("members", ())),
+        )
 
 
 def _metrics(records: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
@@ -110,4 +122,13 @@ def evaluate(
         estimators = tuple(
             mean_abs_error(judge(spec, predictions, items, estimator), estimator) for estimator in ESTIMATORS
         )
-    return Evaluation(subject.name, subject.step, subject.revision, subject.epoch, spec, metrics, estimators)
+    return Evaluation(
+        name=subject.name,
+        step=subject.step,
+        revision=subject.revision,
+        epoch=subject.epoch,
+        spec=spec,
+        metrics=metrics,
+        estimators=estimators,
+        members=subject.member_steps,
+    )

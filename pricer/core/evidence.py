@@ -20,7 +20,8 @@ class Standing:
 
     `behind` is by how much it is worse, in the metric's unit, and `interval` the 95 % interval of that difference; None
     for the best itself. It is `indistinguishable` from the best where the interval has 0 in it, as the best is.
-    `p_best` is the share of the resamples in which it is the best, an earlier one first.
+    `p_best` is the share of the resamples in which it is the best, an earlier one first. `members` are the steps of a
+    soup, `step` the last of them.
     """
 
     step: int
@@ -28,11 +29,12 @@ class Standing:
     interval: tuple[float, float] | None
     indistinguishable: bool
     p_best: float
+    members: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the choice among some checkpoints is worth. `standings` are by step.
+    """What the choice among some checkpoints is worth. `standings` are by step, soups behind all others.
 
     `standard_error` is that of the best one's metric. `corrected` is the metric that the chosen checkpoint would have
     on other items, with its 95 % interval: the one on the items that chose it is too good. `more_items` is how many
@@ -58,10 +60,11 @@ def weigh(
     rule: Rule,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    members: Sequence[tuple[int, ...]] | None = None,
 ) -> Evidence | None:
     """What is to be said of a choice by `rule` among checkpoints with these Scores on the same items, the earliest
-    first, of which number `best` is the best. None: fewer than two checkpoints or items, or no resample means
-    anything.
+    first, of which number `best` is the best. `members` are those of each, None: there is no soup among them. None:
+    fewer than two checkpoints or items, or no resample means anything.
 
     - A difference has the interval ± 1.96 standard errors, which come from the paired bootstrap (Efron & Tibshirani
       1993, "An Introduction to the Bootstrap", the standard interval). Differences are heavy-tailed and hardly skewed:
@@ -82,9 +85,9 @@ def weigh(
     if count < 2:
         return None
     observed = losses(scores, metric)
-    standings, errors = _standings(steps, observed, resampled, best)
+    standings, errors = _standings(steps, members or [()] * len(steps), observed, resampled, best)
     standard_error = float(resampled.drawn[best].std(ddof=1))
-    chosen = list(steps).index(chosen_by(rule, standings, standard_error))
+    chosen = standings.index(chosen_by(rule, standings, standard_error))
     optimism = _optimism(resampled, rule, chosen)
     corrected = max(0.0, float(observed[chosen]) + optimism)
     error = math.hypot(float(resampled.drawn[chosen].std(ddof=1)), optimism)
@@ -97,23 +100,23 @@ def weigh(
     return Evidence(standings, standard_error, corrected, interval, more_items, count, seed)
 
 
-def chosen_by(rule: Rule, standings: Sequence[Standing], standard_error: float) -> int:
-    """The step that a rule chooses. `earliest`: of those that cannot be told apart from the best. `one-se`: of those
-    within one standard error of it (Breiman, Friedman, Olshen & Stone 1984, "Classification and Regression Trees").
-    That is the error of one figure, not of a difference on shared items: it is off by 50 to 100 %, which is why the
-    rule is offered, and not the default.
+def chosen_by(rule: Rule, standings: Sequence[Standing], standard_error: float) -> Standing:
+    """The one that a rule chooses of standings in order, the earliest first and soups last. `earliest`: of those that
+    cannot be told apart from the best. `one-se`: of those within one standard error of it (Breiman, Friedman, Olshen &
+    Stone 1984, "Classification and Regression Trees"). That is the error of one figure, not of a difference on shared
+    items: it is off by 50 to 100 %, which is why the rule is offered, and not the default.
     """
     match rule:
         case "lowest":
-            return next(one.step for one in standings if one.interval is None)
+            return next(one for one in standings if one.interval is None)
         case "earliest":
-            return min(one.step for one in standings if one.indistinguishable)
+            return next(one for one in standings if one.indistinguishable)
         case "one-se":
-            return min(one.step for one in standings if one.behind <= standard_error)
+            return next(one for one in standings if one.behind <= standard_error)
 
 
 def _standings(
-    steps: Sequence[int], observed: np.ndarray, resampled: Resampled, best: int
+    steps: Sequence[int], members: Sequence[tuple[int, ...]], observed: np.ndarray, resampled: Resampled, best: int
 ) -> tuple[tuple[Standing, ...], np.ndarray]:
     """And the standard error of each difference to the best."""
     behind = np.maximum(observed - observed[best], 0.0)
@@ -122,7 +125,8 @@ def _standings(
     standings = []
     for k, (step, low, half) in enumerate(zip(steps, behind.tolist(), (Z95 * errors).tolist(), strict=True)):
         interval = None if k == best else (low - half, low + half)
-        standings.append(Standing(step, low, interval, low <= half, int(first[k]) / resampled.drawn.shape[1]))
+        p_best = int(first[k]) / resampled.drawn.shape[1]
+        standings.append(Standing(step, low, interval, low <= half, p_best, members[k]))
     return tuple(standings), errors
 
 

@@ -15,7 +15,8 @@ from pricer.errors import RunError
 class Selection:
     """The chosen checkpoint. `ranking` has the best first, which the rule `lowest` chooses; `margin` is how much better
     the first is than the second, in the metric's unit and never negative; None where there is only one. `evidence` is
-    None where there is none: of one checkpoint, of one item, or without scores.
+    None where there is none: of one checkpoint, of one item, or without scores. `members` are the steps of a soup, of
+    which `step` is the last; empty where what was trained is chosen.
     """
 
     step: int
@@ -26,18 +27,34 @@ class Selection:
     spec_fingerprint: str
     ranking: tuple[Evaluation, ...]
     evidence: Evidence | None = None
+    members: tuple[int, ...] = ()
 
     @property
     def chosen(self) -> Evaluation:
         """The evaluation of the chosen checkpoint."""
         return next(e for e in self.ranking if e.revision == self.revision)
 
+    @property
+    def options(self) -> str:
+        """What `pricer pick` has to be given to choose like this again: ` --metric rmsle`, or nothing."""
+        parts = [f"--metric {self.metric}"] if self.metric != "mae" else []
+        if self.rule != "lowest":
+            parts.append(f"--rule {self.rule}")
+        if any(e.members for e in self.ranking):
+            parts.append("--candidates soup")
+        return "".join(f" {part}" for part in parts)
+
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; the ranking as step, revision and the metric alone."""
+        """As JSON values; the ranking as step, revision and the metric alone. Only a soup has members."""
         record = asdict(self)
         record["ranking"] = [
-            {"step": e.step, "revision": e.revision, **asdict(e.metric(self.metric))} for e in self.ranking
+            {"step": e.step, "members": e.members, "revision": e.revision, **asdict(e.metric(self.metric))}
+            for e in self.ranking
         ]
+        standings = record["evidence"]["standings"] if record["evidence"] else ()
+        for one in (record, *record["ranking"], *standings):
+            if not one["members"]:
+                del one["members"]
         return record
 
 
@@ -45,7 +62,8 @@ def select(
     evaluations: Sequence[Evaluation], metric: str, rule: Rule = "lowest", scores: Mapping[str, Scores] | None = None
 ) -> Selection:
     """Choose a checkpoint by `metric` and `rule`: the best (`lowest`, as errors are; a tie goes to the earlier step),
-    the `earliest` that cannot be told apart from it, or the earliest within one standard error of it (`one-se`).
+    the `earliest` that cannot be told apart from it, or the earliest within one standard error of it (`one-se`). Soups
+    come after all that was trained, in a tie too, and among themselves by their last step.
     `scores`, by revision, are those of the evaluations, on the same items in the same order; without them there is no
     evidence, and no rule but `lowest`.
 
@@ -55,8 +73,8 @@ def select(
     best, chosen = ranking[0], ranking[0]
     evidence = _evidence(ranking, metric, rule, scores) if scores else None
     if evidence:
-        step = chosen_by(rule, evidence.standings, evidence.standard_error)
-        chosen = next(e for e in ranking if e.step == step)
+        standing = chosen_by(rule, evidence.standings, evidence.standard_error)
+        chosen = next(e for e in ranking if (e.step, e.members) == (standing.step, standing.members))
     elif rule != "lowest" and len(ranking) > 1:
         raise RunError(f"there are too few scores to choose by {rule}", "--rule lowest")
     assert chosen.step is not None  # ranked are checkpoints
@@ -70,11 +88,13 @@ def select(
         spec_fingerprint=best.spec.fingerprint,
         ranking=ranking,
         evidence=evidence,
+        members=chosen.members,
     )
 
 
 def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
-    """The evaluations of checkpoints, the best by `metric` first; of equal ones the earlier step.
+    """The evaluations of checkpoints, the best by `metric` first; of equal ones the earlier step, and soups
+    after all others.
 
     Refuses, with a RunError, what would not be honest: no evaluation of a checkpoint, evaluations under different
     specs (their numbers are not comparable), and the test split (the winner's number would be its own selection bias).
@@ -96,7 +116,7 @@ def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, 
 
 
 def _evidence(ranking: Sequence[Evaluation], metric: str, rule: Rule, scores: Mapping[str, Scores]) -> Evidence | None:
-    by_step = sorted(ranking, key=lambda e: e.step or 0)
+    by_step = sorted(ranking, key=_order)
     return weigh(
         steps=[e.step or 0 for e in by_step],
         scores=[scores[e.revision or ""] for e in by_step],
@@ -104,11 +124,17 @@ def _evidence(ranking: Sequence[Evaluation], metric: str, rule: Rule, scores: Ma
         better=ranking[0].metric(metric).better,
         best=by_step.index(ranking[0]),
         rule=rule,
+        members=[e.members for e in by_step],
     )
 
 
-def _rank(evaluation: Evaluation, metric: str) -> tuple[float, int]:
+def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, int, int]]:
     measured = evaluation.metric(metric)
     assert measured.value is not None  # refused before
-    assert evaluation.step is not None
-    return (measured.value if measured.better == "lower" else -measured.value), evaluation.step
+    return (measured.value if measured.better == "lower" else -measured.value), _order(evaluation)
+
+
+def _order(evaluation: Evaluation) -> tuple[bool, int, int]:
+    """The earliest first; soups last, of those with the same last step the smaller first."""
+    assert evaluation.step is not None  # of a checkpoint
+    return bool(evaluation.members), evaluation.step, len(evaluation.members)

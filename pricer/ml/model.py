@@ -149,6 +149,17 @@ def check_adapter(model: Any, folder: Path) -> None:
     _read_tensors(folder, {name: list(tensor.shape) for name, tensor in own.items()})
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that fits a base: `targets` are whole paths of the layers it changes, `tensors` A (r, inputs) and
+    B (outputs, r) of each in float32, by their names in the file.
+    """
+
+    settings: AdapterSettings
+    targets: list[str]
+    tensors: dict[str, torch.Tensor]
+
+
 class AdapterSwitch:
     """One base in memory with one adapter at a time on it.
 
@@ -175,14 +186,12 @@ class AdapterSwitch:
         """Put the adapter in `folder` on in place of the one before. A CheckpointError, and no change, if it is not a
         plain LoRA adapter in safetensors that fits the base.
         """
-        settings = _read_settings(folder)
-        targets = self._targets(settings, folder)
-        shapes = {}
-        for name in targets:
-            inputs, outputs = self._linear[name]
-            shapes[f"base_model.model.{name}.lora_A.weight"] = [settings.r, inputs]
-            shapes[f"base_model.model.{name}.lora_B.weight"] = [outputs, settings.r]
-        tensors = _read_tensors(folder, shapes)
+        adapter = self.read(folder)
+        settings, targets, tensors = adapter.settings, adapter.targets, adapter.tensors
+        if self._merger is not None and not self._output.isdisjoint(targets):
+            # The output layer may have its weight in common with the embeddings: from now on, adapters are beside.
+            self._merger.merge({})
+            self._merger = None
         if self._merger is not None:
             scale = settings.alpha / (math.sqrt(settings.r) if settings.use_rslora else settings.r)
             path = "base_model.model.{}.lora_{}.weight"
@@ -206,6 +215,17 @@ class AdapterSwitch:
             except ValueError as error:  # layers that peft has no adapters for, though they are linear
                 raise CheckpointError(f"the adapter in {folder} does not fit the base: {_first_line(error)}") from None
         self.model.eval()
+
+    def read(self, folder: Path) -> "Adapter":
+        """The adapter in `folder`, with the base left as it is; a CheckpointError as by `use`."""
+        settings = _read_settings(folder)
+        targets = self._targets(settings, folder)
+        shapes = {}
+        for name in targets:
+            inputs, outputs = self._linear[name]
+            shapes[f"base_model.model.{name}.lora_A.weight"] = [settings.r, inputs]
+            shapes[f"base_model.model.{name}.lora_B.weight"] = [outputs, settings.r]
+        return Adapter(settings, targets, _read_tensors(folder, shapes))
 
     def _targets(self, settings: AdapterSettings, folder: Path) -> list[str]:
         """Whole paths of the base's layers that the adapter changes, found as peft finds them."""

@@ -16,6 +16,7 @@ from pricer.errors import ModelError
 from pricer.ml.decode import Decoder
 from pricer.ml.embeddings import embed
 from pricer.ml.model import AdapterSwitch
+from pricer.ml.soup import average, write
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded
 
 
@@ -94,6 +95,10 @@ class CheckpointPredictor:
         self._is_untuned = False
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
+
+    def average(self, adapters: Sequence[Path], target: Path) -> None:
+        """Write the exact average of these adapters into a folder, after each was checked as `use` does."""
+        write(average([self._switch.read(adapter) for adapter in adapters]), target)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""

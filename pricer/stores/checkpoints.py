@@ -1,10 +1,14 @@
-"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched."""
+"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched; soups
+beside them.
+"""
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.core.checkpoints import Checkpoint, soup_name, tag_name
 from pricer.errors import CheckpointError
 from pricer.stores.files import append_lines, new_folder, read_lines, sha256_of, write_json
 
@@ -14,11 +18,14 @@ MANIFEST = "manifest.json"
 
 
 class FolderStore:
-    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push."""
+    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push.
+    `soups` has averages of them, `soups/soup-004500-005000/` each (None: it may have none).
+    """
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, soups: Path | None = None) -> None:
         self._folder = folder
         self._log = log
+        self._soups = soups
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every whole checkpoint, oldest step first; a step pushed again replaces what it was before."""
@@ -42,11 +49,12 @@ class FolderStore:
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The checkpoint's folder, after its manifest and the sha256 of its adapter were verified."""
-        folder = self._folder / tag_name(checkpoint.step)
+        folder = self._place(checkpoint)
         found = read_manifest(folder)
         if found != checkpoint:
+            said = "it was" if checkpoint.members else f"{self._log} says"
             raise CheckpointError(
-                f"{folder} holds {found.revision[:12]}, {self._log} says {checkpoint.revision[:12]}",
+                f"{folder} holds {found.revision[:12]}, {said} {checkpoint.revision[:12]}",
                 "the folder was changed by hand: put the checkpoint back",
             )
         verify(checkpoint, folder)
@@ -58,9 +66,33 @@ class FolderStore:
         write_json(path, {**read_tags(path), name: checkpoint.revision})
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint that `name` means, or None."""
+        """The checkpoint, or soup, that `name` means, or None."""
         revision = read_tags(self._folder / "tags.json").get(name)
-        return next((c for c in self.checkpoints() if c.revision == revision), None)
+        if revision is None:
+            return None
+        trained = next((c for c in self.checkpoints() if c.revision == revision), None)
+        return trained or next((c for c in self.soups() if c.revision == revision), None)
+
+    def soups(self) -> list[Checkpoint]:
+        """Every soup, by its last step."""
+        if self._soups is None:
+            return []
+        found = [read_manifest(path.parent) for path in self._soups.glob(f"soup-*/{MANIFEST}")]
+        return sorted(found, key=lambda soup: (soup.step, len(soup.members)))
+
+    @contextmanager
+    def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:
+        """A folder to put the average of the checkpoints at these steps into, adapter and manifest: it is there as a
+        whole or not at all, and takes the place of an older one.
+        """
+        assert self._soups is not None
+        with new_folder(self._soups / soup_name(steps)) as folder:
+            yield folder
+
+    def _place(self, checkpoint: Checkpoint) -> Path:
+        if checkpoint.members and self._soups is not None:
+            return self._soups / checkpoint.name
+        return self._folder / tag_name(checkpoint.step)
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
         try:

@@ -81,6 +81,10 @@ class HubStore:
         revision = read_tags(self._tags).get(name)
         return next((c for c in self.checkpoints() if c.revision == revision), None)
 
+    def soups(self) -> list[Checkpoint]:
+        """None: averages are made of checkpoints in a folder only."""
+        return []
+
     def replace(self, checkpoints: Iterable[Checkpoint], tags: Mapping[str, str]) -> None:
         """Take over what was found in the repository: its checkpoints, and tags as commit hashes."""
         found = list(checkpoints)

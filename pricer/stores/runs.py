@@ -16,6 +16,7 @@ import numpy as np
 
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
+from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.pick_record import PickRecord
 from pricer.core.predictions import Prediction
@@ -59,7 +60,7 @@ class Run:
         """Where this run's checkpoints are kept: its repository if it has one, else its folder."""
         repo = self.repo
         if repo is None:
-            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl")
+            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl", self.folder / "soups")
         return self.hub_store(Hub(repo, budget=self.commit_budget))
 
     @property
@@ -83,16 +84,10 @@ class Run:
         """Remove what is in a folder that is not a run yet: what a kill or an error left of one must not become part of
         another.
         """
-        for name in ("checkpoints", "evaluations", "outbox", "state"):
+        for name in ("checkpoints", "soups", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (
-            "checkpoints.jsonl",
-            "metrics.jsonl",
-            "tracking.jsonl",
-            "selection.json",
-            "race.json",
-            "report.html",
-        ):
+        logs = ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl")
+        for name in (*logs, "selection.json", "confirmation.json", "race.json", "report.html"):
             (self.folder / name).unlink(missing_ok=True)
 
     def config(self) -> RunConfig:
@@ -251,9 +246,9 @@ class Run:
         return _read_evaluation(path) if path.exists() else None
 
     def evaluations(self) -> list[Evaluation]:
-        """All evaluations of the run, the earliest step first, baselines before them."""
+        """All evaluations of the run, the earliest step first, baselines before them, soups behind their last step."""
         found = [_read_evaluation(path) for path in self.folder.glob("evaluations/*/evaluation.json")]
-        return sorted(found, key=lambda e: (e.step or 0, e.name, e.spec.fingerprint))
+        return sorted(found, key=lambda e: (e.step or 0, e.members, e.name, e.spec.fingerprint))
 
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
@@ -266,6 +261,22 @@ class Run:
             return PickRecord.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"{path} is damaged: {error}", f"pricer pick --run {self.name}") from None
+
+    def add_confirmation(self, confirmation: Confirmation) -> None:
+        """Add to confirmation.json: what was once seen of the test split stays on record."""
+        every = [one.to_json() for one in [*self.confirmations(), confirmation]]
+        write_json(self.folder / "confirmation.json", {"confirmations": every})
+
+    def confirmations(self) -> list[Confirmation]:
+        """The confirmations of its picks, the newest last."""
+        path = self.folder / "confirmation.json"
+        if not path.exists():
+            return []
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return [Confirmation.from_json(one) for one in record["confirmations"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{path} is damaged: {error}", "remove it, and confirm again") from None
 
     def write_race(self, race: RaceRecord) -> None:
         """Write race.json."""

@@ -384,6 +384,21 @@ class TestPricersOwn:
         assert pushed.tags[name] in card.content
         assert pushed.files()[ADAPTER] == pushed.files("step-000006")[ADAPTER]
 
+    def test_a_confirmed_pick_has_its_number_in_the_card(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
+        on("scorer")
+        Cli("eval", "--repo", "ann/prices", "--json").json()
+
+        found = Cli("pick", "--repo", "ann/prices", "--confirm", "--json").json()["confirmation"]
+        commits = len(pushed.commits())
+        Cli("pick", "--repo", "ann/prices", "--confirm", "--json").json()
+
+        assert (found["step"], found["n"], found["look"]) == (6, 8, 1)
+        card = ModelCard(pushed.files()["README.md"].decode())
+        assert f"On 8 test items, which took no part in it, MAE is ${found['value']:,.2f}" in card.content
+        assert "Not measured under the same conditions" not in card.content
+        # The second time nothing of it is new.
+        assert len(pushed.commits()) == commits
+
     @pytest.mark.slow
     def test_pick_moves_the_tag(self, pushed: Repo) -> None:
         pushed.create_tag("best", pushed.tags["step-000002"])

@@ -248,6 +248,7 @@ def test_everything_as_json() -> None:
                 "checkpoints": 1,
                 "scored": 1,
                 "picked": None,
+                "picked_members": [],
                 "started": run.facts()["started"],
                 "problem": None,
                 "best": {

@@ -69,9 +69,10 @@ def test_training_evaluations_and_the_pick_are_one_run() -> None:
     baselines = {f"eval/baseline/{e.name}": e.metric("mae").value for e in one.evaluations if e.step is None}
     assert len(baselines) == 4
     assert first.summary.items() >= baselines.items()
-    assert (last.rows, last.summary["best_step"], last.summary["best_mae"]) == (
+    assert (last.rows, last.summary["best_step"], last.summary["best_members"], last.summary["best_mae"]) == (
         [],
         picked.selection.step,
+        1,
         errors[picked.selection.step],
     )
     # The table of the only one, and then that of the best of all, unless that is the same.
@@ -227,7 +228,7 @@ def test_the_answer_comes_before_w_and_b_and_the_exit_code_is_its_own(monkeypatc
     run = a_run()
     said: list[str] = []
     monkeypatch.setattr("pricer.commands.tracked.send", lambda run, report, note, but: said.append(f"sent {but}"))
-    monkeypatch.setattr("pricer.display_pick.picked", lambda result, as_json: said.append("picked"))
+    monkeypatch.setattr("pricer.display_pick.picked", lambda result, as_json, confirmed: said.append("picked"))
     picked = type(
         "Picked", (), {"run": run, "selection": _selection(), "problem": HubError("refused"), "unscored": ()}
     )()

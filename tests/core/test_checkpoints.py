@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.core.checkpoints import Checkpoint, Member, tag_name, windows_around
 from tests.builders import a_checkpoint
 
 
@@ -139,3 +139,67 @@ def test_what_another_trainer_did_not_say_is_unknown(name: str) -> None:
 
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
     assert checkpoint.revision != a_checkpoint().revision
+
+
+def a_soup(*steps: int) -> Checkpoint:
+    return a_checkpoint(steps[-1], members=tuple(Member(step, a_checkpoint(step).revision) for step in steps))
+
+
+def test_a_soup_is_named_after_its_members_and_is_another_than_its_last_one() -> None:
+    soup = a_soup(400, 450, 500)
+
+    assert (soup.name, soup.step, soup.member_steps) == ("soup-000400-000450-000500", 500, (400, 450, 500))
+    assert soup.revision not in {a_checkpoint(500).revision, a_soup(450, 500).revision}
+    assert Checkpoint.from_json(json.loads(json.dumps(soup.to_json()))) == soup
+    assert "members" not in a_checkpoint(500).to_json()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        None,
+        [],
+        "ab",
+        7,
+        [{"step": 500, "revision": "a"}],
+        [{"step": 500, "revision": "a"}, {"step": 500, "revision": "b"}],
+        [{"step": 500, "revision": "a"}, {"step": 400, "revision": "b"}],
+        [{"step": "400", "revision": "a"}, {"step": 500, "revision": "b"}],
+        [{"step": 400, "revision": 7}, {"step": 500, "revision": "b"}],
+        [{"step": 400, "revision": "a", "x": 1}, {"step": 500, "revision": "b"}],
+        [{"step": step, "revision": "a"} for step in range(492, 501)],
+    ],
+)
+def test_members_that_are_not_some_checkpoints_by_step_are_refused(members: object) -> None:
+    with pytest.raises(ValueError, match="members are"):
+        Checkpoint.from_json({**a_checkpoint(500).to_json(), "revision": None, "members": members})
+
+
+def test_a_soup_of_another_step_than_its_last_member_is_refused() -> None:
+    record = {**a_soup(400, 500).to_json(), "step": 600}
+
+    with pytest.raises(ValueError, match="step is 600, its last member's 500"):
+        Checkpoint.from_json(record)
+
+
+@pytest.mark.parametrize(
+    ("best", "windows"),
+    [
+        (100, [(100, 200), (100, 200, 300)]),
+        (200, [(100, 200), (200, 300), (100, 200, 300), (200, 300, 400)]),
+        (300, [(200, 300), (300, 400), (100, 200, 300), (200, 300, 400), (300, 400, 500)]),
+        (500, [(400, 500), (300, 400, 500)]),
+    ],
+)
+def test_the_windows_around_a_checkpoint_are_of_two_and_of_three_neighbours(
+    best: int, windows: list[tuple[int, ...]]
+) -> None:
+    checkpoints = [a_checkpoint(step) for step in (300, 100, 200, 500, 400)]
+
+    found = windows_around(checkpoints, a_checkpoint(best).revision)
+
+    assert [tuple(c.step for c in window) for window in found] == windows
+
+
+def test_a_single_checkpoint_has_no_window() -> None:
+    assert windows_around([a_checkpoint(100)], a_checkpoint(100).revision) == []

@@ -91,7 +91,7 @@ STANDINGS = (
     [("lowest", 5.0, 400), ("earliest", 5.0, 300), ("one-se", 5.0, 200), ("one-se", 1.0, 400), ("one-se", 10.0, 100)],
 )
 def test_each_rule_chooses_what_it_says(rule: Rule, standard_error: float, step: int) -> None:
-    assert chosen_by(rule, STANDINGS, standard_error) == step
+    assert chosen_by(rule, STANDINGS, standard_error).step == step
 
 
 def test_what_is_better_when_higher_is_behind_by_being_lower() -> None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig, ModelConfig
@@ -184,6 +186,25 @@ def test_plain_layers_that_are_not_as_in_their_folder_are_merged_beside(tmp_path
 
     assert not torch.equal(switch.model.model.layers[0].self_attn.q_proj.weight, own)
     assert not any("lora_" in name for name, _ in switch.model.named_parameters())
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_an_adapter_on_the_output_layer_changes_no_embedding(tmp_path: Path, quantization: str) -> None:
+    precision = Precision("cpu", quantization, "float32")
+    peft_model = get_peft_model(load_base(BASE, precision), LoraConfig(r=2, target_modules=["lm_head", "q_proj"]))
+    for name, parameter in peft_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    with warnings.catch_warnings(action="ignore"):  # of tied weights, which nothing here merges
+        peft_model.save_pretrained(tmp_path / "output", save_embedding_layers=False)
+    switch = AdapterSwitch(load_base(BASE, precision))
+    embeddings = switch.model.get_input_embeddings().weight.clone()
+
+    switch.use(save_adapter(tmp_path / "first", 1))
+    switch.use(tmp_path / "output")
+
+    torch.testing.assert_close(logits(switch.model), logits(peft_model.eval()), rtol=1e-4, atol=1e-4)
+    assert torch.equal(switch.model.get_input_embeddings().weight, embeddings)
 
 
 def test_the_same_seed_starts_the_same_adapter() -> None:

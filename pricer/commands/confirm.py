@@ -1,0 +1,49 @@
+"""`pricer pick --confirm`: the pick's number on the test split, and how often that was looked at."""
+
+from dataclasses import dataclass
+
+from pricer.commands.evaluate import Watcher, score_run
+from pricer.commands.pick import Picked, publish
+from pricer.core.confirmation import Confirmation, looks_besides
+from pricer.core.items import Split
+from pricer.errors import HubError
+from pricer.stores.runs import now
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What `pricer pick --confirm` returns. `is_new`: the number was not there before. `others` are the checkpoints of
+    the run that were measured on the test split otherwise, before or after. `problem`: the Hub did not take the model
+    card with the number in it; the number stands.
+    """
+
+    confirmation: Confirmation
+    is_new: bool
+    others: tuple[str, ...]
+    problem: HubError | None = None
+
+
+def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
+    """Score a pick once on all test items, going on wherever that was stopped, and write confirmation.json. What was
+    scored before is read, and is no new look.
+    """
+    run, selection = picked.run, picked.selection
+    evaluations, recorded = run.evaluations(), run.confirmations()
+    # By its revision: what the tag means may change while this scores.
+    evaluation = score_run(run, selection.revision, Split.TEST, None, watcher).evaluations[-1]
+    spec = evaluation.spec.fingerprint
+    is_new = all((e.revision, e.spec.fingerprint) != (selection.revision, spec) for e in evaluations)
+    others = looks_besides(evaluations, selection.revision, spec, recorded)
+    known = next((one for one in recorded if one.is_of(selection.revision, spec)), None)
+    if known:
+        confirmation = Confirmation.of(evaluation, selection.metric, known.when, known.look, known.before)
+    else:
+        confirmation = Confirmation.of(evaluation, selection.metric, now(), len(others) + 1, others)
+        run.add_confirmation(confirmation)
+    problem = picked.problem
+    if is_new and problem is None:
+        try:
+            publish(run, selection, len(picked.dropped))
+        except HubError as error:
+            problem = error
+    return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
