@@ -24,6 +24,8 @@ _WALK_WIDTH = 8
 # In an expansion: beginnings in one step, and in all.
 _EXPANSION_WIDTH = 16
 _EXPANSION_LIMIT = 256
+# Logits that are added up at once.
+_CELLS = 2**22
 # Prompts in a batch for which it pays to compute their common beginning apart, a pass of its own.
 _SHARED_BY = 4
 
@@ -269,7 +271,8 @@ class _Branches:
 def _log_probabilities(logits: torch.Tensor, options: np.ndarray) -> np.ndarray:
     """Of logits (items, m, vocabulary) the log-probabilities (items, m, n) of `options`, (n,) or (items, m, n)."""
     wanted = torch.from_numpy(options).to(logits.device).expand(*logits.shape[:2], -1)
-    logits = logits.float()
-    chosen = logits.gather(2, wanted) - logits.logsumexp(dim=-1, keepdim=True)
-    found: np.ndarray = chosen.double().cpu().numpy()
+    # A few items at a time: what is added up takes as much memory as the logits themselves.
+    at_once = max(1, _CELLS // (logits.shape[1] * logits.shape[2]))
+    total = torch.cat([part.float().logsumexp(dim=-1, keepdim=True) for part in torch.split(logits, at_once)])
+    found: np.ndarray = (logits.gather(2, wanted).float() - total).double().cpu().numpy()
     return found
