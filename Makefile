@@ -9,6 +9,7 @@ demo: .venv/installed
 	$(BIN)/pricer eval --all-checkpoints
 	$(BIN)/pricer pick
 	$(BIN)/pricer eval --checkpoint best --split test
+	$(BIN)/pricer report
 	@echo "The run is in runs/, newest last. To train on your own data: README.md, \"Your own data\"."
 
 # A process for each core; the tests of a file stay together, for what they share.

@@ -7,13 +7,12 @@ from pricer.commands.pick import Picked
 from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import Evaluation
 from pricer.core.evidence import Evidence, Standing
+from pricer.core.phrases import IN_DOLLARS, behind, difference, measured, named, told_apart
 from pricer.core.selection import Selection
 
 if TYPE_CHECKING:  # it imports torch
     from pricer.commands.confirm import Confirmed
 
-_IN_DOLLARS = ("mae", "median_ae")
-_SHARES = ("mape", "hit_rate", "no_price")
 _LABELS = {
     "mae": "MAE",
     "median_ae": "median error",
@@ -42,7 +41,7 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
         _standing_table(selection, selection.evidence)
     display.line(_choice(selection))
     if selection.evidence:
-        display.line(_told_apart(selection.evidence))
+        display.line(told_apart(selection.evidence))
         display.line(_figure(selection, selection.evidence))
     silent = selection.chosen.metric("no_price").value
     if silent:
@@ -66,9 +65,9 @@ def confirmation(result: Picked, confirmed: "Confirmed") -> None:
     selection, found, metric = result.selection, confirmed.confirmation, result.selection.metric
     raw = selection.chosen.metric(metric).value
     assert raw is not None  # it was ranked
-    said = f"validation said {_value(raw, metric)}"
+    said = f"validation said {measured(raw, metric)}"
     if selection.evidence:
-        said += f", corrected {_value(selection.evidence.corrected, metric)}"
+        said += f", corrected {measured(selection.evidence.corrected, metric)}"
     display.line(f"confirmed: {_LABELS[metric]} {_measured(found)} on {found.n:,} test items; {said}")
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
@@ -92,10 +91,9 @@ def _standing_table(selection: Selection, evidence: Evidence) -> None:
 def _row(evaluation: Evaluation, standing: Standing, metric: str) -> list[str]:
     probability = f"{standing.p_best:.1%}"
     if standing.interval is None:
-        return [evaluation.name, "–", "", probability]
-    low, high = (_amount(end, metric).replace("$", "").removesuffix(" points") for end in standing.interval)
-    told_apart = "no" if standing.indistinguishable else "yes"
-    return [evaluation.name, f"{_amount(standing.behind, metric)} ({low} to {high})", told_apart, probability]
+        return [evaluation.name, behind(standing, metric), "", probability]
+    apart = "no" if standing.indistinguishable else "yes"
+    return [evaluation.name, behind(standing, metric), apart, probability]
 
 
 def _choice(selection: Selection) -> str:
@@ -104,70 +102,45 @@ def _choice(selection: Selection) -> str:
     if selection.margin is None:
         return line
     if selection.rule == "lowest":
-        return f"{line}, {_amount(selection.margin, selection.metric)} better than the runner-up"
+        return f"{line}, {difference(selection.margin, selection.metric)} better than the runner-up"
     line = f"{line}, {_WHY[selection.rule]}"
     if selection.chosen == best or not selection.evidence:
         return f"{line}, which is that itself"
     chosen = (selection.step, selection.members)
-    behind = next(one.behind for one in selection.evidence.standings if (one.step, one.members) == chosen)
-    return f"{line}, {_named(best)}, and {_amount(behind, selection.metric)} behind it"
+    gap = next(one.behind for one in selection.evidence.standings if (one.step, one.members) == chosen)
+    return f"{line}, {_named(best)}, and {difference(gap, selection.metric)} behind it"
 
 
 def _named(evaluation: Evaluation) -> str:
-    if evaluation.members:
-        return f"the average of steps {_steps(evaluation.members)}"
-    return f"step {evaluation.step:,}"
-
-
-def _told_apart(evidence: Evidence) -> str:
-    others = len(evidence.standings) - 1
-    alike = sum(standing.indistinguishable for standing in evidence.standings) - 1
-    line = f"{alike:,} of the {others:,} others cannot be told apart from the best"
-    if evidence.more_items is None:
-        return line
-    return f"{line}; the runner-up could be on about {evidence.more_items:,} more items"
+    return named(evaluation.step, evaluation.members)
 
 
 def _figure(selection: Selection, evidence: Evidence) -> str:
     metric = selection.metric
     raw = selection.chosen.metric(metric).value
     assert raw is not None  # it was ranked
-    low, high = (_value(end, metric) for end in evidence.corrected_interval)
+    low, high = (measured(end, metric) for end in evidence.corrected_interval)
     return (
-        f"{metric} of {_named(selection.chosen)}: {_value(raw, metric)} on the items that chose it; "
-        f"corrected for the choice {_value(evidence.corrected, metric)} (95 %: {low} to {high})"
+        f"{metric} of {_named(selection.chosen)}: {measured(raw, metric)} on the items that chose it; "
+        f"corrected for the choice {measured(evidence.corrected, metric)} (95 %: {low} to {high})"
     )
-
-
-def _amount(difference: float, metric: str) -> str:
-    """A difference in a metric; shares in points of a percent."""
-    sign, size = ("−" if difference < 0 else ""), abs(difference)
-    if metric in _IN_DOLLARS:
-        return f"{sign}${size:,.2f}"
-    return f"{sign}{100 * size:.2f} points" if metric in _SHARES else f"{sign}{size:.4f}"
 
 
 def _measured(found: Confirmation) -> str:
     if found.value is None:
         return "–"
-    text = _value(found.value, found.metric)
+    text = measured(found.value, found.metric)
     if found.interval is None:
         return text
     low, high = found.interval
-    if found.metric in _IN_DOLLARS:
+    if found.metric in IN_DOLLARS:
         return f"{text} ± {(high - low) / 2:,.2f}"
-    return f"{text} (95 %: {_value(low, found.metric)} to {_value(high, found.metric)})"
+    return f"{text} (95 %: {measured(low, found.metric)} to {measured(high, found.metric)})"
 
 
 def _ordinal(number: int) -> str:
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
-
-
-def _value(value: float, metric: str) -> str:
-    if metric in _IN_DOLLARS:
-        return f"${value:,.2f}"
-    return f"{value:.1%}" if metric in _SHARES else f"{value:.3f}"
 
 
 def _steps(steps: tuple[int, ...]) -> str:

@@ -19,7 +19,7 @@ ALLOWED = {
     "ml": {"config", "core"},
     "report": {"core"},
     "stores": {"config", "config_file", "core", "secrets"},
-    "commands": {"config", "config_file", "core", "ml", "report", "stores"},
+    "commands": {"config", "config_file", "core", "ml", "report", "secrets", "stores"},
 }
 
 

@@ -1,4 +1,6 @@
-"""What a report shows of a run, read from its folder alone: no model, no Hub, and the data only for their texts."""
+"""What a report shows of a run, read from its folder alone: no model, no Hub, and the data only for their texts. A page
+is sent to others, so no token that stands in a description, a setting or a note gets into it.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,14 @@ from pricer.commands.details import details
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.evidence import Evidence
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.metrics import Score
 from pricer.core.pick_record import PickRecord
 from pricer.core.scores import Scores
 from pricer.errors import PricerError
 from pricer.report.values import Behind, Curve, HeldOut, RunReport, Tested, TrainingLog
+from pricer.secrets import redact
 from pricer.stores.items import load_items
 from pricer.stores.runs import Run
 
@@ -29,7 +33,7 @@ def gather(run: Run) -> RunReport:
         return outline
     shown = outline.tested.evaluation if outline.tested else outline.held_out.chosen
     behind, problem = _behind(run, run.config(), shown)
-    return replace(outline, behind=behind, notes=(*outline.notes, *([problem] if problem else [])))
+    return replace(outline, behind=behind, notes=(*outline.notes, *([redact(problem)] if problem else [])))
 
 
 def gather_outline(run: Run) -> RunReport:
@@ -40,7 +44,7 @@ def gather_outline(run: Run) -> RunReport:
     held_out = _held_out(run, evaluations, pick)
     return RunReport(
         name=run.name,
-        status=_status(facts, log, config),
+        status=redact(_status(facts, log, config)),
         facts=tuple(_facts(facts, config)),
         settings=tuple((name, _text(value)) for name, value in _flat(config.model_dump())),
         versions=tuple((name, _text(value)) for name, value in _flat(_dict(facts.get("versions")))),
@@ -48,7 +52,7 @@ def gather_outline(run: Run) -> RunReport:
         held_out=held_out,
         tested=_tested(evaluations, held_out) if held_out and held_out.picked else None,
         behind=None,
-        notes=tuple(_missing(run, evaluations, pick, held_out)),
+        notes=tuple(map(redact, _missing(run, evaluations, pick, held_out))),
     )
 
 
@@ -111,7 +115,20 @@ def _held_out(run: Run, evaluations: Sequence[Evaluation], pick: PickRecord | No
         picked=picked,
         metric=pick.metric if pick and picked else "mae",
         prices=() if scores is None else tuple(scores.price.tolist()),
+        evidence=_evidence(pick, own) if pick and picked else None,
     )
+
+
+def _evidence(pick: PickRecord, own: Sequence[Evaluation]) -> Evidence | None:
+    """What was kept with the pick, if all that it compared is still there. It knows checkpoints by their steps: where
+    one was made anew, it cannot be said which was meant.
+    """
+    if pick.evidence is None:
+        return None
+    scored = [(e.step, e.members) for e in own]
+    chosen = next((e.step, e.members) for e in own if e.revision == pick.revision)
+    compared = [(one.step, one.members) for one in pick.evidence.standings]
+    return pick.evidence if all(scored.count(one) == 1 for one in compared) and chosen in compared else None
 
 
 def _tested(evaluations: Sequence[Evaluation], held_out: HeldOut) -> Tested | None:
@@ -140,6 +157,9 @@ def _missing(
         notes.append(f"No checkpoint has been picked yet: pricer pick --run {run.name}")
     elif not held_out.picked:
         notes.append(f"The evaluation of the picked step {pick.step:,} is gone: pricer pick --run {run.name}")
+    elif held_out.evidence and (since := [e for e in held_out.checkpoints if held_out.standing(e) is None]):
+        steps = ", ".join(f"{e.step:,}" for e in since)
+        notes.append(f"Scored since the pick, so not compared in it: steps {steps}. pricer pick --run {run.name}")
     if held_out:
         shown = {id(e) for e in held_out.checkpoints}
         others = [e for e in evaluations if e.revision and e.spec.split is Split.VAL and id(e) not in shown]
@@ -168,16 +188,23 @@ def _behind(run: Run, config: RunConfig, evaluation: Evaluation) -> tuple[Behind
     known = items or [Item(str(index), "", price) for index, price in enumerate(scores.price.tolist())]
     if len(known) != len(scores) or not np.array_equal([item.price for item in known], scores.price):
         return None, f"The scores behind {evaluation.name} are of other items than the data of this run."
+    known = [_harmless(item) for item in known]
     breakdown = break_down(_scores(scores, known), known)
     if not data:
         return Behind(evaluation, scores, None, breakdown, (), None), problem
-    texts = tuple(item.text for item in items)
+    texts = tuple(item.text for item in known)
     try:
         taken_apart = details(run, evaluation.name, evaluation.revision, evaluation.spec, items, data.val)
     except KeyError:
         problem = f"The answers behind {evaluation.name} are not all there, so nothing is said of its intervals."
         return Behind(evaluation, scores, texts, breakdown, (), None), problem
     return Behind(evaluation, scores, texts, breakdown, taken_apart.coverage, taken_apart.calibrated_on), None
+
+
+def _harmless(item: Item) -> Item:
+    """The item as it may be shown to others."""
+    title, category = (text and redact(text) for text in (item.title, item.category))
+    return replace(item, description=redact(item.description), title=title, category=category)
 
 
 def _scores(scores: Scores, items: Sequence[Item]) -> list[Score]:
@@ -271,4 +298,6 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    return "null" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if value is None:
+        return "null"
+    return redact(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

@@ -16,6 +16,7 @@ from pricer.stores.runs import RUNS, find_run
 _PICTURES = (
     "training-loss",
     "validation-error",
+    "difference-to-best",
     "overtraining",
     "predicted-against-true",
     "error-by-price",

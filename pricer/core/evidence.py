@@ -1,9 +1,10 @@
 """Evidence: how sure the choice among some checkpoints is, and how much too good the chosen one looks."""
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +32,21 @@ class Standing:
     p_best: float
     members: tuple[int, ...] = ()
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Standing":
+        """Read back a standing; KeyError, TypeError or ValueError where it is none."""
+        interval = record["interval"]
+        if not isinstance(record["indistinguishable"], bool):
+            raise TypeError(f"indistinguishable: {record['indistinguishable']!r} is neither true nor false")
+        return cls(
+            step=_count(record["step"]),
+            behind=_number(record["behind"]),
+            interval=None if interval is None else _ends(interval),
+            indistinguishable=record["indistinguishable"],
+            p_best=_number(record["p_best"]),
+            members=tuple(_count(step) for step in record.get("members", ())),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -49,6 +65,31 @@ class Evidence:
     more_items: int | None
     resamples: int
     seed: int
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Evidence":
+        """Read back what was kept with a choice; KeyError, TypeError or ValueError where it is none. What other
+        versions add is left out.
+        """
+        standings = tuple(Standing.from_json(one) for one in record["standings"])
+        best = [one for one in standings if one.interval is None]
+        if len(best) != 1 or not 1 < len(standings) == len({(one.step, one.members) for one in standings}):
+            raise ValueError("these are no standings: one best, and others at other steps or of other members")
+        more_items = record["more_items"]
+        return cls(
+            standings=standings,
+            standard_error=_number(record["standard_error"]),
+            corrected=_number(record["corrected"]),
+            corrected_interval=_ends(record["corrected_interval"]),
+            more_items=None if more_items is None else _count(more_items),
+            resamples=_count(record["resamples"]),
+            seed=_count(record["seed"]),
+        )
+
+    @property
+    def best(self) -> Standing:
+        """The best one, whichever was chosen."""
+        return next(one for one in self.standings if one.interval is None)
 
 
 def weigh(
@@ -157,3 +198,20 @@ def _more_items(observed: np.ndarray, errors: np.ndarray, best: int, n: int) -> 
     if behind > half or math.isclose(observed[second], observed[best], rel_tol=1e-12):
         return None
     return max(1, math.ceil(n * (half / behind) ** 2) - n)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int:  # a bool is none
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:  # nor is NaN, or what is beyond
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
+
+
+def _ends(value: Any) -> tuple[float, float]:
+    low, high = map(_number, value)
+    return low, high

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pricer.core.evaluation import Evaluation
+from pricer.core.phrases import named
 from pricer.report.figures import Chart, axis, steps
 from pricer.report.palette import BLUE, GREEN, MUTED, PURPLE, SURFACE
 from pricer.report.series import thinned
@@ -83,7 +84,7 @@ def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | No
 
 def _reading(held_out: HeldOut) -> str:
     which = "chosen" if held_out.picked else "lowest"
-    if held_out.chosen is held_out.checkpoints[-1]:
+    if held_out.chosen.step == max(e.step or 0 for e in held_out.checkpoints):
         return f"Green line: the {which} checkpoint, the last one: more steps might have gone further."
     return (
         f"Green line: the {which} checkpoint. Where the training loss goes on falling right of it and the error does "
@@ -92,7 +93,8 @@ def _reading(held_out: HeldOut) -> str:
 
 
 def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str, Any]:
-    """Mean absolute errors by step, with 95 % intervals."""
+    """Mean absolute errors by step, with 95 % intervals. A soup is no point of a training."""
+    evaluations = [e for e in evaluations if not e.members]
     value = np.array([_mae(e) for e in evaluations])
     bounds = np.array([e.metric("mae").interval or (_mae(e), _mae(e)) for e in evaluations])
     steps = [e.step or 0 for e in evaluations]
@@ -119,7 +121,7 @@ def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": label(f"{what}: step {chosen.step or 0:,}, {dollars(chosen.metric('mae').value)}"),
+        "name": label(f"{what}: {named(chosen.step, chosen.members)}, {dollars(chosen.metric('mae').value)}"),
         "x": [chosen.step or 0],
         "y": [_mae(chosen)],
         "marker": {"symbol": "star", "size": 17, "color": GREEN, "line": {"color": SURFACE, "width": 1.5}},

@@ -10,6 +10,7 @@ from pricer.report import tables
 from pricer.report.answers import answer_charts
 from pricer.report.figures import SMOOTHING, Chart, as_json, plotly_js
 from pricer.report.held_out import error_chart, overtraining_chart
+from pricer.report.paired import difference_chart
 from pricer.report.palette import DARK
 from pricer.report.training import training_charts
 from pricer.report.values import RunReport
@@ -34,7 +35,7 @@ def run_page(report: RunReport) -> tuple[str, list[Chart]]:
     if "training-loss" in by_name:
         parts.append(section("Training", controls() + drawn("training-loss") + drawn(*(c.name for c in training))))
     if held_out:
-        inside = drawn("validation-error") + tables.ranking(held_out)
+        inside = drawn("validation-error", "difference-to-best") + tables.ranking(held_out)
         parts.append(section("Validation", inside))
     if "overtraining" in by_name:
         parts.append(section("Over-training", drawn("overtraining")))
@@ -55,6 +56,8 @@ def run_charts(report: RunReport) -> list[Chart]:
     charts = training_charts(report.training)
     if report.held_out:
         charts.append(error_chart(report.held_out))
+        if difference := difference_chart(report.held_out):
+            charts.append(difference)
     if overtraining := overtraining_chart(report.training, report.held_out):
         charts.append(overtraining)
     return [*charts, *(answer_charts(report.behind) if report.behind else [])]

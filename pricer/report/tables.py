@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import METRICS
+from pricer.core.phrases import behind as behind_the_best
+from pricer.core.phrases import measured, told_apart
 from pricer.report.values import Behind, HeldOut, RunReport, Tested
 from pricer.report.wording import METRIC_NAMES, asked, dollars, escaped, figure, half, share, shortened
+
+# More columns stand closer together, and the first stays where it is when the others are scrolled.
+_MANY = 10
 
 
 def table(
@@ -17,6 +22,7 @@ def table(
     with `text_last` but for the last one; `kinds` are CSS classes, one for each row.
     """
     last = len(columns) - 1
+    dense = ' class="dense"' if len(columns) > _MANY else ""
     css = ["text" if place == 0 or (text_last and place == last) else "number" for place in range(len(columns))]
     head = "".join(f'<th class="{kind}">{escaped(column)}</th>' for kind, column in zip(css, columns, strict=True))
     body = []
@@ -24,7 +30,9 @@ def table(
         cells = "".join(f'<td class="{kind}">{escaped(cell)}</td>' for kind, cell in zip(css, row, strict=True))
         row_kind = f' class="{kinds[index]}"' if kinds and kinds[index] else ""
         body.append(f"<tr{row_kind}>{cells}</tr>")
-    return f'<div class="frame"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    return (
+        f'<div class="frame"><table{dense}><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> str:
@@ -35,13 +43,16 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number that stands out: what it is, the number, what is said smaller `after` it, and a line about it."""
+    """A number that stands out: what it is, the number, what is said smaller `after` it, and a line about it, perhaps
+    one `more`.
+    """
 
     what: str
     number: str
     about: str
     kind: str = ""
     after: str = ""
+    more: str = ""
 
 
 def tiles(report: RunReport) -> list[Tile]:
@@ -71,7 +82,7 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
         about = f"{chosen.name} on {mae.n:,} items that took part in the choice: a little too good"
     else:
         about = f"{chosen.name}, the lowest so far on {mae.n:,} items; nothing is picked yet"
-    found = [Tile("Validation error", dollars(mae.value), about, after=half(mae.interval))]
+    found = [Tile("Validation error", dollars(mae.value), about, after=half(mae.interval), more=_corrected(held_out))]
     shown = tested.evaluation if tested else chosen
     baselines = tested.baselines if tested else held_out.baselines
     if baselines:
@@ -89,18 +100,30 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
     return found
 
 
+def _corrected(held_out: HeldOut) -> str:
+    """What the metric that chose would be on other items; nothing where that is not known."""
+    if held_out.evidence is None:
+        return ""
+    metric, evidence = held_out.metric, held_out.evidence
+    low, high = (measured(end, metric).strip("$%") for end in evidence.corrected_interval)
+    what = "" if metric == "mae" else f"{METRIC_NAMES[metric]} "
+    return _breaking(f"{what}corrected for the choice: {measured(evidence.corrected, metric)} ({low} to {high})")
+
+
 def tiles_html(found: Sequence[Tile]) -> str:
     """The tiles in a row, or in a column where there is no room."""
-    parts = [
-        f'<div class="tile {escaped(tile.kind)}"><h3>{escaped(tile.what)}</h3><p class="number">{escaped(tile.number)}'
-        f"<small>{escaped(tile.after)}</small></p><p>{escaped(tile.about)}</p></div>"
-        for tile in found
-    ]
+    parts = []
+    for tile in found:
+        lines = "".join(f"<p>{escaped(text)}</p>" for text in (tile.about, tile.more) if text)
+        number = f'<p class="number">{escaped(tile.number)}<small>{escaped(tile.after)}</small></p>'
+        parts.append(f'<div class="tile {escaped(tile.kind)}"><h3>{escaped(tile.what)}</h3>{number}{lines}</div>')
     return f'<div class="tiles">{"".join(parts)}</div>' if parts else ""
 
 
 def ranking(held_out: HeldOut) -> str:
-    """The checkpoints, best first by the metric of the choice, and the baselines below them."""
+    """The checkpoints, best first by the metric of the choice, and the baselines below them. What cannot be told apart
+    from the best has a dot, and a line below says so.
+    """
     better_is_lower = held_out.chosen.metric(held_out.metric).better == "lower"
 
     def place(evaluation: Evaluation) -> tuple[float, int]:
@@ -109,17 +132,42 @@ def ranking(held_out: HeldOut) -> str:
             return float("inf"), evaluation.step or 0
         return (value if better_is_lower else -value), evaluation.step or 0
 
+    def kind(evaluation: Evaluation) -> str:
+        standing = held_out.standing(evaluation)
+        alike = standing is not None and standing.interval is not None and standing.indistinguishable
+        return " ".join(["chosen"] * (evaluation is held_out.chosen) + ["alike"] * alike)
+
     ranked = sorted(held_out.checkpoints, key=place)
-    kinds = ["chosen" if e is held_out.chosen else "" for e in ranked] + ["baseline"] * len(held_out.baselines)
-    return _evaluations([*ranked, *held_out.baselines], kinds)
+    rows = [*ranked, *held_out.baselines]
+    columns, cells = _evaluations(rows)
+    note = ""
+    if held_out.evidence:
+        # Beside the metric that they are about.
+        after = columns.index(METRIC_NAMES[held_out.metric]) + 1
+        columns[after:after] = ["behind the best by", "probability best"]
+        for row, evaluation in zip(cells, rows, strict=True):
+            standing = held_out.standing(evaluation)
+            row[after:after] = (
+                [behind_the_best(standing, held_out.metric), share(standing.p_best)] if standing else ["", ""]
+            )
+        note = f'<p class="note alike">{escaped(told_apart(held_out.evidence))}.</p>'
+    kinds = [kind(e) for e in ranked] + ["baseline"] * len(held_out.baselines)
+    return table(columns, [[_breaking(cell) for cell in row] for row in cells], kinds=kinds) + note
+
+
+def _breaking(cell: str) -> str:
+    """A number in two lines where there is no room for one, its interval in the second."""
+    return cell.replace("± ", "±\u00a0").replace(" to ", "\u00a0to\u00a0")
 
 
 def tested_table(tested: Tested) -> str:
     """The chosen checkpoint and the baselines on test items."""
-    return _evaluations([tested.evaluation, *tested.baselines], ["chosen", *["baseline"] * len(tested.baselines)])
+    columns, cells = _evaluations([tested.evaluation, *tested.baselines])
+    return table(columns, cells, kinds=["chosen", *["baseline"] * len(tested.baselines)])
 
 
-def _evaluations(evaluations: Sequence[Evaluation], kinds: Sequence[str]) -> str:
+def _evaluations(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows."""
     columns = ["checkpoint", "epoch", *(METRIC_NAMES[name] for name in METRICS), "n"]
     rows = [
         [
@@ -130,7 +178,7 @@ def _evaluations(evaluations: Sequence[Evaluation], kinds: Sequence[str]) -> str
         ]
         for e in evaluations
     ]
-    return table(columns, rows, kinds=kinds)
+    return columns, rows
 
 
 def worst_items(behind: Behind) -> str:

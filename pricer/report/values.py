@@ -7,6 +7,7 @@ import numpy as np
 
 from pricer.core.breakdowns import Breakdown
 from pricer.core.evaluation import Evaluation
+from pricer.core.evidence import Evidence, Standing
 from pricer.core.intervals import CoverageReport
 from pricer.core.scores import Scores
 
@@ -60,7 +61,8 @@ class HeldOut:
 
     `chosen` is the one that `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean
     absolute error. `prices` are the true prices of the items, in their order, by which two runs are known to have been
-    asked about the same ones; empty where they were not kept.
+    asked about the same ones; empty where they were not kept. `evidence` is what the choice is worth, of a step at most
+    one checkpoint; None where nothing is known of it.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -69,6 +71,12 @@ class HeldOut:
     picked: bool
     metric: str
     prices: tuple[float, ...] = ()
+    evidence: Evidence | None = None
+
+    def standing(self, evaluation: Evaluation) -> Standing | None:
+        """A checkpoint beside the best; None where it was not compared: a baseline, or one scored since the choice."""
+        standings = self.evidence.standings if self.evidence else ()
+        return next((o for o in standings if (o.step, o.members) == (evaluation.step, evaluation.members)), None)
 
 
 @dataclass(frozen=True, slots=True)

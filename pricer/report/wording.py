@@ -2,9 +2,11 @@
 
 import html
 import textwrap
+import unicodedata
 
 from pricer.core.evaluation import EvalSpec
 from pricer.core.metrics import Metric
+from pricer.core.phrases import IN_DOLLARS, measured
 
 # Characters of a description that a person recognises a product by, and of a line in a small box.
 _SHORT = 110
@@ -39,7 +41,7 @@ def _visible(text: str) -> str:
     """Without what has no shape but changes how others look: control characters and marks of direction."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "�" for c in text)
 
 
 def dollars(amount: float | None) -> str:
@@ -61,11 +63,9 @@ def half(interval: tuple[float, float] | None) -> str:
 
 def figure(metric: Metric) -> str:
     """A metric in its own unit, with its interval where it is in dollars."""
-    if metric.name in ("mae", "median_ae"):
-        return dollars(metric.value) + half(metric.interval)
-    if metric.name in ("rmsle", "r2"):
-        return "–" if metric.value is None else f"{metric.value:.3f}"
-    return share(metric.value)
+    if metric.value is None:
+        return "–"
+    return measured(metric.value, metric.name) + (half(metric.interval) if metric.name in IN_DOLLARS else "")
 
 
 METRIC_NAMES = {

@@ -1,6 +1,9 @@
 """How sure a choice is: by hand, and on simulated checkpoints whose true errors are known."""
 
+import json
 import math
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,3 +184,51 @@ class TestOnSimulatedCheckpoints:
         assert covered >= 52
         # $2 and $1.6, known to 5 % from 60 repeats; the estimate that resamples without leaving out is 30 % below.
         assert 0.8 < np.mean(estimated) / np.mean(true) < 1.25
+
+
+KEPT = Evidence(
+    (Standing(100, 2.0, (-1.0, 5.0), True, 0.25), Standing(200, 0.0, None, True, 0.75)),
+    5.0,
+    41.0,
+    (36.0, 48.0),
+    9,
+    10,
+    0,
+)
+
+
+@pytest.mark.parametrize("more_items", [9, None])
+def test_evidence_is_read_back_as_it_was_kept(more_items: int | None) -> None:
+    kept = replace(KEPT, more_items=more_items)
+
+    assert Evidence.from_json(json.loads(json.dumps(asdict(kept)))) == kept
+    assert kept.best.step == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corrected": "41"},
+        {"corrected": math.nan},
+        {"corrected": 10**400},
+        {"corrected_interval": [1.0]},
+        {"corrected_interval": None},
+        {"more_items": True},
+        {"resamples": 1.5},
+        {"standings": "none"},
+        {"standings": [asdict(KEPT.best)]},
+        {"standings": [asdict(KEPT.best), asdict(KEPT.best)]},
+        {"standings": [asdict(KEPT.standings[0]), {**asdict(KEPT.standings[0]), "step": 300}]},
+        {"standings": [{**asdict(KEPT.standings[0]), "step": 200}, asdict(KEPT.best)]},
+        {"standings": [{**asdict(KEPT.standings[0]), "indistinguishable": 1}, asdict(KEPT.best)]},
+    ],
+)
+def test_what_is_no_evidence_is_not_read(change: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Evidence.from_json({**asdict(KEPT), **change})
+
+
+@pytest.mark.parametrize("missing", list(asdict(KEPT)))
+def test_half_of_it_is_none(missing: str) -> None:
+    with pytest.raises(KeyError, match=missing):
+        Evidence.from_json({name: value for name, value in asdict(KEPT).items() if name != missing})

@@ -108,7 +108,8 @@ def _answer(item: Item, step: int, *, silent: bool) -> Prediction:
 def picked(run: Run, spec: EvalSpec) -> None:
     """Choose as `pricer pick` does."""
     own = [e for e in run.evaluations() if e.revision and e.spec == spec]
-    run.write_selection(select(own, "mae"))
+    scores = {e.revision: run.scores(e.revision, spec) for e in own if e.revision}
+    run.write_selection(select(own, "mae", scores={name: found for name, found in scores.items() if found}))
 
 
 def a_whole_run(path: Path, name: str = "lamps") -> Run:

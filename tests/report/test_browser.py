@@ -26,7 +26,7 @@ def settle(page: Page) -> None:
 def test_it_opens_without_a_word_and_asks_for_nothing(opened: Opened) -> None:
     drawn = evaluated(opened.page, "return [...document.querySelectorAll('.plot')].map((e) => !!e._fullLayout)")
 
-    assert drawn == [True] * 9
+    assert drawn == [True] * 10
     assert opened.said == []
     assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == []
 
@@ -133,3 +133,19 @@ def test_it_fits_a_phone(on_phone: Opened) -> None:
     assert widths[1] <= 390
     assert widths[2] is False  # a finger that drags scrolls the page
     assert on_phone.said == []
+
+
+def test_on_a_phone_a_wide_table_scrolls_by_itself_and_its_first_column_stays(on_phone: Opened) -> None:
+    section = on_phone.page.locator("section", has=on_phone.page.get_by_role("heading", name="Validation", exact=True))
+    left, scrolled = section.locator(".frame").evaluate(
+        """(frame) => {
+            const first = () => frame.querySelector("tbody td").getBoundingClientRect().left;
+            const before = first();
+            frame.scrollLeft = frame.scrollWidth;
+            return [first() - before, frame.scrollLeft];
+        }"""
+    )
+
+    assert left == 0
+    assert scrolled > 0
+    assert evaluated(on_phone.page, "return document.documentElement.scrollWidth") == 390

@@ -186,6 +186,7 @@ def test_plotly_takes_every_chart(gathered: RunReport) -> None:
         "tokens-per-second",
         "memory",
         "validation-error",
+        "difference-to-best",
         "overtraining",
         "predicted-against-true",
         "error-by-price",

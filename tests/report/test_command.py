@@ -111,6 +111,7 @@ def test_pictures_lie_beside_the_page(whole: Run) -> None:
     names = [
         "training-loss",
         "validation-error",
+        "difference-to-best",
         "overtraining",
         "predicted-against-true",
         "error-by-price",

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pricer.commands.gather import gather
 from pricer.core.items import Split
 from pricer.errors import RunError
+from pricer.report.page import run_page
 from pricer.stores.items import load_items
 from pricer.stores.runs import Run
 from tests.report.runs import HOSTILE, a_trained_run, config_for, picked, scored
@@ -151,16 +153,117 @@ def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run)
     assert found.notes == ("1 evaluations under another spec cannot be compared with these: not shown.",)
 
 
+def selection_of(run: Run) -> dict[str, Any]:
+    """What selection.json has."""
+    record: dict[str, Any] = json.loads((run.folder / "selection.json").read_text(encoding="utf-8"))
+    return record
+
+
+def keep_selection(run: Run, record: dict[str, Any]) -> None:
+    """Write selection.json by hand."""
+    (run.folder / "selection.json").write_text(json.dumps(record), encoding="utf-8")
+
+
 def test_a_pick_that_says_more_than_this_version_knows_is_read(whole: Run) -> None:
-    path = whole.folder / "selection.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**record, "corrected": 1.5}), encoding="utf-8")
+    before, record = gather(whole).held_out, selection_of(whole)
+    evidence = {**record["evidence"], "prior": "flat"}
+    keep_selection(whole, {**record, "corrected": 1.5, "evidence": evidence})
 
     pick = whole.selection()
 
     assert pick is not None
-    assert (pick.step, pick.metric, pick.more["corrected"], pick.more["rule"]) == (40, "mae", 1.5, "lowest")
-    assert gather(whole).held_out == gather(whole).held_out
+    assert (pick.step, pick.metric) == (40, "mae")
+    assert gather(whole).held_out == before
+
+
+def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
+    held_out = gather(whole).held_out
+
+    assert held_out is not None
+    assert held_out.evidence is not None
+    assert [(one.step, one.interval is None) for one in held_out.evidence.standings] == [
+        (20, False),
+        (40, True),
+        (60, False),
+    ]
+    assert held_out.standing(held_out.chosen) == held_out.evidence.best
+    assert held_out.standing(held_out.baselines[0]) is None
+
+
+@pytest.mark.parametrize("evidence", [None, "much", [], {}, {"standings": []}, {"standings": [{"step": 40}]}])
+def test_a_pick_without_evidence_is_shown_without_it(whole: Run, evidence: Any) -> None:
+    keep_selection(whole, {**selection_of(whole), "evidence": evidence})
+
+    found = gather(whole)
+
+    assert found.held_out is not None
+    assert (found.held_out.picked, found.held_out.evidence, found.notes) == (True, None, ())
+
+
+def test_an_earlier_pick_is_shown_as_it_was(whole: Run) -> None:
+    keep_selection(whole, {name: value for name, value in selection_of(whole).items() if name != "evidence"})
+
+    found = gather(whole).held_out
+
+    assert found is not None
+    assert (found.chosen.step, found.picked, found.evidence) == (40, True, None)
+
+
+def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items: Path) -> None:
+    scored(whole, load_items(config_for(items).data), steps=(80, 100))
+
+    found = gather(whole)
+
+    assert found.notes == ("Scored since the pick, so not compared in it: steps 80, 100. pricer pick --run lamps",)
+    assert found.held_out is not None
+    assert [found.held_out.standing(e) is None for e in found.held_out.checkpoints] == [False, False, False, True, True]
+
+
+def test_a_step_that_was_made_anew_is_not_taken_for_the_one_that_was_compared(whole: Run) -> None:
+    first = next(e for e in whole.evaluations() if e.step == 20)
+    scores = whole.scores(first.revision or "", first.spec)
+    assert scores is not None
+    whole.add_evaluation("f" * 40, replace(first, revision="f" * 40), scores)
+
+    found = gather(whole).held_out
+
+    assert found is not None
+    assert (len(found.checkpoints), found.picked, found.evidence) == (4, True, None)
+
+
+TOKEN = "hf_" + "Ab1" * 10
+
+
+def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_path: Path) -> None:
+    rows = [{"description": f"A lamp {n}, {TOKEN}", "price": 10.0 + n, "kind": f"key {TOKEN}"} for n in range(240)]
+    (tmp_path / "leaky.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = a_trained_run(tmp_path / "leaky.jsonl")
+    picked(run, scored(run, load_items(run.config().data)))
+    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    leaky = {**facts, "device": f"cuda {TOKEN}", "attached": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
+    (run.folder / "run.json").write_text(json.dumps(leaky), encoding="utf-8")
+
+    found = gather(run)
+
+    assert found.behind is not None
+    assert found.behind.texts is not None
+    assert found.behind.texts[0].endswith(", ***")
+    assert [group.name for group in found.behind.breakdown.categories] == ["key ***"]
+    assert ("device", "cuda ***") in found.facts
+    assert TOKEN not in run_page(found)[0]
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY"])
+def test_nor_does_one_of_the_environment_that_looks_like_nothing(
+    whole: Run, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "lamp of 101 watts")
+
+    found = gather(whole).behind
+
+    assert found is not None
+    assert found.texts is not None
+    assert [text for text in found.texts if "101 watts" in text or "***" in text] == ["A ***"]
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"step": "40"}', "{"])
@@ -168,6 +271,13 @@ def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
     (whole.folder / "selection.json").write_text(content, encoding="utf-8")
 
     with pytest.raises(RunError, match=r"selection\.json is damaged"):
+        gather(whole)
+
+
+def test_a_pick_by_a_metric_that_is_none_is_damaged(whole: Run) -> None:
+    keep_selection(whole, {**selection_of(whole), "metric": "luck"})
+
+    with pytest.raises(RunError, match=r"selection\.json is damaged: there is no metric luck"):
         gather(whole)
 
 

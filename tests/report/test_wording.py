@@ -22,6 +22,10 @@ def test_marks_that_turn_text_around_are_shown_as_unknown() -> None:
     assert escaped("a\u202eb\x1b[0m") == "a�b�[0m"
 
 
+def test_blanks_that_do_not_break_stay() -> None:
+    assert escaped("27\u00a0inch\u3000screen") == "27\u00a0inch\u3000screen"
+
+
 def test_a_box_has_the_beginning_in_short_lines() -> None:
     lines = box("A lamp <b> " + "of many words " * 20).split("<br>")
 
