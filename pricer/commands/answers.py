@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
@@ -65,6 +65,12 @@ def saved_answers(run: Run, checkpoint: Checkpoint, questions: Questions) -> lis
         run.drop_predictions(checkpoint.revision, questions.spec)
         return []
     return saved
+
+
+def existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
+    """The evaluation of that name, if there is one with every metric of today and the scores behind them."""
+    evaluation = run.evaluation(name, spec)
+    return evaluation if evaluation and evaluation.is_complete and run.scores(name, spec) else None
 
 
 def race_of(run: Run, spec: EvalSpec) -> RaceRecord | None:

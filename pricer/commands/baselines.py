@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from pricer.commands.answers import existing
 from pricer.commands.setup import Setup
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
 from pricer.core.items import Item
@@ -42,8 +43,8 @@ def baselines(
     }
     for name, make in makers.items():
         folder = name.replace(" ", "-").replace("+-", "")
-        evaluation = run.evaluation(folder, spec)
-        if evaluation is None or not evaluation.is_complete or run.scores(folder, spec) is None:
+        evaluation = existing(run, folder, spec)
+        if evaluation is None:
             predictions = make()
             run.drop_predictions(folder, spec)
             run.add_predictions(folder, spec, predictions)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, judge
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -16,7 +16,6 @@ from pricer.core.intervals import (
     report_coverage,
 )
 from pricer.core.items import Item, Split
-from pricer.core.metrics import score
 from pricer.core.predictions import Prediction
 from pricer.stores.runs import Run
 
@@ -44,7 +43,7 @@ def details(
     where those were scored under the same spec otherwise; an evaluation of validation items is shown as it is.
     """
     predictions = _predictions(run, revision, spec, items)
-    scores = [score(p, item, spec.fallback, spec.estimator) for p, item in zip(predictions, items, strict=True)]
+    scores = judge(spec, predictions, items)
     intervals = {level: [_interval(p, level) for p in predictions] for level in LEVELS}
     known = any(p.distribution for p in predictions)
     calibrations = _calibrations(run, revision, spec, val_items) if known and spec.split is Split.TEST else {}

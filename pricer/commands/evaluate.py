@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pricer.commands.answers import Questions, Scorer, answers
+from pricer.commands.answers import Questions, Scorer, answers, existing
 from pricer.commands.baselines import baselines
 from pricer.commands.details import Details, details
 from pricer.commands.setup import Setup, prepare
@@ -246,12 +246,6 @@ class _Fetch(threading.Thread):
         if isinstance(self._outcome, Exception):
             raise self._outcome
         return self._outcome
-
-
-def existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
-    """The evaluation of that name, if there is one with every metric of today and the scores behind them."""
-    evaluation = run.evaluation(name, spec)
-    return evaluation if evaluation and evaluation.is_complete and run.scores(name, spec) else None
 
 
 def load_scorer(setup: Setup) -> "CheckpointPredictor":

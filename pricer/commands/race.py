@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pricer.commands.answers import Questions, Scorer, answers, race_of, saved_answers
-from pricer.commands.evaluate import Evaluated, Watcher, existing, fetched_ahead, score_checkpoints, score_run
+from pricer.commands.answers import Questions, Scorer, answers, existing, race_of, saved_answers
+from pricer.commands.evaluate import Evaluated, Watcher, fetched_ahead, score_checkpoints, score_run
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, judge
 from pricer.core.items import Split
-from pricer.core.metrics import score
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import Dropout, RaceRecord
 from pricer.core.racing import Block, Race
@@ -132,7 +131,7 @@ class _Heat:
                 by_id |= {prediction.item_id: prediction for prediction in batch if prediction.item_id in ids}
                 self._watcher.scoring(checkpoint.name, self.answered + len(by_id), total)
             self.answered += length
-            scores = [score(by_id[item.id], item, spec.fallback, spec.estimator) for item in items]
+            scores = judge(spec, list(by_id.values()), items)
             self.race.record(checkpoint.revision, [one.abs_error for one in scores])
 
     def _with_scorers(

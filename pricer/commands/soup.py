@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from pricer.commands.answers import Questions
-from pricer.commands.evaluate import Watcher, existing, load_scorer, refuse_foreign, score_checkpoints
+from pricer.commands.answers import Questions, existing
+from pricer.commands.evaluate import Watcher, load_scorer, refuse_foreign, score_checkpoints
 from pricer.commands.setup import Setup, prepare
 from pricer.commands.trial import settle_batch_tokens
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
