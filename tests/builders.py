@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.distribution import Distribution
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, Split
@@ -17,7 +17,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
 from pricer.core.scores import Scores
-from pricer.stores.checkpoints import write_manifest
+from pricer.stores.checkpoints import Soups, write_manifest
 
 PLAIN = PriceFormat("plain")
 
@@ -69,6 +69,17 @@ def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights")
     (folder / "adapter_config.json").write_text("{}")
     write_manifest(folder, checkpoint)
     return folder, checkpoint
+
+
+def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
+    """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
+    last = a_checkpoint(members[-1].step, adapter)
+    soup = replace(last, members=tuple(Member(member.step, member.revision) for member in members))
+    with Soups(folder).new(soup.member_steps) as own:
+        (own / "adapter_model.safetensors").write_bytes(adapter)
+        (own / "adapter_config.json").write_text("{}")
+        write_manifest(own, soup)
+    return soup
 
 
 def an_evaluation(

@@ -234,7 +234,11 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     # The manifest.
     "a manifest of another step": (
         lambda repo: amend(repo, {"manifest.json": manifest(repo, step=9)}),
-        rf"{REPO} at its tag {TAG} holds step 9",
+        rf"{REPO} at its tag {TAG} holds step-000009",
+    ),
+    "an average that is none": (
+        lambda repo: repo.create_tag("soup-000002-000004", repo.tags[TAG]),
+        rf"{REPO} at its tag soup-000002-000004 holds {TAG}",
     ),
     "a manifest that lies about itself": (
         lambda repo: amend(

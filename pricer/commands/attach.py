@@ -58,13 +58,13 @@ def attach(repo: str, question: Question, note: Callable[[str], None]) -> Run:
     hub = Hub(repo)
     run = present[-1] if present else Run(RUNS / repo.replace("/", "--"))
     store = run.hub_store(hub)
-    found = find_checkpoints(hub, store.checkpoints())
+    found = find_checkpoints(hub, [*store.checkpoints(), *store.soups()])
     for text in found.notes:
         note(text)
     asks_nothing_new = not (question.config or question.overrides)
     if not (present and asks_nothing_new):  # a base that was pinned the first time stays pinned
         write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, question)))
-    store.replace(found.checkpoints, found.tags)
+    store.replace([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
     if tracking_id := present[-1].facts().get("tracking_id") if present else None:
@@ -101,7 +101,7 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
         refuse_name(name)
         run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
         run.clear()  # of an earlier attempt that was killed
-    run.hub_store(hub).replace(found.checkpoints, found.tags)
+    run.hub_store(hub).replace([*found.checkpoints, *found.soups], found.tags)
     log = b""
     if commit is not None:
         state, step = fetch_state(hub, commit, STATE_FILES, lambda step: run.state_folder / f"checkpoint-{step}")

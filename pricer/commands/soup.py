@@ -12,7 +12,7 @@ from pricer.commands.trial import settle_batch_tokens
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.errors import CheckpointError, RunError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, FolderStore, write_manifest
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.items import require
 from pricer.stores.runs import Run
@@ -25,16 +25,10 @@ if TYPE_CHECKING:
 
 def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation]:
     """The Evaluations, under the spec of the `best` single checkpoint, of the averages of two and of three neighbours
-    that it is one of. What is there already is neither made nor scored again. A run on the Hub is a RunError.
+    that it is one of. What is there already is neither made nor scored again.
     """
-    store = run.store
-    if not isinstance(store, FolderStore):
-        raise RunError(
-            f"the checkpoints of {run.name} are on the Hub, and soups are made of those in a folder only",
-            f"pricer pick --run {run.name}",
-        )
     assert best.revision is not None  # a checkpoint's
-    windows = windows_around(store.checkpoints(), best.revision)
+    windows = windows_around(run.store.checkpoints(), best.revision)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []
@@ -45,11 +39,11 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     with run.scored_alone():
         load = cache(partial(load_scorer, setup))
-        soups = [_kept(store, window) for window in windows]
+        soups = [_kept(run, window) for window in windows]
         missing = sum(soup is None or existing(run, soup.revision, best.spec) is None for soup in soups)
         # Before any adapter is put on: a trial is of the base as it is.
         batch_tokens = settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
-        made = [soup or _make(store, window, load) for soup, window in zip(soups, windows, strict=True)]
+        made = [soup or _make(run, window, load) for soup, window in zip(soups, windows, strict=True)]
         questions = Questions(best.spec, items, prompts, batch_tokens)
         return list(score_checkpoints(run, made, questions, load, watcher))
 
@@ -66,21 +60,21 @@ def _setup(run: Run, spec: EvalSpec) -> Setup:
     return setup
 
 
-def _kept(store: FolderStore, window: Sequence[Checkpoint]) -> Checkpoint | None:
+def _kept(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
     """The soup of these very checkpoints that is there, whole and unchanged; else None."""
     members = _members(window)
     try:
-        soup = next((soup for soup in store.soups() if soup.members == members), None)
+        soup = next((soup for soup in run.store.soups() if soup.members == members), None)
         if soup:
-            store.fetch(soup)
+            run.store.fetch(soup)
     except CheckpointError:
         return None
     return soup
 
 
-def _make(store: FolderStore, window: Sequence[Checkpoint], load: "Callable[[], CheckpointPredictor]") -> Checkpoint:
-    folders = [store.fetch(checkpoint) for checkpoint in window]
-    with store.new_soup([checkpoint.step for checkpoint in window]) as folder:
+def _make(run: Run, window: Sequence[Checkpoint], load: "Callable[[], CheckpointPredictor]") -> Checkpoint:
+    folders = [run.store.fetch(checkpoint) for checkpoint in window]
+    with run.soups.new([checkpoint.step for checkpoint in window]) as folder:
         try:
             load().average(folders, folder)
         except CheckpointError as error:
@@ -91,6 +85,8 @@ def _make(store: FolderStore, window: Sequence[Checkpoint], load: "Callable[[], 
             adapter_sha256=sha256_of(folder / ADAPTER),
             adapter_config_sha256=sha256_of(folder / ADAPTER_CONFIG),
             members=_members(window),
+            commit=None,
+            folder="",
         )
         write_manifest(folder, soup)
     return soup

@@ -178,7 +178,7 @@ def _progress_logger(run: Run, every: int, tracker: Tracker, watcher: Watcher) -
     def on_progress(progress: Progress) -> None:
         watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
         if progress.loss is not None:
-            line = _metrics_line(progress)
+            line = metrics_line(progress)
             run.log({"step": progress.step, **line})
             tracker.log(line, progress.step)
             if not math.isfinite(progress.loss) and not diverged:
@@ -260,7 +260,9 @@ def _say_what_was_cut(prompts: Sequence[TokenizedPrompt], setup: Setup, watcher:
         )
 
 
-def _metrics_line(progress: Progress) -> dict[str, Any]:
+def metrics_line(progress: Progress) -> dict[str, Any]:
+    """What metrics.jsonl says of a logged step, beside the step itself."""
+    gpu = {} if progress.gpu_utilisation is None else {"gpu_utilisation": progress.gpu_utilisation}
     return {
         "epoch": round(progress.epoch, 6),
         "loss": _finite(progress.loss),
@@ -269,6 +271,7 @@ def _metrics_line(progress: Progress) -> dict[str, Any]:
         "tokens_per_second": progress.tokens_per_second and round(progress.tokens_per_second, 1),
         "memory_used": progress.memory_used,
         "memory_total": progress.memory_total,
+        **gpu,
     }
 
 

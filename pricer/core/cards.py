@@ -215,18 +215,23 @@ def _looks(test: Evaluation, evaluations: Iterable[Evaluation]) -> str:
 
 def _how_chosen(val: Evaluation, selection: Selection, dropped: int) -> str:
     items, count, name = f"{_items(val):,} items.", len(selection.ranking), _NAMES[selection.metric][0]
-    chose = f"{items} **This split chose the checkpoint**: of {count:,}"
-    optimistic = "A number that took part in a choice is optimistic by construction."
+    soups = sum(bool(e.members) for e in selection.ranking)
+    which = "an average" if soups == 1 else "averages"
+    averages = f" ({soups:,} of them {which} of neighbouring checkpoints)" if soups else ""
+    chose = f"{items} **This split chose the checkpoint**: of {count:,}{averages}"
+    # The best of several is; what another rule takes need not be.
+    what = "is optimistic by construction" if selection.rule == "lowest" else "is not free of it"
+    optimistic = f"A number that took part in a choice {what}."
     if selection.evidence:
         optimistic += _how_sure(selection.metric, selection.evidence)
-    what = _RULES[selection.rule]
+    it_is = f"it is {_RULES[selection.rule]} by {name}"
     if dropped:
         race = f"{dropped:,} more dropped out of a race before they were measured on all of them"
-        return f"{chose} measured on all of them it is {what} by {name}; {race}. {optimistic}"
+        return f"{chose} measured on all of them {it_is}; {race}. {optimistic}"
     if selection.margin is None:
         return f"{items} Checkpoints are chosen on this split; only this one was measured."
     lead = f", {_lead(selection, selection.margin)}" if selection.rule == "lowest" else ""
-    return f"{chose} that were measured it is {what} by {name}{lead}. {optimistic}"
+    return f"{chose} that were measured {it_is}{lead}. {optimistic}"
 
 
 _RULES = {
@@ -241,8 +246,9 @@ def _lead(selection: Selection, margin: float) -> str:
         return "level with the next, and the earlier"
     lead = f"${margin:,.2f}" if selection.metric in _IN_DOLLARS else f"{margin:.4g}"
     if selection.evidence:
-        standings = {standing.step: standing for standing in selection.evidence.standings}
-        interval = standings[selection.ranking[1].step or 0].interval
+        standings = {(standing.step, standing.members): standing for standing in selection.evidence.standings}
+        second = selection.ranking[1]
+        interval = standings[second.step or 0, second.members].interval
         if interval:
             style = ".2f" if selection.metric in _IN_DOLLARS else ".4g"
             lead += f" ({interval[0]:{style}} – {interval[1]:{style}})"
@@ -271,11 +277,12 @@ def _by_step(selection: Selection) -> str:
     # The metric that chose belongs into the table, whichever it was.
     metrics = ["mae", *({selection.metric} - {"mae", "hit_rate", "no_price"}), "hit_rate", "no_price"]
     rows = []
-    for evaluation in sorted(selection.ranking, key=lambda e: e.step or 0):
+    for evaluation in sorted(selection.ranking, key=lambda e: (len(e.members), e.step or 0)):
+        steps = " + ".join(f"{step:,}" for step in evaluation.members or [evaluation.step or 0])
         chosen = evaluation.revision == selection.revision
         rows.append(
             [
-                f"**{evaluation.step:,} (chosen)**" if chosen else f"{evaluation.step:,}",
+                f"**{steps} (chosen)**" if chosen else steps,
                 "–" if evaluation.epoch is None else f"{evaluation.epoch:.2f}",
                 *(_with_half(_metric(evaluation, name)) for name in metrics),
                 f"{_items(evaluation):,}",
@@ -394,14 +401,19 @@ def _training(
     batch = f"{recipe.batch_size:,} × {recipe.gradient_accumulation:,} items a step"
     rate = f"learning rate {recipe.learning_rate:g} ({_code(recipe.schedule)})"
     epoch = "an epoch it does not state" if checkpoint.epoch is None else f"epoch {checkpoint.epoch:.2f}"
+    this = f"This checkpoint is from step {checkpoint.step:,}, {epoch}."
+    rank = f"r {recipe.rank}"
+    if members := checkpoint.member_steps:
+        steps = ", ".join(f"{step:,}" for step in members)
+        this = f"This adapter is the exact average of the checkpoints at steps {steps}, the last of them at {epoch}."
+        rank += f" (of the average {len(members) * recipe.rank})"
     lines = [
         f"Data: {source}; {recipe.train_items:,} training items, fingerprint of all items "
         f"{_code(val.spec.data_fingerprint)}.",
         f"Base: {_code(base)}, {kind} {_code(val.spec.base_revision)}; held as {_code(recipe.quantization)} ({held}), "
         f"computed in {_code(recipe.compute_dtype)}. The numbers above were measured at {_code(val.spec.precision)}.",
-        f"Adapter: LoRA on {where}; r {recipe.rank}, alpha {recipe.alpha}, dropout {recipe.dropout:g}.",
-        f"Run: set to {recipe.epochs:g} epochs, {batch}, {rate}, seed {recipe.seed}. This checkpoint is from step "
-        f"{checkpoint.step:,}, {epoch}.",
+        f"Adapter: LoRA on {where}; {rank}, alpha {recipe.alpha}, dropout {recipe.dropout:g}.",
+        f"Run: set to {recipe.epochs:g} epochs, {batch}, {rate}, seed {recipe.seed}. {this}",
     ]
     known = {
         "base revision": checkpoint.base_revision,

@@ -28,7 +28,8 @@ _POOL = 50
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where training is. `loss` is the mean in nats per completion token since the last logged step, None between
-    logged steps, as are the other measures; memory is in bytes, the GPU's where there is one.
+    logged steps, as are the other measures; memory is in bytes, the GPU's where there is one, whose utilisation is in
+    percent.
     """
 
     step: int
@@ -40,6 +41,7 @@ class Progress:
     tokens_per_second: float | None = None
     memory_used: int | None = None
     memory_total: int | None = None
+    gpu_utilisation: float | None = None
 
 
 class EpochOrder(Sampler[int]):
@@ -124,6 +126,7 @@ class _Events(TrainerCallback):
             tokens_per_second=(tokens - self._tokens) / max(now - self._since, 1e-9) if tokens > self._tokens else None,
             memory_used=used,
             memory_total=total,
+            gpu_utilisation=gpu_utilisation(),
         )
         self._tokens, self._since = tokens, now
         self._on_progress(progress)
@@ -255,3 +258,15 @@ def memory() -> tuple[int, int]:
         free, total = torch.cuda.mem_get_info()
         return total - free, total
     return psutil.Process().memory_info().rss, psutil.virtual_memory().total
+
+
+def gpu_utilisation() -> float | None:
+    """The share of the last second or so in which the GPU computed, in percent; None without one, or of one that does
+    not say: a part of one, or one in a container without its driver's library.
+    """
+    if not torch.cuda.is_available():
+        return None
+    try:
+        return float(torch.cuda.utilization())
+    except Exception:  # torch passes on what the driver's library raises
+        return None

@@ -79,7 +79,7 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
     chosen = held_out.chosen
     mae = chosen.metric("mae")
     if held_out.picked:
-        about = f"{chosen.name} on {mae.n:,} items that took part in the choice: a little too good"
+        about = f"{chosen.name} on {mae.n:,} items that took part in the choice: not the number to publish"
     else:
         about = f"{chosen.name}, the lowest so far on {mae.n:,} items; nothing is picked yet"
     found = [Tile("Validation error", dollars(mae.value), about, after=half(mae.interval), more=_corrected(held_out))]

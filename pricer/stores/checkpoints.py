@@ -1,5 +1,5 @@
-"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched; soups
-beside them.
+"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched; and
+soups, which lie in a folder wherever the checkpoints are.
 """
 
 import json
@@ -17,12 +17,36 @@ ADAPTER_CONFIG = "adapter_config.json"
 MANIFEST = "manifest.json"
 
 
+class Soups:
+    """Averages of a run's checkpoints: `folder/soup-004500-005000/` each, adapter and manifest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def all(self) -> list[Checkpoint]:
+        """Every soup, by its last step, the smaller first."""
+        found = [read_manifest(path.parent) for path in self._folder.glob(f"soup-*/{MANIFEST}")]
+        return sorted(found, key=by_last_step)
+
+    @contextmanager
+    def new(self, steps: Sequence[int]) -> Iterator[Path]:
+        """A folder to put the average of the checkpoints at these steps into: it is there as a whole or not at all, and
+        takes the place of an older one.
+        """
+        with new_folder(self._folder / soup_name(steps)) as folder:
+            yield folder
+
+    def fetch(self, soup: Checkpoint) -> Path:
+        """Its folder, verified like that of a checkpoint."""
+        return whole(soup, self._folder / soup.name, "it was")
+
+
 class FolderStore:
     """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push.
-    `soups` has averages of them, `soups/soup-004500-005000/` each (None: it may have none).
+    `soups` are made of them.
     """
 
-    def __init__(self, folder: Path, log: Path, soups: Path | None = None) -> None:
+    def __init__(self, folder: Path, log: Path, soups: Soups) -> None:
         self._folder = folder
         self._log = log
         self._soups = soups
@@ -48,20 +72,13 @@ class FolderStore:
         return checkpoint
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """The checkpoint's folder, after its manifest and the sha256 of its adapter were verified."""
-        folder = self._place(checkpoint)
-        found = read_manifest(folder)
-        if found != checkpoint:
-            said = "it was" if checkpoint.members else f"{self._log} says"
-            raise CheckpointError(
-                f"{folder} holds {found.revision[:12]}, {said} {checkpoint.revision[:12]}",
-                "the folder was changed by hand: put the checkpoint back",
-            )
-        verify(checkpoint, folder)
-        return folder
+        """The folder of a checkpoint or soup, after its manifest and the sha256 of its adapter were verified."""
+        if checkpoint.members:
+            return self._soups.fetch(checkpoint)
+        return whole(checkpoint, self._folder / tag_name(checkpoint.step), f"{self._log} says")
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint, whatever it meant before."""
+        """Let `name` mean this checkpoint, or soup, whatever it meant before."""
         path = self._folder / "tags.json"
         write_json(path, {**read_tags(path), name: checkpoint.revision})
 
@@ -75,24 +92,7 @@ class FolderStore:
 
     def soups(self) -> list[Checkpoint]:
         """Every soup, by its last step."""
-        if self._soups is None:
-            return []
-        found = [read_manifest(path.parent) for path in self._soups.glob(f"soup-*/{MANIFEST}")]
-        return sorted(found, key=lambda soup: (soup.step, len(soup.members)))
-
-    @contextmanager
-    def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:
-        """A folder to put the average of the checkpoints at these steps into, adapter and manifest: it is there as a
-        whole or not at all, and takes the place of an older one.
-        """
-        assert self._soups is not None
-        with new_folder(self._soups / soup_name(steps)) as folder:
-            yield folder
-
-    def _place(self, checkpoint: Checkpoint) -> Path:
-        if checkpoint.members and self._soups is not None:
-            return self._soups / checkpoint.name
-        return self._folder / tag_name(checkpoint.step)
+        return self._soups.all()
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -102,13 +102,32 @@ class FolderStore:
         return True
 
 
+def by_last_step(checkpoint: Checkpoint) -> tuple[int, int]:
+    """What checkpoints and soups are sorted by: the step, or last one, and the smaller first."""
+    return checkpoint.step, len(checkpoint.members)
+
+
+def whole(checkpoint: Checkpoint, folder: Path, said: str) -> Path:
+    """The folder, if the checkpoint is in it as a whole and no other one; else a CheckpointError. `said` names who said
+    which one it is.
+    """
+    found = read_manifest(folder)
+    if found != checkpoint:
+        raise CheckpointError(
+            f"{folder} holds {found.revision[:12]}, {said} {checkpoint.revision[:12]}",
+            "the folder was changed by hand: put the checkpoint back",
+        )
+    verify(checkpoint, folder)
+    return folder
+
+
 def read_log(path: Path) -> list[Checkpoint]:
-    """The checkpoints of a log, oldest step first; a step that stands there again replaces what it was before."""
+    """The checkpoints of a log, and its soups, oldest step first; what stands there again replaces what was before."""
     try:
-        by_step = {c.step: c for c in map(Checkpoint.from_json, read_lines(path))}
+        by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(path))}
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    return [by_step[step] for step in sorted(by_step)]
+    return sorted(by_name.values(), key=by_last_step)
 
 
 def read_tags(path: Path) -> dict[str, str]:

@@ -70,13 +70,15 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
-    """Append JSON objects, a line each, in one write. A torn last line of a killed writer is cut off first.
+    """Append JSON objects, a line each, in one write. A torn last line of a killed writer is cut off first; one that
+    another process is just writing is waited for.
 
     Not `durable`: handed to the operating system but not forced to disk, which survives a kill but not a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     with path.open("ab+") as file:
+        _lock(file.fileno(), wait=True)
         _cut_torn_line(file)
         file.write(text.encode())
         file.flush()
@@ -160,16 +162,7 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                break
-            except BlockingIOError:
-                if left == 0:
-                    raise
-                time.sleep(_PAUSE)
-            except OSError:
-                break  # some network file systems have no locks; one process at a time works there too
+        _lock(handle, wait=wait)
         yield
     finally:
         os.close(handle)
@@ -198,6 +191,20 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool) -> None:
+    """Lock an open file or folder until it is closed."""
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return
+        except BlockingIOError:
+            if left == 0:
+                raise
+            time.sleep(_PAUSE)
+        except OSError:
+            return  # some network file systems have no locks; one process at a time works there too
 
 
 def _cut_torn_line(file: Any) -> None:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, read_log, read_manifest, read_tags, verify
+from pricer.stores.checkpoints import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    MANIFEST,
+    Soups,
+    by_last_step,
+    read_log,
+    read_manifest,
+    read_tags,
+    verify,
+    whole,
+)
 from pricer.stores.files import append_lines, link_or_copy, new_folder, write_atomically, write_json
 from pricer.stores.hub import Hub, cache, refuse_without_room
 
@@ -19,25 +30,33 @@ _PARTS = (ADAPTER, ADAPTER_CONFIG, MANIFEST)
 class HubStore:
     """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint.
 
-    `folder` holds local copies of what was pushed from here, `log` has a line for every confirmed push. `run_files`
-    are committed beside each checkpoint: with them a commit says all that it takes to do it again. `run_id` is the `id`
-    in run.json: checkpoints of another run are not pushed over.
+    `folder` holds local copies of what was pushed from here, `log` has a line for every confirmed push. `soups` are
+    those made here, of which only one that gets a tag is pushed, as a commit and a tag of its own. `run_files` are
+    committed beside each checkpoint: with them a commit says all that it takes to do it again. `run_id` is the `id` in
+    run.json: checkpoints of another run are not pushed over.
     """
 
     def __init__(
-        self, hub: Hub, folder: Path, log: Path, run_files: Iterable[Path] = (), run_id: str | None = None
+        self,
+        hub: Hub,
+        folder: Path,
+        log: Path,
+        soups: Soups,
+        run_files: Iterable[Path] = (),
+        run_id: str | None = None,
     ) -> None:
         self.hub = hub
         self._run_id = run_id
         self._folder = folder
         self._log = log
+        self._soups = soups
         self._run_files = tuple(run_files)
         # The head of `main` while nobody but this process can have moved it, None when that is not known.
         self._head: str | None = None
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every checkpoint whose push was confirmed, oldest step first."""
-        return read_log(self._log)
+        return [checkpoint for checkpoint in read_log(self._log) if not checkpoint.members]
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Put the checkpoint in `folder` on the Hub, read it back, tag it, and only then count it as kept.
@@ -48,12 +67,7 @@ class HubStore:
         verify(checkpoint, folder)
         if checkpoint.step != step:
             raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
-        known = self._known(checkpoint)
-        if known is None:
-            commit = self._arrived(checkpoint, folder) or self._commit(checkpoint, folder)
-            self._confirm(checkpoint, folder, commit)
-            self.hub.tag(checkpoint.name, commit)
-            known = checkpoint.at(commit)
+        known = self._known(checkpoint) or self._delivered(checkpoint, folder)
         if self._local(checkpoint) is None:
             self._keep(checkpoint, folder)
         if self._known(checkpoint) is None:
@@ -63,30 +77,37 @@ class HubStore:
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """A local folder with the adapter: the copy that was kept, or a download of exactly its commit, verified."""
         known = self._known(checkpoint)
+        if known is None and checkpoint.members:
+            return self._soups.fetch(checkpoint)
         if known is None:
-            raise CheckpointError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not in {self.hub.repo}")
+            raise self._absent(checkpoint)
         return self._local(known) or self._download(known)
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint, here and on the Hub, whatever it meant before."""
+        """Let `name` mean this checkpoint, here and on the Hub, whatever it meant before. A soup is pushed first."""
         known = self._known(checkpoint)
-        if known is None or known.commit is None:
-            raise CheckpointError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not in {self.hub.repo}")
+        if known is None and not checkpoint.members:
+            raise self._absent(checkpoint)
         # Here first: of a repository that is somebody else's, the tag is ours alone.
         write_json(self._tags, {**read_tags(self._tags), name: checkpoint.revision})
+        if known is None:
+            known = self._delivered(checkpoint, self._soups.fetch(checkpoint))
+            append_lines(self._log, [known.to_json()])
+        assert known.commit is not None  # it stands in the log
         self.hub.tag(name, known.commit)
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint that `name` means, or None."""
+        """The checkpoint, or soup, that `name` means, or None."""
         revision = read_tags(self._tags).get(name)
-        return next((c for c in self.checkpoints() if c.revision == revision), None)
+        return next((c for c in [*self.checkpoints(), *self.soups()] if c.revision == revision), None)
 
     def soups(self) -> list[Checkpoint]:
-        """None: averages are made of checkpoints in a folder only."""
-        return []
+        """Every soup that was made here or is in the repository, by its last step."""
+        pushed = [checkpoint for checkpoint in read_log(self._log) if checkpoint.members]
+        return sorted([*pushed, *(soup for soup in self._soups.all() if soup not in pushed)], key=by_last_step)
 
     def replace(self, checkpoints: Iterable[Checkpoint], tags: Mapping[str, str]) -> None:
-        """Take over what was found in the repository: its checkpoints, and tags as commit hashes."""
+        """Take over what was found in the repository: its checkpoints and soups, and tags as commit hashes."""
         found = list(checkpoints)
         by_commit = {checkpoint.commit: checkpoint.revision for checkpoint in found}
         write_atomically(self._log, "".join(json.dumps(c.to_json(), ensure_ascii=False) + "\n" for c in found))
@@ -98,7 +119,17 @@ class HubStore:
         return self._folder / "tags.json"
 
     def _known(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        return next((c for c in self.checkpoints() if c == checkpoint), None)
+        return next((c for c in read_log(self._log) if c == checkpoint), None)
+
+    def _absent(self, checkpoint: Checkpoint) -> CheckpointError:
+        return CheckpointError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not in {self.hub.repo}")
+
+    def _delivered(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+        """The checkpoint in its commit, which was read back, with its tag."""
+        commit = self._arrived(checkpoint, folder) or self._commit(checkpoint, folder)
+        self._confirm(checkpoint, folder, commit)
+        self.hub.tag(checkpoint.name, commit)
+        return checkpoint.at(commit)
 
     def _arrived(self, checkpoint: Checkpoint, folder: Path) -> str | None:
         """The commit that already holds it: the answer to its push may have been lost, or this process is a new one."""
@@ -133,7 +164,8 @@ class HubStore:
 
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in _PARTS}
-        files |= {path.name: path.read_bytes() for path in self._run_files if path.is_file()}
+        if not checkpoint.members:  # a soup may be pushed by a machine that did not train, with other facts
+            files |= {path.name: path.read_bytes() for path in self._run_files if path.is_file()}
         # Whatever goes wrong from here on, the commit may have been made.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)
@@ -164,14 +196,12 @@ class HubStore:
         return None
 
     def _local(self, checkpoint: Checkpoint) -> Path | None:
-        folder = self._folder / checkpoint.name
         try:
-            if read_manifest(folder) != checkpoint:
-                return None
-            verify(checkpoint, folder)
+            if checkpoint.members:
+                return self._soups.fetch(checkpoint)
+            return whole(checkpoint, self._folder / checkpoint.name, "its log says")
         except CheckpointError:
             return None
-        return folder
 
     def _keep(self, checkpoint: Checkpoint, folder: Path) -> None:
         with new_folder(self._folder / checkpoint.name) as target:

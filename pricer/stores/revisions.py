@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pricer.core.adapters import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, by_last_step
 from pricer.stores.hub import Hub, Refs, RemoteCommit
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 
-_TAG = re.compile(r"step-([0-9]{6,12})")
+_TAG = re.compile(r"step-[0-9]{6,12}")
+_SOUP = re.compile(r"soup(-[0-9]{6,12}){2,8}")
 # What the Trainer's `hub_strategy="every_save"` writes, with `save_strategy="epoch"` the second, and the names people
 # give to a branch per step.
 _TITLE = re.compile(r"\bstep[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
@@ -29,13 +30,14 @@ _LAST = ("End of training", "Model save")
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a repository holds. `tags` as commit hashes; `has_manifests`: pricer pushed it; `notes`: what a user should
-    know about it.
+    know about it; `soups`: the averages that were picked.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     tags: Mapping[str, str]
     has_manifests: bool
     notes: tuple[str, ...] = ()
+    soups: tuple[Checkpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,20 @@ def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
 
     Ours are what the tags `step-…` mean, each with its manifest. Without such tags the repository is some other
     trainer's: a step is found in the title of a commit, the name of a folder, or the name of a branch, and prompt and
-    data stay unknown. A repository without a checkpoint is a CheckpointError.
+    data stay unknown. Soups are what the tags `soup-…` mean, whoever trained. A repository without a checkpoint is a
+    CheckpointError.
     """
     refs = hub.refs()
-    by_commit = {checkpoint.commit: checkpoint for checkpoint in known}
-    tagged = [(int(match[1]), commit) for name, commit in refs.tags.items() if (match := _TAG.fullmatch(name))]
-    if tagged:
-        ours = [by_commit.get(commit) or _ours(hub, step, commit) for step, commit in sorted(tagged)]
-        return Found(tuple(ours), refs.tags, has_manifests=True)
+    by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
+
+    def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
+        places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
+        ours = [by_place.get(place) or _ours(hub, *place) for place in places]
+        return tuple(sorted(ours, key=by_last_step))
+
+    ours, soups = tagged(_TAG), tagged(_SOUP)
+    if ours:
+        return Found(ours, refs.tags, has_manifests=True, soups=soups)
     places, last = _places(hub, refs)
     found, notes = _described(hub, places)
     if not found:
@@ -79,20 +87,20 @@ def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
     checkpoints, repeated = _once_each(found)
-    return Found(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated))
+    return Found(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
 
 
-def _ours(hub: Hub, step: int, commit: str) -> Checkpoint:
+def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
     content = hub.read(commit, MANIFEST, LARGEST_TEXT)
-    place = f"{hub.repo} at its tag step-{step:06d}"
+    place = f"{hub.repo} at its tag {name}"
     if content is None:
         raise CheckpointError(f"{place} has no {MANIFEST}")
     try:
         checkpoint = Checkpoint.from_json(json.loads(content))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{place} has no {MANIFEST} that can be read: {error}") from None
-    if checkpoint.step != step:
-        raise CheckpointError(f"{place} holds step {checkpoint.step:,}", "the tag was moved: put it back")
+    if checkpoint.name != name:
+        raise CheckpointError(f"{place} holds {checkpoint.name}", "the tag was moved: put it back")
     return checkpoint.at(commit)
 
 

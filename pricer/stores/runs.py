@@ -25,7 +25,7 @@ from pricer.core.scores import Scores
 from pricer.core.selection import Selection
 from pricer.errors import RunError
 from pricer.stores.budget import CommitBudget
-from pricer.stores.checkpoints import FolderStore
+from pricer.stores.checkpoints import FolderStore, Soups
 from pricer.stores.files import (
     append_lines,
     is_locked,
@@ -53,6 +53,7 @@ class Run:
         self.folder = folder
         self.name = folder.name
         self.outbox = Outbox(folder / "outbox")
+        self.soups = Soups(folder / "soups")
         self._metrics = folder / "metrics.jsonl"
 
     @cached_property
@@ -60,7 +61,7 @@ class Run:
         """Where this run's checkpoints are kept: its repository if it has one, else its folder."""
         repo = self.repo
         if repo is None:
-            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl", self.folder / "soups")
+            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl", self.soups)
         return self.hub_store(Hub(repo, budget=self.commit_budget))
 
     @property
@@ -78,7 +79,8 @@ class Run:
         """Its checkpoints in a repository, with the config and the facts of the run beside each."""
         beside = [self.folder / "config.yaml", self.folder / "run.json"]
         run_id = self.facts().get("id") if _is_run(self.folder) else None
-        return HubStore(hub, self.folder / "checkpoints", self.folder / "checkpoints.jsonl", beside, run_id)
+        log = self.folder / "checkpoints.jsonl"
+        return HubStore(hub, self.folder / "checkpoints", log, self.soups, beside, run_id)
 
     def clear(self) -> None:
         """Remove what is in a folder that is not a run yet: what a kill or an error left of one must not become part of

@@ -25,9 +25,12 @@ from pricer.display_runs import show
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
-from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.commands.conftest import Listener
+from tests.hub.faults import Fault
+from tests.hub.repos import Repo
+from tests.hub.server import LoopbackHub
+from tests.repositories import Cli, use_cache
 
 # Of the checkpoints 2, 4 and 6, the last one being the best: it is in one window of two and in one of three.
 NAMES = ["soup-000004-000006", "soup-000002-000004-000006"]
@@ -207,15 +210,6 @@ class TestRefused:
 
         assert raised.value.hint == "pricer eval --all-checkpoints"
 
-    def test_a_run_on_the_hub(self, run: Run) -> None:
-        best = pick(None, "mae").selection.chosen
-        run.__dict__["store"] = run.hub_store(Hub("ann/prices"))
-
-        with pytest.raises(RunError, match="the checkpoints of quickstart are on the Hub") as raised:
-            score_soups(run, best, Listener())
-
-        assert raised.value.hint == "pricer pick --run quickstart"
-
     def test_one_checkpoint_has_no_neighbour(self, run: Run) -> None:
         log = run.folder / "checkpoints.jsonl"
         log.write_text(log.read_text().splitlines(keepends=True)[-1])
@@ -225,6 +219,74 @@ class TestRefused:
 
         assert (picked.selection.step, run.store.soups()) == (6, [])
         assert listener.notes == ["there is one checkpoint, and none to average it with"]
+
+
+class TestOnTheHub:
+    """The checkpoints 2, 4 and 6 of `pushed`, scored and picked where nobody trained them."""
+
+    @pytest.fixture
+    def run(self, pushed: Repo) -> Run:
+        Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--limit", "6", "--json").json()
+        run = Run(Path("runs/ann--prices"))
+        lower(run, next(e for e in run.evaluations() if e.step == 6), 0.5)
+        return run
+
+    def test_only_the_picked_one_is_pushed_and_the_card_says_what_it_is(self, run: Run, pushed: Repo) -> None:
+        picked = soups_win(run)
+
+        assert (picked.problem, picked.card) == (None, "ann/prices")
+        titles = [commit.title for commit in pushed.commits()]
+        assert titles[:2] == ["soup-000004-000006 is the best", "soup-000004-000006"]
+        assert [name for name in pushed.tags if name.startswith("soup")] == ["soup-000004-000006"]
+        assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
+        soup = run.store.soups()[0]
+        kept = Path("runs/ann--prices/soups/soup-000004-000006")
+        for name in ("adapter_model.safetensors", "adapter_config.json", "manifest.json"):
+            assert pushed.files("best")[name] == (kept / name).read_bytes()
+        card = pushed.files()["README.md"].decode()
+        assert "| **4 + 6 (chosen)** |" in card
+        assert f'revision="{soup.commit}"' in card
+        assert "This adapter is the exact average of the checkpoints at steps 4, 6" in card
+
+    def test_where_it_was_not_made_it_is_the_best_and_no_step(
+        self, run: Run, pushed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        soup = soups_win(run).selection
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        use_cache(tmp_path / "elsewhere" / ".huggingface", monkeypatch)
+
+        def scored(*which: str) -> list[tuple[int, str]]:
+            answer = Cli("eval", "--repo", "ann/prices", *which, "--limit", "6", "--json").json()
+            return [(e["step"], e["revision"]) for e in answer["evaluations"] if e["step"] is not None]
+
+        best = scored("--checkpoint", "best")
+        by_step = scored("--all-checkpoints")
+
+        assert best == [(6, soup.revision)]
+        assert [step for step, _ in by_step] == [2, 4, 6]
+        assert soup.revision not in dict(by_step).values()
+        there, here = (
+            Run(folder / "runs" / "ann--prices").predictions(soup.revision, soup.chosen.spec)
+            for folder in (Path(), tmp_path)
+        )
+        assert there == here
+
+    def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
+        with_soups()
+        for evaluation in run.evaluations():
+            if evaluation.members:
+                lower(run, evaluation, 0.01 * len(evaluation.members))
+        hub.faults.script("POST", "/commit/", [Fault.status(403)])
+
+        picked = with_soups()
+
+        assert picked.problem is not None
+        assert run.store.tagged("best") == run.store.soups()[0]
+        assert not [name for name in pushed.tags if name.startswith("soup")]
+        again = with_soups()
+        assert again.problem is None
+        assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
 
 
 class TestPicked:

@@ -97,6 +97,13 @@ def test_metrics_have_a_line_for_each_logged_step_and_each_checkpoint(trained: P
     assert all(line["val_items"] == 4 for line in lines if "val_mae" in line)
 
 
+def test_the_gpus_utilisation_is_logged_where_it_is_known() -> None:
+    known = train.metrics_line(Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0))
+
+    assert known["gpu_utilisation"] == 87.0
+    assert "gpu_utilisation" not in train.metrics_line(Progress(1, 6, 0.5, loss=1.0))
+
+
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, step: int) -> None:
     with pytest.raises(SystemError):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pricer.core.cards import Card, Recipe, model_card
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.evidence import Evidence, Rule, Standing
 from pricer.core.items import Split
@@ -331,6 +331,38 @@ def test_a_checkpoint_that_another_rule_chose_is_not_called_the_best() -> None:
     assert "it is the earliest that cannot be told apart from the best by MAE. A number that took part" in body
     assert "|  | `step-000100` |\n" in body
     assert "| **100 (chosen)** |" in body
+    assert "A number that took part in a choice is not free of it. 1 of the other 1" in body
+
+
+def test_an_average_is_called_one() -> None:
+    members = (Member(200, "a"), Member(300, "b"))
+    soup = a_checkpoint(300, base="maker/small", base_revision="ba5e" * 10, members=members)
+    measured = on_hub(300, 38.0, name=soup.name, revision=soup.revision, members=(200, 300))
+    evaluations = [*MEASURED, measured]
+    standings = (
+        Standing(100, 12.0, (1.0, 23.0), False, 0.0),
+        Standing(200, 2.0, (-0.5, 4.5), True, 0.2),
+        Standing(300, 5.5, (3.0, 8.0), False, 0.0),
+        Standing(300, 0.0, None, True, 0.8, (200, 300)),
+    )
+    selection = select([e for e in evaluations if e.revision], "mae")
+    selection = replace(selection, evidence=Evidence(standings, 5.0, 39.0, (36.0, 48.5), 20, 10_000, 3))
+
+    body = card_of(evaluations, soup, selection=selection).body
+
+    assert (
+        "of 4 (1 of them an average of neighbouring checkpoints) that were measured it is the best by MAE, "
+        "$2.00 (-0.50 – 4.50) better than the next."
+    ) in body
+    assert (
+        "| 300 | 30.00 | $43.50 ± 1.00 | 50.0% | 0.0% | 50 |\n"
+        "| **200 + 300 (chosen)** | 30.00 | $38.00 ± 1.00 | 50.0% | 0.0% | 50 |\n"
+    ) in body
+    assert "- Adapter: LoRA on every linear layer; r 32 (of the average 64), alpha 64, dropout 0.1.\n" in body
+    said = "This adapter is the exact average of the checkpoints at steps 200, 300, the last of them at epoch 30.00.\n"
+    assert said in body
+    # An average that was not chosen is in no such line.
+    assert "exact average" not in card_of([*MEASURED, replace(measured, metrics=MEASURED[1].metrics)]).body
 
 
 def test_the_table_by_step_has_the_metric_that_chose() -> None:

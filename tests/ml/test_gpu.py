@@ -38,7 +38,10 @@ def test_a_4_bit_base_takes_a_step_and_answers(tmp_path: Path) -> None:
     )
 
     assert finished
-    assert [progress.step for progress in logged if progress.loss is not None] == [1]
+    (measured,) = [progress for progress in logged if progress.loss is not None]
+    assert measured.step == 1
+    assert measured.gpu_utilisation is not None
+    assert 0 <= measured.gpu_utilisation <= 100
     model.eval()
     predictor = Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
     (prediction,) = predictor.predict(setup.encoder.prompts([setup.template.prompt(setup.items.val[0])]))

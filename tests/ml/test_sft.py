@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
 from pricer.ml.model import Precision, add_adapter, load_base
-from pricer.ml.sft import EpochOrder, Progress, fine_tune, trainer_arguments, training_data
+from pricer.ml.sft import EpochOrder, Progress, fine_tune, gpu_utilisation, trainer_arguments, training_data
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +177,23 @@ def test_the_incomplete_batch_is_the_last_one() -> None:
 
     # Sorted longest first, the four shortest are left over.
     assert sorted(list(order)[16:]) == [0, 1, 2, 3]
+
+
+class TestGpuUtilisation:
+    @pytest.fixture(autouse=True)
+    def _a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def test_it_is_the_drivers_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "utilization", lambda: 87)
+
+        assert gpu_utilisation() == 87.0
+
+    @pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), RuntimeError("no driver"), Exception("a slice")])
+    def test_a_gpu_that_does_not_say_stops_nothing(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse() -> int:
+            raise error
+
+        monkeypatch.setattr(torch.cuda, "utilization", refuse)
+
+        assert gpu_utilisation() is None

@@ -43,7 +43,7 @@ def test_the_number_to_publish_stands_apart_from_the_one_that_chose(gathered: Ru
     test, val = (e.metric("mae").value for e in (gathered.tested.evaluation, gathered.held_out.chosen))
     assert test != val
     assert tiles(page)[:2] == [("Test error", f"${test:,.2f}"), ("Validation error", f"${val:,.2f}")]
-    assert "that took part in the choice: a little too good" in page
+    assert "that took part in the choice: not the number to publish" in page
 
 
 def test_without_the_test_split_the_command_for_it_is_named(gathered: RunReport) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pricer.core.checkpoints import Checkpoint, CheckpointStore
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
+from pricer.stores.checkpoints import FolderStore, Soups, read_manifest, write_manifest
 from pricer.stores.files import append_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
@@ -27,12 +27,12 @@ class TaggedStore(CheckpointStore, Protocol):
 
 def folder_store() -> TaggedStore:
     """The same store each time it is opened in one working folder."""
-    return FolderStore(Path("kept"), Path("checkpoints.jsonl"))
+    return FolderStore(Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
 
 
 def hub_store() -> TaggedStore:
     """As on a machine that was started again: the same folder and log, and nothing remembered."""
-    return HubStore(Hub("ann/prices"), Path("kept"), Path("checkpoints.jsonl"))
+    return HubStore(Hub("ann/prices"), Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
 
 
 # To keep checkpoints elsewhere, add how to open the store here.
@@ -176,7 +176,7 @@ class TestEveryStore:
 
 class TestFolderStore:
     def store(self) -> FolderStore:
-        return FolderStore(Path("kept"), Path("checkpoints.jsonl"))
+        return FolderStore(Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
 
     def pushed(self, step: int = 5, adapter: bytes = b"weights") -> Checkpoint:
         return self.store().push(a_saved_checkpoint(Path("out"), step, adapter)[0], step)

@@ -12,10 +12,10 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
-from pricer.stores.checkpoints import FolderStore, read_log
+from pricer.stores.checkpoints import FolderStore, Soups, read_log
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, HubStore
-from tests.builders import a_checkpoint, a_saved_checkpoint
+from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.hub.blobs import LfsFile
 from tests.hub.faults import Fault
 from tests.hub.repos import Repo
@@ -42,12 +42,13 @@ def a_store(hub: Hub | None = None) -> HubStore:
     Path("run/config.yaml").write_text("train: {}\n")
     Path("run/run.json").write_text("{}\n")
     run_files = [Path("run") / name for name in ("config.yaml", "run.json", "absent.json")]
-    return HubStore(hub or Hub(REPO, attempts=1), Path("kept"), LOG, run_files)
+    return HubStore(hub or Hub(REPO, attempts=1), Path("kept"), LOG, Soups(Path("soups")), run_files)
 
 
 def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubStore:
     """The same repository on another machine, which knows what it found there."""
-    store = HubStore(Hub(REPO, attempts=1), Path("there/kept"), Path("there/checkpoints.jsonl"))
+    there = Path("there")
+    store = HubStore(Hub(REPO, attempts=1), there / "kept", there / "checkpoints.jsonl", Soups(there / "soups"))
     store.replace(found, tags or {})
     return store
 
@@ -165,9 +166,8 @@ class TestTwoRuns:
     def store_of(self, run: str, facts: str | None = None) -> HubStore:
         Path(run).mkdir(exist_ok=True)
         Path(run, "run.json").write_text(json.dumps({"id": run}) if facts is None else facts)
-        return HubStore(
-            Hub(REPO, attempts=1), Path(run, "kept"), Path(run, "checkpoints.jsonl"), [Path(run, "run.json")], run
-        )
+        folder, log, soups = Path(run, "kept"), Path(run, "checkpoints.jsonl"), Soups(Path(run, "soups"))
+        return HubStore(Hub(REPO, attempts=1), folder, log, soups, [Path(run, "run.json")], run)
 
     def test_the_second_does_not_push_over_the_first(self, repo: Repo) -> None:
         self.store_of("first").push(saved(5, b"first"), 5)
@@ -572,11 +572,115 @@ class TestTags:
         assert (store.tagged("mine"), store.tagged("best")) == (five, ten)
 
 
+class TestSoups:
+    def made(self, adapter: bytes = b"soup") -> Checkpoint:
+        """A soup of the checkpoints 5 and 10, which are pushed."""
+        members = [a_store().push(saved(step, b"weights of %d" % step), step) for step in (5, 10)]
+        return a_saved_soup(Path("soups"), members, adapter)
+
+    def test_one_that_gets_a_tag_is_a_commit_with_a_tag_of_its_own(self, repo: Repo) -> None:
+        soup = self.made()
+
+        a_store().tag(soup, "best")
+
+        assert titles(repo)[:2] == ["soup-000005-000010", "step-000010"]
+        head = repo.branches["main"]
+        assert (repo.tags["soup-000005-000010"], repo.tags["best"]) == (head, head)
+        assert repo.files()[ADAPTER] == b"soup"
+        assert json.loads(repo.files()["manifest.json"]) == soup.to_json()
+        assert [checkpoint.step for checkpoint in a_store().checkpoints()] == [5, 10]
+        assert [(c, c.commit) for c in a_store().soups()] == [(soup, head)]
+        assert a_store().tagged("best") == soup
+
+    def test_it_stays_here_until_it_has_one(self, hub: LoopbackHub, repo: Repo) -> None:
+        soup = self.made()
+        before = len(hub.requests)
+
+        assert a_store().soups() == [soup]
+        assert a_store().fetch(soup) == Path("soups/soup-000005-000010")
+        assert len(hub.requests) == before
+
+    def test_the_facts_of_another_machine_are_not_pushed_with_it(self, repo: Repo) -> None:
+        soup = self.made()
+        store = a_store()
+        Path("run/run.json").write_text('{"attached": true}')
+
+        store.tag(soup, "best")
+
+        assert repo.files()["run.json"] == b"{}\n"
+
+    def test_a_second_tag_is_no_second_commit(self, repo: Repo) -> None:
+        soup = self.made()
+        store = a_store()
+        for name in ("best", "published"):
+            store.tag(soup, name)
+        a_store().tag(soup, "best")
+
+        assert titles(repo).count("soup-000005-000010") == 1
+        assert repo.tags["published"] == repo.tags["best"]
+
+    @pytest.mark.parametrize("same_process", [True, False])
+    def test_a_commit_whose_answer_was_lost_is_recognised(
+        self, hub: LoopbackHub, repo: Repo, same_process: bool
+    ) -> None:
+        soup, store = self.made(), a_store()
+        hub.faults.script("POST", "/commit/", [Fault.cut_answer()])
+        with pytest.raises(HubError):
+            store.tag(soup, "best")
+        assert (a_store().tagged("best"), "best" in repo.tags) == (soup, False)
+
+        (store if same_process else a_store()).tag(soup, "best")
+
+        assert titles(repo).count("soup-000005-000010") == 1
+        assert repo.tags["best"] == repo.tags["soup-000005-000010"] == repo.branches["main"]
+
+    def test_one_that_was_made_again_is_pushed_again(self, repo: Repo) -> None:
+        a_store().tag(self.made(), "best")
+        again = self.made(b"another soup")
+
+        a_store().tag(again, "best")
+
+        assert repo.tags["best"] == repo.tags["soup-000005-000010"] == repo.branches["main"]
+        assert repo.files()[ADAPTER] == b"another soup"
+        assert a_store().soups() == [again]
+
+    def test_one_that_was_changed_is_not_pushed(self, repo: Repo) -> None:
+        soup = self.made()
+        Path("soups", soup.name, ADAPTER).write_bytes(b"oops")
+
+        with pytest.raises(CheckpointError, match="soup-000005-000010 is not what its manifest says"):
+            a_store().tag(soup, "best")
+
+        assert titles(repo)[0] == "step-000010"
+
+    def test_another_machine_finds_and_fetches_it(self, repo: Repo) -> None:
+        soup = self.made()
+        a_store().tag(soup, "best")
+
+        there = elsewhere(*read_log(LOG), tags=repo.tags)
+
+        assert (there.tagged("best"), there.soups()) == (soup, [soup])
+        assert (there.fetch(soup) / ADAPTER).read_bytes() == b"soup"
+
+    def test_pushing_goes_on_behind_it(self, repo: Repo) -> None:
+        training = a_store()
+        training.push(saved(5), 5)
+        a_store().tag(a_saved_soup(Path("soups"), [a_checkpoint(2), a_checkpoint(5)]), "best")
+
+        with pytest.raises(HubError) as overtaken:
+            training.push(saved(10), 10)
+        training.push(saved(10), 10)
+
+        assert overtaken.value.transient
+        assert titles(repo) == ["step-000010", "soup-000002-000005", "step-000005", "initial commit"]
+        assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]
+
+
 def test_a_checkpoint_has_one_revision_in_a_folder_and_on_the_hub(repo: Repo) -> None:
     source = saved()
 
     on_the_hub = a_store().push(source, 5)
-    in_a_folder = FolderStore(Path("folder"), Path("folder.jsonl")).push(source, 5)
+    in_a_folder = FolderStore(Path("folder"), Path("folder.jsonl"), Soups(Path("soups"))).push(source, 5)
 
     assert on_the_hub == in_a_folder
     assert on_the_hub.revision == in_a_folder.revision

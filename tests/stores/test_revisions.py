@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Member
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.hub import Hub
 from pricer.stores.revisions import Found, find_checkpoints
@@ -41,6 +41,11 @@ def tagged(repo: Repo, checkpoint: Checkpoint, weights: bytes, tag: str | None =
     commit = repo.commit(files, checkpoint.name)
     repo.create_tag(tag or checkpoint.name, commit.hash)
     return commit
+
+
+def a_soup() -> Checkpoint:
+    members = (Member(5, a_checkpoint(5, b"a").revision), Member(10, a_checkpoint(10, b"b").revision))
+    return a_checkpoint(10, b"soup", members=members)
 
 
 class TestOfPricer:
@@ -87,6 +92,51 @@ class TestOfPricer:
 
         assert (now, now.commit) == (a_checkpoint(5, b"b"), later.hash)
 
+    def test_a_tag_that_was_moved_to_another_step_is_refused(self, repo: Repo) -> None:
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        later = tagged(repo, a_checkpoint(6, b"b"), b"b")
+        known = found().checkpoints
+        repo.tags["step-000005"] = later.hash
+
+        for knows in ((), known):
+            with pytest.raises(CheckpointError, match="at its tag step-000005 holds step-000006"):
+                found(knows)
+
+    def test_soups_are_no_steps(self, repo: Repo) -> None:
+        commit = tagged(repo, a_checkpoint(5, b"a"), b"a")
+        soup = a_soup()
+        average = tagged(repo, soup, b"soup")
+
+        result = found()
+
+        assert (result.checkpoints, result.soups) == ((a_checkpoint(5, b"a"),), (soup,))
+        assert (result.checkpoints[0].commit, result.soups[0].commit) == (commit.hash, average.hash)
+        assert found((*result.checkpoints, *result.soups)) == result
+
+    def test_soups_of_another_trainers_checkpoints_are_found(self, repo: Repo) -> None:
+        in_progress(repo, 5)
+        in_progress(repo, 10)
+        tagged(repo, a_soup(), b"soup")
+
+        result = found()
+
+        assert (steps(result), result.soups, result.has_manifests) == ([5, 10], (a_soup(),), False)
+
+    @pytest.mark.parametrize(
+        "name", ["soup-000005", "soup-5-10", "soup-000005-000010x", "soup", "my-soup-000005-000010"]
+    )
+    def test_only_soups_of_that_form_count(self, repo: Repo, name: str) -> None:
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        repo.create_tag(name)
+
+        assert found().soups == ()
+
+    def test_a_tag_says_soup_or_step_and_holds_the_same(self, repo: Repo) -> None:
+        tagged(repo, a_soup(), b"soup", "step-000010")
+
+        with pytest.raises(CheckpointError, match="at its tag step-000010 holds soup-000005-000010"):
+            found()
+
     @pytest.mark.parametrize(
         ("manifest", "problem"),
         [
@@ -95,7 +145,7 @@ class TestOfPricer:
             (b"[]", "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
             (b"[" * 100_000, "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
             (b'{"step": 5}', "ann/plain at its tag step-000005 has no manifest.json that can be read: epoch is None"),
-            (json.dumps(a_checkpoint(6).to_json()).encode(), "ann/plain at its tag step-000005 holds step 6"),
+            (json.dumps(a_checkpoint(6).to_json()).encode(), "ann/plain at its tag step-000005 holds step-000006"),
         ],
     )
     def test_a_tag_without_a_manifest_of_its_step_is_refused(
