@@ -63,7 +63,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
     [
         ("trl", {"ml/sft.py"}),
         ("peft", {"ml/model.py"}),
-        ("bitsandbytes", {"ml/model.py"}),
+        ("bitsandbytes", {"ml/__init__.py", "ml/model.py"}),
         ("sklearn", {"ml/baselines.py"}),
         ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py"}),
         ("wandb", {"stores/tracking.py"}),
@@ -99,6 +99,18 @@ def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.split() == []
+
+
+def test_bitsandbytes_comes_without_the_compiler_which_stays_usable() -> None:
+    code = (
+        "import sys, torch, pricer.ml;"
+        "print('bitsandbytes' in sys.modules, 'torch._inductor.compile_fx' in sys.modules);"
+        "print(torch.compile(lambda x: x + 1, backend='eager')(torch.tensor(1)).item())"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == ["True", "False", "2"]
 
 
 def test_only_display_prints() -> None:
