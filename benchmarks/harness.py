@@ -5,7 +5,8 @@ process per checkpoint.
 
 PYTHON is an interpreter that has `lm_eval[hf]` installed; the base is loaded in float32, so the run's should be, too
 (`model.quantization: none`). Both answer the prompts of the same validation items; ours reads the whole distribution of
-each price. Whole processes are timed, and what the harness takes to start is measured by asking it about one item.
+each price. Whole processes are timed, and what the harness takes to start is measured by asking it about one item,
+before all others and after them; a first time, from a cold disk, does not count.
 """
 
 import json
@@ -30,8 +31,7 @@ def main() -> None:
     folders = [run.store.fetch(checkpoint) for checkpoint in checkpoints]
     with tempfile.TemporaryDirectory() as scratch:
         task = write_task(Path(scratch), setup, count)
-        starting = statistics.median(harness(python, task, setup, folders[0], 1)[0] for _ in range(2))
-        print(f"the harness takes {starting:.1f} s to start and answer one prompt", flush=True)
+        _, *starts = (harness(python, task, setup, folders[0], 1)[0] for _ in range(2))
         whole, scoring, answers = ours(run, Path(scratch), count)
         speed = count / scoring
         print(f"ours: {whole:.1f} s for all {len(checkpoints)}, {speed:.2f} items/s without starting", flush=True)
@@ -41,6 +41,9 @@ def main() -> None:
             theirs.append(seconds)
             same = sum(a == b for a, b in zip(answers[checkpoint.revision], said, strict=True))
             print(f"{checkpoint.name}: harness {seconds:.1f} s; {same} of {count} answers are the same", flush=True)
+        starts.append(harness(python, task, setup, folders[-1], 1)[0])
+    starting = statistics.mean(starts)
+    print(f"the harness takes {starting:.1f} s to start and answer one prompt: {', '.join(f'{s:.1f}' for s in starts)}")
     per_item = (statistics.mean(theirs) - starting) / (count - 1)
     print(f"the harness: {1 / per_item:.2f} items/s without starting; ours are {per_item * speed:.2f} times that")
     print(f"{len(checkpoints)} checkpoints x {count} items: {sum(theirs):.0f} s and {whole:.0f} s, ", end="")

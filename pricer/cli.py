@@ -230,7 +230,7 @@ def pick(
                 from pricer.commands.soup import score_soups
 
                 soups = partial(score_soups, watcher=watcher)
-                result = command(run, metric.value, repo, rule.value, soups)
+                result = command(run, metric.value, repo, rule.value, soups, watcher.note)
         else:
             result = command(run, metric.value, repo, rule.value)
         if not as_json:

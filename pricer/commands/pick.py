@@ -35,10 +35,15 @@ class Picked:
 
 
 def pick(
-    name: str | None, metric: str, repo: str | None = None, rule: Rule = "lowest", soups: Soups | None = None
+    name: str | None,
+    metric: str,
+    repo: str | None = None,
+    rule: Rule = "lowest",
+    soups: Soups | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Picked:
     """Select the best checkpoint of a run by `rule`, write selection.json and tag the checkpoint `best`. With `soups`
-    those compete, too.
+    those compete, too; `note` is told what then takes a while.
     """
     run = run_here(name, repo)
     checkpoints = run.store.checkpoints()
@@ -57,8 +62,11 @@ def pick(
     out = raced.get(selection.spec_fingerprint, frozenset()) - scored
     dropped = tuple(c.step for c in checkpoints if c.revision in out)
     unscored = tuple(c.step for c in checkpoints if c.revision not in scored | out)
+    chosen = _chosen(run, selection)
+    if chosen.members and chosen.commit is None and run.repo:
+        note(f"pushing {chosen.name} to {run.repo}")
     try:
-        run.store.tag(_chosen(run, selection), "best")
+        run.store.tag(chosen, "best")
         return Picked(run, selection, unscored, publish(run, selection, len(dropped)), dropped=dropped)
     except HubError as problem:
         return Picked(run, selection, unscored, problem=problem, dropped=dropped)

@@ -86,15 +86,17 @@ class HubStore:
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
         """Let `name` mean this checkpoint, here and on the Hub, whatever it meant before. A soup is pushed first."""
         known = self._known(checkpoint)
-        if known is None and not checkpoint.members:
+        commit = known.commit if known else None
+        if commit is None and not checkpoint.members:
             raise self._absent(checkpoint)
         # Here first: of a repository that is somebody else's, the tag is ours alone.
         write_json(self._tags, {**read_tags(self._tags), name: checkpoint.revision})
-        if known is None:
-            known = self._delivered(checkpoint, self._soups.fetch(checkpoint))
-            append_lines(self._log, [known.to_json()])
-        assert known.commit is not None  # it stands in the log
-        self.hub.tag(name, known.commit)
+        if commit is None:
+            delivered = self._delivered(checkpoint, self._soups.fetch(checkpoint))
+            append_lines(self._log, [delivered.to_json()])
+            commit = delivered.commit
+        assert commit is not None  # of what was delivered
+        self.hub.tag(name, commit)
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint, or soup, that `name` means, or None."""

@@ -58,7 +58,8 @@ def lower(run: Run, evaluation: Evaluation, share: float) -> None:
 
 
 def with_soups(listener: Listener | None = None) -> Picked:
-    return pick(None, "mae", soups=partial(score_soups, watcher=listener or Listener()))
+    watcher = listener or Listener()
+    return pick(None, "mae", soups=partial(score_soups, watcher=watcher), note=watcher.note)
 
 
 def soups_win(run: Run) -> Picked:
@@ -279,13 +280,18 @@ class TestOnTheHub:
                 lower(run, evaluation, 0.01 * len(evaluation.members))
         hub.faults.script("POST", "/commit/", [Fault.status(403)])
 
-        picked = with_soups()
+        listener = Listener()
+        picked = with_soups(listener)
 
+        assert listener.notes == ["pushing soup-000004-000006 to ann/prices"]
         assert picked.problem is not None
         assert run.store.tagged("best") == run.store.soups()[0]
         assert not [name for name in pushed.tags if name.startswith("soup")]
         again = with_soups()
         assert again.problem is None
+        quiet = Listener()
+        with_soups(quiet)
+        assert quiet.notes == []
         assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
 
 
