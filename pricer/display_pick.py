@@ -82,8 +82,8 @@ def confirmation(result: Picked, confirmed: "Confirmed") -> None:
 
 
 def _standing_table(selection: Selection, evidence: Evidence) -> None:
-    standings = {(one.step, one.members): one for one in evidence.standings}
-    rows = [_row(e, standings[e.step, e.members], selection.metric) for e in selection.ranking if e.step is not None]
+    compared = [(e, evidence.standing(e.step, e.members)) for e in selection.ranking]
+    rows = [_row(e, standing, selection.metric) for e, standing in compared if standing]
     columns = ["checkpoint", "behind the best by", "told apart", "probability best"]
     display.table(f"Paired by item: 95 % intervals, {evidence.resamples:,} resamples", columns, rows)
 
@@ -106,9 +106,9 @@ def _choice(selection: Selection) -> str:
     line = f"{line}, {_WHY[selection.rule]}"
     if selection.chosen == best or not selection.evidence:
         return f"{line}, which is that itself"
-    chosen = (selection.step, selection.members)
-    gap = next(one.behind for one in selection.evidence.standings if (one.step, one.members) == chosen)
-    return f"{line}, {_named(best)}, and {difference(gap, selection.metric)} behind it"
+    chosen = selection.evidence.standing(selection.step, selection.members)
+    assert chosen is not None  # what was chosen was compared
+    return f"{line}, {_named(best)}, and {difference(chosen.behind, selection.metric)} behind it"
 
 
 def _named(evaluation: Evaluation) -> str:

@@ -246,12 +246,10 @@ def _lead(selection: Selection, margin: float) -> str:
         return "level with the next, and the earlier"
     lead = f"${margin:,.2f}" if selection.metric in _IN_DOLLARS else f"{margin:.4g}"
     if selection.evidence:
-        standings = {(standing.step, standing.members): standing for standing in selection.evidence.standings}
-        second = selection.ranking[1]
-        interval = standings[second.step or 0, second.members].interval
-        if interval:
+        second = selection.evidence.standing(selection.ranking[1].step, selection.ranking[1].members)
+        if second and second.interval:
             style = ".2f" if selection.metric in _IN_DOLLARS else ".4g"
-            lead += f" ({interval[0]:{style}} – {interval[1]:{style}})"
+            lead += f" ({second.interval[0]:{style}} – {second.interval[1]:{style}})"
     return f"{lead} better than the next"
 
 

@@ -91,6 +91,10 @@ class Evidence:
         """The best one, whichever was chosen."""
         return next(one for one in self.standings if one.interval is None)
 
+    def standing(self, step: int | None, members: tuple[int, ...]) -> Standing | None:
+        """That of the checkpoint at a step, or of the soup of these members; None where it was not compared."""
+        return next((one for one in self.standings if (one.step, one.members) == (step, members)), None)
+
 
 def weigh(
     steps: Sequence[int],

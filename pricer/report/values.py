@@ -75,8 +75,7 @@ class HeldOut:
 
     def standing(self, evaluation: Evaluation) -> Standing | None:
         """A checkpoint beside the best; None where it was not compared: a baseline, or one scored since the choice."""
-        standings = self.evidence.standings if self.evidence else ()
-        return next((o for o in standings if (o.step, o.members) == (evaluation.step, evaluation.members)), None)
+        return self.evidence.standing(evaluation.step, evaluation.members) if self.evidence else None
 
 
 @dataclass(frozen=True, slots=True)

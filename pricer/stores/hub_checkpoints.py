@@ -101,7 +101,7 @@ class HubStore:
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint, or soup, that `name` means, or None."""
         revision = read_tags(self._tags).get(name)
-        return next((c for c in [*self.checkpoints(), *self.soups()] if c.revision == revision), None)
+        return next((c for c in [*read_log(self._log), *self._soups.all()] if c.revision == revision), None)
 
     def soups(self) -> list[Checkpoint]:
         """Every soup that was made here or is in the repository, by its last step."""
