@@ -124,9 +124,10 @@ class TrainConfig(_Section):
     epochs: Annotated[Number, Field(gt=0)] = 3
     """Passes over the training items. Take too many: `pricer pick` finds the best checkpoint."""
     batch_size: Count = 16
-    """Items per forward pass."""
-    gradient_accumulation: Count = 1
-    """Forward passes per optimizer step."""
+    """Items per optimizer step."""
+    micro_batch: Count | Literal["auto"] = "auto"
+    """Items per forward and backward pass; a step adds up as many passes as its batch takes. `auto`: on a GPU as many
+    as a trial on the longest items found room for, elsewhere the whole batch. The same weights but for rounding."""
     learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
     """Peak, after warm-up. TRL's default is 2e-5; LoRA wants more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -145,14 +146,15 @@ class TrainConfig(_Section):
     """Optimizer steps between lines in metrics.jsonl."""
     val_items: Annotated[Whole, Field(ge=0)] = 200
     """Validation items, always the same, whose loss and price error are measured at each checkpoint; 0: none."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: much less memory, a third more time. TRL's default is true."""
+    activation_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass: much less memory, a third more time. `auto`: where a batch does not
+    fit into the GPU and the trial found it faster than a smaller `micro_batch`. TRL's default is true."""
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
     """Seeds adapter initialisation, dropout and the order of items."""
 
     def steps_per_epoch(self, items: int) -> int:
         """Optimizer steps in a pass over so many training items."""
-        return math.ceil(math.ceil(items / self.batch_size) / self.gradient_accumulation)
+        return math.ceil(items / self.batch_size)
 
     def steps(self, items: int) -> int:
         """Optimizer steps of the whole training on so many items."""

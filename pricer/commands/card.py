@@ -75,7 +75,6 @@ def _recipe(config: RunConfig, train_items: int) -> Recipe:
         target_modules=adapter.target_modules,
         epochs=train.epochs,
         batch_size=train.batch_size,
-        gradient_accumulation=train.gradient_accumulation,
         learning_rate=train.learning_rate,
         schedule=train.schedule,
         seed=train.seed,

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,8 +22,10 @@ from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
 from pricer.ml.model import add_adapter, device_name, load_base
+from pricer.ml.out_of_memory import OutOfMemoryError
+from pricer.ml.passes import Passes, settle
 from pricer.ml.sft import Progress, fine_tune, refuse_several_gpus
-from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name
@@ -65,7 +67,9 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     setup = prepare(config)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
-    facts = _facts(setup)
+    examples = _examples(setup)
+    passes = settle(model, examples, config.train, setup.tokenizer.pad_token_id, watcher.note)
+    facts = _facts(setup) | _passes_fact(setup, passes)
     if config.hub.repo is not None:
         name = name or free_name(stem)
         repo = claim(config.hub.repo, config.tracking.project, name, private=config.hub.private)
@@ -73,7 +77,7 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
         facts["repo"] = repo
     run = create_run(setup.config, stem, name, facts)
     with run.held():
-        return _train(run, setup, model, watcher)
+        return _train(run, setup, model, examples, passes, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
@@ -89,7 +93,15 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
     with run.held():
         setup = prepare(run.config())
         _refuse_changed(run, setup)
-        return _train(run, setup, _model(setup), watcher)
+        model, examples = _model(setup), _examples(setup)
+        # As before on this device: in other parts sums are rounded otherwise.
+        known = run.facts().get("passes", {})
+        if found := known.get(device_name(setup.precision)):
+            passes = Passes(**found)
+        else:
+            passes = settle(model, examples, setup.config.train, setup.tokenizer.pad_token_id, watcher.note)
+            run.record(passes={**known, **_passes_fact(setup, passes)["passes"]})
+        return _train(run, setup, model, examples, passes, watcher)
 
 
 def _resume_finished(run: Run, watcher: Watcher) -> Trained:
@@ -127,11 +139,21 @@ def _model(setup: Setup) -> Any:
     return add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, setup.config.train.seed)
 
 
-def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
+def _examples(setup: Setup) -> list[TokenizedExample]:
+    return setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+
+
+def _passes_fact(setup: Setup, passes: Passes) -> dict[str, Any]:
+    """What run.json says of how steps are computed on this device."""
+    return {"passes": {device_name(setup.precision): asdict(passes)}}
+
+
+def _train(
+    run: Run, setup: Setup, model: Any, examples: Sequence[TokenizedExample], passes: Passes, watcher: Watcher
+) -> Trained:
     config = setup.config.train
     state = run.newest_state()
     run.forget_after(state[1] if state else 0)
-    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
     _say_what_was_cut([example.prompt for example in examples], setup, watcher)
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
@@ -150,6 +172,8 @@ def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
                 on_checkpoint=_checkpoint_keeper(run, setup, validator(model, setup), to_hub, tracker, watcher),
                 on_progress=_progress_logger(run, config.checkpoint_every, tracker, watcher),
                 should_stop=lambda: bool(asked_to_stop),
+                passes=passes,
+                note=watcher.note,
             )
         if finished:
             run.finish()
@@ -202,7 +226,7 @@ def _checkpoint_keeper(
     def on_checkpoint(folder: Path, step: int) -> None:
         epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
         checkpoint = _describe(folder, step, epoch, setup)
-        validation = validate() if setup.config.train.val_items else None
+        validation = _validation(validate, step, watcher) if setup.config.train.val_items else None
         if validation:
             line = {
                 "val_loss": _finite(validation.loss),
@@ -218,6 +242,17 @@ def _checkpoint_keeper(
         watcher.checkpoint(checkpoint, validation)
 
     return on_checkpoint
+
+
+def _validation(validate: Callable[[], Validation], step: int, watcher: Watcher) -> Validation | None:
+    """None where there is no memory left for it: the checkpoint is worth more than what is known of it."""
+    try:
+        return validate()
+    except OutOfMemoryError as error:
+        watcher.note(
+            f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
+        )
+        return None
 
 
 def _keep(folder: Path, step: int, run: Run, to_hub: Uploads | None) -> None:

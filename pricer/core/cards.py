@@ -58,7 +58,6 @@ class Recipe:
     target_modules: str | Sequence[str]
     epochs: float
     batch_size: int
-    gradient_accumulation: int
     learning_rate: float
     schedule: str
     seed: int
@@ -396,7 +395,7 @@ def _training(
     held = "4-bit NormalFloat, double quantization" if recipe.quantization == "nf4" else "not quantized"
     targets = recipe.target_modules
     where = "every linear layer" if targets == "all-linear" else ", ".join(map(_code, _names(targets)))
-    batch = f"{recipe.batch_size:,} × {recipe.gradient_accumulation:,} items a step"
+    batch = f"{recipe.batch_size:,} items a step"
     rate = f"learning rate {recipe.learning_rate:g} ({_code(recipe.schedule)})"
     epoch = "an epoch it does not state" if checkpoint.epoch is None else f"epoch {checkpoint.epoch:.2f}"
     this = f"This checkpoint is from step {checkpoint.step:,}, {epoch}."

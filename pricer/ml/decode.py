@@ -17,6 +17,7 @@ from pricer.core.expansion import Expansion, Fork
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
 from pricer.core.walk import Levels, Walk
+from pricer.ml.model import computing
 from pricer.ml.tokens import TokenizedPrompt, left_padded
 
 # Beginnings of prices that are followed at once in a walk: five quantiles, and the likeliest others beside them.
@@ -69,9 +70,12 @@ class Decoder:
             for prompt, completion, distribution in zip(prompts, completions, distributions, strict=True)
         ]
 
-    @torch.inference_mode()
     def _decode(self, ids: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[Distribution | None]]:
         """Greedy completions as token ids (items, length), padded at the end, and the distributions."""
+        with torch.inference_mode(), computing(self._model):
+            return self._read(ids)
+
+    def _read(self, ids: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[Distribution | None]]:
         branches = _Branches(self._model, ids, self._prefix_of(ids), self._tokenizer.pad_token_id)
         greedy = _Greedy(branches.first[:, 0], self._tokenizer, self._answer_length)
         reading = self._reading(len(ids))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pricer.ml.model import computing
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 
 
@@ -28,9 +29,10 @@ def embed(model: Any, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> 
         for row, index in enumerate(batch):
             ids[row, : lengths[row]] = torch.from_numpy(prompts[index].ids)
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        hidden = decoder(
-            input_ids=ids.to(model.device), attention_mask=mask.long().to(model.device), use_cache=False
-        ).last_hidden_state
+        with computing(model):
+            hidden = decoder(
+                input_ids=ids.to(model.device), attention_mask=mask.long().to(model.device), use_cache=False
+            ).last_hidden_state
         last = hidden[torch.arange(len(batch)), lengths - 1]
         embeddings[batch] = last.float().cpu().numpy()
     return embeddings

@@ -4,7 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from pricer.config import AdapterConfig, ModelConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.head import score_in_float32
 from pricer.ml.merging import MergedBeside, MergedInPlace
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
@@ -39,7 +40,23 @@ class Precision:
     @property
     def label(self) -> str:
         """As it stands in an EvalSpec. The device is no part of it: the same numbers are meant on any."""
-        return f"{self.quantization}/{self.dtype}"
+        if self.dtype == "float32":
+            return f"{self.quantization}/{self.dtype}"
+        adapter = self.dtype if _is_mixed(self.device, getattr(torch, self.dtype)) else "float32"
+        return f"{self.quantization}/{self.dtype}, adapter {adapter}, logits float32"
+
+
+def computing(model: Any) -> torch.autocast:
+    """The context that a model computes in, the same in training and in scoring: over a base in 16 bits an adapter,
+    though its weights are kept in float32, is multiplied in 16 bits, too.
+    """
+    mixed = _is_mixed(model.device.type, model.dtype)
+    return torch.autocast(model.device.type, model.dtype if mixed else None, enabled=mixed)
+
+
+def _is_mixed(device: str, dtype: torch.dtype) -> bool:
+    """Whether training is in mixed precision there. On the CPU it has no scaler for float16's gradients."""
+    return dtype == torch.bfloat16 or (dtype == torch.float16 and device == "cuda")
 
 
 def choose_precision(config: ModelConfig) -> Precision:
@@ -109,6 +126,7 @@ def load_base(folder: Path, precision: Precision) -> Any:
     # `generate` fills what its caller left open from here, and some bases bring a repetition penalty along (Qwen's
     # chat models do), under which a price with the same digit twice is no longer the likeliest answer.
     model.generation_config = GenerationConfig()
+    score_in_float32(model)
     return model
 
 
@@ -174,6 +192,8 @@ class AdapterSwitch:
         self.model = base
         self._count = 0
         self._on: str | None = None
+        # Settings, but for the base's name, and targets of the adapter that is on.
+        self._shape: tuple[AdapterSettings, list[str]] | None = None
         # Of the base as it is now: with an adapter on it, its linear layers are peft's.
         self._modules = [name for name, _ in base.named_modules() if name]
         self._linear = {name: _sizes(module) for name, module in base.named_modules() if _is_linear(module)}
@@ -199,6 +219,10 @@ class AdapterSwitch:
                 {name: (tensors[path.format(name, "A")], tensors[path.format(name, "B")], scale) for name in targets}
             )
             return
+        shape = (replace(settings, base=None, base_revision=None), targets)
+        if self._shape == shape:
+            self._copy(tensors)
+            return
         # peft warns of what is meant here (an adapter beside another, a base by another name), by the screenful.
         with warnings.catch_warnings(action="ignore"):
             lora = LoraConfig(
@@ -214,7 +238,14 @@ class AdapterSwitch:
                 self._put_on(lora, tensors)
             except ValueError as error:  # layers that peft has no adapters for, though they are linear
                 raise CheckpointError(f"the adapter in {folder} does not fit the base: {_first_line(error)}") from None
+        self._shape = shape
         self.model.eval()
+
+    def _copy(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put other weights into the adapter that is on: making one anew takes seconds at a high rank."""
+        weights = get_peft_model_state_dict(self.model, adapter_name=self._on, save_embedding_layers=False)
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])
 
     def read(self, folder: Path) -> "Adapter":
         """The adapter in `folder`, with the base left as it is; a CheckpointError as by `use`."""
@@ -259,6 +290,11 @@ class AdapterSwitch:
         if self._on is not None:
             self.model.delete_adapter(self._on)
         self._on = name
+        if _is_mixed(self.model.device.type, self.model.dtype):
+            # Rounded once, as autocast would before every product.
+            for path, parameter in self.model.named_parameters():
+                if ".lora_" in path:
+                    parameter.data = parameter.data.to(self.model.dtype)
 
 
 _CONFIG_LIMIT = 1_000_000  # bytes; a list of every layer of a large model takes 100,000

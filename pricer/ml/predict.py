@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from transformers import GenerationConfig
 
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
-from pricer.errors import ModelError
 from pricer.ml.decode import Decoder
 from pricer.ml.embeddings import embed
-from pricer.ml.model import AdapterSwitch
+from pricer.ml.loss import completion_loss
+from pricer.ml.model import AdapterSwitch, computing
+from pricer.ml.out_of_memory import Halving
 from pricer.ml.soup import average, write
-from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded, right_padded
 
 
 class Predictor:
@@ -40,44 +41,45 @@ class Predictor:
             pad_token_id=tokenizer.pad_token_id,
         )
 
-    @torch.inference_mode()
+        self._answering = Halving("answer about", lambda prompt: prompt.item_id)
+        self._losing = Halving("compute the loss of", lambda example: example.prompt.item_id)
+
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch."""
-        ids, mask = self._left_padded([prompt.ids for prompt in prompts])
-        output = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=self._generation)
+        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
+        return self._answering.take(self._predict, prompts, _tokens)
+
+    @torch.inference_mode()
+    def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        ids, mask = left_padded([prompt.ids for prompt in prompts], self._tokenizer.pad_token_id)
+        inputs = {"input_ids": self._there(ids), "attention_mask": self._there(mask)}
+        with computing(self.model):
+            output = self.model.generate(**inputs, generation_config=self._generation)
         completions = self._tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
         return [
             Prediction(prompt.item_id, completion, parse_price(completion, self._price_format))
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
 
-    @torch.inference_mode()
     def loss(self, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
         """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
-        total, count = 0.0, 0
+        total = 0.0
         for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
-            chosen = [examples[index] for index in batch]
-            ids, mask = self._left_padded([example.ids for example in chosen])
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-            # Left padding puts all completions at the end: only their logits are computed, not the whole prompt's.
-            width = max(len(example.ids) - example.start for example in chosen)
-            logits = self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=width + 1
-            ).logits
-            targets = ids[:, -width:].clone()
-            for row, example in enumerate(chosen):
-                targets[row, : width - (len(example.ids) - example.start)] = -100
-            total += float(
-                torch.nn.functional.cross_entropy(
-                    logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
-                )
-            )
-            count += int((targets != -100).sum())
-        return total / count
+            total += sum(self._losing.take(self._loss, [examples[index] for index in batch], _tokens))
+        return total / sum(len(example.ids) - example.start for example in examples)
 
-    def _left_padded(self, sequences: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids, mask = left_padded(sequences, self._tokenizer.pad_token_id)
-        return torch.from_numpy(ids).to(self.model.device), torch.from_numpy(mask).to(self.model.device)
+    @torch.inference_mode()
+    def _loss(self, examples: Sequence[TokenizedExample]) -> list[float]:
+        ids, spans = right_padded(examples, self._tokenizer.pad_token_id)
+        with computing(self.model):
+            return [float(completion_loss(self.model, self._there(ids), spans))]
+
+    def _there(self, ids: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(ids).to(self.model.device)
+
+
+def _tokens(batch: Sequence[TokenizedPrompt] | Sequence[TokenizedExample]) -> int:
+    """Tokens in a batch, padding included."""
+    return len(batch) * max(len(member.ids) for member in batch)
 
 
 class CheckpointPredictor:
@@ -88,6 +90,7 @@ class CheckpointPredictor:
     def __init__(self, base: Any, decoder: Decoder) -> None:
         self._switch = AdapterSwitch(base)
         self._decoder = decoder
+        self._answering = Halving("answer about", lambda prompt: prompt.item_id)
         self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
@@ -102,7 +105,7 @@ class CheckpointPredictor:
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
-        return in_halves(self._decoder.predict, prompts)
+        return self._answering.take(self._decoder.predict, prompts, _tokens)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         """What the base by itself makes of prompts: the last layer at the last token, (prompts, hidden size). To be
@@ -112,36 +115,9 @@ class CheckpointPredictor:
         return embed(self._switch.model, prompts, batch_tokens)
 
 
-def in_halves(
-    predict: Callable[[Sequence[TokenizedPrompt]], list[Prediction]], prompts: Sequence[TokenizedPrompt]
-) -> list[Prediction]:
-    """The Predictions of a batch, or of its halves where it does not fit into memory: answers do not depend on that. A
-    ModelError if a single prompt does not.
-    """
-    try:
-        return predict(prompts)
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-    if len(prompts) == 1:
-        raise ModelError(
-            f"there is no memory left to answer about {prompts[0].item_id} by itself",
-            "model.quantization: nf4, or a GPU with more",
-        )
-    # Past the exception, whose traceback would keep the tensors that did not fit.
-    torch.cuda.empty_cache()
-    half = len(prompts) // 2
-    return [*in_halves(predict, prompts[:half]), *in_halves(predict, prompts[half:])]
-
-
 def peak_memory() -> int:
     """The most bytes that this process has had in use so far: on the GPU where there is one, else in all."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     # In kilobytes on Linux, in bytes on a Mac.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On the CPU torch has no class of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.loss import Span, completion_loss
 from pricer.ml.model import Precision, check_adapter
+from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
+from pricer.ml.passes import Passes, as_asked, recompute_activations
 from pricer.ml.tokens import TokenizedExample
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
@@ -77,13 +81,68 @@ class EpochOrder(Sampler[int]):
         yield from (int(index) for index in order[whole:])
 
 
-class _OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """SFTTrainer with our order of items; its hook for that can only be overridden."""
+class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
+    """SFTTrainer with our order of items and our step; its hooks for those can only be overridden.
+
+    A step is a batch, computed in as many parts as fit, and the loss is computed at the completions' positions alone.
+    """
 
     order: EpochOrder
+    passes: Passes
+    note: Callable[[str], None]
+    may_recompute: bool
+    tokens: int = 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.order
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        ids, spans = inputs["input_ids"], inputs["spans"]
+        while True:
+            try:
+                loss = self._in_parts(model, ids, spans)
+                break
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # No weight has changed yet: without the gradients so far, the step can be taken once more.
+            model.zero_grad(set_to_none=True)
+            free()
+            self._make_room(model)
+        self.tokens += sum(end for _, end in spans)
+        self._metrics["train"]["num_tokens"] = [self.tokens]
+        return loss
+
+    def _in_parts(self, model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        """Gradients of the batch's mean loss per completion token, and that loss."""
+        count = sum(end - start for start, end in spans)
+        total = torch.zeros((), device=ids.device)
+        size = self.passes.micro_batch
+        for first in range(0, len(spans), size):
+            with self.compute_loss_context_manager():
+                part = completion_loss(model, ids[first : first + size], spans[first : first + size]) / count
+            self.accelerator.backward(part)
+            total += part.detach()
+        return total
+
+    def _make_room(self, model: Any) -> None:
+        """Compute less at once from now on; an OutOfMemoryError if that cannot be."""
+        step, passes = self.state.global_step + 1, self.passes
+        if passes.micro_batch > 1:
+            self.passes = Passes(-(-passes.micro_batch // 2), passes.activation_checkpointing)
+            what = f"parts of {self.passes.micro_batch:,} from now on (train.micro_batch)"
+        elif self.may_recompute and not passes.activation_checkpointing:
+            self.passes = Passes(passes.micro_batch, activation_checkpointing=True)
+            recompute_activations(model, True)
+            what = "activations are computed again from now on (train.activation_checkpointing)"
+        else:
+            raise OutOfMemoryError(
+                f"there is no memory left for a single item at step {step:,}",
+                "free the GPU of other work, then pricer train --resume",
+            )
+        self.note(f"memory ran out at step {step:,}, which is taken once more: {what}")
 
 
 class _Events(TrainerCallback):
@@ -152,23 +211,31 @@ def fine_tune(
     on_checkpoint: Callable[[Path, int], None],
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
+    passes: Passes | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> bool:
     """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
+
+    A step is computed in `passes` (None: as the config has it). Where memory runs out all the same, the step is taken
+    once more in smaller parts, which `note` is told.
 
     `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which
     `resume_from` goes on to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
     """
-    trainer = _OrderedTrainer(
+    trainer = _Trainer(
         model=model,
         args=SFTConfig(**trainer_arguments(config, precision, state_folder)),
         train_dataset=training_data(examples),
+        data_collator=partial(_collated, pad=tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[_Events(on_checkpoint, on_progress, should_stop)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.order = EpochOrder(
-        [len(example.ids) for example in examples], config.batch_size * config.gradient_accumulation, config.seed
-    )
+    trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
+    trainer.passes = passes or as_asked(config)
+    trainer.note = note or (lambda _: None)
+    trainer.may_recompute = config.activation_checkpointing == "auto"
+    recompute_activations(model, trainer.passes.activation_checkpointing)
     for parameter in model.parameters():
         if parameter.requires_grad:
             # SFTTrainer makes a QLoRA adapter bfloat16, whose eight bits lose AdamW's small updates, and which the
@@ -212,7 +279,6 @@ def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: P
         "output_dir": str(state_folder),
         "num_train_epochs": config.epochs,
         "per_device_train_batch_size": config.batch_size,
-        "gradient_accumulation_steps": config.gradient_accumulation,
         "learning_rate": config.learning_rate,
         # transformers' plain "constant" would leave the warm-up out.
         "lr_scheduler_type": "constant_with_warmup" if config.schedule == "constant" else config.schedule,
@@ -221,10 +287,11 @@ def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: P
         "max_grad_norm": config.max_grad_norm,
         "optim": optimizer if config.optimizer == "auto" else config.optimizer,
         "seed": config.seed,
-        "bf16": on_gpu and precision.dtype == "bfloat16",
+        "bf16": precision.dtype == "bfloat16",
         "fp16": on_gpu and precision.dtype == "float16",
         "use_cpu": not on_gpu,
-        "activation_checkpointing": config.activation_checkpointing,
+        # Ours to switch: a step decides it by what fits.
+        "activation_checkpointing": False,
         "logging_steps": config.log_every,
         # transformers would log a loss that is not a number as 0.
         "logging_nan_inf_filter": False,
@@ -250,6 +317,14 @@ def training_data(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
         own[: example.start] = -100
         labels.append(own)
     return datasets.Dataset.from_dict({"input_ids": [example.ids for example in examples], "labels": labels})
+
+
+def _collated(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
+    """A batch: `input_ids` (items, longest), right-padded, and `spans`, where each completion starts and ends."""
+    width = max(len(row["input_ids"]) for row in rows)
+    ids = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
+    spans = [(row["labels"].count(-100), len(row["labels"])) for row in rows]
+    return {"input_ids": torch.tensor(ids), "spans": spans}
 
 
 def memory() -> tuple[int, int]:

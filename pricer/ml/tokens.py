@@ -139,6 +139,14 @@ def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, 
     return ids, mask
 
 
+def right_padded(examples: Sequence[TokenizedExample], pad: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Token ids (examples, longest), and where each one's completion starts and ends."""
+    ids = np.full((len(examples), max(len(example.ids) for example in examples)), pad, dtype=np.int64)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = example.ids
+    return ids, [(example.start, len(example.ids)) for example in examples]
+
+
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices in batches of similar length, longest first, each within a budget of tokens with padding.
 

@@ -22,7 +22,7 @@ from pricer.stores.runs import Run, create_run
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_spec, an_evaluation, some_scores
 
 # 100 items in batches of 16 are 7 batches, so 4 steps of two each; 2.5 epochs are 10 steps.
-CONFIG = RunConfig(train=TrainConfig(epochs=2.5, batch_size=16, gradient_accumulation=2))
+CONFIG = RunConfig(train=TrainConfig(epochs=2.5, batch_size=32))
 FACTS = {"items": {"train": 100, "val": 50, "test": 50}}
 
 

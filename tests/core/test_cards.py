@@ -41,7 +41,6 @@ RECIPE = Recipe(
     target_modules="all-linear",
     epochs=3,
     batch_size=16,
-    gradient_accumulation=2,
     learning_rate=1e-4,
     schedule="cosine",
     seed=42,
@@ -191,7 +190,7 @@ With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
 - Data: `user/lamps` on the Hub, at revision `da7e`; 4,000 training items, fingerprint of all items `da7a`.
 - Base: `maker/small`, commit `ba5eba5eba5eba5eba5eba5eba5eba5eba5eba5e`; held as `nf4` (4-bit NormalFloat, double quantization), computed in `bfloat16`. The numbers above were measured at `nf4/bfloat16`.
 - Adapter: LoRA on every linear layer; r 32, alpha 64, dropout 0.1.
-- Run: set to 3 epochs, 16 × 2 items a step, learning rate 0.0001 (`cosine`), seed 42. This checkpoint is from step 200, epoch 20.00.
+- Run: set to 3 epochs, 16 items a step, learning rate 0.0001 (`cosine`), seed 42. This checkpoint is from step 200, epoch 20.00.
 - Trained with: `peft 0.21.0, torch 2.13.0`.
 - Licence: that of the base, `llama3.2`.
 

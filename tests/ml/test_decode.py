@@ -246,7 +246,7 @@ class CountedTokens:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.device = model.device
+        self.device, self.dtype = model.device, model.dtype
         self.shapes: list[tuple[int, int]] = []
 
     def __call__(self, input_ids: torch.Tensor, **others: Any) -> Any:

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig, ModelConfig
 from pricer.errors import CheckpointError, ModelError
-from pricer.ml.model import AdapterSwitch, Precision, add_adapter, choose_precision, load_base, load_tokenizer
+from pricer.ml.model import (
+    AdapterSwitch,
+    Precision,
+    add_adapter,
+    choose_precision,
+    computing,
+    load_base,
+    load_tokenizer,
+)
 from pricer.stores.bases import ASSETS
 
 BASE = ASSETS / "base"
@@ -103,6 +112,44 @@ def test_swapping_adapters_leaves_nothing_of_the_one_before(tmp_path: Path) -> N
 
     assert not torch.equal(of_first, logits(switch.model))
     assert torch.equal(logits(switch.model), logits(alone.model))
+
+
+def computed(model: Any) -> torch.Tensor:
+    with computing(model):
+        return logits(model)
+
+
+def test_in_16_bits_a_checkpoint_is_scored_at_the_precision_that_its_training_computed_at(tmp_path: Path) -> None:
+    precision = Precision("cpu", "nf4", "bfloat16")
+    adapter = save_adapter(tmp_path / "a", 1)
+    trained = add_adapter(load_base(BASE, precision), AdapterConfig(r=4, dropout=0.0), seed=1)
+    for name, parameter in trained.named_parameters():
+        if ".lora_" in name:  # float32, as they are trained
+            key = name.replace(".default", "")
+            parameter.data = load_file(adapter / "adapter_model.safetensors")[key].clone()
+    seen: set[torch.dtype] = set()
+    layer = trained.get_submodule("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
+    layer.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    switch = AdapterSwitch(load_base(BASE, precision))
+    switch.use(adapter)
+
+    assert torch.equal(computed(trained.eval()), computed(switch.model))
+    assert seen == {torch.bfloat16}
+    assert precision.label == "nf4/bfloat16, adapter bfloat16, logits float32"
+
+
+def test_another_checkpoint_of_a_run_is_copied_into_the_adapter_that_is_there(tmp_path: Path) -> None:
+    one, two = (save_adapter(tmp_path / str(seed), seed) for seed in (1, 2))
+    switch = AdapterSwitch(load_base(BASE, CPU), merge=False)
+    alone = AdapterSwitch(load_base(BASE, CPU), merge=False)
+    alone.use(two)
+    switch.use(one)
+    before = {name: parameter.data_ptr() for name, parameter in switch.model.named_parameters()}
+
+    switch.use(two)
+
+    assert torch.equal(logits(switch.model), logits(alone.model))
+    assert {name: parameter.data_ptr() for name, parameter in switch.model.named_parameters()} == before
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "none"])

@@ -12,9 +12,9 @@ import torch
 
 from pricer.commands.setup import Setup
 from pricer.core.predictions import Prediction
-from pricer.errors import ModelError
 from pricer.ml.model import load_base
-from pricer.ml.predict import Predictor, in_halves
+from pricer.ml.out_of_memory import Halving, OutOfMemoryError
+from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
 
 
@@ -94,34 +94,50 @@ class Cramped:
         return [Prediction(prompt.item_id, "1", 1.0) for prompt in prompts]
 
 
-OUT_OF_MEMORY = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to"),
-]
+OUT_OF_MEMORY = {
+    "torch's own": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "outside of its allocator": torch.AcceleratorError("CUDA error: out of memory"),
+    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    "on the CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you"),
+}
 
 
 def five_prompts() -> list[TokenizedPrompt]:
     return [TokenizedPrompt(key, np.array([1]), cut=False) for key in "abcde"]
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["on a GPU", "on the CPU"])
+def halving() -> Halving:
+    return Halving("answer about", lambda prompt: prompt.item_id)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY.keys())
 def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) -> None:
     decoder = Cramped(2, error)
 
-    answers = in_halves(decoder.predict, five_prompts())
+    answers = halving().take(decoder.predict, five_prompts())
 
     assert [answer.item_id for answer in answers] == list("abcde")
     # 5 do not fit; of its halves 2 do and 3 do not, whose halves 1 and 2 do.
     assert decoder.sizes == [5, 2, 3, 1, 2]
 
 
+def test_the_size_that_fitted_is_kept_for_the_batches_after() -> None:
+    decoder, batches = Cramped(2, OUT_OF_MEMORY["cuBLAS"]), halving()
+
+    for _ in range(2):
+        batches.take(decoder.predict, five_prompts())
+
+    # The second time it is known that 3 do not fit: nothing is tried in vain.
+    assert decoder.sizes == [5, 2, 3, 1, 2, 2, 1, 2]
+
+
 def test_one_prompt_that_does_not_fit_is_named() -> None:
-    with pytest.raises(ModelError, match=r"^there is no memory left to answer about a by itself$"):
-        in_halves(Cramped(0, OUT_OF_MEMORY[0]).predict, five_prompts())
+    with pytest.raises(OutOfMemoryError, match=r"^there is no memory left to answer about a by itself$"):
+        halving().take(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
     decoder = Cramped(0, RuntimeError("shapes do not match"))
 
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        in_halves(decoder.predict, five_prompts())
+        halving().take(decoder.predict, five_prompts())

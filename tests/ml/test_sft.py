@@ -1,7 +1,8 @@
 """Fine-tuning: the order of items, and runs that must come out the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from safetensors.torch import load_file
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.ml.loss import Span, completion_loss
 from pricer.ml.model import Precision, add_adapter, load_base
+from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.ml.sft import EpochOrder, Progress, fine_tune, gpu_utilisation, trainer_arguments, training_data
 
 
@@ -26,6 +29,7 @@ def train(
     dropout: float = 0.1,
     resume_from: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[dict[int, Path], list[Progress], bool]:
     """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
     folders: dict[int, Path] = {}
@@ -43,6 +47,7 @@ def train(
         on_checkpoint=lambda path, step: folders.update({step: path}),
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
+        note=note,
     )
     return folders, logged, finished
 
@@ -83,8 +88,8 @@ def test_a_resumed_run_ends_with_the_same_adapter_bit_for_bit(setup: Setup, tmp_
     assert weights(resumed[9]) == weights(whole[9])
 
 
-def test_a_batch_of_16_trains_like_two_accumulated_batches_of_8(setup: Setup, tmp_path: Path) -> None:
-    accumulated = CONFIG.model_copy(update={"batch_size": 8, "gradient_accumulation": 2})
+def test_a_batch_of_16_trains_like_two_parts_of_8(setup: Setup, tmp_path: Path) -> None:
+    accumulated = CONFIG.model_copy(update={"micro_batch": 8})
 
     once, *_ = train(setup, tmp_path / "once", CONFIG, dropout=0.0)
     twice, *_ = train(setup, tmp_path / "twice", accumulated, dropout=0.0)
@@ -197,3 +202,63 @@ class TestGpuUtilisation:
         monkeypatch.setattr(torch.cuda, "utilization", refuse)
 
         assert gpu_utilisation() is None
+
+
+class Cramped:
+    """The loss on a machine that has room for so many items at once, and without their activations for one more."""
+
+    def __init__(self, room: int, *, recomputed: int | None = None) -> None:
+        self.sizes: list[int] = []
+        self._room = room
+        self._recomputed = room if recomputed is None else recomputed
+
+    def __call__(self, model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        self.sizes.append(len(spans))
+        is_recomputing = model.get_base_model().is_activation_checkpointing
+        if len(spans) > (self._recomputed if is_recomputing else self._room):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return completion_loss(model, ids, spans)
+
+
+class TestMemoryThatRunsOutInMidRun:
+    SHORT = CONFIG.model_copy(update={"epochs": 1})
+
+    def test_the_step_is_taken_once_more_in_smaller_parts(
+        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole, *_ = train(setup, tmp_path / "whole", self.SHORT, dropout=0.0)
+        cramped, notes = Cramped(4), list[str]()
+        monkeypatch.setattr("pricer.ml.sft.completion_loss", cramped)
+
+        halved, *_ = train(setup, tmp_path / "halved", self.SHORT, dropout=0.0, note=notes.append)
+
+        # 16 and 8 do not fit, 4 do: four parts a step, of three steps.
+        assert cramped.sizes == [16, 8, *[4] * 12]
+        assert notes == [
+            "memory ran out at step 1, which is taken once more: parts of 8 from now on (train.micro_batch)",
+            "memory ran out at step 1, which is taken once more: parts of 4 from now on (train.micro_batch)",
+        ]
+        one, two = (load_file(folder[3] / "adapter_model.safetensors") for folder in (whole, halved))
+        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+
+    def test_activations_are_computed_again_where_one_item_does_not_fit(
+        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notes = list[str]()
+        monkeypatch.setattr("pricer.ml.sft.completion_loss", Cramped(0, recomputed=1))
+
+        _, _, finished = train(setup, tmp_path, self.SHORT, note=notes.append)
+
+        assert finished
+        assert notes[-1] == (
+            "memory ran out at step 1, which is taken once more: activations are computed again from now on "
+            "(train.activation_checkpointing)"
+        )
+
+    def test_a_single_item_too_many_ends_in_one_line(
+        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pricer.ml.sft.completion_loss", Cramped(0))
+
+        with pytest.raises(OutOfMemoryError, match=r"^there is no memory left for a single item at step 1$"):
+            train(setup, tmp_path, self.SHORT)
