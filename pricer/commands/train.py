@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pricer.commands.attach import take_over
+from pricer.commands.machine import leave_launcher, settle, settle_again
 from pricer.commands.setup import Setup, prepare
 from pricer.commands.tracked import tracker_of
 from pricer.commands.uploads import Uploads, claim, uploads
@@ -21,8 +22,9 @@ from pricer.commands.validation import Validation, validator
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
-from pricer.ml.model import add_adapter, device_name, load_base
-from pricer.ml.sft import Progress, fine_tune, refuse_several_gpus
+from pricer.ml.devices import device_name
+from pricer.ml.model import add_adapter, load_base
+from pricer.ml.sft import Progress, fine_tune
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
@@ -62,7 +64,8 @@ class Trained:
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config."""
     refuse_name(name)
-    setup = prepare(config)
+    leave_launcher(watcher.note)
+    setup = prepare(settle(config))
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
     facts = _facts(setup)
@@ -73,11 +76,12 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
         facts["repo"] = repo
     run = create_run(setup.config, stem, name, facts)
     with run.held():
-        return _train(run, setup, model, watcher)
+        return _train(run, setup, model, None, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
+    leave_launcher(watcher.note)
     run = find_run(name, trained=True)
     if run.facts().get("attached"):
         raise RunError(
@@ -87,9 +91,10 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
     if run.facts().get("finished"):
         return _resume_finished(run, watcher)
     with run.held():
-        setup = prepare(run.config())
+        state = run.newest_state()
+        setup = prepare(settle_again(run, state[0] if state else None, watcher.note))
         _refuse_changed(run, setup)
-        return _train(run, setup, _model(setup), watcher)
+        return _train(run, setup, _model(setup), state, watcher)
 
 
 def _resume_finished(run: Run, watcher: Watcher) -> Trained:
@@ -106,6 +111,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
 
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
     """Go on with the run that a repository holds, on a machine that may never have seen it (then as run `name`)."""
+    leave_launcher(watcher.note)
     return resume(take_over(repo, name, watcher.note).name, watcher)
 
 
@@ -123,13 +129,12 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
 
 
 def _model(setup: Setup) -> Any:
-    refuse_several_gpus(setup.precision)
     return add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, setup.config.train.seed)
 
 
-def _train(run: Run, setup: Setup, model: Any, watcher: Watcher) -> Trained:
+def _train(run: Run, setup: Setup, model: Any, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
+    """Train a run to its end, from a whole training state and its step (None: from the beginning)."""
     config = setup.config.train
-    state = run.newest_state()
     run.forget_after(state[1] if state else 0)
     examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
     _say_what_was_cut([example.prompt for example in examples], setup, watcher)

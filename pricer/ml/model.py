@@ -1,4 +1,4 @@
-"""Base models in memory: device and precision, 4-bit loading, and LoRA adapters put on and swapped."""
+"""Base models in memory: 4-bit loading, and LoRA adapters put on and swapped."""
 
 import json
 import math
@@ -18,48 +18,15 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
-from pricer.config import AdapterConfig, ModelConfig
+from pricer.config import AdapterConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.devices import Precision
 from pricer.ml.merging import MergedBeside, MergedInPlace
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How a base is held in memory: `device` is cpu or cuda, `quantization` nf4 or none, `dtype` the compute dtype."""
-
-    device: str
-    quantization: str
-    dtype: str
-
-    @property
-    def label(self) -> str:
-        """As it stands in an EvalSpec. The device is no part of it: the same numbers are meant on any."""
-        return f"{self.quantization}/{self.dtype}"
-
-
-def choose_precision(config: ModelConfig) -> Precision:
-    """Settle `auto`: bfloat16 on a GPU from compute capability 8, float16 on older ones, float32 on the CPU."""
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
-        raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
-    device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
-    dtype: str = config.compute_dtype
-    if dtype == "auto":
-        if device == "cpu":
-            dtype = "float32"
-        else:
-            dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
-    return Precision(device, config.quantization, dtype)
-
-
-def device_name(precision: Precision) -> str:
-    """The device in words, for run.json."""
-    return torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -1,7 +1,5 @@
 """Prediction: a batch of prompts in, a price for each out; left-padded, the same for every batch size."""
 
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,14 +130,6 @@ def in_halves(
     torch.cuda.empty_cache()
     half = len(prompts) // 2
     return [*in_halves(predict, prompts[:half]), *in_halves(predict, prompts[half:])]
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has had in use so far: on the GPU where there is one, else in all."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    # In kilobytes on Linux, in bytes on a Mac.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
