@@ -34,7 +34,7 @@ OPTIMIZERS = {
     # On a CPU bitsandbytes has nothing to page, and warns that it "falls back". Who wants that has adamw_torch.
     "paged_adamw_32bit": Optimizer("bitsandbytes", frozenset({"cuda"})),
 }
-"""By their names in `train.optimizer`. Of the optimizers with one format, `auto` takes the first."""
+"""By their names in `train.optimizer`. The first one of a format is what `auto` meant before runs pinned it."""
 
 
 def choose_optimizer(wanted: str, device: str) -> str:
@@ -45,7 +45,7 @@ def choose_optimizer(wanted: str, device: str) -> str:
 
 
 def optimizer_for(state: Format) -> str:
-    """The optimizer that `auto` meant where it left a state of this format."""
+    """The optimizer that `auto` meant, before runs pinned it, where it left a state of this format."""
     return next(name for name, optimizer in OPTIMIZERS.items() if optimizer.state == state)
 
 
