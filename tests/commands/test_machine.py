@@ -15,7 +15,7 @@ from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
 from pricer.errors import CheckpointError, ModelError, PricerError, RunError
 from pricer.stores.runs import Run, create_run, find_run
-from tests.commands.conftest import CONFIG, Listener, Stopped
+from tests.commands.conftest import CONFIG, Listener
 from tests.hub.repos import Repo
 from tests.hub.server import LoopbackHub
 from tests.repositories import Cli
