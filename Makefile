@@ -16,8 +16,10 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
+# Tests that need a GPU are a run of their own, since the others hide it; without one they skip themselves.
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m gpu
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -16,8 +16,8 @@ import torch
 
 from pricer.commands.setup import prepare
 from pricer.ml.decode import Decoder
+from pricer.ml.devices import peak_memory
 from pricer.ml.model import AdapterSwitch, load_base
-from pricer.ml.predict import peak_memory
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
 
@@ -29,9 +29,9 @@ def main() -> None:
     """Print operations per second by size of the batches, and the share of those in a matrix product."""
     run, count = Run(Path(sys.argv[1])), int(sys.argv[2]) if len(sys.argv) > 2 else 120
     setup = prepare(run.config())
-    before = peak_memory()
+    before = peak_memory(setup.precision.device)
     switch = AdapterSwitch(load_base(setup.base.folder, setup.precision))
-    loaded = peak_memory()
+    loaded = peak_memory(setup.precision.device)
     switch.use(run.store.fetch(run.store.checkpoints()[-1]))
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:count]])
     lengths = [len(prompt.ids) for prompt in prompts]
@@ -52,7 +52,7 @@ def main() -> None:
         rate, product = statistics.median(rates), statistics.median(products)
         speed = f"{count * rate / operations:.1f} prompts/s, {rate / 1e9:.0f} GFLOP/s"
         print(f"batches of {budget} tokens: {speed}, {100 * rate / product:.0f} % of {product / 1e9:.0f}", flush=True)
-    after = peak_memory()
+    after = peak_memory(setup.precision.device)
     print(f"memory: {before / 1e6:.0f} MB before the base, {loaded / 1e6:.0f} with it, {after / 1e6:.0f} at most")
 
 

@@ -21,6 +21,22 @@ settings.register_profile("pricer", derandomize=True, deadline=None, database=No
 settings.load_profile("pricer")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the GPU, before anything could have used it, unless the tests that need one were asked for."""
+    if hides_gpus(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # A launcher's variables, as in a shell of a batch job, would be met by every training.
+    for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        os.environ.pop(name, None)
+
+
+def hides_gpus(marks: str) -> bool:
+    """Whether tests chosen by this expression (pytest -m) run without a GPU: all do but `gpu`, which need one. A test
+    that means the CPU would find another precision, optimizer and memory on a machine that has a GPU.
+    """
+    return marks != "gpu"
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of one test. It works in `tmp_path`, and what libraries cache goes into `tmp_path/.home`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.evaluate import is_elsewhere
+from pricer.commands.machine import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
@@ -94,6 +95,7 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
     facts = _facts(hub, commit or newest)
     if commit is not None:
         _refuse_finished(repo, _text(hub, commit, "trainer_state.json", _LARGEST_LOG))
+    settle(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
     if here and name in (None, here.name):
         run = here
         shutil.rmtree(run.outbox.folder, ignore_errors=True)  # what went another way meanwhile

@@ -101,9 +101,9 @@ def score_run(
         how = score or score_checkpoints
         evaluations = list(how(run, checkpoints, questions, load, watcher))
         if load.cache_info().currsize:
-            from pricer.ml.predict import peak_memory
+            from pricer.ml.devices import peak_memory
 
-            run.record(peak_memory_eval=peak_memory())
+            run.record(peak_memory_eval=peak_memory(setup.precision.device))
     tracked = setup.config.tracking.mode != "off"
     report = evaluation_report(run, spec, items, known, evaluations) if tracked else None
     found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)

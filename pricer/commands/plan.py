@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pricer.config import RunConfig
 from pricer.core.items import Split
-from pricer.ml.model import Precision
+from pricer.ml.devices import Precision
 from pricer.ml.plan import Sizes, measure
 from pricer.stores.bases import find_base
 from pricer.stores.items import load_items, local_path, require

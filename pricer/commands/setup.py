@@ -12,7 +12,8 @@ from pricer.core.prices import PriceFormat, format_price, width_for
 from pricer.core.prompts import PromptTemplate
 from pricer.core.walk import Levels
 from pricer.errors import ConfigError
-from pricer.ml.model import Precision, choose_precision, load_tokenizer
+from pricer.ml.devices import Precision, choose_precision
+from pricer.ml.model import load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
 from pricer.ml.writing import writing_of
 from pricer.stores.bases import Base, find_base

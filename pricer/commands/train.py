@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pricer.commands.attach import take_over
+from pricer.commands.machine import leave_launcher, settle, settle_again
 from pricer.commands.setup import Setup, prepare
 from pricer.commands.tracked import tracker_of
 from pricer.commands.uploads import Uploads, claim, uploads
@@ -21,10 +22,11 @@ from pricer.commands.validation import Validation, validator
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
-from pricer.ml.model import add_adapter, device_name, load_base
+from pricer.ml.devices import device_name
+from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes, settle
-from pricer.ml.sft import Progress, fine_tune, refuse_several_gpus
+from pricer.ml.passes import Passes, choose_passes
+from pricer.ml.sft import Progress, fine_tune
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
@@ -64,11 +66,12 @@ class Trained:
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config."""
     refuse_name(name)
-    setup = prepare(config)
+    leave_launcher(watcher.note)
+    setup = prepare(settle(config))
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
     examples = _examples(setup)
-    passes = settle(model, examples, config.train, setup.tokenizer.pad_token_id, watcher.note)
+    passes = choose_passes(model, examples, config.train, setup.tokenizer.pad_token_id, watcher.note)
     facts = _facts(setup) | _passes_fact(setup, passes)
     if config.hub.repo is not None:
         name = name or free_name(stem)
@@ -77,11 +80,12 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
         facts["repo"] = repo
     run = create_run(setup.config, stem, name, facts)
     with run.held():
-        return _train(run, setup, model, examples, passes, watcher)
+        return _train(run, setup, (model, examples, passes), None, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
+    leave_launcher(watcher.note)
     run = find_run(name, trained=True)
     if run.facts().get("attached"):
         raise RunError(
@@ -91,17 +95,10 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
     if run.facts().get("finished"):
         return _resume_finished(run, watcher)
     with run.held():
-        setup = prepare(run.config())
+        state = run.newest_state()
+        setup = prepare(settle_again(run, state[0] if state else None, watcher.note))
         _refuse_changed(run, setup)
-        model, examples = _model(setup), _examples(setup)
-        # As before on this device: in other parts sums are rounded otherwise.
-        known = run.facts().get("passes", {})
-        if found := known.get(device_name(setup.precision)):
-            passes = Passes(**found)
-        else:
-            passes = settle(model, examples, setup.config.train, setup.tokenizer.pad_token_id, watcher.note)
-            run.record(passes={**known, **_passes_fact(setup, passes)["passes"]})
-        return _train(run, setup, model, examples, passes, watcher)
+        return _train(run, setup, _ready(run, setup, watcher), state, watcher)
 
 
 def _resume_finished(run: Run, watcher: Watcher) -> Trained:
@@ -118,6 +115,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
 
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
     """Go on with the run that a repository holds, on a machine that may never have seen it (then as run `name`)."""
+    leave_launcher(watcher.note)
     return resume(take_over(repo, name, watcher.note).name, watcher)
 
 
@@ -135,8 +133,23 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
 
 
 def _model(setup: Setup) -> Any:
-    refuse_several_gpus(setup.precision)
     return add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, setup.config.train.seed)
+
+
+_Ready = tuple[Any, list[TokenizedExample], Passes]
+"""A model with its adapter, what it learns from, and how a step is computed."""
+
+
+def _ready(run: Run, setup: Setup, watcher: Watcher) -> _Ready:
+    """What a run goes on with."""
+    model, examples = _model(setup), _examples(setup)
+    # As before on this device: in other parts sums are rounded otherwise.
+    known = run.facts().get("passes", {})
+    if found := known.get(device_name(setup.precision)):
+        return model, examples, Passes(**found)
+    passes = choose_passes(model, examples, setup.config.train, setup.tokenizer.pad_token_id, watcher.note)
+    run.record(passes={**known, **_passes_fact(setup, passes)["passes"]})
+    return model, examples, passes
 
 
 def _examples(setup: Setup) -> list[TokenizedExample]:
@@ -148,11 +161,10 @@ def _passes_fact(setup: Setup, passes: Passes) -> dict[str, Any]:
     return {"passes": {device_name(setup.precision): asdict(passes)}}
 
 
-def _train(
-    run: Run, setup: Setup, model: Any, examples: Sequence[TokenizedExample], passes: Passes, watcher: Watcher
-) -> Trained:
+def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
+    """Train a run to its end, from a whole training state and its step (None: from the beginning)."""
+    model, examples, passes = ready
     config = setup.config.train
-    state = run.newest_state()
     run.forget_after(state[1] if state else 0)
     _say_what_was_cut([example.prompt for example in examples], setup, watcher)
     if state:

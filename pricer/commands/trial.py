@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from pricer.commands.setup import Setup
-from pricer.ml.model import device_name
+from pricer.ml.devices import device_name
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
 

@@ -1,4 +1,4 @@
-"""Base models in memory: device and precision, 4-bit loading, and LoRA adapters put on and swapped."""
+"""Base models in memory: 4-bit loading, and LoRA adapters put on and swapped."""
 
 import json
 import math
@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
-from pricer.config import AdapterConfig, ModelConfig
+from pricer.config import AdapterConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.head import score_in_float32
 from pricer.ml.merging import MergedBeside, MergedInPlace
 
@@ -29,54 +30,12 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """How a base is held in memory: `device` is cpu or cuda, `quantization` nf4 or none, `dtype` the compute dtype."""
-
-    device: str
-    quantization: str
-    dtype: str
-
-    @property
-    def label(self) -> str:
-        """As it stands in an EvalSpec. The device is no part of it: the same numbers are meant on any."""
-        if self.dtype == "float32":
-            return f"{self.quantization}/{self.dtype}"
-        adapter = self.dtype if _is_mixed(self.device, getattr(torch, self.dtype)) else "float32"
-        return f"{self.quantization}/{self.dtype}, adapter {adapter}, logits float32"
-
-
 def computing(model: Any) -> torch.autocast:
     """The context that a model computes in, the same in training and in scoring: over a base in 16 bits an adapter,
     though its weights are kept in float32, is multiplied in 16 bits, too.
     """
-    mixed = _is_mixed(model.device.type, model.dtype)
+    mixed = is_mixed(model.device.type, model.dtype)
     return torch.autocast(model.device.type, model.dtype if mixed else None, enabled=mixed)
-
-
-def _is_mixed(device: str, dtype: torch.dtype) -> bool:
-    """Whether training is in mixed precision there. On the CPU it has no scaler for float16's gradients."""
-    return dtype == torch.bfloat16 or (dtype == torch.float16 and device == "cuda")
-
-
-def choose_precision(config: ModelConfig) -> Precision:
-    """Settle `auto`: bfloat16 on a GPU from compute capability 8, float16 on older ones, float32 on the CPU."""
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
-        raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
-    device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
-    dtype: str = config.compute_dtype
-    if dtype == "auto":
-        if device == "cpu":
-            dtype = "float32"
-        else:
-            dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
-    return Precision(device, config.quantization, dtype)
-
-
-def device_name(precision: Precision) -> str:
-    """The device in words, for run.json."""
-    return torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -290,7 +249,7 @@ class AdapterSwitch:
         if self._on is not None:
             self.model.delete_adapter(self._on)
         self._on = name
-        if _is_mixed(self.model.device.type, self.model.dtype):
+        if is_mixed(self.model.device.type, self.model.dtype):
             # Rounded once, as autocast would before every product.
             for path, parameter in self.model.named_parameters():
                 if ".lora_" in path:

@@ -27,7 +27,7 @@ class Passes:
     activation_checkpointing: bool = False
 
 
-def settle(
+def choose_passes(
     model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, pad: int, note: Callable[[str], None]
 ) -> Passes:
     """The Passes that a config asks for; on a GPU what it leaves open is found by computing the longest items' batch.

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from pricer.config import AdapterConfig
-from pricer.ml.model import Precision, add_adapter
+from pricer.ml.devices import Precision
+from pricer.ml.model import add_adapter
 
 # NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3): 4 bits a weight, an 8-bit constant for each
 # 64 weights, and a 32-bit one for each 256 of those.

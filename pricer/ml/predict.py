@@ -1,7 +1,5 @@
 """Prediction: a batch of prompts in, a price for each out; left-padded, the same for every batch size."""
 
-import resource
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,11 +111,3 @@ class CheckpointPredictor:
         """
         assert self._is_untuned
         return embed(self._switch.model, prompts, batch_tokens)
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has had in use so far: on the GPU where there is one, else in all."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    # In kilobytes on Linux, in bytes on a Mac.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -9,17 +9,16 @@ from typing import Any
 
 import datasets
 import numpy as np
-import psutil
 import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_pt_utils import safe_globals
 from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
-from pricer.errors import CheckpointError, ModelError
+from pricer.ml.devices import Precision, gpu_utilisation, memory
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.model import Precision, check_adapter
+from pricer.ml.model import check_adapter
+from pricer.ml.optimizers import choose_optimizer, read_state
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
 from pricer.ml.passes import Passes, as_asked, recompute_activations
 from pricer.ml.tokens import TokenizedExample
@@ -174,7 +173,7 @@ class _Events(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
-        used, total = memory()
+        used, total = memory(args.device.type)
         progress = Progress(
             step=state.global_step,
             steps=state.max_steps,
@@ -185,7 +184,7 @@ class _Events(TrainerCallback):
             tokens_per_second=(tokens - self._tokens) / max(now - self._since, 1e-9) if tokens > self._tokens else None,
             memory_used=used,
             memory_total=total,
-            gpu_utilisation=gpu_utilisation(),
+            gpu_utilisation=gpu_utilisation(args.device.type),
         )
         self._tokens, self._since = tokens, now
         self._on_progress(progress)
@@ -243,38 +242,14 @@ def fine_tune(
             parameter.data = parameter.data.to(torch.float32)
     if resume_from:
         check_adapter(model, resume_from)
-        _check_tensors(resume_from)
+        read_state(resume_from)  # raises for what is not numbers
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return bool(trainer.state.global_step >= trainer.state.max_steps)
-
-
-def _check_tensors(state: Path) -> None:
-    """Raise a CheckpointError unless all that torch saved in a training state, maybe on another machine, is numbers.
-
-    The Trainer would refuse to unpickle anything else as well, in a paragraph that recommends to do it all the same.
-    """
-    for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"):
-        path = state / name
-        if not path.is_file():
-            continue
-        try:
-            with safe_globals():
-                torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # it raises what it likes for a file that is not its own
-            raise CheckpointError(f"{path} cannot be read as numbers, and nothing else is read") from None
-
-
-def refuse_several_gpus(precision: Precision) -> None:
-    """Raise a ModelError where training would see more than one GPU."""
-    if precision.device == "cuda" and torch.cuda.device_count() > 1:
-        # transformers would split batches over all of them (DataParallel), which trl refuses and 4-bit cannot do.
-        raise ModelError("several GPUs are visible, and a run trains on one", "CUDA_VISIBLE_DEVICES=0 pricer train …")
 
 
 def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: Path) -> dict[str, Any]:
     """What SFTConfig is made from."""
     on_gpu = precision.device == "cuda"
-    optimizer = "paged_adamw_32bit" if on_gpu else "adamw_torch"
     return {
         "output_dir": str(state_folder),
         "num_train_epochs": config.epochs,
@@ -285,7 +260,7 @@ def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: P
         "warmup_steps": config.warmup,  # below 1 it is a share of all steps
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "optim": optimizer if config.optimizer == "auto" else config.optimizer,
+        "optim": choose_optimizer(config.optimizer, precision.device),
         "seed": config.seed,
         "bf16": precision.dtype == "bfloat16",
         "fp16": on_gpu and precision.dtype == "float16",
@@ -325,23 +300,3 @@ def _collated(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
     ids = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
     spans = [(row["labels"].count(-100), len(row["labels"])) for row in rows]
     return {"input_ids": torch.tensor(ids), "spans": spans}
-
-
-def memory() -> tuple[int, int]:
-    """Bytes in use and in all: the GPU's where there is one, else this process's and the machine's."""
-    if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        return total - free, total
-    return psutil.Process().memory_info().rss, psutil.virtual_memory().total
-
-
-def gpu_utilisation() -> float | None:
-    """The share of the last second or so in which the GPU computed, in percent; None without one, or of one that does
-    not say: a part of one, or one in a container without its driver's library.
-    """
-    if not torch.cuda.is_available():
-        return None
-    try:
-        return float(torch.cuda.utilization())
-    except Exception:  # torch passes on what the driver's library raises
-        return None

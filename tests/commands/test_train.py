@@ -18,7 +18,7 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item
 from pricer.core.prices import PriceFormat
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
-from pricer.ml.sft import Progress, refuse_several_gpus
+from pricer.ml.sft import Progress
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
 from tests.commands.conftest import CONFIG, Listener
@@ -201,15 +201,6 @@ def test_a_finished_run_has_nothing_to_go_on_with(trained: Path) -> None:
 def test_a_taken_name_is_refused_before_anything_is_read(trained: Path) -> None:
     with pytest.raises(RunError, match="there is a run quickstart already"):
         train.start(changed("data", source="missing.jsonl"), "quickstart", "quickstart", Listener())
-
-
-def test_several_gpus_are_refused_before_the_run_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    setup = prepare(CONFIG)
-
-    with pytest.raises(ModelError, match="several GPUs are visible"):
-        refuse_several_gpus(replace(setup.precision, device="cuda"))
-    refuse_several_gpus(setup.precision)  # on the CPU they do not matter
 
 
 @pytest.mark.parametrize(

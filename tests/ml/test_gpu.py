@@ -1,4 +1,4 @@
-"""On a CUDA device: a 4-bit base, one step, one prediction. Skips itself where there is none."""
+"""On a CUDA device: a 4-bit base, one step, one prediction. `pytest -m gpu` runs it; all other runs hide the device."""
 
 from pathlib import Path
 
@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from pricer.commands.setup import prepare
-from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
+from pricer.ml.devices import Precision
 from pricer.ml.model import add_adapter, load_base
+from pricer.ml.optimizers import read_state
 from pricer.ml.predict import Predictor
 from pricer.ml.sft import Progress, fine_tune
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and pytest -m gpu"),
 ]
 
 
@@ -46,3 +48,39 @@ def test_a_4_bit_base_takes_a_step_and_answers(tmp_path: Path) -> None:
     predictor = Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
     (prediction,) = predictor.predict(setup.encoder.prompts([setup.template.prompt(setup.items.val[0])]))
     assert prediction.item_id == setup.items.val[0].id
+
+
+@pytest.mark.parametrize(("began", "goes_on"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_state_of_adamw_torch_goes_on_on_the_other_kind_of_device(began: str, goes_on: str, tmp_path: Path) -> None:
+    config = TrainConfig(
+        epochs=2, batch_size=8, learning_rate=3e-3, checkpoint_every=1, log_every=1, optimizer="adamw_torch"
+    )
+    setup = prepare(
+        RunConfig(
+            model=ModelConfig(compute_dtype="float32"),
+            data=DataConfig(train_limit=8),
+            adapter=AdapterConfig(r=4),
+            train=config,
+        )
+    )
+    logged: list[Progress] = []
+
+    def train(device: str, resume_from: Path | None, steps: int) -> bool:
+        precision = Precision(device, "nf4", "float32")
+        return fine_tune(
+            add_adapter(load_base(setup.base.folder, precision), setup.config.adapter, seed=0),
+            setup.tokenizer,
+            setup.encoder.examples([setup.template.example(item) for item in setup.items.train]),
+            config,
+            precision,
+            state_folder=tmp_path,
+            resume_from=resume_from,
+            on_checkpoint=lambda folder, step: None,
+            on_progress=logged.append,
+            should_stop=lambda: logged[-1].step >= steps,
+        )
+
+    assert not train(began, None, steps=1)
+    assert read_state(tmp_path / "checkpoint-1").format == "torch"
+    assert train(goes_on, tmp_path / "checkpoint-1", steps=3)
+    assert [progress.step for progress in logged if progress.loss is not None] == [1, 2]

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pricer.commands.setup import Setup
+from pricer.ml.devices import Precision
 from pricer.ml.head import logits_only_at, score_in_float32
 from pricer.ml.loss import completion_loss
-from pricer.ml.model import Precision, load_base
+from pricer.ml.model import load_base
 from pricer.ml.tokens import right_padded
 
 

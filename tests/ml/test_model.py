@@ -12,17 +12,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
-from pricer.config import AdapterConfig, ModelConfig
+from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError, ModelError
-from pricer.ml.model import (
-    AdapterSwitch,
-    Precision,
-    add_adapter,
-    choose_precision,
-    computing,
-    load_base,
-    load_tokenizer,
-)
+from pricer.ml.devices import Precision
+from pricer.ml.model import AdapterSwitch, add_adapter, computing, load_base, load_tokenizer
 from pricer.stores.bases import ASSETS
 
 BASE = ASSETS / "base"
@@ -39,34 +32,26 @@ def save_adapter(folder: Path, seed: int) -> Path:
     return folder
 
 
+def test_a_base_goes_onto_one_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def record(folder: Path, **keywords: object) -> None:
+        asked.update(keywords)
+        raise RuntimeError("nothing was loaded")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", record)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+
+    with pytest.raises(ModelError):
+        load_base(BASE, Precision("cuda", "nf4", "bfloat16"))
+
+    assert asked["device_map"] == {"": 0}
+
+
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.inference_mode():
         result: torch.Tensor = model(input_ids=torch.arange(5, 25)[None]).logits
     return result
-
-
-def test_auto_on_a_machine_without_a_gpu_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    assert choose_precision(ModelConfig()) == Precision("cpu", "nf4", "float32")
-
-
-@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
-def test_auto_on_a_gpu_is_bfloat16_only_where_it_has_it(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str
-) -> None:
-    # A T4 has capability 7.5: torch would emulate bfloat16 there, many times slower.
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-
-    assert choose_precision(ModelConfig()) == Precision("cuda", "nf4", dtype)
-
-
-def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    with pytest.raises(ModelError, match=r"model\.device is cuda, but this machine has no CUDA device"):
-        choose_precision(ModelConfig(device="cuda"))
 
 
 def test_the_base_is_held_in_4_bits() -> None:

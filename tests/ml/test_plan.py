@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.config import AdapterConfig
-from pricer.ml.model import Precision
+from pricer.ml.devices import Precision
 from pricer.ml.plan import measure
 
 BASES = Path(__file__).parent.parent / "bases"

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.model import Precision, add_adapter, load_base
+from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.sft import EpochOrder, Progress, fine_tune, gpu_utilisation, trainer_arguments, training_data
+from pricer.ml.sft import EpochOrder, Progress, _Events, fine_tune, trainer_arguments, training_data
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +136,9 @@ def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
     ("precision", "optimizer", "bf16", "fp16"),
     [
         (Precision("cpu", "nf4", "float32"), "adamw_torch", False, False),
-        (Precision("cuda", "nf4", "bfloat16"), "paged_adamw_32bit", True, False),
+        (Precision("cuda", "nf4", "bfloat16"), "adamw_torch_fused", True, False),
         # A T4: float16 with a gradient scaler, and nothing in bfloat16 for it to trip over.
-        (Precision("cuda", "nf4", "float16"), "paged_adamw_32bit", False, True),
+        (Precision("cuda", "nf4", "float16"), "adamw_torch_fused", False, True),
     ],
 )
 def test_the_recipe_reaches_the_trainer(precision: Precision, optimizer: str, bf16: bool, fp16: bool) -> None:
@@ -184,24 +187,22 @@ def test_the_incomplete_batch_is_the_last_one() -> None:
     assert sorted(list(order)[16:]) == [0, 1, 2, 3]
 
 
-class TestGpuUtilisation:
-    @pytest.fixture(autouse=True)
-    def _a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def test_what_is_logged_of_memory_is_the_runs_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[Progress] = []
+    events = _Events(lambda folder, step: None, logged.append, lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30, 40))
+    monkeypatch.setattr(torch.cuda, "utilization", lambda: 87)
+    state = SimpleNamespace(global_step=1, max_steps=2, epoch=0.5)
 
-    def test_it_is_the_drivers_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "utilization", lambda: 87)
+    for device in ("cpu", "cuda"):
+        args = SimpleNamespace(device=torch.device(device))
+        events.on_log(args, state, None, {"loss": 1.0, "learning_rate": 1e-4})
 
-        assert gpu_utilisation() == 87.0
-
-    @pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), RuntimeError("no driver"), Exception("a slice")])
-    def test_a_gpu_that_does_not_say_stops_nothing(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse() -> int:
-            raise error
-
-        monkeypatch.setattr(torch.cuda, "utilization", refuse)
-
-        assert gpu_utilisation() is None
+    on_cpu, on_gpu = logged
+    assert (on_gpu.memory_used, on_gpu.memory_total, on_gpu.gpu_utilisation) == (10, 40, 87.0)
+    assert on_cpu.memory_total == psutil.virtual_memory().total
+    assert on_cpu.gpu_utilisation is None
 
 
 class Cramped:

@@ -1,0 +1,144 @@
+"""What is known of the device a run is on: its precision, its memory, and what a launcher made of the environment."""
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from pricer.config import ModelConfig
+from pricer.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a base is held in memory: `device` is cpu or cuda, `quantization` nf4 or none, `dtype` the compute dtype."""
+
+    device: str
+    quantization: str
+    dtype: str
+
+    @property
+    def label(self) -> str:
+        """As it stands in an EvalSpec. The device is no part of it: the same numbers are meant on any."""
+        if self.dtype == "float32":
+            return f"{self.quantization}/{self.dtype}"
+        adapter = self.dtype if is_mixed(self.device, getattr(torch, self.dtype)) else "float32"
+        return f"{self.quantization}/{self.dtype}, adapter {adapter}, logits float32"
+
+
+def is_mixed(device: str, dtype: torch.dtype) -> bool:
+    """Whether training is in mixed precision there. On the CPU it has no scaler for float16's gradients."""
+    return dtype == torch.bfloat16 or (dtype == torch.float16 and device == "cuda")
+
+
+def choose_precision(config: ModelConfig) -> Precision:
+    """Settle `auto`: bfloat16 on a GPU from compute capability 8, float16 on older ones, float32 on the CPU."""
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
+    device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
+    dtype: str = config.compute_dtype
+    if dtype == "auto":
+        if device == "cpu":
+            dtype = "float32"
+        else:
+            dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
+    return Precision(device, config.quantization, dtype)
+
+
+def device_name(precision: Precision) -> str:
+    """The device in words, for run.json."""
+    return torch.cuda.get_device_name() if precision.device == "cuda" else "cpu"
+
+
+def memory(device: str) -> tuple[int, int]:
+    """Bytes in use and in all: of the GPU (of a part of one, that part's) for cuda, of this process and the machine for
+    cpu.
+    """
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return total - free, total
+    return psutil.Process().memory_info().rss, psutil.virtual_memory().total
+
+
+def peak_memory(device: str) -> int:
+    """Maximum number of bytes that this process has had in use so far, on the GPU for cuda, in main memory for cpu."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    # In kilobytes on Linux, in bytes on a Mac.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def gpu_utilisation(device: str) -> float | None:
+    """The share of the last second or so in which the GPU computed, in percent; None for cpu, and where the GPU does
+    not say: a part of one, or one in a container without its driver's library.
+    """
+    if device != "cuda":
+        return None
+    try:
+        return float(torch.cuda.utilization())
+    except Exception:  # torch passes on what the driver's library raises
+        return None
+
+
+def refuse_several_gpus(precision: Precision) -> None:
+    """Raise a ModelError where training would see more than one GPU."""
+    if precision.device == "cuda" and (count := torch.cuda.device_count()) > 1:
+        # transformers would split batches over all of them (DataParallel), which trl refuses and 4-bit cannot do.
+        # A scheduler may have allotted GPU 2 and 3 of a machine: the hint must not name another one.
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
+        raise ModelError(
+            f"several GPUs are visible ({count}), and a run trains on one",
+            f"CUDA_VISIBLE_DEVICES={first} pricer train …",
+        )
+
+
+# Where launchers say how many processes they started: torchrun, accelerate and deepspeed; Open MPI; Intel MPI and
+# MPICH; MVAPICH. accelerate reads all of them, and makes one distributed training of the processes.
+_WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def refuse_several_processes() -> None:
+    """Raise a ModelError where this is one of several processes that a launcher started. Each would train the whole
+    run, in the same folder.
+    """
+    # Not SLURM_NTASKS, which an sbatch script has too, where one process runs: the tasks are those of an srun in it.
+    if (count := _number("SLURM_STEP_NUM_TASKS")) > 1:
+        raise ModelError(
+            f"Slurm started {count} tasks (SLURM_STEP_NUM_TASKS), and a run trains in one process",
+            "srun -n 1 pricer train …",
+        )
+    for name in _WORLD_SIZES:
+        if (count := _number(name)) > 1:
+            raise ModelError(
+                f"a launcher started {count} processes ({name}), and a run trains in one",
+                "pricer train …, by itself: without torchrun, accelerate launch or mpirun",
+            )
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else 1
+
+
+# With any of them accelerate makes a distributed training even of a single process.
+_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+# With these it trains in another way than the run's config says.
+_SETTINGS = (
+    *("MIXED_PRECISION", "USE_CPU", "TORCH_DEVICE", "DYNAMO_BACKEND", "GRADIENT_ACCUMULATION_STEPS"),
+    *("USE_DEEPSPEED", "USE_FSDP", "USE_MEGATRON_LM", "USE_SAGEMAKER", "USE_PARALLELISM_CONFIG"),
+)
+_OFF = ("", "0", "1", "no", "false")
+
+
+def forget_launcher() -> list[str]:
+    """Take what a launcher of a single process left out of the environment, so that a run's config alone says how it is
+    trained. Returns the settings among it that would have changed something, as `NAME=value`.
+    """
+    for name in _RANKS:
+        os.environ.pop(name, None)
+    settings = {f"ACCELERATE_{name}": os.environ.pop(f"ACCELERATE_{name}", "") for name in _SETTINGS}
+    return [f"{name}={value}" for name, value in settings.items() if value.lower() not in _OFF]
