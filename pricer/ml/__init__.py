@@ -1,5 +1,6 @@
 """Everything that needs a tensor: base models, tokens, fine-tuning and prediction. Never imports stores."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ def _import_bitsandbytes() -> None:
 
     compiler, torch.compile = torch.compile, refuse
     try:
-        import bitsandbytes  # noqa: F401, PLC0415
+        # Where it is missing or broken, whoever needs it says so; `pricer doctor` looks at the GPU all the same.
+        with suppress(Exception):
+            import bitsandbytes  # noqa: F401, PLC0415
     finally:
         torch.compile = compiler
 
