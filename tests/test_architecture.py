@@ -105,8 +105,7 @@ def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
 
 def test_the_doctor_starts_where_all_packages_but_typer_are_missing() -> None:
     code = (
-        "import sys; before = set(sys.modules);"
-        "import typer; typers = set(sys.modules);"
+        "import sys, typer; typers = set(sys.modules);"
         "import pricer.cli, pricer.display_doctor, pricer.commands.doctor;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - typers} - set(sys.stdlib_module_names))"
     )
