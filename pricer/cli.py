@@ -353,6 +353,17 @@ def push(run: RunOption = None) -> None:
         display.pushed(result)
 
 
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Check whether this machine can train: versions, GPU, memory, disk, Hub, W&B, clock."""
+    with _errors():
+        from pricer import display_doctor
+        from pricer.commands.doctor import examine
+
+        if not display_doctor.show(examine(), as_json=as_json):
+            raise typer.Exit(1)
+
+
 def _refuse_both(run: str | None, repo: str | None) -> None:
     if run is not None and repo is not None:
         raise typer.BadParameter("give --run or --repo, not both", param_hint="--repo")

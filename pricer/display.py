@@ -8,15 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pricer.core.checkpoints import Checkpoint, tag_name
-from pricer.core.evaluation import Evaluation
-from pricer.core.metrics import Metric
-from pricer.core.predictions import ESTIMATORS, Prediction
-from pricer.core.race_record import RaceRecord
 from pricer.errors import PricerError
 from pricer.secrets import redact
 
-if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the way of every error message
+if TYPE_CHECKING:  # this file is on the way of every error message, and of `pricer doctor` where numpy is missing
     from rich.console import Console
 
     from pricer.commands.evaluate import Evaluated
@@ -26,6 +21,11 @@ if TYPE_CHECKING:  # the verbs import heavy libraries, and this file is on the w
     from pricer.commands.report import Reported
     from pricer.commands.train import Trained
     from pricer.commands.validation import Validation
+    from pricer.core.checkpoints import Checkpoint
+    from pricer.core.evaluation import Evaluation
+    from pricer.core.metrics import Metric
+    from pricer.core.predictions import Prediction
+    from pricer.core.race_record import RaceRecord
     from pricer.ml.sft import Progress
 
 # Weight of the past in the smoothed loss of the live line, per logged step.
@@ -87,7 +87,7 @@ class Watcher:
         left = self._seconds_left(progress.step, progress.steps)
         self._update(training_line(progress, self._logged, self._loss, next_checkpoint, left))
 
-    def checkpoint(self, checkpoint: Checkpoint, validation: "Validation | None") -> None:
+    def checkpoint(self, checkpoint: "Checkpoint", validation: "Validation | None") -> None:
         """The line of a checkpoint."""
         parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
         if validation:
@@ -116,7 +116,7 @@ class Watcher:
         left = self._seconds_left(done, total)
         self._update(f"{name} · {done:,}/{total:,} answers" + ("" if left is None else f" · {_duration(left)} left"))
 
-    def scored(self, evaluation: Evaluation) -> None:
+    def scored(self, evaluation: "Evaluation") -> None:
         """The line of an evaluation."""
         mae, silent = evaluation.metric("mae"), evaluation.metric("no_price")
         self.note(f"{evaluation.name}  MAE {dollars(mae)}  without a price {_percent(silent)}  n {mae.n:,}")
@@ -231,7 +231,9 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     note(f"{how}, {result.checkpoint.name} of {result.run.name}; the intervals are raw, as the model has them")
 
 
-def _answer(key: str, estimator: str, prediction: Prediction) -> dict[str, Any]:
+def _answer(key: str, estimator: str, prediction: "Prediction") -> dict[str, Any]:
+    from pricer.core.predictions import ESTIMATORS
+
     distribution = prediction.distribution
     record: dict[str, Any] = {"id": key, "price": prediction.estimate(estimator), "estimator": estimator}
     if distribution:
@@ -246,7 +248,7 @@ def _answer(key: str, estimator: str, prediction: Prediction) -> dict[str, Any]:
     return {**record, "completion": prediction.completion}
 
 
-def _price_and_interval(prediction: Prediction, estimator: str) -> str:
+def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
     price, distribution = prediction.estimate(estimator), prediction.distribution
     if price is None:
         return f"no price: {shortened(prediction.completion)!r}"
@@ -305,12 +307,12 @@ def fitting_table(
         note(f"no room for {left_out} in {console.width} columns")
 
 
-def evaluation_table(title: str, evaluations: Sequence[Evaluation]) -> None:
+def evaluation_table(title: str, evaluations: "Sequence[Evaluation]") -> None:
     """Evaluations by row and metrics by column, on stdout; a narrow terminal gets the most important ones."""
     fitting_table(title, _COLUMNS, [_row(evaluation) for evaluation in evaluations], _SPARED)
 
 
-def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
+def _estimator_table(evaluations: "Sequence[Evaluation]") -> None:
     """The mean absolute error by each estimator, of the evaluations that know more than one."""
     known = [evaluation for evaluation in evaluations if evaluation.estimators]
     if known:
@@ -319,8 +321,10 @@ def _estimator_table(evaluations: Sequence[Evaluation]) -> None:
         table("MAE by estimator", columns, rows)
 
 
-def _race_table(race: RaceRecord) -> None:
+def _race_table(race: "RaceRecord") -> None:
     """Who dropped out of a race, the first to go first, and what that saved."""
+    from pricer.core.checkpoints import tag_name
+
     if race.dropped:
         rows = [
             [one.name, f"{one.n:,}", f"${one.margin:,.2f}", tag_name(one.leader), _WHY[one.why]] for one in race.dropped
@@ -339,7 +343,7 @@ def _width(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
     return sum(max(len(row[index]) for row in rows) for index in kept) + 3 * len(kept) - 1
 
 
-def _row(evaluation: Evaluation) -> list[str]:
+def _row(evaluation: "Evaluation") -> list[str]:
     metric = evaluation.metric
     return [
         evaluation.name,
@@ -378,7 +382,7 @@ def _stdout() -> "Console":
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140, highlight=False)
 
 
-def dollars(metric: Metric) -> str:
+def dollars(metric: "Metric") -> str:
     """An amount with half its interval; a dash where it is undefined."""
     if metric.value is None:
         return "–"
@@ -386,11 +390,11 @@ def dollars(metric: Metric) -> str:
     return f"${metric.value:,.2f}{half}"
 
 
-def _percent(metric: Metric) -> str:
+def _percent(metric: "Metric") -> str:
     return "–" if metric.value is None else f"{metric.value:.1%}"
 
 
-def _number(metric: Metric) -> str:
+def _number(metric: "Metric") -> str:
     return "–" if metric.value is None else f"{metric.value:.3f}"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import urlsplit, urlunsplit
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 # A shorter one would be a word that stands in other texts too.
@@ -33,3 +34,9 @@ def redact(text: str) -> str:
 def token_in(text: str) -> bool:
     """Whether the text is a token or holds one."""
     return redact(text) != text
+
+
+def without_password(address: str) -> str:
+    """An address without a user's name and password in front of its host."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

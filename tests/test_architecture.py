@@ -63,10 +63,12 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
     [
         ("trl", {"ml/sft.py"}),
         ("peft", {"ml/model.py"}),
-        ("bitsandbytes", {"ml/__init__.py", "ml/model.py"}),
+        ("bitsandbytes", {"ml/__init__.py", "ml/model.py", "ml/probe.py"}),
         ("sklearn", {"ml/baselines.py"}),
-        ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py"}),
+        ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py", "stores/hub_login.py"}),
         ("wandb", {"stores/tracking.py"}),
+        ("packaging", {"stores/packages.py"}),
+        ("pynvml", {"ml/probe.py"}),
         ("plotext", {"display_chart.py"}),
         ("plotly", {"report/figures.py"}),
         ("kaleido", {"report/figures.py"}),
@@ -99,6 +101,18 @@ def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.split() == []
+
+
+def test_the_doctor_starts_where_all_packages_but_typer_are_missing() -> None:
+    code = (
+        "import sys, typer; typers = set(sys.modules);"
+        "import pricer.cli, pricer.display_doctor, pricer.commands.doctor;"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - typers} - set(sys.stdlib_module_names))"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.split() == ["pricer"]
 
 
 def test_bitsandbytes_comes_without_the_compiler_which_stays_usable() -> None:

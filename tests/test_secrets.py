@@ -7,9 +7,12 @@ import typer.testing
 
 from pricer import display
 from pricer.cli import app
+from pricer.commands import doctor
+from pricer.commands.doctor import Check
 from pricer.config_file import load_config
+from pricer.core.fitness import Finding
 from pricer.errors import ConfigError, PricerError
-from pricer.secrets import redact, token_in
+from pricer.secrets import redact, token_in, without_password
 
 # Put together here, so that no scanner takes this file for a leak.
 HF = "hf" + "_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
@@ -75,6 +78,19 @@ class TestRedact:
     def test_other_words_stay(self, text: str) -> None:
         assert redact(text) == text
         assert not token_in(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (f"https://ann:{COMMIT}@host:8080/path?a=b", "https://host:8080/path?a=b"),
+        ("https://a@b@host", "https://host"),
+        ("https://huggingface.co", "https://huggingface.co"),
+        ("no address", "no address"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:
+    assert without_password(address) == shown
 
 
 class TestConfig:
@@ -191,6 +207,24 @@ class TestCommandLine:
             "error: unexpected ValueError: 401 Unauthorized: key ***, header Bearer ***\n"
             " hint: PRICER_DEBUG=1 shows where; please report it\n",
         )
+
+    @pytest.mark.parametrize("options", [[], ["--json"]])
+    def test_what_the_doctor_quotes(self, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+        def quoting() -> list[Finding]:
+            return [Finding("Hub", "warning", f"refused: {HF}", f"not {WANDB}")]
+
+        def raising() -> list[Finding]:
+            raise ValueError(f"Bearer {GITHUB}")
+
+        monkeypatch.setattr(doctor, "CHECKS", (Check("Hub", quoting), Check("W&B", raising)))
+
+        code, out, err = self.run("doctor", *options)
+
+        assert (code, err) == (0, "")
+        assert "refused: ***" in out
+        assert "not ***" in out
+        assert "ValueError: Bearer ***" in out
+        assert all(token not in out for token in (HF, WANDB, GITHUB))
 
     def test_a_config_of_that_name(self) -> None:
         assert self.run("train", HF)[2].startswith("error: there is no config ***\n")

@@ -52,12 +52,12 @@ def settle_again(run: Run, folder: Path | None, note: Callable[[str], None]) -> 
         config = _with_optimizer(config, _optimizer_of(config.train.optimizer, state.format, run))
     settled = settle(config, go_on)
     precision = choose_precision(settled.model)
-    _refuse_other_precision(run, precision)
     if state and state.is_scaled and precision.device == "cpu":
         raise RunError(
             f"{run.name} is trained in float16 with scaled gradients, which needs a GPU",
             f"on a machine with a GPU: {go_on}",
         )
+    _refuse_other_precision(run, precision)
     if state and not state.has_gpu_random and precision.device == "cuda":
         note(f"{run.name} was trained on a CPU so far; on a GPU it will not end with the same adapter bit for bit")
     return settled

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import psutil
 
 from pricer.config import TrackingConfig
-from pricer.secrets import redact
+from pricer.secrets import redact, without_password
 from pricer.stores.tracking_log import Report, Table, TrackingLog
 
 # Seconds that W&B gets to start, and again to upload the rest at the end.
@@ -243,3 +243,16 @@ def _logged_in(base_url: str) -> bool:
 
     found = wbauth.authenticate_session(host=base_url, source="pricer", prompt=False, update_session=False)
     return found is not None
+
+
+def find_login() -> tuple[str, bool]:
+    """The W&B server that runs go to, without a password in its address, and whether there is a key for it; asks
+    neither the network nor the user.
+    """
+    import wandb
+
+    try:
+        server = wandb.setup(wandb.Settings(silent=True, mode="offline")).settings.base_url
+        return without_password(server), _logged_in(server)
+    finally:
+        wandb.teardown()  # ends the service process

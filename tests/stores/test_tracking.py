@@ -14,7 +14,7 @@ import pytest
 
 from pricer.config import TrackingConfig
 from pricer.stores import tracking
-from pricer.stores.tracking import Tracker, open_tracker
+from pricer.stores.tracking import Tracker, find_login, open_tracker
 from pricer.stores.tracking_log import Report, Table, TrackingLog
 from tests.wandb_files import curve, session, sessions, table
 
@@ -141,6 +141,18 @@ POINTS = {step: {"eval/mae": 100.0 - step, "eval/no_price": 0.0} for step in (10
 TABLE = Table("eval/predictions", 20, ("item", "price", "predicted"), (("a", 10.0, 12.0), ("b", 5.0, None)), "price",
               "predicted")  # fmt: skip
 REPORT = Report("5bec", POINTS, {"eval/baseline/train median": 90.0}, TABLE)
+
+
+class TestLogin:
+    @pytest.mark.parametrize("key", [KEY, None])
+    def test_whether_there_is_a_key_and_for_which_server(
+        self, monkeypatch: pytest.MonkeyPatch, key: str | None
+    ) -> None:
+        monkeypatch.setenv("WANDB_BASE_URL", "http://ann:secret-word@127.0.0.1:9")
+        if key:
+            monkeypatch.setenv("WANDB_API_KEY", key)
+
+        assert find_login() == (CLOSED, key is not None)
 
 
 class TestReports:

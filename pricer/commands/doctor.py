@@ -1,0 +1,163 @@
+"""`pricer doctor`: whether this machine can train, and what to do where it cannot. It imports nothing that may be
+missing before the check that needs it; every check that fails is a line, and the next one goes on.
+"""
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pricer
+from pricer.core import fitness
+from pricer.core.fitness import Finding, Status
+from pricer.secrets import redact
+
+_OF_TORCH = ("GPU", "driver", "4-bit product", "libraries")
+# Seconds for all of them: libraries on a network disk take minutes to be imported for the first time.
+_PATIENCE = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. `if_it_raises`: what an exception means that it did not foresee."""
+
+    name: str
+    look: Callable[[], Iterable[Finding]]
+    if_it_raises: Status = "warning"
+
+
+def examine() -> Iterator[Finding]:
+    """What is found, each thing as soon as it is known. No check raises, and no text holds a token."""
+    for check in CHECKS:
+        try:
+            found: Iterable[Finding] = list(check.look())
+        except Exception as error:
+            found = [fitness.unexpected(check.name, check.if_it_raises, error)]
+        for finding in found:
+            yield replace(finding, text=redact(finding.text), hint=redact(finding.hint))
+
+
+def _python() -> Iterable[Finding]:
+    from pricer.stores.packages import python
+
+    version, needed, fits = python()
+    where = f"{version} on {platform.system()} {platform.machine()}, pricer {pricer.__version__}"
+    if fits:
+        return [Finding("python", "ok", where)]
+    return [Finding("python", "failed", f"{where}, which needs {needed}", "install it anew with such a Python")]
+
+
+def _packages() -> Iterable[Finding]:
+    from pricer.stores.packages import is_installed, packages
+
+    if not is_installed():
+        text = "pricer itself is not installed, so what it needs is not known"
+        return [Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")]
+    return [fitness.judge_packages(packages())]
+
+
+def _of_torch() -> Iterable[Finding]:
+    return ask_probe(_OF_TORCH)
+
+
+def ask_probe(steps: Sequence[str], patience: float = _PATIENCE) -> Iterator[Finding]:
+    """What the steps of pricer.ml.probe find, in a process of their own. One that ends the process or does not come to
+    an end within `patience` seconds is a finding, and those after it get another process.
+    """
+    while steps:
+        output, ended = _run_probe(steps, patience)
+        last = None
+        for record in _records(output):
+            if "step" in record:
+                last = record["step"]
+            else:
+                yield Finding(**record)
+        if last == "":
+            return
+        if last is None:
+            hint = "if both are as tested: please report it, with this output"
+            yield Finding("torch", "failed", f"torch or bitsandbytes cannot be imported: {ended}", hint)
+            return
+        yield Finding(last, "failed", f"the check did not come to its end: {ended}")
+        steps = steps[steps.index(last) + 1 :]
+
+
+def _records(output: str) -> Iterator[dict[str, Any]]:
+    """The lines of pricer.ml.probe among what libraries say."""
+    known = ({"step"}, {field.name for field in fields(Finding)})
+    for line in output.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.keys() in known:
+            yield record
+
+
+def _run_probe(steps: Sequence[str], patience: float) -> tuple[str, str]:
+    """What the process said on stdout, and how it ended."""
+    # With this process's own path: what is looked at is what it would import.
+    code = f"import sys; sys.path[:] = {sys.path!r}; from pricer.ml.probe import main; main({list(steps)!r})"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode(errors="replace"), f"no answer in {patience:.0f} s"
+    output = done.stdout.decode(errors="replace")
+    if done.returncode < 0:
+        return output, f"killed by {signal.Signals(-done.returncode).name}"
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    return output, said[-1] if said else f"exit code {done.returncode}"
+
+
+def _memory() -> Iterable[Finding]:
+    from pricer.stores.machine import memory
+
+    return [fitness.judge_memory(*memory())]
+
+
+def _disk() -> Iterable[Finding]:
+    from pricer.stores.machine import look_at_disk
+    from pricer.stores.runs import RUNS
+
+    disk = look_at_disk(RUNS)
+    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem)]
+
+
+def _cache() -> Iterable[Finding]:
+    from pricer.stores.hub import cache
+    from pricer.stores.machine import look_at_disk
+
+    disk = look_at_disk(Path(cache()))
+    return [fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)]
+
+
+def _hub() -> Iterable[Finding]:
+    from pricer.stores.hub_login import ask_hub
+
+    return fitness.judge_hub(ask_hub())
+
+
+def _wandb() -> Iterable[Finding]:
+    from pricer.stores.tracking import find_login
+
+    server, has_key = find_login()
+    return [fitness.judge_wandb(server, has_key=has_key)]
+
+
+CHECKS = (
+    Check("python", _python),
+    Check("packages", _packages, "failed"),
+    Check("torch", _of_torch, "failed"),
+    Check("memory", _memory),
+    Check("disk", _disk, "failed"),
+    Check("Hub cache", _cache),
+    Check("Hub", _hub),
+    Check("W&B", _wandb),
+)

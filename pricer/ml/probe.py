@@ -1,0 +1,161 @@
+"""What torch and the GPU's driver find on this machine, for `pricer doctor`. It runs in a process of its own, as
+
+    python -c "from pricer.ml.probe import main; main(['GPU', …])"
+
+because a driver or a kernel that is broken may hang, or end the process, where it should raise. Nothing of pricer.ml is
+imported here: what is to be found out may be that transformers is missing.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import torch
+
+from pricer.core.fitness import Finding, Status, judge_cuda, judge_driver, judge_product, unexpected
+from pricer.core.machine import Card, Cuda, Driver, Product
+
+# Whole blocks of weights (64) and of their scales (256), not square: a transposed product would not fit.
+_INPUTS, _OUTPUTS = 512, 256
+# bitsandbytes has kernels of its own for one row, for few and for many.
+_ROWS = (1, 16, 512)
+
+
+def cuda() -> Cuda:
+    """Every GPU that torch can use, with free memory before anything is put there; or why there is none."""
+    built_for = torch.version.cuda
+    with warnings.catch_warnings(action="ignore"):  # the exception below says the same
+        if torch.cuda.is_available():
+            return Cuda(torch.__version__, built_for, tuple(_card(i) for i in range(torch.cuda.device_count())))
+        try:
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        except Exception as error:  # RuntimeError and AssertionError today
+            return Cuda(torch.__version__, built_for, problem=_first_line(error))
+    return Cuda(torch.__version__, built_for)
+
+
+def _card(index: int) -> Card:
+    free, total = torch.cuda.mem_get_info(index)
+    return Card(torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index), free, total)
+
+
+def driver() -> Driver:
+    """What NVIDIA's driver says of itself and of the GPUs, whether or not torch can use them."""
+    try:
+        import pynvml  # noqa: PLC0415
+    except ImportError:
+        return Driver("unknown", problem="nvidia-ml-py is missing")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        absent = error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        return Driver("absent" if absent else "fails", problem=_first_line(error))
+    try:
+        newest = pynvml.nvmlSystemGetCudaDriverVersion()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        names = tuple(_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+        version = _text(pynvml.nvmlSystemGetDriverVersion())
+        return Driver("works", version, f"{newest // 1000}.{newest % 1000 // 10}", names)
+    except pynvml.NVMLError as error:
+        return Driver("fails", problem=_first_line(error))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def product() -> Product:
+    """Products with 4-bit weights beside those with the dequantised ones, where and as training computes them."""
+    import bitsandbytes  # noqa: PLC0415
+
+    on_gpu = torch.cuda.is_available()
+    device = "cuda" if on_gpu else "cpu"
+    name = _card(0).dtype if on_gpu else "float32"
+    dtype = getattr(torch, name)
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn(_OUTPUTS, _INPUTS, generator=random)
+    layer = bitsandbytes.nn.Linear4bit(
+        *(_INPUTS, _OUTPUTS), bias=False, compute_dtype=dtype, quant_type="nf4", compress_statistics=True
+    )
+    layer.weight = bitsandbytes.nn.Params4bit(
+        weight.to(dtype), requires_grad=False, quant_type="nf4", compress_statistics=True
+    )
+    layer = layer.to(device)  # which quantises
+    layer.support_avx512bf16_for_cpu = False  # as ml/model.py has it
+    whole = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
+    errors = {}
+    for rows in _ROWS:
+        inputs = torch.randn(rows, _INPUTS, generator=random).to(dtype)
+        with torch.no_grad():
+            errors[f"{rows} rows"] = _apart(layer(inputs.to(device)), inputs.float() @ whole.T)
+    inputs = inputs.to(device).requires_grad_()
+    gradient = torch.randn(_ROWS[-1], _OUTPUTS, generator=random).to(dtype)
+    layer(inputs).backward(gradient.to(device))
+    assert inputs.grad is not None
+    errors["gradient"] = _apart(inputs.grad, gradient.float() @ whole)
+    return Product(device, name, _apart(whole, weight), errors)
+
+
+def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.float().cpu() - expected).norm() / expected.norm())
+
+
+def _gpu() -> Iterable[Finding]:
+    return judge_cuda(cuda(), driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _driver() -> Iterable[Finding]:
+    return [judge_driver(driver(), cuda())]
+
+
+def _product() -> Iterable[Finding]:
+    return [judge_product(product())]
+
+
+def _libraries() -> Iterable[Finding]:
+    """Whether all that training imports can be imported: versions that do not fit each other fail here."""
+    start = time.monotonic()
+    importlib.import_module("pricer.ml.sft")
+    importlib.import_module("pricer.ml.predict")
+    text = f"transformers, trl, peft and bitsandbytes can be imported, in {time.monotonic() - start:.0f} s"
+    return [Finding("libraries", "ok", text)]
+
+
+STEPS: dict[str, tuple[Callable[[], Iterable[Finding]], Status]] = {
+    "GPU": (_gpu, "failed"),
+    "driver": (_driver, "warning"),
+    "4-bit product": (_product, "failed"),
+    "libraries": (_libraries, "failed"),
+}
+"""The checks by name, in order, and what an unexpected exception of each means."""
+
+
+def main(steps: Sequence[str]) -> None:
+    """Run checks and write a line of JSON before each (its name; empty: that was all) and for each of its Findings."""
+    for name in steps:
+        _say({"step": name})
+        check, if_it_raises = STEPS[name]
+        try:
+            findings = list(check())
+        except Exception as error:  # whatever it is, the next check goes on
+            findings = [unexpected(name, if_it_raises, error)]
+        for finding in findings:
+            _say(asdict(finding))
+    _say({"step": ""})  # from here on nothing matters: drivers have failed while a process ends
+
+
+def _say(record: dict[str, str]) -> None:
+    sys.stdout.write(f"\n{json.dumps(record)}\n")  # on a line of its own, whatever a library wrote before
+    sys.stdout.flush()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value  # older versions of the library give bytes

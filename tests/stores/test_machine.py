@@ -1,0 +1,54 @@
+"""Disks that can be written and that cannot, and main memory."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pricer.stores.machine import look_at_disk, memory
+
+
+def test_a_folder_that_is_not_there_yet_is_not_made() -> None:
+    disk = look_at_disk(Path("runs/deep"))
+
+    assert disk.folder == Path.cwd() / "runs/deep"
+    assert disk.problem == ""
+    assert disk.free is not None
+    assert disk.free > 0
+    assert sorted(path.name for path in Path.cwd().iterdir()) == [".home"]
+
+
+def test_a_full_disk_is_found_by_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    assert look_at_disk(Path("runs")).problem == "No space left on device"
+
+
+def test_a_folder_below_a_file() -> None:
+    Path("runs").write_text("", encoding="utf-8")
+
+    assert look_at_disk(Path("runs/a")).problem == f"{Path.cwd() / 'runs'} is not a folder"
+
+
+def test_a_read_only_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a file system of its own needs the right to mount one")
+    try:
+        assert look_at_disk(folder / "runs").problem == "Read-only file system"
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_memory_in_bytes() -> None:
+    available, total = memory()
+
+    assert 1e6 < available <= total
