@@ -9,7 +9,7 @@ from pricer.core.expansion import Fork
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Estimator
 from pricer.core.prices import PriceFormat, format_price, width_for
-from pricer.core.prompts import PromptTemplate
+from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.core.walk import Levels
 from pricer.errors import ConfigError
 from pricer.ml.model import Precision, choose_precision, load_tokenizer
@@ -94,10 +94,11 @@ def _assemble(config: RunConfig, items: ItemSet, dearest: float) -> Setup:
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
-    template = template_for(config, splits_digits(tokenizer), dearest)
-    writing = writing_of(tokenizer, template.price_format, template.price_format.width or width_for([dearest]))
+    tail = tail_of(config.prompt.lead)
+    template = template_for(config, splits_digits(tokenizer, tail), dearest)
+    writing = writing_of(tokenizer, tail, template.price_format, template.price_format.width or width_for([dearest]))
     completions = [template.completion(item) for item in items.train] or [format_price(dearest, template.price_format)]
-    encoder = Encoder(tokenizer, config.prompt.max_length, completions)
+    encoder = Encoder(tokenizer, config.prompt.max_length, tail, completions)
     encoder.check(template.prompt(Item("", "", dearest)))
     settled = config.model_copy(
         update={
