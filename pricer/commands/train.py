@@ -62,7 +62,7 @@ class Trained:
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config."""
     refuse_name(name)
-    setup = prepare(config)
+    setup = _prepared(config, watcher)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
     facts = _facts(setup)
@@ -87,9 +87,17 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
     if run.facts().get("finished"):
         return _resume_finished(run, watcher)
     with run.held():
-        setup = prepare(run.config())
+        setup = _prepared(run.config(), watcher)
         _refuse_changed(run, setup)
         return _train(run, setup, _model(setup), watcher)
+
+
+def _prepared(config: RunConfig, watcher: Watcher) -> Setup:
+    """The Setup of a config, whose notes are said before anything slow begins."""
+    setup = prepare(config)
+    for note in setup.notes:
+        watcher.note(note)
+    return setup
 
 
 def _resume_finished(run: Run, watcher: Watcher) -> Trained:
