@@ -69,6 +69,8 @@ class DataConfig(_Section):
     """Column with a title, put above the description; null: none."""
     category: str | None = None
     """Column with a category; null: none."""
+    max_price: Annotated[Number, Field(gt=0)] | None = None
+    """Leave out items dearer than this, in dollars, from every split; their number is said. null: none."""
     unwrap: bool = False
     """The description column holds a whole notebook prompt (question, blank line, description, blank line,
     `Price is $…`): take the description out of it and leave the rest, with the price, behind."""
@@ -98,7 +100,8 @@ class PromptConfig(_Section):
     lead: str = "Price is $"
     """Last line of every prompt; the completion goes on from it."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
-    """`plain` is 227.00, `padded` 0227. `auto`: padded where the tokenizer splits digits, plain elsewhere."""
+    """`plain` is 227.00, `padded` 0227. `auto`: padded where the tokenizer splits digits, and where plain prices have
+    more than 5 digits and padded ones can be read exactly; plain elsewhere."""
     price_width: Count | None = None
     """Digits of a padded price; null: as many as the dearest training item needs."""
     max_length: Annotated[Whole, Field(ge=8)] = 128
@@ -171,7 +174,7 @@ class EvalConfig(_Section):
     and kept in run.json."""
     estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
-    (greedy where the tokenizer's way of writing numbers cannot be read)."""
+    (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
     unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
     elsewhere median and intervals are exact."""

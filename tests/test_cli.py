@@ -11,8 +11,10 @@ import typer.testing
 
 import pricer
 from pricer.cli import app
+from pricer.config import DataConfig
 from pricer.core.items import Split
 from pricer.stores.files import write_json
+from pricer.stores.items import load_items
 
 RUNNER = typer.testing.CliRunner()
 
@@ -256,6 +258,19 @@ def test_a_dry_run_of_the_quickstart() -> None:
     assert lines[0] == "training items   5,013"
     assert lines[1] == "optimizer steps  202 (101 an epoch)"
     assert not Path("runs").exists()
+
+
+def test_a_dry_run_counts_what_a_maximum_price_leaves_out() -> None:
+    result = Result("train", "--dry-run", "--set", "data.max_price=2000")
+
+    everything = load_items(DataConfig())
+    items = [*everything.train, *everything.val, *everything.test]
+    dear = sum(item.price > 2000 for item in items)
+    train = sum(item.price <= 2000 for item in everything.train)
+    assert result.out.splitlines()[0] == (
+        f"training items   {train:,} (data.max_price leaves out {dear:,} of all items)"
+    )
+    assert dear > 1000
 
 
 SMALL = [

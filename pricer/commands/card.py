@@ -63,6 +63,7 @@ def _recipe(config: RunConfig, train_items: int) -> Recipe:
         data_on_hub=_data_is_on_hub(config),
         data_revision=config.data.revision,
         train_items=train_items,
+        max_price=config.data.max_price,
         has_titles=config.data.title is not None,
         template=PromptTemplate(
             prompt.question, prompt.lead, PriceFormat(style, prompt.price_width), prompt.max_length

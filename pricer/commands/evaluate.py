@@ -82,6 +82,8 @@ def score_run(
     for checkpoint in checkpoints:
         refuse_foreign(checkpoint, setup)
     run.pin(setup.config)
+    for note in setup.notes:
+        watcher.note(note)
     items = require(setup.items, split, setup.config.data.source)[:limit]
     spec = setup.spec(split, limit)
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])

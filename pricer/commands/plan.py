@@ -14,11 +14,13 @@ from pricer.stores.items import load_items, local_path, require
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The size of a run. `items` are training items; where the data is not at hand they are `data.train_limit`, and
-    `items_are_a_limit` says so. `upload_bytes` is all checkpoints together.
+    `items_are_a_limit` says so. `too_dear` counts the items of all splits that `data.max_price` left out.
+    `upload_bytes` is all checkpoints together.
     """
 
     items: int
     items_are_a_limit: bool
+    too_dear: int
     steps: int
     steps_per_epoch: int
     checkpoints: int
@@ -29,7 +31,7 @@ class Plan:
 
 def plan(config: RunConfig) -> Plan:
     """Work the plan out from the config, the data if it is at hand, and the base's config.json alone."""
-    items, is_limit = _train_items(config)
+    items, is_limit, too_dear = _train_items(config)
     steps = config.train.steps(items)
     checkpoints = math.ceil(steps / config.train.checkpoint_every)
     # The precision the run is meant for, not that of this machine: plans are made on a laptop.
@@ -39,6 +41,7 @@ def plan(config: RunConfig) -> Plan:
     return Plan(
         items=items,
         items_are_a_limit=is_limit,
+        too_dear=too_dear,
         steps=steps,
         steps_per_epoch=config.train.steps_per_epoch(items),
         checkpoints=checkpoints,
@@ -48,8 +51,9 @@ def plan(config: RunConfig) -> Plan:
     )
 
 
-def _train_items(config: RunConfig) -> tuple[int, bool]:
+def _train_items(config: RunConfig) -> tuple[int, bool, int]:
     limit = config.data.train_limit
     if limit is not None and local_path(config.data) is None:
-        return limit, True
-    return len(require(load_items(config.data), Split.TRAIN, config.data.source)), False
+        return limit, True, 0
+    items = load_items(config.data)
+    return len(require(items, Split.TRAIN, config.data.source)), False, items.too_dear

@@ -9,21 +9,25 @@ from pricer.core.expansion import Fork
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Estimator
 from pricer.core.prices import PriceFormat, format_price, width_for
-from pricer.core.prompts import PromptTemplate
+from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.core.walk import Levels
 from pricer.errors import ConfigError
 from pricer.ml.devices import Precision, choose_precision
 from pricer.ml.model import load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
-from pricer.ml.writing import writing_of
+from pricer.ml.writing import MOST_DIGITS, padded_levels, writing_of
 from pricer.stores.bases import Base, find_base
 from pricer.stores.items import load_items, require
+
+# Dollars up to which plain prices can be read as a distribution.
+_MOST = 10**MOST_DIGITS - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned. `writing` is
-    how the tokenizer writes prices, None where no distribution over them can be read.
+    how the tokenizer writes prices, None where no distribution over them can be read. `notes` are lines that the user
+    should see once: what was left out, and what a dear item did to the estimator.
     """
 
     config: RunConfig
@@ -34,6 +38,7 @@ class Setup:
     encoder: Encoder
     precision: Precision
     writing: Levels | Fork | None
+    notes: tuple[str, ...]
 
     def with_repo(self, repo: str) -> "Setup":
         """The same with the name of the repository settled."""
@@ -95,10 +100,14 @@ def _assemble(config: RunConfig, items: ItemSet, dearest: float) -> Setup:
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
-    template = template_for(config, splits_digits(tokenizer), dearest)
-    writing = writing_of(tokenizer, template.price_format, template.price_format.width or width_for([dearest]))
+    tail = tail_of(config.prompt.lead)
+    digits = width_for([dearest])
+    # Padded, prices this long can be read exactly where plain ones cannot be read at all.
+    pads = digits > MOST_DIGITS and padded_levels(tokenizer, tail, digits) is not None
+    template = template_for(config, splits_digits(tokenizer, tail) or pads, dearest)
+    writing = writing_of(tokenizer, tail, template.price_format, template.price_format.width or digits)
     completions = [template.completion(item) for item in items.train] or [format_price(dearest, template.price_format)]
-    encoder = Encoder(tokenizer, config.prompt.max_length, completions)
+    encoder = Encoder(tokenizer, config.prompt.max_length, tail, completions)
     encoder.check(template.prompt(Item("", "", dearest)))
     settled = config.model_copy(
         update={
@@ -112,7 +121,53 @@ def _assemble(config: RunConfig, items: ItemSet, dearest: float) -> Setup:
             "eval": config.eval.model_copy(update={"estimator": estimator_for(config, writing)}),
         }
     )
-    return Setup(settled, items, base, tokenizer, template, encoder, precision, writing)
+    notes = [
+        *_on_what_was_left_out(config, items),
+        *([] if splits_digits(tokenizer, tail) else _on_padding(config, template, dearest)),
+        *([] if writing is not None else _on_greedy_answers(template, dearest, pads)),
+    ]
+    return Setup(settled, items, base, tokenizer, template, encoder, precision, writing, tuple(notes))
+
+
+def _on_what_was_left_out(config: RunConfig, items: ItemSet) -> list[str]:
+    most = config.data.max_price
+    if most is None or not items.too_dear:
+        return []
+    cost = "item that costs" if items.too_dear == 1 else "items that cost"
+    return [f"left out: {items.too_dear:,} {cost} more than {_dollars(most)} (data.max_price)"]
+
+
+def _on_padding(config: RunConfig, template: PromptTemplate, dearest: float) -> list[str]:
+    """What a dear item made of `prompt.price_format: auto` where the tokenizer does not split digits."""
+    width = template.price_format.width
+    if config.prompt.price_format != "auto" or width is None:
+        return []
+    return [
+        f"the dearest training item costs {_dollars(dearest)}, so prices are padded to {width} digits "
+        f"(prompt.price_format: auto): the median cannot be read from plain prices of more than {MOST_DIGITS} digits; "
+        f"--set data.max_price={_MOST} keeps them plain"
+    ]
+
+
+def _on_greedy_answers(template: PromptTemplate, dearest: float, can_pad: bool) -> list[str]:
+    """Why no distribution over prices is read, and what would change that."""
+    width, needed = template.price_format.width, width_for([dearest])
+    if (width or needed) <= MOST_DIGITS:
+        return ["this tokenizer writes different prices alike: the median cannot be read, answers are greedy"]
+    remedy = f"--set data.max_price={_MOST}"
+    if needed <= MOST_DIGITS:
+        remedy = f"--set prompt.price_width={needed}"
+    elif can_pad and width is None:
+        remedy += " or --set prompt.price_format=padded"
+    return [
+        f"the dearest training item costs {_dollars(dearest)}, so answers are greedy: with this tokenizer the median "
+        f"cannot be read from {'plain' if width is None else 'padded'} prices of more than {MOST_DIGITS} digits; "
+        f"train with {remedy} to have it"
+    ]
+
+
+def _dollars(price: float) -> str:
+    return f"${price:,.2f}".removesuffix(".00")
 
 
 def estimator_for(config: RunConfig, writing: Levels | Fork | None) -> Estimator:
@@ -123,17 +178,17 @@ def estimator_for(config: RunConfig, writing: Levels | Fork | None) -> Estimator
     if writing is None and wanted != "greedy":
         raise ConfigError(
             [f"eval.estimator is {wanted}, but the way this tokenizer writes prices cannot be read as a distribution"],
-            "prompt.price_format: padded, or eval.estimator: greedy",
+            f"data.max_price: {_MOST}, or prompt.price_format: padded, or eval.estimator: greedy",
         )
     return wanted
 
 
-def template_for(config: RunConfig, digits_are_tokens: bool, dearest: float) -> PromptTemplate:
-    """The PromptTemplate of a config, `auto` settled by the tokenizer and the dearest training price in dollars."""
+def template_for(config: RunConfig, pads: bool, dearest: float) -> PromptTemplate:
+    """The PromptTemplate of a config for a dearest training price in dollars. `auto` is padded if `pads` says so."""
     prompt = config.prompt
     style = prompt.price_format
     if style == "auto":
-        style = "padded" if digits_are_tokens else "plain"
+        style = "padded" if pads else "plain"
     width = None
     if style == "padded":
         needed = width_for([dearest])

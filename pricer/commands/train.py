@@ -67,7 +67,7 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     """Train a new run, named `name` or after its config."""
     refuse_name(name)
     leave_launcher(watcher.note)
-    setup = prepare(settle(config))
+    setup = _prepared(settle(config), watcher)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
     model = _model(setup)
     examples = _examples(setup)
@@ -96,9 +96,17 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
         return _resume_finished(run, watcher)
     with run.held():
         state = run.newest_state()
-        setup = prepare(settle_again(run, state[0] if state else None, watcher.note))
+        setup = _prepared(settle_again(run, state[0] if state else None, watcher.note), watcher)
         _refuse_changed(run, setup)
         return _train(run, setup, _ready(run, setup, watcher), state, watcher)
+
+
+def _prepared(config: RunConfig, watcher: Watcher) -> Setup:
+    """The Setup of a config, whose notes are said before anything slow begins."""
+    setup = prepare(config)
+    for note in setup.notes:
+        watcher.note(note)
+    return setup
 
 
 def _resume_finished(run: Run, watcher: Watcher) -> Trained:

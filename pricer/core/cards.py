@@ -39,7 +39,8 @@ class Recipe:
     """How the run was set, every `auto` settled, as far as its card says it.
 
     `base_on_hub` and `data_on_hub` say where those come from: a folder `models/llama` looks like a Hub id and is none.
-    `train_items` is the number of training items, `has_titles` whether a title stands above the description.
+    `train_items` is the number of training items, `max_price` what the dearest item may cost in dollars (None: all are
+    in), `has_titles` whether a title stands above the description.
     `target_modules` is `all-linear` or the names of layers.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
     data_on_hub: bool
     data_revision: str | None
     train_items: int
+    max_price: float | None
     has_titles: bool
     template: PromptTemplate
     quantization: str
@@ -404,8 +406,9 @@ def _training(
         steps = ", ".join(f"{step:,}" for step in members)
         this = f"This adapter is the exact average of the checkpoints at steps {steps}, the last of them at {epoch}."
         rank += f" (of the average {len(members) * recipe.rank})"
+    dear = "" if recipe.max_price is None else f", items above ${recipe.max_price:,.2f} left out"
     lines = [
-        f"Data: {source}; {recipe.train_items:,} training items, fingerprint of all items "
+        f"Data: {source}{dear}; {recipe.train_items:,} training items, fingerprint of all items "
         f"{_code(val.spec.data_fingerprint)}.",
         f"Base: {_code(base)}, {kind} {_code(val.spec.base_revision)}; held as {_code(recipe.quantization)} ({held}), "
         f"computed in {_code(recipe.compute_dtype)}. The numbers above were measured at {_code(val.spec.precision)}.",

@@ -53,12 +53,15 @@ def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class ItemSet:
-    """All Items of a run, by split, each in the order of their places. `fingerprint` changes with any of them."""
+    """All Items of a run, by split, each in the order of their places. `fingerprint` changes with any of them;
+    `too_dear` counts the Items that were left out because they cost more than a run's maximum.
+    """
 
     train: tuple[Item, ...]
     val: tuple[Item, ...]
     test: tuple[Item, ...]
     fingerprint: str
+    too_dear: int = 0
 
     def items(self, split: Split) -> tuple[Item, ...]:
         """The Items of one split."""
@@ -71,15 +74,22 @@ class ItemSet:
 
 
 def split_items(
-    items: Iterable[Item], val_fraction: float, test_fraction: float, limits: Mapping[Split, int | None]
+    items: Iterable[Item],
+    val_fraction: float,
+    test_fraction: float,
+    limits: Mapping[Split, int | None],
+    max_price: float | None = None,
 ) -> ItemSet:
-    """Put every Item into its split, at most `limits[split]` of each (None or absent: all).
+    """Put every Item of at most `max_price` dollars (None: every one) into its split, at most `limits[split]` of each
+    (None or absent: all).
 
     Items are ordered by place (copies, which share one, by id), so that the first N are a random sample, however the
     data was sorted.
     """
     parts: dict[Split, list[Item]] = {split: [] for split in Split}
-    for place, item in sorted(((place_of(item.text), item) for item in items), key=lambda pair: (pair[0], pair[1].id)):
+    given = list(items)
+    kept = given if max_price is None else [item for item in given if item.price <= max_price]
+    for place, item in sorted(((place_of(item.text), item) for item in kept), key=lambda pair: (pair[0], pair[1].id)):
         parts[split_of(place, val_fraction, test_fraction)].append(item)
     parts = {split: own[: limits.get(split)] for split, own in parts.items()}
     return ItemSet(
@@ -87,6 +97,7 @@ def split_items(
         val=tuple(parts[Split.VAL]),
         test=tuple(parts[Split.TEST]),
         fingerprint=_fingerprint(parts),
+        too_dear=len(given) - len(kept),
     )
 
 

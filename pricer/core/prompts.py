@@ -31,6 +31,11 @@ class Example:
     completion: str
 
 
+def tail_of(lead: str) -> str:
+    """What every prompt with this lead ends with, whatever is cut; the completion goes on from it."""
+    return f"\n\n{lead}"
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
     """How an Item becomes a prompt and a completion: question, blank line, description, blank line, `lead`.
@@ -47,7 +52,10 @@ class PromptTemplate:
     def prompt(self, item: Item) -> Prompt:
         """What the model is shown. Never looks at the price, so a prompt cannot leak it."""
         return Prompt(
-            item_id=item.id, head=f"{self.question}\n\n", description=item.text.strip(), tail=f"\n\n{self.lead}"
+            item_id=item.id,
+            head=f"{self.question}\n\n",
+            description=item.text.strip(),
+            tail=tail_of(self.lead),
         )
 
     def completion(self, item: Item) -> str:

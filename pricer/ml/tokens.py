@@ -36,13 +36,14 @@ class TokenizedExample:
 class Encoder:
     """Turns prompts and examples into tokens within `max_length`.
 
-    `answer_length` tokens are kept free for a completion and its end-of-text token, whatever the completion, so that a
-    prompt is the same in training and in prediction.
+    `tail` is what every prompt ends with. `answer_length` tokens are kept free for a completion and its end-of-text
+    token, whatever the completion, so that a prompt is the same in training and in prediction.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, completions: Iterable[str]) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, tail: str, completions: Iterable[str]) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._tail = tail
         self.answer_length = 1 + max(len(ids) for ids in self._completions(sorted(set(completions))))
 
     def check(self, prompt: Prompt) -> None:
@@ -115,14 +116,40 @@ class Encoder:
         return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
 
     def _completions(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return ids
+        return continuations(self._tokenizer, self._tail, texts)
 
 
-def splits_digits(tokenizer: Any) -> bool:
-    """Whether the tokenizer writes one token per digit (SmolLM2, Qwen, Gemma), unlike Llama 3 (0–999 are one)."""
+def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of each text as it goes on after `tail`, the end of every prompt.
+
+    SentencePiece tokenizers (Llama 2, Mistral up to v0.3, Phi-3) put a blank in front of a text by itself, which would
+    teach the model `$ 227`: so the text is tokenized together with `tail`, whose tokens are then left out. Where the
+    two do not part at a token, for instance after a lead that ends in a blank, the text is tokenized by itself: the
+    prompt is, too.
+    """
+    (before,) = _plain_ids(tokenizer, [tail])
+    together = _plain_ids(tokenizer, [tail + text for text in texts])
+    parts = [own[: len(before)] == before for own in together]
+    alone = iter(_plain_ids(tokenizer, [text for text, apart in zip(texts, parts, strict=True) if not apart]))
+    return [own[len(before) :] if apart else next(alone) for own, apart in zip(together, parts, strict=True)]
+
+
+def _plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of each text, without those that begin or end one."""
+    return [
+        ids
+        for start in range(0, len(texts), _AT_ONCE)
+        for ids in tokenizer(list(texts[start : start + _AT_ONCE]), add_special_tokens=False)["input_ids"]
+    ]
+
+
+def splits_digits(tokenizer: Any, tail: str) -> bool:
+    """Whether the tokenizer writes one token per digit after `tail` (SmolLM2, Qwen, Gemma, Llama 2), unlike Llama 3,
+    where 0–999 are one.
+    """
     digits = "1234567890"
-    return len(tokenizer(digits, add_special_tokens=False)["input_ids"]) >= len(digits)
+    (ids,) = continuations(tokenizer, tail, [digits])
+    return len(ids) >= len(digits)
 
 
 def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:

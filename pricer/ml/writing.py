@@ -1,7 +1,8 @@
 """How a tokenizer writes prices: token by token, in the order of the numbers where there is one."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,66 +10,65 @@ import numpy as np
 from pricer.core.expansion import Fork, fork_of
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.walk import Levels
+from pricer.ml.tokens import continuations
 
-# Most digits of prices that are tokenized one and all: 100,000 take a second or two.
-_MOST_DIGITS = 5
+# Most digits of prices that are tokenized one and all: 100,000 take a few seconds.
+MOST_DIGITS = 5
 # Most digits that tokenizers put into one token.
 _LONGEST_TOKEN = 3
 _SAMPLE = 200
-_AT_ONCE = 1000
+# Tokens of texts as they go on after a prompt.
+Encode = Callable[[Sequence[str]], list[list[int]]]
 
 
-def writing_of(tokenizer: Any, price_format: PriceFormat, digits: int) -> Levels | Fork | None:
-    """How prices of up to `digits` digits are written: in Levels where tokens have a fixed place and numeric order, as
-    a Fork where they have not. None: plain numbers this long, or written as irregularly, are too many to go through.
+def writing_of(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int) -> Levels | Fork | None:
+    """How prices of up to `digits` digits are written after `tail`, the end of every prompt: in Levels where tokens
+    have a fixed place and numeric order, as a Fork where they have not. None: plain numbers of more than MOST_DIGITS,
+    or written as irregularly, are too many to go through.
     """
     width = price_format.width
-    if width is not None and (levels := _padded_levels(tokenizer, width)) is not None:
+    if width is not None and (levels := padded_levels(tokenizer, tail, width)) is not None:
         return levels
-    if digits > _MOST_DIGITS:
+    if digits > MOST_DIGITS:
         return None
     prices = range(10**digits)
     texts = [format_price(price, price_format) for price in prices]
     end = tokenizer.eos_token_id
+    written = continuations(tokenizer, tail, texts)
     try:
-        fork = fork_of({price: [*ids, end] for price, ids in zip(prices, _encode(tokenizer, texts), strict=True)})
+        fork = fork_of({price: [*ids, end] for price, ids in zip(prices, written, strict=True)})
     except ValueError:  # two prices that are the same tokens: this tokenizer cannot write numbers
         return None
     # One level with an option for each price, as for 0 to 999 in Llama 3.
     return (fork.tokens,) if all(after is None for after in fork.after) else fork
 
 
-def _padded_levels(tokenizer: Any, width: int) -> Levels | None:
-    """The levels of zero-padded numbers if each digit, or group of digits, is one token wherever it stands."""
-    (zeros,) = _encode(tokenizer, ["0" * width])
+def padded_levels(tokenizer: Any, tail: str, width: int) -> Levels | None:
+    """The levels of zero-padded numbers after `tail`, or None: a digit, or a group of digits, is not one token wherever
+    it stands.
+    """
+    encode = partial(continuations, tokenizer, tail)
+    (zeros,) = encode(["0" * width])
     sizes = [len(tokenizer.decode([token]).strip()) for token in zeros]
     if sum(sizes) != width or not all(1 <= size <= _LONGEST_TOKEN for size in sizes):
         return None
     levels = []
     for index, size in enumerate(sizes):
         before, after = "0" * sum(sizes[:index]), "0" * sum(sizes[index + 1 :])
-        written = _encode(tokenizer, [f"{before}{number:0{size}}{after}" for number in range(10**size)])
+        written = encode([f"{before}{number:0{size}}{after}" for number in range(10**size)])
         if any(len(ids) != len(zeros) for ids in written):
             return None
         levels.append(np.array([ids[index] for ids in written], dtype=np.int64))
-    return tuple(levels) if _writes(tokenizer, levels, sizes) else None
+    return tuple(levels) if _writes(encode, levels, sizes) else None
 
 
-def _writes(tokenizer: Any, levels: Sequence[np.ndarray], sizes: Sequence[int]) -> bool:
+def _writes(encode: Encode, levels: Sequence[np.ndarray], sizes: Sequence[int]) -> bool:
     """Whether the levels write a sample of numbers as the tokenizer does."""
     width = sum(sizes)
     numbers = random.Random(0)  # noqa: S311  # the same sample every time
     texts = [f"{numbers.randrange(10**width):0{width}}" for _ in range(_SAMPLE)]
-    for text, ids in zip(texts, _encode(tokenizer, texts), strict=True):
+    for text, ids in zip(texts, encode(texts), strict=True):
         groups = [text[sum(sizes[:index]) :][:size] for index, size in enumerate(sizes)]
         if ids != [int(level[int(group)]) for level, group in zip(levels, groups, strict=True)]:
             return False
     return all(len(set(level.tolist())) == len(level) for level in levels)
-
-
-def _encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    return [
-        ids
-        for start in range(0, len(texts), _AT_ONCE)
-        for ids in tokenizer(list(texts[start : start + _AT_ONCE]), add_special_tokens=False)["input_ids"]
-    ]

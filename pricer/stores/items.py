@@ -36,7 +36,7 @@ def load_items(config: DataConfig) -> ItemSet:
     except UnicodeDecodeError as error:  # the JSON loader hands bytes on without looking at them
         raise (_unreadable(path, error) if path else DataError(f"{where} is not UTF-8: {error}")) from None
     limits = {Split.TRAIN: config.train_limit, Split.VAL: config.val_limit, Split.TEST: config.test_limit}
-    return split_items(items, config.val_fraction, config.test_fraction, limits)
+    return split_items(items, config.val_fraction, config.test_fraction, limits, config.max_price)
 
 
 def require(items: ItemSet, split: Split, source: str) -> tuple[Item, ...]:
@@ -44,6 +44,11 @@ def require(items: ItemSet, split: Split, source: str) -> tuple[Item, ...]:
     if found := items.items(split):
         return found
     setting = "data.train_limit" if split is Split.TRAIN else f"data.{split}_fraction"
+    if items.too_dear:
+        raise DataError(
+            f"the {split} split of {source} is empty: {items.too_dear:,} items cost more than data.max_price",
+            "a higher data.max_price, or more items below it",
+        )
     raise DataError(f"the {split} split of {source} is empty", f"more items, or another {setting}")
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
+from pricer.commands.evaluate import run_eval
 from pricer.commands.setup import prepare
 from pricer.commands.validation import Validation, is_writable
 from pricer.config import RunConfig
 from pricer.config_file import load_config
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.items import Item
+from pricer.core.items import Item, Split
 from pricer.core.prices import PriceFormat
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.sft import Progress
@@ -276,3 +277,34 @@ def test_nothing_is_created_when_something_is_wrong() -> None:
             train.start(config, "quickstart", None, Listener())
 
     assert not Path("runs").exists()
+
+
+def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_scoring() -> None:
+    rows = [{"description": f"lamp number {n}", "price": 20 + n} for n in range(40)]
+    Path("items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dear = {"description": "A lamp of gold", "price": 150_000}
+    dearer = {"description": "A lamp of platinum", "price": 2_000_000.5}
+    with Path("items.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in (dear, dearer))
+    config = RunConfig(
+        data=CONFIG.data.model_copy(
+            update={"source": "items.jsonl", "max_price": 1_000_000.0, "test_fraction": 0, "train_limit": None}
+        ),
+        prompt=CONFIG.prompt.model_copy(update={"price_format": "plain"}),
+        adapter=CONFIG.adapter,
+        train=CONFIG.train.model_copy(update={"epochs": 1, "val_items": 0}),
+    )
+    training, scoring = Listener(), Listener()
+
+    train.start(config, "dear", None, training)
+    evaluated = run_eval("dear", "last", Split.VAL, 2, scoring)
+
+    said = [
+        "left out: 1 item that costs more than $1,000,000 (data.max_price)",
+        "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
+        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
+        "prompt.price_format=padded to have it",
+    ]
+    assert training.notes == said
+    assert scoring.notes[:2] == said
+    assert evaluated.spec.estimator == "greedy"

@@ -31,6 +31,7 @@ RECIPE = Recipe(
     data_on_hub=True,
     data_revision="da7e",
     train_items=4000,
+    max_price=None,
     has_titles=False,
     template=TEMPLATE,
     quantization="nf4",
@@ -558,3 +559,9 @@ def test_odd_names_are_shown_as_they_are() -> None:
     assert (
         "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; 4,000" in body
     )
+
+
+def test_a_card_says_what_the_dearest_item_may_cost() -> None:
+    card = local_card(a_checkpoint(), replace(RECIPE, max_price=99_999.0))
+
+    assert "at revision `da7e`, items above $99,999.00 left out; 4,000 training items" in card.body

@@ -152,3 +152,31 @@ def test_the_fingerprint_changes_with_a_price_a_text_a_split_and_a_limit() -> No
     }
 
     assert len(fingerprints) == 6
+
+
+def test_items_dearer_than_the_maximum_are_in_no_split_and_counted() -> None:
+    items = some_items(20)  # of $1 to $20
+
+    cheap = split_items(items, 0.2, 0.3, {}, max_price=15.0)
+
+    assert sorted(item.price for part in Split for item in cheap.items(part)) == [float(n) for n in range(1, 16)]
+    assert cheap.too_dear == 5
+    assert split(items).too_dear == 0
+
+
+def test_a_maximum_price_moves_no_item_and_changes_the_fingerprint_only_where_it_leaves_one_out() -> None:
+    items = some_items(20)
+    whole = split_items(items, 0.2, 0.3, {})
+
+    cheap = split_items(items, 0.2, 0.3, {}, max_price=19.0)
+
+    assert split_items(items, 0.2, 0.3, {}, max_price=20.0) == whole
+    assert cheap.fingerprint != whole.fingerprint
+    assert all(set(cheap.items(part)) <= set(whole.items(part)) for part in Split)
+
+
+def test_a_limit_is_filled_from_the_items_that_are_not_too_dear() -> None:
+    # 15 of the 20 cost at most $15, and at this val_fraction and test_fraction all train.
+    cheap = split_items(some_items(20), 0.0, 0.0, {Split.TRAIN: 10}, max_price=15.0)
+
+    assert len(cheap.train) == 10

@@ -19,6 +19,8 @@ from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.ml.writing import writing_of
 
+TAIL = "\n\nPrice is $"
+
 
 @pytest.fixture(scope="module")
 def prompts(setup: Setup) -> list[TokenizedPrompt]:
@@ -26,7 +28,7 @@ def prompts(setup: Setup) -> list[TokenizedPrompt]:
 
 
 def a_decoder(model: Any, tokenizer: Any, price_format: PriceFormat, digits: int, answer_length: int = 5) -> Decoder:
-    writing = writing_of(tokenizer, price_format, digits)
+    writing = writing_of(tokenizer, "", price_format, digits)
     return Decoder(model, tokenizer, price_format, answer_length, writing, unexplored=0.0)
 
 
@@ -167,7 +169,7 @@ def test_every_writing_of_two_digits_is_read_as_by_asking_for_every_price(
 ) -> None:
     tokenizer = Numbers(group)
     model = a_small_model(tokenizer)
-    writing = writing_of(tokenizer, price_format, 2)
+    writing = writing_of(tokenizer, "", price_format, 2)
     assert isinstance(writing, kind)
     texts = tokenizer([format_price(price, price_format) for price in range(100)])["input_ids"]
     written = [(*ids, tokenizer.eos_token_id) for ids in texts]
@@ -223,22 +225,22 @@ def sizes(writing: Levels | Fork | None) -> list[int]:
 
 
 def test_padded_prices_are_levels_of_digits_or_of_groups(setup: Setup) -> None:
-    assert sizes(writing_of(setup.tokenizer, PriceFormat("padded", 7), 7)) == [10] * 7
-    assert sizes(writing_of(Numbers(3), PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
-    assert sizes(writing_of(Numbers(3), PriceFormat("padded", 6), 6)) == [1000, 1000]
+    assert sizes(writing_of(setup.tokenizer, TAIL, PriceFormat("padded", 7), 7)) == [10] * 7
+    assert sizes(writing_of(Numbers(3), "", PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
+    assert sizes(writing_of(Numbers(3), "", PriceFormat("padded", 6), 6)) == [1000, 1000]
 
 
 def test_plain_prices_are_one_level_where_each_is_a_token_and_a_fork_elsewhere(setup: Setup) -> None:
-    assert sizes(writing_of(Numbers(3), PriceFormat("plain"), 3)) == [1000]
-    fork = writing_of(Numbers(3), PriceFormat("plain"), 4)
+    assert sizes(writing_of(Numbers(3), "", PriceFormat("plain"), 3)) == [1000]
+    fork = writing_of(Numbers(3), "", PriceFormat("plain"), 4)
     assert isinstance(fork, Fork)
     # Of 1 to 3 digits a token each; 100 to 999 may go on with a fourth.
     assert sum(after is not None for after in fork.after) == 900
-    assert isinstance(writing_of(setup.tokenizer, PriceFormat("plain"), 3), Fork)
+    assert isinstance(writing_of(setup.tokenizer, TAIL, PriceFormat("plain"), 3), Fork)
 
 
 def test_plain_prices_too_many_to_go_through_have_no_writing(setup: Setup) -> None:
-    assert writing_of(setup.tokenizer, PriceFormat("plain"), 6) is None
+    assert writing_of(setup.tokenizer, TAIL, PriceFormat("plain"), 6) is None
 
 
 class CountedTokens:

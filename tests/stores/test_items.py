@@ -138,6 +138,17 @@ class TestSources:
             require(items, Split.VAL, "items.jsonl")
         assert raised.value.hint == "more items, or another data.val_fraction"
 
+    def test_a_split_that_a_maximum_price_emptied_says_so(self) -> None:
+        items = load_items(DataConfig(source=jsonl(LAMP, LAMP), val_fraction=0, test_fraction=0, max_price=12))
+
+        with pytest.raises(DataError) as raised:
+            require(items, Split.TRAIN, "items.jsonl")
+
+        assert raised.value.message == (
+            "the train split of items.jsonl is empty: 2 items cost more than data.max_price"
+        )
+        assert raised.value.hint == "a higher data.max_price, or more items below it"
+
 
 class TestIds:
     ROWS = tuple({"description": f"lamp number {i}", "price": 1 + i} for i in range(40))
@@ -157,6 +168,13 @@ class TestIds:
         whole = max((items.train, items.val, items.test), key=len)
         key = item_id(an_item(description="A lamp"))
         assert [(item.id, item.price) for item in whole] == [(key, 12.5), (f"{key}-2", 12.5), (f"{key}-3", 13.0)]
+
+    def test_ids_stay_when_a_copy_is_too_dear(self) -> None:
+        rows = [{**LAMP, "price": 900}, LAMP]
+
+        (item,) = load(jsonl(*rows), max_price=100).values()
+
+        assert (item.id, item.price) == (f"{item_id(item)}-2", 12.5)
 
     def test_a_limit_is_a_sample_that_stays(self) -> None:
         few, more = (
