@@ -98,6 +98,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show steps, checkpoints, sizes and upload, and train nothing.")
     ] = False,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="NAME", help="With --dry-run: estimate the memory on t4, a100-40, h100, …"),
+    ] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
     with _errors():
@@ -105,15 +109,17 @@ def train(
             raise typer.BadParameter(
                 "a run goes on with its own config: give --run NAME and nothing else", param_hint="--resume"
             )
+        if gpu is not None and not dry_run:
+            raise typer.BadParameter("a run takes the GPU that is there; add --dry-run", param_hint="--gpu")
         from pricer import display
         from pricer.config_file import config_path, load_config
 
         to_repo = [f"hub.repo={repo}"] if repo and not resume else []
         settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
         if settings and dry_run:
-            from pricer.commands.plan import plan
+            from pricer.commands.plan import find_gpu, plan
 
-            display.planned(plan(settings))
+            display.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
             return
         with display.Watcher() as watcher:
             from pricer.commands import train as command

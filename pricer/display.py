@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # this file is on the way of every error message, and of `pri
     from rich.console import Console
 
     from pricer.commands.evaluate import Evaluated
-    from pricer.commands.plan import Plan
+    from pricer.commands.plan import GpuPlan, Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
     from pricer.commands.report import Reported
@@ -199,6 +199,38 @@ def planned(plan: "Plan") -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+    if plan.gpu is None:
+        note("memory: --gpu NAME estimates what training takes of a GPU (--gpu a100-40, for one)")
+    else:
+        print()
+        _gpu_table(plan.gpu)
+
+
+def _gpu_table(plan: "GpuPlan") -> None:
+    def gigabytes(count: int) -> str:
+        return f"{count / 1e9:,.2f} GB"
+
+    gpu = plan.gpu
+    if not plan.fits:
+        print(f"memory on {gpu.name}: not estimated, for the base is not built like Llama")
+        return
+    print(f"memory on {gpu.name}, estimated, {plan.batch_size} x {plan.tokens} tokens in one forward pass:")
+    memories = [fit.whole for fit in plan.fits]
+    micro_batches = [f"{fit.micro_batch} of {plan.batch_size}" if fit.micro_batch else "none" for fit in plan.fits]
+    rows = [
+        ("", ["activations kept", "checkpointing"]),
+        ("base", [gigabytes(m.base) for m in memories]),
+        ("adapter and gradients", [gigabytes(m.adapter + m.gradients) for m in memories]),
+        (f"optimizer{', paged' if plan.paged else ''}", [gigabytes(m.optimizer) for m in memories]),
+        ("activations", [gigabytes(m.activations) for m in memories]),
+        ("transients", [gigabytes(m.transients) for m in memories]),
+        ("CUDA", [gigabytes(m.context) for m in memories]),
+        (f"sum, of {gigabytes(gpu.memory)}", [f"{gigabytes(m.total)} ({m.total / gpu.memory:.0%})" for m in memories]),
+        ("micro-batch that fits", micro_batches),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, cells in rows:
+        print(f"  {name:<{width}}" + "".join(f"  {cell:>18}" for cell in cells))
 
 
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:

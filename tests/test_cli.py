@@ -76,6 +76,7 @@ def test_the_version_is_shown() -> None:
         ["pick", "--metric", "luck"],
         ["train", "--resume", "--set", "train.epochs=3"],
         ["train", "--resume", "--dry-run"],
+        ["train", "--gpu", "t4"],
         ["nonsense"],
     ],
 )
@@ -273,6 +274,62 @@ def test_a_dry_run_counts_what_a_maximum_price_leaves_out() -> None:
     assert dear > 1000
 
 
+def test_a_dry_run_for_a_gpu_estimates_its_memory() -> None:
+    result = Result("train", "--dry-run", "--gpu", "T4", "--set", f"model.base={LLAMA_3B}", *T4_RECIPE)
+
+    # A T4 has no bfloat16. 1.26 GB of activations are 28 x 2 x 3072 x 4096 of inputs and 135,784 x 4096 of one layer.
+    assert result.out.splitlines()[-11:] == [
+        "",
+        "memory on t4, estimated, 32 x 128 tokens in one forward pass:",
+        "                           activations kept       checkpointing",
+        "  base                              2.24 GB             2.24 GB",
+        "  adapter and gradients             0.11 GB             0.07 GB",
+        "  optimizer                         0.15 GB             0.15 GB",
+        "  activations                      15.57 GB             1.26 GB",
+        "  transients                        0.33 GB             0.23 GB",
+        "  CUDA                              1.00 GB             1.00 GB",
+        "  sum, of 15.78 GB          19.40 GB (123%)       4.95 GB (31%)",
+        "  micro-batch that fits            16 of 32            32 of 32",
+    ]
+    assert "as nf4/float16" in result.out
+
+
+def test_a_dry_run_without_a_gpu_says_how_to_name_one() -> None:
+    result = Result("train", "--dry-run", "--set", "model.device=cpu")
+
+    assert "memory" not in result.out
+    assert result.err == "memory: --gpu NAME estimates what training takes of a GPU (--gpu a100-40, for one)\n"
+
+
+def test_a_base_too_large_for_the_gpu_has_no_micro_batch() -> None:
+    settings = [f"model.base={LLAMA_3B}", "model.quantization=none", "prompt.max_length=40000"]
+
+    result = Result("train", "--dry-run", "--gpu", "t4", *(a for s in settings for a in ("--set", s)))
+
+    assert result.out.splitlines()[-1] == "  micro-batch that fits                none                none"
+
+
+def test_a_gpu_that_is_not_known() -> None:
+    fails(
+        Result("train", "--dry-run", "--gpu", "t5"),
+        "error: there is no GPU known as t5",
+        " hint: known by name: t4, v100-16, v100-32, rtx-16, rtx-24, rtx-32, l4, a10, l40s, a100-40, a100-80, h100, "
+        "h200",
+    )
+
+
+LLAMA_3B = Path(__file__).parent / "bases" / "llama-3.2-3b"
+T4_RECIPE = [
+    option
+    for setting in (
+        "train.batch_size=32",
+        "prompt.max_length=128",
+        "adapter.r=32",
+        "adapter.dropout=0.1",
+        "adapter.target_modules=[q_proj, k_proj, v_proj, o_proj]",
+    )
+    for option in ("--set", setting)
+]
 SMALL = [
     option
     for setting in (

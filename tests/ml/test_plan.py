@@ -1,11 +1,19 @@
 """Sizes from a config.json alone, against the figures published for the Llama bases."""
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
 from pricer.config import AdapterConfig
+from pricer.core.memory import training_memory
 from pricer.ml.devices import Precision
+from pricer.ml.model import add_adapter, load_base
 from pricer.ml.plan import measure
 
 BASES = Path(__file__).parent.parent / "bases"
@@ -39,3 +47,106 @@ def test_an_unquantized_base_takes_two_bytes_a_parameter_in_bfloat16() -> None:
     sizes = measure(BASES / "llama-3.2-3b", AdapterConfig(), Precision("cpu", "none", "bfloat16"))
 
     assert sizes.base_bytes == 2 * sizes.base_parameters == 2 * 3_212_749_824
+
+
+def test_the_shape_that_decides_memory_is_read_from_the_config() -> None:
+    shape = measure(BASES / "llama-3.2-3b", AdapterConfig(r=256, target_modules=ATTENTION, dropout=0.0), NF4).training
+
+    assert shape is not None
+    assert (shape.layers, shape.hidden, shape.intermediate, shape.query, shape.heads) == (28, 3072, 8192, 3072, 24)
+    assert (shape.adapted, shape.rank, shape.dropout) == (frozenset(ATTENTION), 256, False)
+    assert (shape.compute_bytes, shape.dequantized_bytes) == (2, 2 * 3072 * 8192)
+
+
+def test_a_base_of_another_build_has_no_shape(tmp_path: Path) -> None:
+    OPTConfig(num_hidden_layers=2, hidden_size=32, num_attention_heads=2, vocab_size=64).save_pretrained(tmp_path)
+
+    assert measure(tmp_path, AdapterConfig(target_modules=["q_proj"]), NF4).training is None
+
+
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of tensors that were made under it and are alive."""
+
+    def __init__(self, known: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+
+    def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = operation(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._sizes:
+                storage = tensor.untyped_storage()
+                self._sizes[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._gone, storage._cdata)
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def _gone(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+class GpuDropout(torch.autograd.Function):
+    """The tensors of dropout on a GPU, where its mask has a byte for each number, and none of its randomness."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(torch.ones(x.shape, dtype=torch.bool))
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        del ctx
+        return gradient.clone()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+@pytest.mark.parametrize(
+    ("targets", "dropout", "intermediate"), [(ATTENTION, 0.1, 384), (ALL, 0.1, 192), (ALL, 0.1, 768), (ALL, 0.0, 384)]
+)
+def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
+    targets: list[str],
+    dropout: float,
+    intermediate: int,
+    quantization: str,
+    checkpointing: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # On the CPU, made to do what a GPU does: peft asks whether CUDA is under autocast, and dropout's mask is narrow.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *_: GpuDropout.apply(x))  # type: ignore[no-untyped-call]
+    config = LlamaConfig(
+        hidden_size=128,
+        intermediate_size=intermediate,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    adapter = AdapterConfig(r=4, target_modules=targets, dropout=dropout)
+    precision = Precision("cpu", quantization, "bfloat16")
+    shape = measure(tmp_path, adapter, precision).training
+    assert shape is not None
+    items, tokens = 16, 64
+    estimate = training_memory(shape, micro_batch=items, tokens=tokens, checkpointing=checkpointing, accumulates=False)
+
+    model = add_adapter(load_base(tmp_path, precision), adapter, seed=0).train()
+    if checkpointing:
+        model.enable_input_require_grads()
+        model.activation_checkpointing_enable()
+    ids = torch.randint(3, 64, (items, tokens))
+    mask = torch.ones_like(ids)
+    mask[0, -2:] = 0  # a batch with padding
+    with LiveBytes(model.parameters()) as live:
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.get_base_model().model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
+        hidden.backward(torch.zeros_like(hidden))
+
+    # `hidden` and its gradient are held until the end here; in training they are gone when a layer's turn comes.
+    held = 2 * 2 * 128 * items * tokens
+    made = estimate.tensors - estimate.base - 4 * shape.adapter_parameters
+    assert made == pytest.approx(live.peak - held, rel=0.05)

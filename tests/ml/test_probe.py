@@ -15,7 +15,7 @@ from pricer.config import ModelConfig
 from pricer.core.fitness import Finding, judge_product
 from pricer.core.machine import Card, Driver
 from pricer.ml import probe
-from pricer.ml.model import choose_precision
+from pricer.ml.devices import choose_precision
 
 
 def cards(monkeypatch: pytest.MonkeyPatch, *present: Card) -> None:

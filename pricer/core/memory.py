@@ -1,0 +1,228 @@
+"""How much of a GPU's memory a training step takes, worked out from the shape of the model.
+
+Counted are the bytes of the tensors that are alive together at the peak: those that autograd keeps for the backward
+pass, and those that one operation or one layer needs for a moment. Which they are was read from the sources of
+transformers 5.23 (models/llama), peft 0.21 (tuners/lora/bnb.py), bitsandbytes 0.50 (autograd) and torch's SDPA, and
+compared with peaks measured on an H200 (tests/core/test_memory.py). Bytes "per token" are per padded token of one
+forward pass; b is the bytes of a number in the compute dtype, h the hidden size, i the width of the MLP.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Share of a card that all this may take. The rest goes to gaps between tensors in torch's allocator: on an H200, with
+# room to spare, it had reserved 5 to 14 % more than was allocated (28 % in a run of 4 GB). Under pressure it gives
+# some of that back.
+USABLE = 0.92
+
+# The CUDA context with its kernels, and cuBLAS's workspace. 1.1 GB was measured on an H200 (what the device had in use
+# beyond what torch had reserved); older cards are said to need 0.4 to 0.6.
+CONTEXT_BYTES = 1_000_000_000
+
+# The linear layers of a decoder layer, and which of them have their input in common.
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_SHARING = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingShape:
+    """What decides the memory of a training: a decoder of Llama's kind (attention, then a gated MLP) with LoRA on it.
+
+    `base_bytes` are all frozen weights as they are held, `query` the width of all attention heads together,
+    `adapted` the linear layers (of `LINEAR_LAYERS`) that have an adapter, `adapter_parameters` all numbers that are
+    trained, kept in float32. `compute_bytes` is 2 for bfloat16 and float16. `dequantized_bytes` is the largest weight
+    that 4-bit products unpack (0 where nothing is quantized).
+    """
+
+    base_bytes: int
+    layers: int
+    hidden: int
+    intermediate: int
+    query: int
+    heads: int
+    adapted: frozenset[str]
+    adapter_parameters: int
+    rank: int
+    dropout: bool
+    compute_bytes: int
+    dequantized_bytes: int
+
+    @property
+    def casts(self) -> bool:
+        """Whether adapters turn their input into float32, which peft does beside a layer of 16 bits, not of 4."""
+        return self.compute_bytes < 4 and self.dequantized_bytes == 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingMemory:
+    """Bytes at the peak of a training step, which the parts add up to.
+
+    `adapter` is the float32 weights and what is there of their copy in the compute dtype, `gradients` what is there of
+    them at the peak (0 where the peak comes before the first one), `optimizer` AdamW's two moments, `activations` what
+    autograd keeps, `transients` what one operation needs for a moment.
+    """
+
+    base: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    transients: int
+    context: int
+
+    @property
+    def tensors(self) -> int:
+        """All but the optimizer's state and the context: with a paged optimizer, what torch counts as allocated."""
+        return self.base + self.adapter + self.gradients + self.activations + self.transients
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.tensors + self.optimizer + self.context
+
+    def fits(self, card_bytes: int) -> bool:
+        """Whether a card of so many bytes has room for it, with `USABLE` of them to be taken."""
+        return self.total <= USABLE * card_bytes
+
+
+def training_memory(
+    shape: TrainingShape, *, micro_batch: int, tokens: int, checkpointing: bool, accumulates: bool
+) -> TrainingMemory:
+    """The peak of a step over `micro_batch` items of `tokens` each, padding included, in one forward pass.
+
+    `accumulates`: the step takes several forward passes, so that gradients are there already when the second begins.
+    """
+    moments = _moments(shape, micro_batch * tokens, tokens, checkpointing=checkpointing, accumulates=accumulates)
+    return max(moments, key=lambda memory: memory.total)
+
+
+def largest_micro_batch(
+    shape: TrainingShape, card_bytes: int, *, batch_size: int, tokens: int, checkpointing: bool
+) -> int | None:
+    """The largest divisor of `batch_size` whose forward and backward pass fit on the card; None: not even one item."""
+    for micro_batch in (n for n in range(batch_size, 0, -1) if batch_size % n == 0):
+        memory = training_memory(
+            shape,
+            micro_batch=micro_batch,
+            tokens=tokens,
+            checkpointing=checkpointing,
+            accumulates=micro_batch < batch_size,
+        )
+        if memory.fits(card_bytes):
+            return micro_batch
+    return None
+
+
+def saved_per_token(shape: TrainingShape, tokens: int) -> int:
+    """Bytes that autograd keeps of one decoder layer for each token of sequences of `tokens`.
+
+    A frozen linear layer keeps nothing: the gradient of its input needs its weight alone.
+    """
+    b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
+    # LlamaRMSNorm, twice: its input in float32 (for the power and for the product) and the factor of the token.
+    norms = 2 * (4 * h + 4)
+    # SDPA: query, key, value and output. A batch with padding has a mask, under which keys and values are repeated for
+    # every query head; and the log of the softmax's sum by head, in float32.
+    attention = 4 * b * shape.query + 4 * shape.heads
+    # The mask itself, turned into numbers of the compute dtype in each layer: a row of it for each token.
+    mask = b * tokens
+    # down(silu(gate) * up): gate for silu, silu(gate) and up for the product.
+    mlp = 3 * b * i
+    return norms + attention + mask + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
+
+
+def _adapter_per_token(shape: TrainingShape, name: str) -> int:
+    """Kept of `lora_B(lora_A(dropout(x)))`: the mask of the dropout in bytes, its output, and lora_A's."""
+    b = shape.compute_bytes
+    width = {"o_proj": shape.query, "down_proj": shape.intermediate}.get(name, shape.hidden)
+    mask = width if shape.dropout else 0
+    # Without dropout and casts x itself is kept, once for all that share it; that of o_proj is SDPA's output.
+    shared = next((group & shape.adapted for group in _SHARING if name in group), frozenset({name}))
+    is_kept_elsewhere = name == "o_proj" or name != min(shared)
+    kept = 0 if is_kept_elsewhere and not shape.dropout and not shape.casts else b * width
+    return mask + kept + b * shape.rank
+
+
+def _moments(
+    shape: TrainingShape, size: int, tokens: int, *, checkpointing: bool, accumulates: bool
+) -> Iterator[TrainingMemory]:
+    """The memory at each moment of a step over `size` tokens that can be its peak."""
+    b, h, layers = shape.compute_bytes, shape.hidden, shape.layers
+    weights = 4 * shape.adapter_parameters
+    # Autocast casts each adapter weight at its first use in a forward pass and keeps the copy until that ends; autograd
+    # keeps it for as long as it keeps the layer.
+    copy = b * shape.adapter_parameters if b < 4 else 0
+    before = weights if accumulates else 0
+    one_layer = saved_per_token(shape, tokens) * size
+    # Of a checkpointed layer its input alone is kept, and the whole of it while it is computed again.
+    inputs = b * h * size
+
+    def at(copies: int, gradients: int, activations: int, transients: int) -> TrainingMemory:
+        return TrainingMemory(
+            base=shape.base_bytes,
+            adapter=weights + copies,
+            gradients=gradients,
+            optimizer=2 * weights,
+            activations=activations,
+            transients=transients,
+            context=CONTEXT_BYTES,
+        )
+
+    layer_copy = copy // layers
+    backward = _layer_transients(shape, size)
+    if checkpointing:
+        # The end of the forward pass: copies of the whole adapter; nothing but inputs is kept.
+        yield at(copy, before, layers * inputs, _forward_transients(shape, size))
+        # The last layer is computed again, and its backward pass begins.
+        yield at(layer_copy, before, layers * inputs + one_layer, backward)
+        # The first layer, when all others have left their gradients.
+        yield at(layer_copy, weights, inputs + one_layer, backward)
+    else:
+        # The backward pass begins with everything kept.
+        yield at(copy, before, layers * one_layer, max(backward, _final_norm(shape, size)))
+        yield at(layer_copy, weights, one_layer, backward)
+    # The optimizer's step, when no activations are left.
+    yield at(0, weights, 0, 0)
+
+
+def _final_norm(shape: TrainingShape, size: int) -> int:
+    """The norm before the output layer: its input in float32 is kept; its backward pass takes the gradient in the
+    compute dtype and five tensors in float32 (of the product, twice, the mean, the power and what multiplies it).
+    """
+    return (4 + shape.compute_bytes + 5 * 4) * shape.hidden * size
+
+
+def _layer_transients(shape: TrainingShape, size: int) -> int:
+    """The most that the MLP of one layer needs beside what is kept of it, in its backward pass or right before it."""
+    b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
+    adapted = "down_proj" in shape.adapted
+    # What is kept of down_proj's adapter is gone when the gradient reaches its input.
+    freed = _adapter_per_token(shape, "down_proj") if adapted else 0
+    # Backward through the product: gradients of the product, of silu(gate) and of up, and of the residual stream.
+    product = 3 * b * i + b * h - freed
+    # Backward through down_proj: its weight unpacked, the gradients of output and input, and the adapter's own of the
+    # input, to be added.
+    unpacked = shape.dequantized_bytes + (b * h + (2 if adapted else 1) * b * i - freed) * size
+    return max(_end_of_layer(shape, size), product * size, unpacked)
+
+
+def _end_of_layer(shape: TrainingShape, size: int) -> int:
+    """What down_proj needs when it is computed, at the end of its layer: its input; the residual stream and the normed
+    input, which the frames of layer and MLP hold; its result; and of the adapter the product and the scaled product.
+    """
+    b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
+    if "down_proj" not in shape.adapted:
+        return (b * i + 3 * b * h) * size
+    # The adapter's input in float32, and what dropout makes of it.
+    cast = (4 + 4 * shape.dropout) * i if shape.casts else 0
+    return (b * i + 5 * b * h + cast) * size
+
+
+def _forward_transients(shape: TrainingShape, size: int) -> int:
+    """The most that the MLP of one layer needs in a forward pass of which nothing is kept."""
+    b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
+    # silu(gate), up and what comes of it: with an adapter on up_proj result, product and scaled product, without one
+    # silu(gate) * up; beside them the residual stream and the normed input.
+    computed = ((4 if "up_proj" in shape.adapted else 3) * b * i + 2 * b * h) * size
+    unpacked = shape.dequantized_bytes + (2 * b * i + 2 * b * h) * size
+    return max(computed, unpacked, _end_of_layer(shape, size))

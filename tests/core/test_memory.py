@@ -1,0 +1,170 @@
+"""The estimate of a training's memory, against what was measured on an H200 and what a desk audit worked out."""
+
+from dataclasses import replace
+
+import pytest
+
+from pricer.core.memory import (
+    LINEAR_LAYERS,
+    USABLE,
+    TrainingShape,
+    largest_micro_batch,
+    saved_per_token,
+    training_memory,
+)
+
+ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+LLAMA_8B = TrainingShape(
+    base_bytes=5_702_000_000,
+    layers=32,
+    hidden=4096,
+    intermediate=14336,
+    query=4096,
+    heads=32,
+    adapted=ATTENTION,
+    adapter_parameters=27_262_976,
+    rank=32,
+    dropout=True,
+    compute_bytes=2,
+    dequantized_bytes=2 * 4096 * 14336,
+)
+LLAMA_3B = TrainingShape(
+    base_bytes=2_242_000_000,
+    layers=28,
+    hidden=3072,
+    intermediate=8192,
+    query=3072,
+    heads=24,
+    adapted=ATTENTION,
+    adapter_parameters=18_350_080,
+    rank=32,
+    dropout=True,
+    compute_bytes=2,
+    dequantized_bytes=2 * 3072 * 8192,
+)
+LLAMA_3B_ALL = replace(LLAMA_3B, adapted=frozenset(LINEAR_LAYERS), adapter_parameters=389_021_696, rank=256)
+A100_40, T4 = 42_400_000_000, 15_800_000_000
+
+
+@pytest.mark.parametrize(
+    ("shape", "micro_batch", "tokens", "checkpointing", "accumulates", "measured"),
+    [
+        (LLAMA_8B, 16, 182, False, False, 24.99),
+        (LLAMA_3B_ALL, 256, 128, True, False, 17.12),
+        # Asked for without checkpointing, on a model that had been trained with it, which the Trainer never turns off.
+        (LLAMA_3B_ALL, 32, 128, True, True, 7.49),
+        # In float16; the second one again with checkpointing left on.
+        (LLAMA_3B, 32, 128, True, False, 4.02),
+        (LLAMA_3B, 16, 128, True, True, 3.36),
+    ],
+)
+def test_tensors_take_what_torch_had_allocated_at_most_on_an_h200(
+    shape: TrainingShape, micro_batch: int, tokens: int, checkpointing: bool, accumulates: bool, measured: float
+) -> None:
+    # torch 2.11, paged AdamW, whose state torch does not count. Every estimate is below, by 0.2 to 6.8 %: what torch
+    # allocates for cuBLAS (0.04 GB) is in CONTEXT_BYTES, and 0.1 to 0.3 GB of the 3B are not explained.
+    memory = training_memory(
+        shape, micro_batch=micro_batch, tokens=tokens, checkpointing=checkpointing, accumulates=accumulates
+    )
+
+    assert 0.93 < memory.tensors / 1e9 / measured < 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "micro_batch", "tokens", "checkpointing", "used"),
+    [
+        # What the whole device had in use, with gaps, context and paged state.
+        (LLAMA_8B, 16, 182, False, 28.5),
+        (LLAMA_3B_ALL, 256, 128, True, 24.4),
+    ],
+)
+def test_the_smallest_card_that_is_said_to_do_is_what_was_in_use(
+    shape: TrainingShape, micro_batch: int, tokens: int, checkpointing: bool, used: float
+) -> None:
+    memory = training_memory(
+        shape, micro_batch=micro_batch, tokens=tokens, checkpointing=checkpointing, accumulates=False
+    )
+
+    assert memory.total / USABLE / 1e9 == pytest.approx(used, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "micro_batch", "tokens", "checkpointing", "audit"),
+    [
+        (LLAMA_8B, 16, 182, False, 26.1),
+        (LLAMA_3B, 32, 128, True, 4.9),
+        # The audit has 25.0 here, for it adds all gradients (1.6) and the copy of the adapter (0.8) to the peak. They
+        # are not there together with the activations, and the measured peak (17.12 allocated, 3.1 paged) is without:
+        # 21.2 with the audit's own 0.6 to 1.0 for the context.
+        (LLAMA_3B_ALL, 256, 128, True, 25.0 - 1.6 - 0.8),
+    ],
+)
+def test_the_sum_is_that_of_an_audit_by_hand(
+    shape: TrainingShape, micro_batch: int, tokens: int, checkpointing: bool, audit: float
+) -> None:
+    memory = training_memory(
+        shape, micro_batch=micro_batch, tokens=tokens, checkpointing=checkpointing, accumulates=False
+    )
+
+    assert memory.total / 1e9 == pytest.approx(audit, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens", "audit"), [(LLAMA_8B, 182, 201), (LLAMA_3B_ALL, 128, 182), (LLAMA_3B, 128, 135)]
+)
+def test_a_layer_keeps_so_many_kilobytes_a_token(shape: TrainingShape, tokens: int, audit: int) -> None:
+    assert saved_per_token(shape, tokens) / 1000 == pytest.approx(audit, rel=0.01)
+
+
+def test_without_dropout_a_shared_input_is_kept_once() -> None:
+    shape = replace(LLAMA_3B_ALL, dropout=False)
+
+    # With: a byte and two of every input, 3 x 3 x 3072 (q, k, v) + 3 x 3072 (o) + 2 x 3 x 3072 (gate, up) + 3 x 8192.
+    # Without: 2 x 3072 (q, k, v) + nothing (o: SDPA keeps it) + 2 x 3072 (gate, up) + 2 x 8192; ranks are the same.
+    with_dropout = 9 * 3072 + 3 * 3072 + 6 * 3072 + 3 * 8192
+    without = 2 * 3072 + 2 * 3072 + 2 * 8192
+    assert saved_per_token(LLAMA_3B_ALL, 128) - saved_per_token(shape, 128) == with_dropout - without
+
+
+def test_the_parts_add_up() -> None:
+    memory = training_memory(LLAMA_8B, micro_batch=4, tokens=182, checkpointing=True, accumulates=True)
+
+    parts = (memory.base, memory.adapter, memory.gradients, memory.optimizer)
+    assert memory.total == sum(parts) + memory.activations + memory.transients + memory.context
+    # Accumulated gradients are float32, and AdamW has two moments: 4 and 8 bytes for each of 27,262,976.
+    assert (memory.gradients, memory.optimizer) == (109_051_904, 218_103_808)
+
+
+def test_a_large_adapter_on_few_tokens_peaks_when_the_optimizer_steps() -> None:
+    memory = training_memory(LLAMA_3B_ALL, micro_batch=1, tokens=8, checkpointing=True, accumulates=False)
+
+    assert memory.gradients == 4 * 389_021_696
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("shape", "tokens"), [(LLAMA_8B, 182), (LLAMA_3B_ALL, 128), (LLAMA_3B, 512)])
+def test_the_largest_micro_batch_fits_and_the_next_one_does_not(
+    shape: TrainingShape, tokens: int, checkpointing: bool
+) -> None:
+    found = largest_micro_batch(shape, T4, batch_size=240, tokens=tokens, checkpointing=checkpointing)
+
+    assert found is not None
+    divisors = [n for n in range(1, 241) if 240 % n == 0]
+    larger = divisors[divisors.index(found) + 1]
+    sums = [
+        training_memory(shape, micro_batch=n, tokens=tokens, checkpointing=checkpointing, accumulates=n < 240).total
+        for n in (found, larger)
+    ]
+    assert sums[0] <= 0.92 * T4 < sums[1]
+
+
+def test_the_published_runs_fit_on_the_cards_they_were_made_for() -> None:
+    assert largest_micro_batch(LLAMA_8B, A100_40, batch_size=16, tokens=182, checkpointing=False) == 16
+    assert largest_micro_batch(LLAMA_3B_ALL, A100_40, batch_size=256, tokens=128, checkpointing=True) == 256
+    assert largest_micro_batch(LLAMA_3B, T4, batch_size=32, tokens=128, checkpointing=True) == 32
+
+
+def test_a_base_that_is_larger_than_the_card_has_no_micro_batch() -> None:
+    shape = replace(LLAMA_8B, base_bytes=16_000_000_000)
+
+    assert largest_micro_batch(shape, T4, batch_size=16, tokens=182, checkpointing=True) is None
