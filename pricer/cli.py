@@ -382,6 +382,9 @@ def _errors() -> Iterator[None]:
     # Read when torch is imported. Its threads wait for each other by spinning, 300,000 times around if nothing is said,
     # which costs half of the speed or more when something else runs on these cores (EXPERIMENTS.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # So is this, by torch's GPU allocator: batches of ever other lengths leave gaps that nothing fits into otherwise.
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its old name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     # trl tells its makers of every training otherwise.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not debug:

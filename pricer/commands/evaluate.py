@@ -264,5 +264,6 @@ def load_scorer(setup: Setup) -> "CheckpointPredictor":
         setup.encoder.answer_length,
         setup.writing,
         setup.config.eval.unexplored,
+        setup.ending,
     )
     return CheckpointPredictor(base, decoder)

@@ -1,5 +1,6 @@
 """What train and eval both need before a weight is loaded: items, template, tokens and precision, all checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from pricer.errors import ConfigError
 from pricer.ml.devices import Precision, choose_precision
 from pricer.ml.model import load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
-from pricer.ml.writing import MOST_DIGITS, padded_levels, writing_of
+from pricer.ml.writing import MOST_DIGITS, ending_of, padded_levels, writing_of
 from pricer.stores.bases import Base, find_base
 from pricer.stores.items import load_items, require
 
@@ -26,7 +27,8 @@ _MOST = 10**MOST_DIGITS - 1
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned. `writing` is
-    how the tokenizer writes prices, None where no distribution over them can be read. `notes` are lines that the user
+    how the tokenizer writes prices, None where no distribution over them can be read; `ending`, the tokens that all of
+    them end in. `notes` are lines that the user
     should see once: what was left out, and what a dear item did to the estimator.
     """
 
@@ -38,6 +40,7 @@ class Setup:
     encoder: Encoder
     precision: Precision
     writing: Levels | Fork | None
+    ending: Sequence[int]
     notes: tuple[str, ...]
 
     def with_repo(self, repo: str) -> "Setup":
@@ -126,7 +129,8 @@ def _assemble(config: RunConfig, items: ItemSet, dearest: float) -> Setup:
         *([] if splits_digits(tokenizer, tail) else _on_padding(config, template, dearest)),
         *([] if writing is not None else _on_greedy_answers(template, dearest, pads)),
     ]
-    return Setup(settled, items, base, tokenizer, template, encoder, precision, writing, tuple(notes))
+    ending = ending_of(tokenizer, tail, template.price_format)
+    return Setup(settled, items, base, tokenizer, template, encoder, precision, writing, ending, tuple(notes))
 
 
 def _on_what_was_left_out(config: RunConfig, items: ItemSet) -> list[str]:

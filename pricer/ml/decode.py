@@ -36,7 +36,9 @@ class Decoder:
 
     `answer_length` is the most tokens that a completion may take, its end-of-text token included. `writing` says how
     prices are written, None: no distribution is read. `unexplored` is the share of a distribution that may be left
-    where prices have to be expanded.
+    where prices have to be expanded. `ending` are the tokens that every price ends in: where a number is one token,
+    they are tried all at once behind it (a draft, as in speculative decoding, arXiv 2211.17192), and what the model
+    says instead still counts.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Decoder:
         answer_length: int,
         writing: Levels | Fork | None,
         unexplored: float,
+        ending: Sequence[int] = (),
     ) -> None:
         self._model = model
         self._prefix: _Prefix | None = None
@@ -55,6 +58,8 @@ class Decoder:
         self._answer_length = answer_length
         self._writing = writing
         self._unexplored = unexplored
+        has_number_tokens = isinstance(writing, tuple) and len(writing) == 1
+        self._ending = np.array(ending if has_number_tokens else (), dtype=np.int64)
 
     def use(self, model: Any) -> None:
         """Read from this model from now on: another one, or the same with other weights."""
@@ -82,19 +87,18 @@ class Decoder:
         step = reading.step(_log_probabilities(branches.first, reading.first)) if reading else [None] * len(ids)
         # The column of each place that the reading has asked for.
         columns = np.zeros(0, dtype=np.int64)
-        while isinstance(step, Step) or not greedy.is_finished:
-            parents, tokens = (np.zeros((len(ids), 0), dtype=np.int64) for _ in range(2))
-            if isinstance(step, Step):
-                parents = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1: the last one
-                tokens = step.tokens
-                columns = np.append(columns, branches.width + np.arange(step.tokens.shape[1]))
-            parents, tokens, own = greedy.join(parents, tokens, step.likeliest if isinstance(step, Step) else None)
+        while isinstance(step, Step):
+            parents = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1: the last one
+            tokens = step.tokens
+            columns = np.append(columns, branches.width + np.arange(step.tokens.shape[1]))
+            parents, tokens, own = greedy.join(parents, tokens, step.likeliest)
             start = branches.width
             logits = branches.extend(parents, tokens)
             greedy.go_on(logits, own, start)
-            if isinstance(step, Step):
-                assert reading is not None
-                step = reading.step(_log_probabilities(logits[:, : step.tokens.shape[1]], step.options))
+            assert reading is not None
+            step = reading.step(_log_probabilities(logits[:, : step.tokens.shape[1]], step.options))
+        while not greedy.is_finished:
+            greedy.go_on_alone(branches, self._ending)
         return greedy.answers, step
 
     def _prefix_of(self, ids: Sequence[np.ndarray]) -> "_Prefix":
@@ -163,8 +167,28 @@ class _Greedy:
         rows = torch.arange(len(own), device=logits.device)
         token = logits[rows, torch.from_numpy(own).to(logits.device)].argmax(dim=-1).cpu().numpy()
         self._column = start + own
+        self._take(token)
+
+    def _take(self, token: np.ndarray) -> None:
         self._tokens.append(np.where(self._ended, self._pad, token))
         self._ended = self._ended | (token == self._end)
+
+    def go_on_alone(self, branches: "_Branches", ending: np.ndarray) -> None:
+        """Take the next tokens by a pass of their own, in which `ending` stands behind a first token as a draft: as
+        many are taken as the model goes along with in every row that goes on, and the one after them.
+        """
+        draft = ending[: self._length - len(self._tokens) - 1] if len(self._tokens) == 1 else ending[:0]
+        rows, start = len(self._column), branches.width
+        tokens = np.concatenate([self._tokens[-1][:, None], np.tile(draft, (rows, 1))], axis=1)
+        logits = branches.extend(self._column[:, None], tokens, is_chain=True)
+        following = logits.argmax(dim=-1).cpu().numpy()
+        agrees = (following[:, :-1] == draft) | self._ended[:, None]
+        # A row that ends on the way goes along with whatever is behind its end.
+        agrees |= np.cumsum(following[:, :-1] == self._end, axis=1) > 0
+        taken = 1 + int(agrees.all(axis=0).cumprod().sum())
+        for place in range(taken):
+            self._take(following[:, place])
+        self._column = np.full(rows, start + taken - 1)
 
 
 class _Prefix:
@@ -243,16 +267,20 @@ class _Branches:
         """How many columns there are."""
         return self._sees.shape[1]
 
-    def extend(self, parents: np.ndarray, tokens: np.ndarray) -> torch.Tensor:
+    def extend(self, parents: np.ndarray, tokens: np.ndarray, *, is_chain: bool = False) -> torch.Tensor:
         """Add a column for each of `tokens` (items, m), after the columns in `parents` (items, m; PROMPT: after the
-        prompt itself). Returns their logits (items, m, vocabulary).
+        prompt itself). Of a chain `parents` (items, 1) is that of the first column, which the others follow one after
+        the other. Returns their logits (items, m, vocabulary).
         """
         items, added = tokens.shape
         before = self.width
         # One more row, for PROMPT, which is last: it sees no column.
         lineage = torch.nn.functional.pad(self._sees, (0, 0, 0, 1))
-        inherited = lineage[self._rows, torch.from_numpy(parents).to(self.device)]
-        itself = torch.eye(added, dtype=torch.bool, device=self.device).expand(items, -1, -1)
+        inherited = lineage[self._rows, torch.from_numpy(parents).to(self.device)].expand(-1, added, -1)
+        itself = torch.eye(added, dtype=torch.bool, device=self.device)
+        if is_chain:
+            itself = torch.ones_like(itself).tril()
+        itself = itself.expand(items, -1, -1)
         sees = torch.cat([inherited, itself], dim=2)
         allowed = torch.cat([self._prompt[:, None, :].expand(-1, added, -1), sees], dim=2)
         # Added to the attention scores, so of their type; a mask of four dimensions is taken as it is.

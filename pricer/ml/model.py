@@ -51,9 +51,14 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(folder: Path, precision: Precision) -> Any:
-    """The base model for training or prediction, loaded the same way for both: scores mean what training saw."""
+def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) -> Any:
+    """The base model for training or prediction, loaded the same way for both: scores mean what training saw.
+
+    `dense`: 4-bit weights are dequantized once; None: on a GPU, where they take little of its memory.
+    """
     dtype = getattr(torch, precision.dtype)
+    # cuDNN plans its attention anew, for a millisecond, for each length it has not met: half of a step on an H200.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     quantization = (
         BitsAndBytesConfig(
             load_in_4bit=True,
@@ -82,11 +87,45 @@ def load_base(folder: Path, precision: Precision) -> Any:
             # a bfloat16 kernel: scores at another precision than training, and, where training goes on after a
             # validation, no gradient through the layer at all (a warning is all it says).
             module.support_avx512bf16_for_cpu = False
+    if dense is None and precision.device == "cuda":
+        dense = has_room_for_dense(dense_bytes(model), torch.cuda.mem_get_info()[0])
+    if dense:
+        dequantize(model)
     # `generate` fills what its caller left open from here, and some bases bring a repetition penalty along (Qwen's
     # chat models do), under which a price with the same digit twice is no longer the likeliest answer.
     model.generation_config = GenerationConfig()
     score_in_float32(model)
     return model
+
+
+# The share of a GPU's free memory that 4-bit weights may take when they are kept at the compute dtype.
+_DENSE = 0.25
+
+
+def has_room_for_dense(dense: int, free: int) -> bool:
+    """Whether so many bytes of dense weights may be kept where so many are free."""
+    return 0 < dense <= _DENSE * free
+
+
+def dense_bytes(model: Any) -> int:
+    """Bytes that a model's 4-bit weights take at its compute dtype."""
+    layers = (module for module in model.modules() if isinstance(module, Linear4bit))
+    weights = sum(int(layer.in_features * layer.out_features) for layer in layers)
+    dtype: torch.dtype = model.dtype
+    return weights * dtype.itemsize
+
+
+def dequantize(model: Any) -> None:
+    """Put a model's 4-bit weights at its compute dtype once, in place of each time they are multiplied: the same
+    numbers, in more memory.
+    """
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
+    for name, layer in layers:
+        weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
+        dense = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+        dense.weight = torch.nn.Parameter(weight, requires_grad=False)
+        dense.bias = layer.bias
+        model.set_submodule(name, dense)
 
 
 def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:

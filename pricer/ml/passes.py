@@ -1,8 +1,10 @@
 """Passes: in how many parts a step's batch is computed, and how, so that it fits and is fast."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,20 +19,27 @@ from pricer.ml.tokens import TokenizedExample, right_padded
 _ROOM = 0.92
 # Bytes of AdamW's two states for each trained parameter.
 _STATES = 8
+# Seconds of training from which compiling pays, and how much faster it has to be.
+_WORTH_COMPILING = 1800.0
+_FASTER = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How a step is computed: items per forward and backward pass, and whether its activations are computed again."""
+    """How a step is computed: items per forward and backward pass, whether its activations are computed again, and
+    whether by compiled layers.
+    """
 
     micro_batch: int
     activation_checkpointing: bool = False
+    compiled: bool = False
 
 
 def choose_passes(
     model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, pad: int, note: Callable[[str], None]
 ) -> Passes:
     """The Passes that a config asks for; on a GPU what it leaves open is found by computing the longest items' batch.
+    Layers that were compiled for that stay so, and compute as before where `as_compiled` says so.
 
     An OutOfMemoryError if a step cannot be computed as the config has it. The model is left as it was.
     """
@@ -38,11 +47,27 @@ def choose_passes(
     if model.device.type != "cuda":
         return asked
     longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
-    passes = fastest(config, lambda passes: _seconds_per_item(model, longest, passes, pad))
+
+    def trial(passes: Passes) -> float | None:
+        return _seconds_per_item(model, longest, passes, pad)
+
+    passes, seconds = fastest(config, trial)
     if passes != asked:
         parts = -(-config.batch_size // passes.micro_batch)
         again = ", activations recomputed" if passes.activation_checkpointing else ""
         note(f"batches of {config.batch_size:,} in {parts:,} parts of {passes.micro_batch:,}{again}, to fit this GPU")
+    whole = seconds * min(config.batch_size, len(examples)) * config.steps(len(examples))
+    if config.compile is True or (config.compile == "auto" and whole > _WORTH_COMPILING):
+        note("compiling the model's layers, which takes a minute or two")
+        compiled = replace(passes, compiled=True)
+        try:
+            compile_layers(model)
+            faster = trial(compiled)
+        except Exception as error:  # a compiler fails in as many ways as there are machines
+            note(f"layers are not compiled: {str(error).strip().splitlines()[0][:200]}")
+            return passes
+        if faster is not None and (config.compile is True or faster < _FASTER * seconds):
+            return compiled
     return passes
 
 
@@ -52,8 +77,8 @@ def as_asked(config: TrainConfig) -> Passes:
     return Passes(micro, config.activation_checkpointing is True)
 
 
-def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> Passes:
-    """The fastest Passes that fit. `trial` gives seconds per item, or None for what does not fit.
+def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> tuple[Passes, float]:
+    """The fastest Passes that fit, and their seconds per item, which `trial` gives; None from it: that does not fit.
 
     A smaller batch is no faster, so of each way the largest that fits is compared. An OutOfMemoryError if none fits.
     """
@@ -70,7 +95,7 @@ def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> Pas
                 found.append((seconds, Passes(size, way)))
                 break
         if found and found[0][1] == first:
-            return first
+            break
     if not found:
         raise OutOfMemoryError(
             f"a step of {sizes[-1]:,} items does not fit into this GPU's memory",
@@ -78,7 +103,8 @@ def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> Pas
             if config.micro_batch != "auto" or config.activation_checkpointing is False
             else "a smaller prompt.max_length or adapter.r, or a GPU with more memory",
         )
-    return min(found, key=lambda pair: pair[0])[1]
+    seconds, passes = min(found, key=lambda pair: pair[0])
+    return passes, seconds
 
 
 def recompute_activations(model: Any, wanted: bool) -> None:
@@ -90,8 +116,28 @@ def recompute_activations(model: Any, wanted: bool) -> None:
         base.activation_checkpointing_disable()
 
 
+def compile_layers(model: Any) -> None:
+    """Have a model's repeated layers computed by compiled code, the same for all of them and for any length."""
+    base = model.get_base_model()
+    names = base._no_split_modules or ()  # what transformers calls those layers
+    layers = [module for module in base.modules() if type(module).__name__ in names]
+    if all(layer._compiled_call_impl is not None for layer in layers):
+        return
+    # Otherwise the first layer, whose input needs no gradient, is compiled by itself.
+    base.enable_input_require_grads()
+    for layer in layers:
+        layer.compile(dynamic=True)
+
+
+def as_compiled(wanted: bool) -> Any:
+    """A context in which compiled layers compute as such, or as if they never had been."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()  # nothing is compiled, and loading the compiler takes a second
+    return torch.compiler.set_stance("default" if wanted else "force_eager")
+
+
 def _seconds_per_item(model: Any, batch: Sequence[TokenizedExample], passes: Passes, pad: int) -> float | None:
-    """Seconds per item of a forward and backward pass, the second of two; None if it does not fit with room to spare,
+    """Seconds per item of a forward and backward pass, the last of three; None if it does not fit with room to spare,
     the optimizer's states counted.
     """
     part = batch[: passes.micro_batch]
@@ -101,12 +147,13 @@ def _seconds_per_item(model: Any, batch: Sequence[TokenizedExample], passes: Pas
     torch.cuda.reset_peak_memory_stats()
     seconds: float | None = None
     try:
-        for _ in range(2):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            _forward_and_backward(model, part, pad)
-            torch.cuda.synchronize()
-            seconds = (time.perf_counter() - start) / len(part)
+        with as_compiled(passes.compiled):
+            for _ in range(3):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                _forward_and_backward(model, part, pad)
+                torch.cuda.synchronize()
+                seconds = (time.perf_counter() - start) / len(part)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

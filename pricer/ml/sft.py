@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pricer.ml.loss import Span, completion_loss
 from pricer.ml.model import check_adapter
 from pricer.ml.optimizers import choose_optimizer, read_state
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
-from pricer.ml.passes import Passes, as_asked, recompute_activations
+from pricer.ml.passes import Passes, as_asked, as_compiled, compile_layers, recompute_activations
 from pricer.ml.tokens import TokenizedExample
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
@@ -130,10 +130,10 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         """Compute less at once from now on; an OutOfMemoryError if that cannot be."""
         step, passes = self.state.global_step + 1, self.passes
         if passes.micro_batch > 1:
-            self.passes = Passes(-(-passes.micro_batch // 2), passes.activation_checkpointing)
+            self.passes = replace(passes, micro_batch=-(-passes.micro_batch // 2))
             what = f"parts of {self.passes.micro_batch:,} from now on (train.micro_batch)"
         elif self.may_recompute and not passes.activation_checkpointing:
-            self.passes = Passes(passes.micro_batch, activation_checkpointing=True)
+            self.passes = replace(passes, activation_checkpointing=True)
             recompute_activations(model, True)
             what = "activations are computed again from now on (train.activation_checkpointing)"
         else:
@@ -194,7 +194,9 @@ class _Events(TrainerCallback):
         # A pickle of the arguments, which nobody reads.
         (folder / "training_args.bin").unlink(missing_ok=True)
         before = time.monotonic()
-        self._on_checkpoint(folder, state.global_step)
+        # What is asked of the model there has other shapes, for which nothing is compiled.
+        with as_compiled(False):
+            self._on_checkpoint(folder, state.global_step)
         self._since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
@@ -235,6 +237,8 @@ def fine_tune(
     trainer.note = note or (lambda _: None)
     trainer.may_recompute = config.activation_checkpointing == "auto"
     recompute_activations(model, trainer.passes.activation_checkpointing)
+    if trainer.passes.compiled:
+        compile_layers(model)
     for parameter in model.parameters():
         if parameter.requires_grad:
             # SFTTrainer makes a QLoRA adapter bfloat16, whose eight bits lose AdamW's small updates, and which the
@@ -243,7 +247,8 @@ def fine_tune(
     if resume_from:
         check_adapter(model, resume_from)
         read_state(resume_from)  # raises for what is not numbers
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with as_compiled(trainer.passes.compiled):
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return bool(trainer.state.global_step >= trainer.state.max_steps)
 
 

@@ -1,5 +1,6 @@
 """How a tokenizer writes prices: token by token, in the order of the numbers where there is one."""
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,6 +42,15 @@ def writing_of(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int
         return None
     # One level with an option for each price, as for 0 to 999 in Llama 3.
     return (fork.tokens,) if all(after is None for after in fork.after) else fork
+
+
+def ending_of(tokenizer: Any, tail: str, price_format: PriceFormat) -> list[int]:
+    """The tokens that every price ends in, whatever the number; the end-of-text token is not one of them."""
+    numbers = (0, 3, 7, 9) if price_format.width == 1 else (1, 7, 20, 99)
+    texts = [format_price(number, price_format) for number in numbers]
+    backwards = [ids[::-1] for ids in continuations(tokenizer, tail, texts)]
+    same = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*backwards, strict=False))
+    return [tokens[0] for tokens in same][::-1]
 
 
 def padded_levels(tokenizer: Any, tail: str, width: int) -> Levels | None:

@@ -17,7 +17,7 @@ from pricer.ml.decode import Decoder
 from pricer.ml.model import load_base
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
-from pricer.ml.writing import writing_of
+from pricer.ml.writing import ending_of, writing_of
 
 TAIL = "\n\nPrice is $"
 
@@ -299,3 +299,51 @@ def test_the_beginning_is_computed_again_by_another_model(
     used.use(bare)
 
     assert used.predict(prompts) == fresh.predict(prompts)
+
+
+class TestADraftOfTheEnding:
+    """A model that says after each token the one that `after` names, or what comes after every number."""
+
+    @staticmethod
+    def a_chain(tokenizer: Numbers, after: dict[int, int], otherwise: int) -> Any:
+        model = a_small_model(tokenizer)
+        size = tokenizer.size
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=size, hidden_size=256, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+            )
+        )
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "o_proj" in name or "down_proj" in name:
+                    parameter.zero_()  # nothing is added to the token's own embedding
+            model.model.embed_tokens.weight.copy_(torch.eye(size, 256))
+            model.lm_head.weight.zero_()
+            for token in range(size):
+                model.lm_head.weight[after.get(token, otherwise), token] = 1.0
+        return model.eval()
+
+    @pytest.mark.parametrize(
+        ("after", "passes"),
+        [
+            # All write 7.00: the prompts, then 7 with the draft behind it.
+            ({5: 9, 9: 1, 1: 0}, 2),
+            # One of them writes 77 instead: the draft is dropped, and they go on by single tokens.
+            ({5: 9, 6: 10, 9: 1, 10: 11, 11: 12, 1: 0}, 5),
+            # One ends at once.
+            ({5: 9, 6: 0, 9: 1, 1: 0}, 2),
+        ],
+    )
+    def test_it_saves_passes_and_changes_no_answer(self, after: dict[int, int], passes: int) -> None:
+        tokenizer = Numbers(2)
+        model = self.a_chain(tokenizer, after, otherwise=9)
+        counted = CountedTokens(model)
+        asked = [TokenizedPrompt(str(last), np.array([3, 4, last]), cut=False) for last in (5, 6)]
+        writing = writing_of(tokenizer, "", PriceFormat("plain"), 2)
+        ending = ending_of(tokenizer, "", PriceFormat("plain"))
+        assert ending == [tokenizer.point]
+
+        drafted = Decoder(counted, tokenizer, PriceFormat("plain"), 5, writing, 0.0, ending).predict(asked)
+
+        assert len(counted.shapes) == passes
+        assert drafted == Decoder(model, tokenizer, PriceFormat("plain"), 5, writing, 0.0).predict(asked)

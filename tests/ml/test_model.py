@@ -15,7 +15,16 @@ from safetensors.torch import load_file, save_file
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError, ModelError
 from pricer.ml.devices import Precision
-from pricer.ml.model import AdapterSwitch, add_adapter, computing, load_base, load_tokenizer
+from pricer.ml.model import (
+    AdapterSwitch,
+    add_adapter,
+    computing,
+    dense_bytes,
+    dequantize,
+    has_room_for_dense,
+    load_base,
+    load_tokenizer,
+)
 from pricer.stores.bases import ASSETS
 
 BASE = ASSETS / "base"
@@ -315,3 +324,35 @@ def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="has no tokenizer that can be read"):
         load_tokenizer(tmp_path)
+
+
+def test_weights_dequantized_once_give_what_they_give_dequantized_each_time(tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "a", 1)
+    for dtype in ("float32", "bfloat16"):
+        precision = Precision("cpu", "nf4", dtype)
+        each, once = (load_base(BASE, precision) for _ in range(2))
+        # 2 bytes, or 4, for each weight of the five layers' seven matrices.
+        assert dense_bytes(once) == sum(a * b for a, b in _matrices(once)) * (4 if dtype == "float32" else 2)
+        dequantize(once)
+        assert dense_bytes(once) == 0
+        switches = [AdapterSwitch(base, merge=False) for base in (each, once)]
+        for switch in switches:
+            switch.use(adapter)
+
+        assert torch.equal(computed(switches[0].model), computed(switches[1].model))
+
+
+def _matrices(model: Any) -> list[tuple[int, int]]:
+    return [(m.in_features, m.out_features) for m in model.modules() if type(m).__name__ == "Linear4bit"]
+
+
+@pytest.mark.parametrize(
+    ("dense", "free", "fits"),
+    [
+        (14_000_000_000, 80_000_000_000, True),  # an 8B on an H100: 17.5 %
+        (14_000_000_000, 39_000_000_000, False),  # on an A100 with 40 GB it would crowd out the activations
+        (0, 80_000_000_000, False),  # nothing is in 4 bits
+    ],
+)
+def test_dense_weights_are_kept_where_they_take_a_quarter_of_the_memory(dense: int, free: int, fits: bool) -> None:
+    assert has_room_for_dense(dense, free) == fits

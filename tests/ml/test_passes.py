@@ -1,10 +1,17 @@
 """How a step is computed: what fits, and of that the fastest."""
 
-import pytest
+from typing import Any
 
-from pricer.config import TrainConfig
+import pytest
+import torch
+
+from pricer.commands.setup import Setup
+from pricer.config import AdapterConfig, TrainConfig
+from pricer.ml.loss import completion_loss
+from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes, fastest
+from pricer.ml.passes import Passes, as_compiled, compile_layers, fastest
+from pricer.ml.tokens import right_padded
 
 KEPT, AGAIN = False, True
 
@@ -26,7 +33,7 @@ class Card:
 def test_a_batch_that_fits_is_computed_at_once_and_nothing_else_is_tried() -> None:
     card = Card(16, 64, {KEPT: 1.0, AGAIN: 1.3})
 
-    assert fastest(TrainConfig(batch_size=16), card.trial) == Passes(16)
+    assert fastest(TrainConfig(batch_size=16), card.trial) == (Passes(16), 1.0)
     assert card.tried == [(16, KEPT)]
 
 
@@ -43,7 +50,7 @@ def test_of_smaller_parts_and_recomputed_activations_the_faster_is_taken(
 ) -> None:
     card = Card(8, 32, seconds)
 
-    assert fastest(TrainConfig(batch_size=32), card.trial) == expected
+    assert fastest(TrainConfig(batch_size=32), card.trial) == (expected, seconds[expected.activation_checkpointing])
     assert card.tried == [(32, KEPT), (16, KEPT), (8, KEPT), (32, AGAIN)]
 
 
@@ -51,7 +58,7 @@ def test_what_the_config_says_is_not_looked_for() -> None:
     card = Card(4, 64, {KEPT: 1.0, AGAIN: 1.3})
 
     config = TrainConfig(batch_size=32, micro_batch=8, activation_checkpointing=True)
-    assert fastest(config, card.trial) == Passes(8, activation_checkpointing=True)
+    assert fastest(config, card.trial) == (Passes(8, activation_checkpointing=True), 1.3)
     assert card.tried == [(8, AGAIN)]
 
 
@@ -75,3 +82,50 @@ def test_a_step_that_cannot_fit_is_said_before_a_run_is_made(config: TrainConfig
         fastest(config, Card(0, 0, {}).trial)
 
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+class TestCompiledLayers:
+    @pytest.fixture
+    def model(self, setup: Setup) -> Any:
+        adapter = AdapterConfig(r=4, dropout=0.0)
+        return add_adapter(load_base(setup.base.folder, setup.precision), adapter, seed=0).train()
+
+    @pytest.fixture
+    def compiled(self, model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The graphs that were compiled, as their sizes. They are traced as ever, and run as they are."""
+        graphs: list[int] = []
+
+        def backend(graph: torch.fx.GraphModule, _inputs: list[Any]) -> Any:
+            graphs.append(len(graph.graph.nodes))
+            return graph.forward
+
+        plain = torch.nn.Module.compile
+        monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: plain(layer, backend=backend, **how))
+        torch.compiler.reset()
+        compile_layers(model)
+        return graphs
+
+    # Said of torch by its own compiler, while it looks into an autograd function.
+    @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+    def test_all_layers_and_lengths_share_one_graph_and_give_the_same_loss(
+        self, setup: Setup, model: Any, compiled: list[int]
+    ) -> None:
+        examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+        losses: dict[bool, list[float]] = {}
+        for wanted in (False, True):
+            losses[wanted] = []
+            for batch in (examples[:8], examples[8:12], examples[12:20]):
+                ids, spans = right_padded(batch, pad=0)
+                with as_compiled(wanted):
+                    losses[wanted].append(completion_loss(model, torch.from_numpy(ids), spans).item())
+            assert len(compiled) == (1 if wanted else 0)
+
+        assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+
+    def test_they_are_compiled_once(self, model: Any, compiled: list[int]) -> None:
+        before = [layer._compiled_call_impl for layer in model.get_base_model().model.layers]
+
+        compile_layers(model)
+
+        assert [layer._compiled_call_impl for layer in model.get_base_model().model.layers] == before
+        assert compiled == []

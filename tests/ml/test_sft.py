@@ -1,6 +1,7 @@
 """Fine-tuning: the order of items, and runs that must come out the same."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,26 @@ def test_recomputed_activations_train_the_same_adapter(setup: Setup, tmp_path: P
     again, *_ = train(setup, tmp_path / "again", recomputed, dropout=0.0)
 
     assert weights(kept[3]) == weights(again[3])
+
+
+def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = replace(setup, precision=Precision("cpu", "nf4", "bfloat16"))
+    seen: set[torch.dtype] = set()
+
+    def watched(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
+        with layer.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype)):
+            return completion_loss(model, ids, spans)
+
+    monkeypatch.setattr("pricer.ml.sft.completion_loss", watched)
+
+    folders, *_ = train(half, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
+
+    assert seen == {torch.bfloat16}
+    kept = load_file(folders[3] / "adapter_model.safetensors")
+    assert {weight.dtype for weight in kept.values()} == {torch.float32}
 
 
 def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_path: Path) -> None:
