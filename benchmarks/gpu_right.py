@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from reporting import DEVICE, IS_GPU, Cap, Report, peaks
+from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks
 from safetensors.torch import load_file
 
 from pricer.commands.evaluate import load_scorer
@@ -26,7 +27,7 @@ from pricer.ml.sft import fine_tune
 STEPS = 24 if IS_GPU else 4
 PROMPTS = 96 if IS_GPU else 8
 # How far the loss may be from the CPU's in float32, relatively: at the first step, and on average over all.
-TOLERANCE = {"float32": (1e-4, 2e-3), "bfloat16": (2e-2, 8e-2), "float16": (3e-3, 2e-2)}
+TOLERANCE = {"float32": (1e-3, 2e-3), "bfloat16": (1e-2, 8e-2), "float16": (1e-2, 2e-2)}
 
 
 @dataclass
@@ -178,8 +179,13 @@ def _small_card(report: Report) -> None:
     """Steps that do not fit are taken in parts, with nearly the same losses."""
     small = AdapterConfig(r=8, alpha=16, dropout=0.0)
     whole = train(DEVICE, "float32", small)
-    need = peaks().get("allocated_gb", 0.0)
-    with Cap(0.75 * need):
+    need = 0.0
+    if IS_GPU:
+        # Of what a step takes beside the model, there is room for two thirds.
+        fixed, peak = torch.cuda.memory_allocated() / 1e9, peaks()["allocated_gb"]
+        need = peak - fixed
+        free()
+    with Cap(fixed + 0.67 * need) if IS_GPU else nullcontext():
         parts = train(DEVICE, "float32", small)
     off = max(abs(parts.losses[step] / loss - 1) for step, loss in whole.losses.items())
     report.say(
@@ -187,7 +193,7 @@ def _small_card(report: Report) -> None:
         ok=off < 1e-2 and (bool(parts.notes) or not IS_GPU),
         notes=parts.notes,
         largest_difference=off,
-        needs_gb=need,
+        step_needs_gb=need,
     )
 
 

@@ -146,6 +146,11 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
             f"no adapter fits adapter.target_modules = {config.target_modules}: {_first_line(error)}",
             "adapter.target_modules: all-linear",
         ) from None
+    if is_mixed(model.device.type, model.dtype):
+        for module in adapted.modules():
+            if isinstance(module, BaseTunerLayer):
+                # Beside a layer of 16 bits peft would turn the input into float32, and autocast that into 16 bits.
+                module.cast_input_dtype_enabled = False
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         # trl computes the loss from the output layer's own weight, past any adapter on it.
         raise ModelError(

@@ -46,7 +46,7 @@ def python() -> tuple[str, str, bool]:
     from packaging.specifiers import SpecifierSet
 
     version = platform.python_version()
-    needed = metadata.metadata("pricer")["Requires-Python"] if is_installed() else ""
+    needed = metadata.metadata("pricer")["Requires-Python"] or "" if is_installed() else ""
     return version, needed, SpecifierSet(needed).contains(version, prereleases=True)
 
 

@@ -356,3 +356,19 @@ def _matrices(model: Any) -> list[tuple[int, int]]:
 )
 def test_dense_weights_are_kept_where_they_take_a_quarter_of_the_memory(dense: int, free: int, fits: bool) -> None:
     assert has_room_for_dense(dense, free) == fits
+
+
+def test_over_dequantized_weights_an_adapter_learns_what_it_learns_over_4_bits() -> None:
+    gradients = []
+    for dense in (False, True):
+        precision = Precision("cpu", "nf4", "bfloat16")
+        model = add_adapter(load_base(BASE, precision, dense=dense), AdapterConfig(r=4, dropout=0.1), seed=0)
+        torch.manual_seed(0)
+        with computing(model):
+            loss = model.train()(input_ids=torch.arange(5, 25)[None]).logits.logsumexp(-1).mean()
+        torch.autograd.backward(loss)
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+
+    each, once = gradients
+    assert each.keys() == once.keys() != set()
+    assert all(torch.equal(each[name], once[name]) for name in each)

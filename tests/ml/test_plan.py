@@ -116,7 +116,9 @@ def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # On the CPU, made to do what a GPU does: peft asks whether CUDA is under autocast, and dropout's mask is narrow.
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+    asked = torch.is_autocast_enabled
+    # torch itself asks for a device by name, and puts back what it was told.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: asked(*device) if device else True)
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *_: GpuDropout.apply(x))  # type: ignore[no-untyped-call]
     config = LlamaConfig(
         hidden_size=128,
