@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-all bench clean
+.PHONY: demo test check test-all bench gpu clean
 
 demo: .venv/installed
 	$(BIN)/pricer train
@@ -40,6 +40,11 @@ endif
 ifdef HARNESS
 	$(BIN)/python benchmarks/harness.py $(RUN) $(HARNESS)
 endif
+
+# Whether pricer is right on this machine's GPU, and how fast; on a tiny scale without one. EXPERIMENTS.md has what came
+# out. Both parts run, whatever the first one finds.
+gpu: .venv/installed
+	$(BIN)/python benchmarks/gpu.py right; right=$$?; $(BIN)/python benchmarks/gpu.py fast && exit $$right
 
 clean:
 	rm -rf .venv

@@ -1,6 +1,7 @@
 """The command line: exit codes and exact texts, for good input and bad."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -417,3 +418,25 @@ def test_the_installed_command_starts() -> None:
     shown = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=True)
 
     assert shown.stdout == f"pricer {pricer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:128"}, "max_split_size_mb:128"),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}, None),  # its old name
+    ],
+)
+def test_torchs_gpu_allocator_grows_its_segments_unless_it_is_told_otherwise(
+    given: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    Result("runs")
+
+    assert os.environ.get("PYTORCH_ALLOC_CONF") == expected

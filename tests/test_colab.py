@@ -76,7 +76,7 @@ def test_it_is_a_notebook_without_outputs_and_without_a_token() -> None:
 def test_its_commands_and_options_exist() -> None:
     verbs = [arguments[0] for arguments in commands()]
 
-    assert verbs == ["--version", "train", "train", "train", "eval", "pick", "pick", "report", "predict"]
+    assert verbs == ["--version", "doctor", "train", "train", "train", "eval", "pick", "pick", "report", "predict"]
     assert [arguments for arguments in commands() if not is_accepted(arguments)] == []
     assert not is_accepted(["train", "--resum"])
     assert not is_accepted(["evaluate", "--all-checkpoints"])

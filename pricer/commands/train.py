@@ -152,12 +152,15 @@ def _ready(run: Run, setup: Setup, watcher: Watcher) -> _Ready:
     """What a run goes on with."""
     model, examples = _model(setup), _examples(setup)
     # As before on this device: in other parts sums are rounded otherwise.
-    known = run.facts().get("passes", {})
-    if found := known.get(device_name(setup.precision)):
+    if found := run.facts().get("passes", {}).get(device_name(setup.precision)):
         return model, examples, Passes(**found)
     passes = choose_passes(model, examples, setup.config.train, setup.tokenizer.pad_token_id, watcher.note)
-    run.record(passes={**known, **_passes_fact(setup, passes)["passes"]})
+    _record_passes(run, setup, passes)
     return model, examples, passes
+
+
+def _record_passes(run: Run, setup: Setup, passes: Passes) -> None:
+    run.record(passes={**run.facts().get("passes", {}), **_passes_fact(setup, passes)["passes"]})
 
 
 def _examples(setup: Setup) -> list[TokenizedExample]:
@@ -193,6 +196,7 @@ def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None
                 on_progress=_progress_logger(run, config.checkpoint_every, tracker, watcher),
                 should_stop=lambda: bool(asked_to_stop),
                 passes=passes,
+                on_passes=lambda passes: _record_passes(run, setup, passes),
                 note=watcher.note,
             )
         if finished:

@@ -88,6 +88,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     order: EpochOrder
     passes: Passes
+    on_passes: Callable[[Passes], None]
     note: Callable[[str], None]
     may_recompute: bool
     tokens: int = 0
@@ -141,6 +142,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 f"there is no memory left for a single item at step {step:,}",
                 "free the GPU of other work, then pricer train --resume",
             )
+        self.on_passes(self.passes)
         self.note(f"memory ran out at step {step:,}, which is taken once more: {what}")
 
 
@@ -213,12 +215,13 @@ def fine_tune(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     passes: Passes | None = None,
+    on_passes: Callable[[Passes], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> bool:
     """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
 
     A step is computed in `passes` (None: as the config has it). Where memory runs out all the same, the step is taken
-    once more in smaller parts, which `note` is told.
+    once more in smaller parts, which `on_passes` gets and `note` is told.
 
     `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which
     `resume_from` goes on to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
@@ -234,6 +237,7 @@ def fine_tune(
     trainer.remove_callback(PrinterCallback)
     trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
     trainer.passes = passes or as_asked(config)
+    trainer.on_passes = on_passes or (lambda _: None)
     trainer.note = note or (lambda _: None)
     trainer.may_recompute = config.activation_checkpointing == "auto"
     recompute_activations(model, trainer.passes.activation_checkpointing)
@@ -247,8 +251,16 @@ def fine_tune(
     if resume_from:
         check_adapter(model, resume_from)
         read_state(resume_from)  # raises for what is not numbers
-    with as_compiled(trainer.passes.compiled):
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    try:
+        with as_compiled(trainer.passes.compiled):
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"memory ran out outside of a step, after step {trainer.state.global_step:,}",
+            "free the GPU of other work, then pricer train --resume",
+        ) from None
     return bool(trainer.state.global_step >= trainer.state.max_steps)
 
 

@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import run_eval
@@ -17,9 +20,13 @@ from pricer.config import RunConfig
 from pricer.config_file import load_config
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item, Split
+from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
+from pricer.ml.loss import Span, completion_loss
+from pricer.ml.predict import Predictor
 from pricer.ml.sft import Progress
+from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
 from tests.commands.conftest import CONFIG, Listener
@@ -168,6 +175,45 @@ def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
             train.start(CONFIG, "quickstart", "full", Full())
 
     assert revisions(train.resume("full", Listener()).run.folder) == revisions(trained)
+
+
+def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cramped(_self: object, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Predictor, "_predict", cramped)
+    listener = Listener()
+
+    result = train.start(CONFIG, "quickstart", "cramped", listener)
+
+    assert revisions(result.run.folder) == revisions(trained)
+    assert [validation for _, validation in listener.checkpoints] == [None] * 3
+    assert [line["step"] for line in result.run.metrics() if "val_mae" in line] == []
+    assert listener.notes[0].startswith("step 2 is kept without a validation: there is no memory left to answer about ")
+    assert listener.notes[0].endswith(" by itself; pricer eval scores it after training")
+
+
+def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = json.loads((trained / "run.json").read_text())
+    assert facts["passes"] == {"cpu": {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}}
+    sizes: list[int] = []
+
+    def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        sizes.append(len(spans))
+        if len(spans) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return completion_loss(model, ids, spans)
+
+    monkeypatch.setattr("pricer.ml.sft.completion_loss", counted)
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "halved", Stopper(3, None))
+    assert sizes == [16, 8, 8, 8, 8, 8, 8]
+    sizes.clear()
+
+    train.resume("halved", Listener())
+
+    # What did not fit is not tried again.
+    assert set(sizes) == {8}
 
 
 def test_validation_leaves_no_trace_on_training(trained: Path) -> None:

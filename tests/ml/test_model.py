@@ -74,6 +74,14 @@ def test_the_base_is_held_in_4_bits() -> None:
     assert layer.weight.numel() * 2 == model.config.hidden_size * model.config.intermediate_size
 
 
+def test_cudnns_attention_which_plans_anew_for_each_length_is_off() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+
+    load_base(BASE, CPU)
+
+    assert not torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+
+
 def test_an_adapter_still_learns_after_an_evaluation() -> None:
     # bitsandbytes repacks 4-bit weights in eval mode on some CPUs, after which no gradient passes through them.
     model = add_adapter(load_base(BASE, CPU), AdapterConfig(r=4, dropout=0.0), seed=0)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +11,8 @@ from pricer.config import AdapterConfig, TrainConfig
 from pricer.ml.loss import completion_loss
 from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes, as_compiled, compile_layers, fastest
-from pricer.ml.tokens import right_padded
+from pricer.ml.passes import Passes, as_compiled, choose_passes, compile_layers, fastest
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, right_padded
 
 KEPT, AGAIN = False, True
 
@@ -82,6 +83,58 @@ def test_a_step_that_cannot_fit_is_said_before_a_run_is_made(config: TrainConfig
         fastest(config, Card(0, 0, {}).trial)
 
     assert (caught.value.message, caught.value.hint) == (message, hint)
+
+
+class OnGpu:
+    """As much of a model on a GPU as is asked for where no step is really computed."""
+
+    device = torch.device("cuda")
+
+
+class TestCompiling:
+    """After the trial of passes, whether layers are compiled: 64 items in batches of 16, for so many epochs."""
+
+    EXAMPLES = tuple(
+        TokenizedExample(TokenizedPrompt(str(n), np.arange(9), cut=False), np.arange(12), start=9) for n in range(64)
+    )
+
+    @pytest.fixture
+    def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[Passes]:
+        tried: list[Passes] = []
+
+        def seconds_per_item(_model: Any, _batch: Any, passes: Passes, _pad: int) -> float:
+            tried.append(passes)
+            return 0.7 if passes.compiled else 1.0
+
+        monkeypatch.setattr("pricer.ml.passes._seconds_per_item", seconds_per_item)
+        monkeypatch.setattr("pricer.ml.passes.compile_layers", lambda _model: None)
+        return tried
+
+    def chosen(self, epochs: int, wanted: Any = "auto", said: list[str] | None = None) -> Passes:
+        config = TrainConfig(batch_size=16, epochs=epochs, compile=wanted)
+        lines: list[str] = [] if said is None else said
+        return choose_passes(OnGpu(), self.EXAMPLES, config, 0, lines.append)
+
+    def test_a_long_training_is(self, tried: list[Passes]) -> None:
+        # 30 epochs of 64 items at a second each are 32 minutes.
+        assert self.chosen(30) == Passes(16, compiled=True)
+        assert tried == [Passes(16), Passes(16, compiled=True)]
+
+    def test_a_short_one_is_not_unless_it_is_asked_for(self, tried: list[Passes]) -> None:
+        assert self.chosen(10) == Passes(16)
+        assert tried == [Passes(16)]
+        assert self.chosen(10, wanted=True) == Passes(16, compiled=True)
+        assert self.chosen(30, wanted=False) == Passes(16)
+
+    def test_a_compiler_that_fails_costs_a_line(self, tried: list[Passes], monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_model: Any) -> None:
+            raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+        monkeypatch.setattr("pricer.ml.passes.compile_layers", fail)
+        said: list[str] = []
+
+        assert self.chosen(30, said=said) == Passes(16)
+        assert said[-1] == "layers are not compiled: Failed to find C compiler."
 
 
 class TestCompiledLayers:
