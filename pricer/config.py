@@ -155,8 +155,8 @@ class TrainConfig(_Section):
     """Recompute activations in the backward pass: much less memory, a third more time. `auto`: where a batch does not
     fit into the GPU and the trial found it faster than a smaller `micro_batch`. TRL's default is true."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the model's layers (torch.compile): a minute or two at the start, then faster steps. `auto`: on a GPU,
-    for a training of more than half an hour, if the trial found it faster."""
+    """Compile the model's layers (torch.compile) on a GPU: a minute or two at the start, then faster steps. `auto`: for
+    a training of more than half an hour, if the trial found it faster."""
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
     """Seeds adapter initialisation, dropout and the order of items."""
 

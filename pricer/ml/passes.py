@@ -45,6 +45,8 @@ def choose_passes(
     """
     asked = as_asked(config)
     if model.device.type != "cuda":
+        if config.compile is True:
+            note("train.compile is for GPUs: the model's layers are not compiled")
         return asked
     longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
 

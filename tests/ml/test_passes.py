@@ -126,6 +126,12 @@ class TestCompiling:
         assert self.chosen(10, wanted=True) == Passes(16, compiled=True)
         assert self.chosen(30, wanted=False) == Passes(16)
 
+    def test_on_a_cpu_nothing_is_compiled_and_who_asked_for_it_is_told(self, model: Any) -> None:
+        said: list[str] = []
+
+        assert choose_passes(model, self.EXAMPLES, TrainConfig(compile=True), 0, said.append) == Passes(16)
+        assert said == ["train.compile is for GPUs: the model's layers are not compiled"]
+
     def test_a_compiler_that_fails_costs_a_line(self, tried: list[Passes], monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(_model: Any) -> None:
             raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
