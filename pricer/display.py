@@ -219,7 +219,7 @@ def _gpu_table(plan: "GpuPlan") -> None:
     micro_batches = [f"{fit.micro_batch} of {plan.batch_size}" if fit.micro_batch else "none" for fit in plan.fits]
     rows = [
         ("", ["activations kept", "checkpointing"]),
-        ("base", [gigabytes(m.base) for m in memories]),
+        (f"base{', dequantized' if plan.dequantized else ''}", [gigabytes(m.base) for m in memories]),
         ("adapter and gradients", [gigabytes(m.adapter + m.gradients) for m in memories]),
         (f"optimizer{', paged' if plan.paged else ''}", [gigabytes(m.optimizer) for m in memories]),
         ("activations", [gigabytes(m.activations) for m in memories]),

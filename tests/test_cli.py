@@ -278,7 +278,7 @@ def test_a_dry_run_counts_what_a_maximum_price_leaves_out() -> None:
 def test_a_dry_run_for_a_gpu_estimates_its_memory() -> None:
     result = Result("train", "--dry-run", "--gpu", "T4", "--set", f"model.base={LLAMA_3B}", *T4_RECIPE)
 
-    # A T4 has no bfloat16. 1.26 GB of activations are 28 x 2 x 3072 x 4096 of inputs and 135,784 x 4096 of one layer.
+    # A T4 has no bfloat16. 1.26 GB of activations are 28 x 2 x 3072 x 4096 of inputs and 135,528 x 4096 of one layer.
     assert result.out.splitlines()[-11:] == [
         "",
         "memory on t4, estimated, 32 x 128 tokens in one forward pass:",
@@ -286,13 +286,27 @@ def test_a_dry_run_for_a_gpu_estimates_its_memory() -> None:
         "  base                              2.24 GB             2.24 GB",
         "  adapter and gradients             0.11 GB             0.07 GB",
         "  optimizer                         0.15 GB             0.15 GB",
-        "  activations                      15.57 GB             1.26 GB",
+        "  activations                      15.54 GB             1.26 GB",
         "  transients                        0.33 GB             0.23 GB",
         "  CUDA                              1.00 GB             1.00 GB",
-        "  sum, of 15.78 GB          19.40 GB (123%)       4.95 GB (31%)",
+        "  sum, of 15.78 GB          19.37 GB (123%)       4.95 GB (31%)",
         "  micro-batch that fits            16 of 32            32 of 32",
     ]
     assert "as nf4/float16" in result.out
+
+
+def test_a_dry_run_says_what_is_dequantized_and_what_is_paged() -> None:
+    paged = ("--set", "train.optimizer=paged_adamw_32bit")
+
+    result = Result("train", "--dry-run", "--gpu", "a100-40", "--set", f"model.base={LLAMA_3B}", *T4_RECIPE, *paged)
+
+    # 28 x 3072 x (2 x 3072 + 2 x 1024 + 3 x 8192) weights of 2 bytes are 5.64 GB, a seventh of what is free, and all
+    # 3,212,749,824 are 6.43. Any optimizer has two numbers of 4 bytes for each of 18,350,080.
+    assert result.out.splitlines()[-8:-5] == [
+        "  base, dequantized                 6.43 GB             6.43 GB",
+        "  adapter and gradients             0.11 GB             0.07 GB",
+        "  optimizer, paged                  0.15 GB             0.15 GB",
+    ]
 
 
 def test_a_dry_run_without_a_gpu_says_how_to_name_one() -> None:

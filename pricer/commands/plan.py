@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pricer.config import RunConfig
 from pricer.core.gpus import GPUS, Gpu
 from pricer.core.items import Split
-from pricer.core.memory import TrainingMemory, TrainingShape, largest_micro_batch, training_memory
+from pricer.core.memory import TrainingMemory, TrainingShape, largest_micro_batch, on_card, training_memory
 from pricer.errors import ModelError
 from pricer.ml.devices import Precision
 from pricer.ml.plan import Sizes, gpu_here, measure
@@ -29,14 +29,15 @@ class Fit:
 class GpuPlan:
     """What the run takes of a GPU, estimated for `batch_size` items in an optimizer step, of `tokens` each.
 
-    `paged`: the optimizer's state may move to main memory. `fits` is first without, then with activation checkpointing;
-    it is empty where the base is not built like Llama.
+    `paged`: the optimizer's state may move to main memory. `dequantized`: 4-bit weights are, once, for there is room.
+    `fits` is first without, then with activation checkpointing; it is empty where the base is not built like Llama.
     """
 
     gpu: Gpu
     batch_size: int
     tokens: int
     paged: bool
+    dequantized: bool
     fits: tuple[Fit, ...]
 
 
@@ -100,8 +101,11 @@ def _on_gpu(gpu: Gpu, shape: TrainingShape | None, config: RunConfig) -> GpuPlan
     batch_size = config.train.batch_size
     tokens = config.prompt.max_length
     paged = config.train.optimizer == "paged_adamw_32bit"
-    fits = () if shape is None else tuple(_fit(gpu, shape, batch_size, tokens, again) for again in (False, True))
-    return GpuPlan(gpu, batch_size, tokens, paged, fits)
+    if shape is None:
+        return GpuPlan(gpu, batch_size, tokens, paged, dequantized=False, fits=())
+    there = on_card(shape, gpu.memory, is_ampere=gpu.bfloat16)
+    fits = tuple(_fit(gpu, there, batch_size, tokens, again) for again in (False, True))
+    return GpuPlan(gpu, batch_size, tokens, paged, there.base_bytes != shape.base_bytes, fits)
 
 
 def _fit(gpu: Gpu, shape: TrainingShape, batch_size: int, tokens: int, checkpointing: bool) -> Fit:

@@ -2,22 +2,29 @@
 
 Counted are the bytes of the tensors that are alive together at the peak: those that autograd keeps for the backward
 pass, and those that one operation or one layer needs for a moment. Which they are was read from the sources of
-transformers 5.23 (models/llama), peft 0.21 (tuners/lora/bnb.py), bitsandbytes 0.50 (autograd) and torch's SDPA, and
-compared with peaks measured on an H200 (tests/core/test_memory.py). Bytes "per token" are per padded token of one
-forward pass; b is the bytes of a number in the compute dtype, h the hidden size, i the width of the MLP.
+transformers 5.23 (models/llama), peft 0.21 (tuners/lora), bitsandbytes 0.50 (autograd) and torch's SDPA, and compared
+with peaks measured on an H200 (tests/core/test_memory.py). Layers that are compiled keep less: not counted here. Bytes
+"per token" are per padded token of one forward pass; b is the bytes of a number in the compute dtype, h the hidden
+size, i the width of the MLP.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Share of a card that all this may take. The rest goes to gaps between tensors in torch's allocator: on an H200, with
-# room to spare, it had reserved 5 to 14 % more than was allocated (28 % in a run of 4 GB). Under pressure it gives
-# some of that back.
+# room to spare, it had reserved 9 to 15 % more than was allocated. Under pressure it gives some of that back.
 USABLE = 0.92
 
-# The CUDA context with its kernels, and cuBLAS's workspace. 1.1 GB was measured on an H200 (what the device had in use
-# beyond what torch had reserved); older cards are said to need 0.4 to 0.6.
+# Share of a card's free memory that 4-bit weights may take when they are kept at the compute dtype.
+_DENSE = 0.25
+
+# The CUDA context with its kernels, and cuBLAS's workspace. 0.8 to 1.1 GB were measured on an H200 (what the device had
+# in use beyond what torch had reserved); older cards are said to need 0.4 to 0.6.
 CONTEXT_BYTES = 1_000_000_000
+
+# Positions per item that have logits: of a price that Llama 3 writes three digits at a time, "1,234.00" without its
+# comma for one (123 4 . 00), and the end of text. One more would be 24 MB at 16 items and Llama 3's vocabulary.
+COMPLETION_TOKENS = 5
 
 # The linear layers of a decoder layer, and which of them have their input in common.
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -28,29 +35,48 @@ _SHARING = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "
 class TrainingShape:
     """What decides the memory of a training: a decoder of Llama's kind (attention, then a gated MLP) with LoRA on it.
 
-    `base_bytes` are all frozen weights as they are held, `query` the width of all attention heads together,
-    `adapted` the linear layers (of `LINEAR_LAYERS`) that have an adapter, `adapter_parameters` all numbers that are
-    trained, kept in float32. `compute_bytes` is 2 for bfloat16 and float16. `dequantized_bytes` is the largest weight
-    that 4-bit products unpack (0 where nothing is quantized).
+    `base_bytes` are all frozen weights as they are held, `packed_bytes` those of them that are in 4 bits, and
+    `dense_bytes` what these take at the compute dtype (both 0 where nothing is quantized); `dequantized_bytes` is the
+    largest weight that a 4-bit product unpacks. `query` is the width of all attention heads together, `key_value` that
+    of the heads of keys; `needs_mask`: attention is computed with a mask. `adapted` are the linear
+    layers (of `LINEAR_LAYERS`) that have an adapter, `adapter_parameters` all numbers that are trained, kept in
+    float32. `compute_bytes` is 2 for bfloat16 and float16.
     """
 
     base_bytes: int
+    packed_bytes: int
+    dense_bytes: int
+    dequantized_bytes: int
     layers: int
     hidden: int
     intermediate: int
     query: int
+    key_value: int
     heads: int
+    vocabulary: int
     adapted: frozenset[str]
     adapter_parameters: int
     rank: int
     dropout: bool
     compute_bytes: int
-    dequantized_bytes: int
+    needs_mask: bool = False
 
-    @property
-    def casts(self) -> bool:
-        """Whether adapters turn their input into float32, which peft does beside a layer of 16 bits, not of 4."""
-        return self.compute_bytes < 4 and self.dequantized_bytes == 0
+
+def has_room_for_dense(dense: int, free: int) -> bool:
+    """Whether 4-bit weights, of so many bytes at the compute dtype, are dequantized once where so many are free."""
+    return 0 < dense <= _DENSE * free
+
+
+def on_card(shape: TrainingShape, card_bytes: int, *, is_ampere: bool) -> TrainingShape:
+    """The shape as training has it on a card: with its 4-bit weights dequantized where there is room for that.
+
+    `is_ampere`: compute capability 8 or higher. Below, and in float32, the kernel that needs no mask is not there.
+    """
+    shape = replace(shape, needs_mask=not is_ampere or shape.compute_bytes == 4)
+    if not has_room_for_dense(shape.dense_bytes, card_bytes - CONTEXT_BYTES - shape.base_bytes):
+        return shape
+    base_bytes = shape.base_bytes - shape.packed_bytes + shape.dense_bytes
+    return replace(shape, base_bytes=base_bytes, packed_bytes=0, dense_bytes=0, dequantized_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +98,13 @@ class TrainingMemory:
 
     @property
     def tensors(self) -> int:
-        """All but the optimizer's state and the context: with a paged optimizer, what torch counts as allocated."""
-        return self.base + self.adapter + self.gradients + self.activations + self.transients
+        """All but the context: what torch counts as allocated, unless the optimizer is paged."""
+        return self.base + self.adapter + self.gradients + self.optimizer + self.activations + self.transients
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.tensors + self.optimizer + self.context
+        return self.tensors + self.context
 
     def fits(self, card_bytes: int) -> bool:
         """Whether a card of so many bytes has room for it, with `USABLE` of them to be taken."""
@@ -113,22 +139,27 @@ def largest_micro_batch(
     return None
 
 
-def saved_per_token(shape: TrainingShape, tokens: int) -> int:
-    """Bytes that autograd keeps of one decoder layer for each token of sequences of `tokens`.
+def saved_per_token(shape: TrainingShape) -> int:
+    """Bytes that autograd keeps of one decoder layer for each token.
 
     A frozen linear layer keeps nothing: the gradient of its input needs its weight alone.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     # LlamaRMSNorm, twice: its input in float32 (for the power and for the product) and the factor of the token.
     norms = 2 * (4 * h + 4)
-    # SDPA: query, key, value and output. A batch with padding has a mask, under which keys and values are repeated for
-    # every query head; and the log of the softmax's sum by head, in float32.
-    attention = 4 * b * shape.query + 4 * shape.heads
-    # The mask itself, turned into numbers of the compute dtype in each layer: a row of it for each token.
-    mask = b * tokens
     # down(silu(gate) * up): gate for silu, silu(gate) and up for the product.
     mlp = 3 * b * i
-    return norms + attention + mask + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
+    return norms + _attention_per_token(shape) + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
+
+
+def _attention_per_token(shape: TrainingShape) -> int:
+    """Kept by SDPA."""
+    b = shape.compute_bytes
+    if shape.needs_mask:
+        # With a mask keys and values are repeated for each head of the query.
+        return 4 * b * shape.query + 4 * shape.heads
+    # Query, key, value and output, and the log of the softmax's sum by head, in float32.
+    return 2 * b * (shape.query + shape.key_value) + 4 * shape.heads
 
 
 def _adapter_per_token(shape: TrainingShape, name: str) -> int:
@@ -136,10 +167,10 @@ def _adapter_per_token(shape: TrainingShape, name: str) -> int:
     b = shape.compute_bytes
     width = {"o_proj": shape.query, "down_proj": shape.intermediate}.get(name, shape.hidden)
     mask = width if shape.dropout else 0
-    # Without dropout and casts x itself is kept, once for all that share it; that of o_proj is SDPA's output.
+    # Without dropout x itself is kept, once for all that share it; that of o_proj is SDPA's output.
     shared = next((group & shape.adapted for group in _SHARING if name in group), frozenset({name}))
     is_kept_elsewhere = name == "o_proj" or name != min(shared)
-    kept = 0 if is_kept_elsewhere and not shape.dropout and not shape.casts else b * width
+    kept = 0 if is_kept_elsewhere and not shape.dropout else b * width
     return mask + kept + b * shape.rank
 
 
@@ -153,7 +184,7 @@ def _moments(
     # keeps it for as long as it keeps the layer.
     copy = b * shape.adapter_parameters if b < 4 else 0
     before = weights if accumulates else 0
-    one_layer = saved_per_token(shape, tokens) * size
+    one_layer = saved_per_token(shape) * size
     # Of a checkpointed layer its input alone is kept, and the whole of it while it is computed again.
     inputs = b * h * size
 
@@ -170,19 +201,29 @@ def _moments(
 
     layer_copy = copy // layers
     backward = _layer_transients(shape, size)
+    # The backward pass begins: the output layer, then the norm before it.
+    begin = max(_loss(shape, size, size // tokens), _final_norm(shape, size))
     if checkpointing:
         # The end of the forward pass: copies of the whole adapter; nothing but inputs is kept.
-        yield at(copy, before, layers * inputs, _forward_transients(shape, size))
+        yield at(copy, before, layers * inputs, max(_forward_transients(shape, size), begin))
         # The last layer is computed again, and its backward pass begins.
         yield at(layer_copy, before, layers * inputs + one_layer, backward)
         # The first layer, when all others have left their gradients.
         yield at(layer_copy, weights, inputs + one_layer, backward)
     else:
         # The backward pass begins with everything kept.
-        yield at(copy, before, layers * one_layer, max(backward, _final_norm(shape, size)))
+        yield at(copy, before, layers * one_layer, max(backward, begin))
         yield at(layer_copy, weights, one_layer, backward)
     # The optimizer's step, when no activations are left.
     yield at(0, weights, 0, 0)
+
+
+def _loss(shape: TrainingShape, size: int, items: int) -> int:
+    """The most for the loss: in float32, and as wide as the vocabulary, the log of the softmax, which cross_entropy
+    keeps, its gradient and that of the logits; and the last norm's input in float32.
+    """
+    logits = 4 * shape.vocabulary * COMPLETION_TOKENS * items
+    return 3 * logits + 4 * shape.hidden * size
 
 
 def _final_norm(shape: TrainingShape, size: int) -> int:
@@ -213,9 +254,7 @@ def _end_of_layer(shape: TrainingShape, size: int) -> int:
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     if "down_proj" not in shape.adapted:
         return (b * i + 3 * b * h) * size
-    # The adapter's input in float32, and what dropout makes of it.
-    cast = (4 + 4 * shape.dropout) * i if shape.casts else 0
-    return (b * i + 5 * b * h + cast) * size
+    return (b * i + 5 * b * h) * size
 
 
 def _forward_transients(shape: TrainingShape, size: int) -> int:

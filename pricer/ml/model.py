@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pricer.config import AdapterConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
+from pricer.core.memory import has_room_for_dense
 from pricer.errors import CheckpointError, ModelError
 from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.head import score_in_float32
@@ -96,15 +97,6 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
     model.generation_config = GenerationConfig()
     score_in_float32(model)
     return model
-
-
-# The share of a GPU's free memory that 4-bit weights may take when they are kept at the compute dtype.
-_DENSE = 0.25
-
-
-def has_room_for_dense(dense: int, free: int) -> bool:
-    """Whether so many bytes of dense weights may be kept where so many are free."""
-    return 0 < dense <= _DENSE * free
 
 
 def dense_bytes(model: Any) -> int:

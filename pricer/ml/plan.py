@@ -60,17 +60,21 @@ def measure(folder: Path, adapter: AdapterConfig, precision: Precision) -> Sizes
         width = getattr(decoder, "head_dim", None) or decoder.hidden_size // decoder.num_attention_heads
         training = TrainingShape(
             base_bytes=base_bytes,
+            packed_bytes=round(quantized * _NF4_BYTES),
+            dense_bytes=quantized * dtype.itemsize,
+            dequantized_bytes=max(linear.values()) * dtype.itemsize if quantized else 0,
             layers=decoder.num_hidden_layers,
             hidden=decoder.hidden_size,
             intermediate=decoder.intermediate_size,
             query=decoder.num_attention_heads * width,
+            key_value=(decoder.num_key_value_heads or decoder.num_attention_heads) * width,
             heads=decoder.num_attention_heads,
+            vocabulary=decoder.vocab_size,
             adapted=frozenset(name.split(".")[-1] for name in adapted),
             adapter_parameters=trained,
             rank=adapter.r,
             dropout=adapter.dropout > 0,
             compute_bytes=dtype.itemsize,
-            dequantized_bytes=max(linear.values()) * dtype.itemsize if quantized else 0,
         )
     return Sizes(
         base_parameters=parameters,

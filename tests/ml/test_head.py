@@ -8,7 +8,7 @@ import torch
 from pricer.commands.setup import Setup
 from pricer.ml.devices import Precision
 from pricer.ml.head import logits_only_at, score_in_float32
-from pricer.ml.loss import completion_loss
+from pricer.ml.loss import completion_loss, needs_mask
 from pricer.ml.model import load_base
 from pricer.ml.tokens import right_padded
 
@@ -88,3 +88,32 @@ def test_the_padding_behind_a_row_changes_no_loss_and_no_gradient(setup: Setup, 
     tolerance = 1e-5 if dtype == "float32" else 3e-2  # eight bits
     assert together == pytest.approx(alone, rel=tolerance)
     assert float((gradient - gradient_alone).norm() / gradient_alone.norm()) < tolerance
+
+
+def test_a_mask_where_attention_needs_one_changes_no_loss(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_base(setup.base.folder, Precision("cpu", "none", "float32"))
+    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train[:6]])
+    ids, spans = right_padded(examples, pad=0)
+    with torch.inference_mode():
+        without = completion_loss(model, torch.from_numpy(ids), spans)
+        monkeypatch.setattr("pricer.ml.loss.needs_mask", lambda *_: True)
+        masked = completion_loss(model, torch.from_numpy(ids), spans)
+
+    assert float(masked) == pytest.approx(float(without), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "needed"),
+    [
+        ((7, 5), torch.float16, True),  # a T4
+        ((8, 0), torch.bfloat16, False),
+        ((9, 0), torch.float32, True),
+    ],
+)
+def test_attention_needs_a_mask_where_there_is_no_kernel_for_fewer_keys_than_queries(
+    capability: tuple[int, int], dtype: torch.dtype, needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+
+    assert needs_mask(torch.device("cuda"), dtype) == needed
+    assert not needs_mask(torch.device("cpu"), dtype)

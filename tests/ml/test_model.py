@@ -21,7 +21,6 @@ from pricer.ml.model import (
     computing,
     dense_bytes,
     dequantize,
-    has_room_for_dense,
     load_base,
     load_tokenizer,
 )
@@ -352,18 +351,6 @@ def test_weights_dequantized_once_give_what_they_give_dequantized_each_time(tmp_
 
 def _matrices(model: Any) -> list[tuple[int, int]]:
     return [(m.in_features, m.out_features) for m in model.modules() if type(m).__name__ == "Linear4bit"]
-
-
-@pytest.mark.parametrize(
-    ("dense", "free", "fits"),
-    [
-        (14_000_000_000, 80_000_000_000, True),  # an 8B on an H100: 17.5 %
-        (14_000_000_000, 39_000_000_000, False),  # on an A100 with 40 GB it would crowd out the activations
-        (0, 80_000_000_000, False),  # nothing is in 4 bits
-    ],
-)
-def test_dense_weights_are_kept_where_they_take_a_quarter_of_the_memory(dense: int, free: int, fits: bool) -> None:
-    assert has_room_for_dense(dense, free) == fits
 
 
 def test_over_dequantized_weights_an_adapter_learns_what_it_learns_over_4_bits() -> None:

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
 from pricer.config import AdapterConfig
-from pricer.core.memory import training_memory
+from pricer.core.memory import COMPLETION_TOKENS, on_card, training_memory
 from pricer.ml.devices import Precision
-from pricer.ml.model import add_adapter, load_base
+from pricer.ml.loss import completion_loss
+from pricer.ml.model import add_adapter, computing, load_base
+from pricer.ml.passes import recompute_activations
 from pricer.ml.plan import measure
 
 BASES = Path(__file__).parent.parent / "bases"
@@ -53,9 +56,16 @@ def test_the_shape_that_decides_memory_is_read_from_the_config() -> None:
     shape = measure(BASES / "llama-3.2-3b", AdapterConfig(r=256, target_modules=ATTENTION, dropout=0.0), NF4).training
 
     assert shape is not None
-    assert (shape.layers, shape.hidden, shape.intermediate, shape.query, shape.heads) == (28, 3072, 8192, 3072, 24)
+    assert (shape.layers, shape.hidden, shape.intermediate, shape.vocabulary) == (28, 3072, 8192, 128_256)
+    # 24 heads of queries, 8 of keys, each 128 wide.
+    assert (shape.heads, shape.query, shape.key_value) == (24, 3072, 1024)
     assert (shape.adapted, shape.rank, shape.dropout) == (frozenset(ATTENTION), 256, False)
     assert (shape.compute_bytes, shape.dequantized_bytes) == (2, 2 * 3072 * 8192)
+    # 28 layers x 3072 x (2 x 3072 (q, o) + 2 x 1024 (k, v) + 3 x 8192 (the MLP)) weights in 4 bits.
+    weights = 28 * 3072 * (2 * 3072 + 2 * 1024 + 3 * 8192)
+    assert shape.packed_bytes == pytest.approx(weights / 2, rel=0.04)
+    assert shape.dense_bytes == 2 * weights
+    assert shape.base_bytes - shape.packed_bytes == 2 * (3_212_749_824 - weights)
 
 
 def test_a_base_of_another_build_has_no_shape(tmp_path: Path) -> None:
@@ -102,15 +112,25 @@ class GpuDropout(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("quantization", ["nf4", "none"])
+@pytest.mark.parametrize("weights", ["nf4", "dequantized"])
 @pytest.mark.parametrize(
-    ("targets", "dropout", "intermediate"), [(ATTENTION, 0.1, 384), (ALL, 0.1, 192), (ALL, 0.1, 768), (ALL, 0.0, 384)]
+    ("targets", "dropout", "intermediate", "vocabulary", "fused"),
+    [
+        (ATTENTION, 0.1, 384, 64, True),
+        (ATTENTION, 0.1, 384, 64, False),
+        (ATTENTION, 0.1, 384, 16_384, True),  # the loss takes the most
+        (ALL, 0.1, 192, 64, True),
+        (ALL, 0.1, 768, 64, True),
+        (ALL, 0.0, 384, 64, True),
+    ],
 )
 def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
     targets: list[str],
     dropout: float,
     intermediate: int,
-    quantization: str,
+    vocabulary: int,
+    fused: bool,
+    weights: str,
     checkpointing: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -126,29 +146,27 @@ def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
         num_hidden_layers=6,
         num_attention_heads=4,
         num_key_value_heads=2,
-        vocab_size=64,
+        vocab_size=vocabulary,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
     adapter = AdapterConfig(r=4, target_modules=targets, dropout=dropout)
-    precision = Precision("cpu", quantization, "bfloat16")
-    shape = measure(tmp_path, adapter, precision).training
+    shape = measure(tmp_path, adapter, NF4).training
     assert shape is not None
+    shape = on_card(shape, 10**12 if weights == "dequantized" else 0, is_ampere=fused)
     items, tokens = 16, 64
     estimate = training_memory(shape, micro_batch=items, tokens=tokens, checkpointing=checkpointing, accumulates=False)
 
-    model = add_adapter(load_base(tmp_path, precision), adapter, seed=0).train()
-    if checkpointing:
-        model.enable_input_require_grads()
-        model.activation_checkpointing_enable()
+    model = add_adapter(load_base(tmp_path, NF4, dense=weights == "dequantized"), adapter, seed=0).train()
+    recompute_activations(model, checkpointing)
     ids = torch.randint(3, 64, (items, tokens))
-    mask = torch.ones_like(ids)
-    mask[0, -2:] = 0  # a batch with padding
-    with LiveBytes(model.parameters()) as live:
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.get_base_model().model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
-        hidden.backward(torch.zeros_like(hidden))
+    spans = [(tokens - COMPLETION_TOKENS, tokens)] * items
+    monkeypatch.setattr("pricer.ml.loss.needs_mask", lambda *_: not fused)
+    # It keeps the same as on a GPU.
+    with LiveBytes(model.parameters()) as live, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        with computing(model):
+            loss = completion_loss(model, ids, spans)
+        loss.backward()  # type: ignore[no-untyped-call]
 
-    # `hidden` and its gradient are held until the end here; in training they are gone when a layer's turn comes.
-    held = 2 * 2 * 128 * items * tokens
-    made = estimate.tensors - estimate.base - 4 * shape.adapter_parameters
-    assert made == pytest.approx(live.peak - held, rel=0.05)
+    made = estimate.activations + estimate.transients + estimate.gradients
+    made += estimate.adapter - 4 * shape.adapter_parameters  # the copies
+    assert made == pytest.approx(live.peak, rel=0.05)
