@@ -98,12 +98,16 @@ class Cap:
     """While open, this process gets no more than so many GB of the GPU, as on a smaller card."""
 
     def __init__(self, gigabytes: float) -> None:
-        self._gigabytes = gigabytes
+        self._bytes = int(gigabytes * 1e9)
+        self._ask = torch.cuda.mem_get_info
 
     def __enter__(self) -> None:
         if IS_GPU:
-            torch.cuda.set_per_process_memory_fraction(self._gigabytes * 1e9 / torch.cuda.mem_get_info()[1])
+            torch.cuda.set_per_process_memory_fraction(self._bytes / self._ask()[1])
+            # Whoever asks what is left is told of the smaller card.
+            torch.cuda.mem_get_info = lambda *_: (self._bytes - torch.cuda.memory_reserved(), self._bytes)
 
     def __exit__(self, *_: object) -> None:
         if IS_GPU:
+            torch.cuda.mem_get_info = self._ask
             torch.cuda.set_per_process_memory_fraction(1.0)

@@ -56,3 +56,9 @@ class HubError(PricerError):
 
 class Interrupted(PricerError):  # noqa: N818  # asked for: an end, not an error
     """The user (or the machine) asked for an orderly stop; what was done so far is saved."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its type where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

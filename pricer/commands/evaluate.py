@@ -90,7 +90,7 @@ def score_run(
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
     with run.scored_alone():
-        load = cache(partial(load_scorer, setup))
+        load = cache(partial(load_scorer, setup, run))
         # Before any adapter is put on: the base is tried out, and asked, as it is.
         missing = sum(existing(run, checkpoint.revision, spec) is None for checkpoint in checkpoints)
         questions = Questions(
@@ -250,13 +250,13 @@ class _Fetch(threading.Thread):
         return self._outcome
 
 
-def load_scorer(setup: Setup) -> "CheckpointPredictor":
-    """The base in memory, ready for adapters."""
+def load_scorer(setup: Setup, run: Run | None = None) -> "CheckpointPredictor":
+    """The base in memory, as `run` had it before, ready for adapters."""
+    from pricer.commands.setup import load_base_of
     from pricer.ml.decode import Decoder
-    from pricer.ml.model import load_base
     from pricer.ml.predict import CheckpointPredictor
 
-    base = load_base(setup.base.folder, setup.precision)
+    base = load_base_of(setup, run)
     decoder = Decoder(
         base,
         setup.tokenizer,

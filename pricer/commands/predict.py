@@ -36,7 +36,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     refuse_foreign(checkpoint, setup, checked=("prompt", "base"))
     run.pin(setup.config)
     folder = run.store.fetch(checkpoint)
-    scorer = load_scorer(setup)
+    scorer = load_scorer(setup, run)
     scorer.use(folder)
     predictions = answer(scorer, setup, items, lambda done: watcher.scoring(checkpoint.name, done, len(items)))
     return Predicted(run, checkpoint, setup.config.eval.estimator, items, predictions)

@@ -13,12 +13,13 @@ from pricer.core.prices import PriceFormat, format_price, width_for
 from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.core.walk import Levels
 from pricer.errors import ConfigError
-from pricer.ml.devices import Precision, choose_precision
-from pricer.ml.model import load_tokenizer
+from pricer.ml.devices import Precision, choose_precision, device_name
+from pricer.ml.model import dense_bytes, load_base, load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits
 from pricer.ml.writing import MOST_DIGITS, ending_of, padded_levels, writing_of
 from pricer.stores.bases import Base, find_base
 from pricer.stores.items import load_items, require
+from pricer.stores.runs import Run
 
 # Dollars up to which plain prices can be read as a distribution.
 _MOST = 10**MOST_DIGITS - 1
@@ -75,6 +76,18 @@ class Setup:
     def _unexplored(self) -> float | None:
         is_expanded = isinstance(self.writing, Fork) and self.config.eval.estimator != "greedy"
         return self.config.eval.unexplored if is_expanded else None
+
+
+def load_base_of(setup: Setup, run: Run | None) -> Any:
+    """The base in memory, with its weights dequantized on this device or not as `run` had them before (None: as there
+    is room): the last bits of an answer can depend on that.
+    """
+    device = device_name(setup.precision)
+    known = run.facts().get("dense", {}) if run else {}
+    base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
+    if run and setup.precision.device == "cuda" and device not in known:
+        run.record(dense={**known, device: not dense_bytes(base)})
+    return base
 
 
 def prepare(config: RunConfig) -> Setup:

@@ -38,7 +38,7 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     items = require(setup.items, best.spec.split, setup.config.data.source)[: best.spec.limit]
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     with run.scored_alone():
-        load = cache(partial(load_scorer, setup))
+        load = cache(partial(load_scorer, setup, run))
         soups = [_kept(run, window) for window in windows]
         missing = sum(soup is None or existing(run, soup.revision, best.spec) is None for soup in soups)
         # Before any adapter is put on: a trial is of the base as it is.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pricer.commands.attach import take_over
 from pricer.commands.machine import leave_launcher, settle, settle_again
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.setup import Setup, load_base_of, prepare
 from pricer.commands.tracked import tracker_of
 from pricer.commands.uploads import Uploads, claim, uploads
 from pricer.commands.validation import Validation, validator
@@ -23,7 +23,7 @@ from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
 from pricer.ml.devices import device_name
-from pricer.ml.model import add_adapter, load_base
+from pricer.ml.model import add_adapter, dense_bytes
 from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.ml.passes import Passes, choose_passes
 from pricer.ml.sft import Progress, fine_tune
@@ -69,10 +69,12 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     leave_launcher(watcher.note)
     setup = _prepared(settle(config), watcher)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.
-    model = _model(setup)
+    model = _model(setup, None)
     examples = _examples(setup)
     passes = choose_passes(model, examples, config.train, setup.tokenizer.pad_token_id, watcher.note)
     facts = _facts(setup) | _passes_fact(setup, passes)
+    if setup.precision.device == "cuda":
+        facts["dense"] = {device_name(setup.precision): not dense_bytes(model)}
     if config.hub.repo is not None:
         name = name or free_name(stem)
         repo = claim(config.hub.repo, config.tracking.project, name, private=config.hub.private)
@@ -140,8 +142,8 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
             )
 
 
-def _model(setup: Setup) -> Any:
-    return add_adapter(load_base(setup.base.folder, setup.precision), setup.config.adapter, setup.config.train.seed)
+def _model(setup: Setup, run: Run | None) -> Any:
+    return add_adapter(load_base_of(setup, run), setup.config.adapter, setup.config.train.seed)
 
 
 _Ready = tuple[Any, list[TokenizedExample], Passes]
@@ -150,17 +152,20 @@ _Ready = tuple[Any, list[TokenizedExample], Passes]
 
 def _ready(run: Run, setup: Setup, watcher: Watcher) -> _Ready:
     """What a run goes on with."""
-    model, examples = _model(setup), _examples(setup)
-    # As before on this device: in other parts sums are rounded otherwise.
-    if found := run.facts().get("passes", {}).get(device_name(setup.precision)):
-        return model, examples, Passes(**found)
+    model, examples = _model(setup, run), _examples(setup)
+    # As before on this device, unless the config asks for something else now: other parts are rounded otherwise.
+    known = run.facts().get("passes", {})
+    found = known.get(device_name(setup.precision), {})
+    if found.get("asked") == _asked(setup):
+        return model, examples, Passes(**found["passes"])
     passes = choose_passes(model, examples, setup.config.train, setup.tokenizer.pad_token_id, watcher.note)
-    _record_passes(run, setup, passes)
+    run.record(passes={**known, **_passes_fact(setup, passes)["passes"]})
     return model, examples, passes
 
 
-def _record_passes(run: Run, setup: Setup, passes: Passes) -> None:
-    run.record(passes={**run.facts().get("passes", {}), **_passes_fact(setup, passes)["passes"]})
+def _asked(setup: Setup) -> dict[str, Any]:
+    """What the config says of how a step is computed."""
+    return setup.config.train.model_dump(include={"batch_size", "micro_batch", "activation_checkpointing", "compile"})
 
 
 def _examples(setup: Setup) -> list[TokenizedExample]:
@@ -169,7 +174,7 @@ def _examples(setup: Setup) -> list[TokenizedExample]:
 
 def _passes_fact(setup: Setup, passes: Passes) -> dict[str, Any]:
     """What run.json says of how steps are computed on this device."""
-    return {"passes": {device_name(setup.precision): asdict(passes)}}
+    return {"passes": {device_name(setup.precision): {"asked": _asked(setup), "passes": asdict(passes)}}}
 
 
 def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
@@ -196,7 +201,6 @@ def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None
                 on_progress=_progress_logger(run, config.checkpoint_every, tracker, watcher),
                 should_stop=lambda: bool(asked_to_stop),
                 passes=passes,
-                on_passes=lambda passes: _record_passes(run, setup, passes),
                 note=watcher.note,
             )
         if finished:

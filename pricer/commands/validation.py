@@ -32,9 +32,10 @@ def validator(model: Any, setup: Setup) -> Callable[[], Validation]:
     items = setup.items.val[: setup.config.train.val_items]
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     examples = setup.encoder.examples([setup.template.example(item) for item in items if is_writable(item, setup)])
-    predictor = Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
 
     def validate() -> Validation:
+        # A new one each time: it keeps what did not fit, and memory may have been short for once.
+        predictor = Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
         was_training = model.training
         model.eval()
         devices = [torch.cuda.current_device()] if setup.precision.device == "cuda" else []

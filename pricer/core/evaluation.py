@@ -17,9 +17,9 @@ class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
     `limit` is the number of items of the split that are scored, the first ones (None: all). `fallback` is the price in
-    dollars that an answer without a price is charged as. `precision` is quantization and compute dtype. `estimator` is
-    what is scored of each distribution; `unexplored` the share of it that may be left out of account, None where it is
-    read whole, or not at all.
+    dollars that an answer without a price is charged as. `precision` is quantization, compute dtype and, in 16 bits,
+    that of adapter and logits. `estimator` is what is scored of each distribution; `unexplored` the share of it that
+    may be left out of account, None where it is read whole, or not at all.
     """
 
     data_fingerprint: str

@@ -22,7 +22,9 @@ class Precision:
 
     @property
     def label(self) -> str:
-        """As it stands in an EvalSpec. The device is no part of it: the same numbers are meant on any."""
+        """As it stands in an EvalSpec. The device is no part of it but for float16, in which only a GPU computes
+        adapters: else the same numbers are meant on any.
+        """
         if self.dtype == "float32":
             return f"{self.quantization}/{self.dtype}"
         adapter = self.dtype if is_mixed(self.device, getattr(torch, self.dtype)) else "float32"

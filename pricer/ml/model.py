@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from pricer.config import AdapterConfig
 from pricer.core.adapters import AdapterSettings, read_adapter_settings
 from pricer.core.memory import has_room_for_dense
-from pricer.errors import CheckpointError, ModelError
+from pricer.errors import CheckpointError, ModelError, first_line
 from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.head import score_in_float32
 from pricer.ml.merging import MergedBeside, MergedInPlace
@@ -44,7 +44,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises what it likes for a missing or foreign tokenizer
-        raise ModelError(f"{folder} has no tokenizer that can be read: {_first_line(error)}") from None
+        raise ModelError(f"{folder} has no tokenizer that can be read: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer in {folder} has no end-of-text token", "without one a price has no end")
     if tokenizer.pad_token_id is None:
@@ -81,7 +81,7 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
             use_safetensors=True,
         )
     except Exception as error:  # a damaged or foreign model fails in as many ways as there are architectures
-        raise ModelError(f"the base in {folder} cannot be loaded: {_first_line(error)}") from None
+        raise ModelError(f"the base in {folder} cannot be loaded: {first_line(error)}") from None
     for module in model.modules():
         if isinstance(module, Linear4bit):
             # On CPUs with AVX512-BF16 bitsandbytes repacks the weights at the first forward in eval mode, in place, for
@@ -135,7 +135,7 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
         adapted = get_peft_model(model, lora)
     except ValueError as error:
         raise ModelError(
-            f"no adapter fits adapter.target_modules = {config.target_modules}: {_first_line(error)}",
+            f"no adapter fits adapter.target_modules = {config.target_modules}: {first_line(error)}",
             "adapter.target_modules: all-linear",
         ) from None
     if is_mixed(model.device.type, model.dtype):
@@ -144,7 +144,7 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
                 # Beside a layer of 16 bits peft would turn the input into float32, and autocast that into 16 bits.
                 module.cast_input_dtype_enabled = False
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
-        # trl computes the loss from the output layer's own weight, past any adapter on it.
+        # Logits come from the layer itself (head.py), past any adapter on it.
         raise ModelError(
             f"adapter.target_modules = {config.target_modules} takes in the output layer, where an adapter is not "
             "trained",
@@ -232,7 +232,7 @@ class AdapterSwitch:
             try:
                 self._put_on(lora, tensors)
             except ValueError as error:  # layers that peft has no adapters for, though they are linear
-                raise CheckpointError(f"the adapter in {folder} does not fit the base: {_first_line(error)}") from None
+                raise CheckpointError(f"the adapter in {folder} does not fit the base: {first_line(error)}") from None
         self._shape = shape
         self.model.eval()
 
@@ -343,7 +343,7 @@ def _read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch
             # Copied, since what lies where in a file would decide how it is multiplied, to the last bit.
             tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in shapes}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {_shown(_first_line(error))}") from None
+        raise CheckpointError(f"{path} cannot be read: {_shown(first_line(error))}") from None
     if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise CheckpointError(
             f"the adapter in {folder} has weights that are not numbers ({len(bad)} tensors, {bad[0]} for one)"
@@ -399,7 +399,3 @@ def _shown(text: str) -> str:
     """A stranger's text for a message: short, and nothing in it that a terminal would obey."""
     text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= 150 else f"{text[:150]}…"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -68,6 +68,7 @@ class Halving:
                     raise
             free()
             if len(batch) == 1:
+                self._too_much = None  # that was not for want of smaller batches
                 raise OutOfMemoryError(
                     f"there is no memory left to {self._what} {self._name_of(batch[0])} by itself",
                     "model.quantization: nf4, or a GPU with more",

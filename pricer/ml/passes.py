@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pricer.config import TrainConfig
+from pricer.errors import ModelError, first_line
 from pricer.ml.loss import completion_loss
 from pricer.ml.model import computing
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
@@ -35,6 +36,10 @@ class Passes:
     compiled: bool = False
 
 
+Trial = tuple[float, bool] | None
+"""Seconds per item of a forward and backward pass, and whether that left room to spare; None: it does not fit."""
+
+
 def choose_passes(
     model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, pad: int, note: Callable[[str], None]
 ) -> Passes:
@@ -50,10 +55,10 @@ def choose_passes(
         return asked
     longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
 
-    def trial(passes: Passes) -> float | None:
-        return _seconds_per_item(model, longest, passes, pad)
+    def trial(passes: Passes) -> Trial:
+        return _tried(model, longest, passes, pad)
 
-    passes, seconds = fastest(config, trial)
+    passes, seconds = fastest(config, trial, can_recompute=can_recompute(model))
     if passes != asked:
         parts = -(-config.batch_size // passes.micro_batch)
         again = ", activations recomputed" if passes.activation_checkpointing else ""
@@ -64,11 +69,13 @@ def choose_passes(
         compiled = replace(passes, compiled=True)
         try:
             compile_layers(model)
-            faster = trial(compiled)
+            found = trial(compiled)
         except Exception as error:  # a compiler fails in as many ways as there are machines
-            note(f"layers are not compiled: {str(error).strip().splitlines()[0][:200]}")
+            note(f"layers are not compiled: {first_line(error)[:200]}")
             return passes
-        if faster is not None and (config.compile is True or faster < _FASTER * seconds):
+        if found is None:
+            note("layers are not compiled: that does not fit into this GPU's memory")
+        elif config.compile is True or found[0] < _FASTER * seconds:
             return compiled
     return passes
 
@@ -79,8 +86,10 @@ def as_asked(config: TrainConfig) -> Passes:
     return Passes(micro, config.activation_checkpointing is True)
 
 
-def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> tuple[Passes, float]:
-    """The fastest Passes that fit, and their seconds per item, which `trial` gives; None from it: that does not fit.
+def fastest(
+    config: TrainConfig, trial: Callable[[Passes], Trial], *, can_recompute: bool = True
+) -> tuple[Passes, float]:
+    """The fastest Passes that fit with room to spare, else the smallest that fit at all, and their seconds per item.
 
     A smaller batch is no faster, so of each way the largest that fits is compared. An OutOfMemoryError if none fits.
     """
@@ -88,16 +97,22 @@ def fastest(config: TrainConfig, trial: Callable[[Passes], float | None]) -> tup
     sizes = [first.micro_batch]
     while config.micro_batch == "auto" and sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
-    ways = [first.activation_checkpointing] if config.activation_checkpointing != "auto" else [False, True]
+    ways = [first.activation_checkpointing]
+    if config.activation_checkpointing == "auto" and can_recompute:
+        ways = [False, True]
     found: list[tuple[float, Passes]] = []
+    tight: list[tuple[float, Passes]] = []
     for way in ways:
         for size in sizes:
-            seconds = trial(Passes(size, way))
-            if seconds is not None:
-                found.append((seconds, Passes(size, way)))
-                break
+            passes = Passes(size, way)
+            if (result := trial(passes)) is not None:
+                seconds, has_room = result
+                (found if has_room else tight).append((seconds, passes))
+                if has_room:
+                    break
         if found and found[0][1] == first:
             break
+    found = found or tight[-1:]
     if not found:
         raise OutOfMemoryError(
             f"a step of {sizes[-1]:,} items does not fit into this GPU's memory",
@@ -113,9 +128,18 @@ def recompute_activations(model: Any, wanted: bool) -> None:
     """Switch activation checkpointing on or off."""
     base = model.get_base_model()
     if wanted:
+        if not can_recompute(model):
+            raise ModelError(
+                f"{type(base).__name__} cannot compute its activations again", "train.activation_checkpointing: false"
+            )
         base.activation_checkpointing_enable({"use_reentrant": False})
     else:
         base.activation_checkpointing_disable()
+
+
+def can_recompute(model: Any) -> bool:
+    """Whether the base knows activation checkpointing."""
+    return bool(model.get_base_model().supports_gradient_checkpointing)
 
 
 def compile_layers(model: Any) -> None:
@@ -123,6 +147,8 @@ def compile_layers(model: Any) -> None:
     base = model.get_base_model()
     names = base._no_split_modules or ()  # what transformers calls those layers
     layers = [module for module in base.modules() if type(module).__name__ in names]
+    if not layers:
+        raise ModelError(f"{type(base).__name__} does not say which of its layers are alike")
     if all(layer._compiled_call_impl is not None for layer in layers):
         return
     # Otherwise the first layer, whose input needs no gradient, is compiled by itself.
@@ -138,17 +164,15 @@ def as_compiled(wanted: bool) -> Any:
     return torch.compiler.set_stance("default" if wanted else "force_eager")
 
 
-def _seconds_per_item(model: Any, batch: Sequence[TokenizedExample], passes: Passes, pad: int) -> float | None:
-    """Seconds per item of a forward and backward pass, the last of three; None if it does not fit with room to spare,
-    the optimizer's states counted.
-    """
+def _tried(model: Any, batch: Sequence[TokenizedExample], passes: Passes, pad: int) -> Trial:
+    """Of three forward and backward passes the last one's seconds. The optimizer's states count as memory in use."""
     part = batch[: passes.micro_batch]
     was_training = model.training
-    model.train()
-    recompute_activations(model, passes.activation_checkpointing)
     torch.cuda.reset_peak_memory_stats()
     seconds: float | None = None
     try:
+        model.train()
+        recompute_activations(model, passes.activation_checkpointing)
         with as_compiled(passes.compiled):
             for _ in range(3):
                 torch.cuda.synchronize()
@@ -160,13 +184,14 @@ def _seconds_per_item(model: Any, batch: Sequence[TokenizedExample], passes: Pas
         if not is_out_of_memory(error):
             raise
         seconds = None
-    model.zero_grad(set_to_none=True)
-    recompute_activations(model, False)
-    model.train(was_training)
+    finally:
+        model.zero_grad(set_to_none=True)
+        recompute_activations(model, False)
+        model.train(was_training)
     peak = torch.cuda.max_memory_reserved() + _STATES * trained_parameters(model)
     room = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     free()
-    return seconds if peak <= _ROOM * room else None
+    return None if seconds is None else (seconds, peak <= _ROOM * room)
 
 
 def _forward_and_backward(model: Any, batch: Sequence[TokenizedExample], pad: int) -> None:

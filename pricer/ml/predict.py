@@ -39,7 +39,7 @@ class Predictor:
             pad_token_id=tokenizer.pad_token_id,
         )
 
-        self._answering = Halving("answer about", lambda prompt: prompt.item_id)
+        self._answering = _answering()
         self._losing = Halving("compute the loss of", lambda example: example.prompt.item_id)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
@@ -75,6 +75,10 @@ class Predictor:
         return torch.from_numpy(ids).to(self.model.device)
 
 
+def _answering() -> Halving:
+    return Halving("answer about", lambda prompt: prompt.item_id)
+
+
 def _tokens(batch: Sequence[TokenizedPrompt] | Sequence[TokenizedExample]) -> int:
     """Tokens in a batch, padding included."""
     return len(batch) * max(len(member.ids) for member in batch)
@@ -88,12 +92,14 @@ class CheckpointPredictor:
     def __init__(self, base: Any, decoder: Decoder) -> None:
         self._switch = AdapterSwitch(base)
         self._decoder = decoder
-        self._answering = Halving("answer about", lambda prompt: prompt.item_id)
+        self._answering = _answering()
         self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
         """Answer with this adapter from now on; before the first one, answers are the base's own."""
         self._is_untuned = False
+        # What did not fit may have been for what else was in memory at the time.
+        self._answering = _answering()
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
 

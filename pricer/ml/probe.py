@@ -19,6 +19,7 @@ import torch
 
 from pricer.core.fitness import Finding, Status, judge_cuda, judge_driver, judge_product, unexpected
 from pricer.core.machine import Card, Cuda, Driver, Product
+from pricer.errors import first_line
 
 # Whole blocks of weights (64) and of their scales (256), not square: a transposed product would not fit.
 _INPUTS, _OUTPUTS = 512, 256
@@ -35,7 +36,7 @@ def cuda() -> Cuda:
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
         except Exception as error:  # RuntimeError and AssertionError today
-            return Cuda(torch.__version__, built_for, problem=_first_line(error))
+            return Cuda(torch.__version__, built_for, problem=first_line(error))
     return Cuda(torch.__version__, built_for)
 
 
@@ -54,7 +55,7 @@ def driver() -> Driver:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         absent = error.value in (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-        return Driver("absent" if absent else "fails", problem=_first_line(error))
+        return Driver("absent" if absent else "fails", problem=first_line(error))
     try:
         newest = pynvml.nvmlSystemGetCudaDriverVersion()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
@@ -62,7 +63,7 @@ def driver() -> Driver:
         version = _text(pynvml.nvmlSystemGetDriverVersion())
         return Driver("works", version, f"{newest // 1000}.{newest % 1000 // 10}", names)
     except pynvml.NVMLError as error:
-        return Driver("fails", problem=_first_line(error))
+        return Driver("fails", problem=first_line(error))
     finally:
         pynvml.nvmlShutdown()
 
@@ -150,11 +151,6 @@ def main(steps: Sequence[str]) -> None:
 def _say(record: dict[str, str]) -> None:
     sys.stdout.write(f"\n{json.dumps(record)}\n")  # on a line of its own, whatever a library wrote before
     sys.stdout.flush()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _text(value: str | bytes) -> str:

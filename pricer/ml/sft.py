@@ -15,12 +15,13 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
+from pricer.errors import first_line
 from pricer.ml.devices import Precision, gpu_utilisation, memory
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.model import check_adapter
 from pricer.ml.optimizers import choose_optimizer, read_state
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
-from pricer.ml.passes import Passes, as_asked, as_compiled, compile_layers, recompute_activations
+from pricer.ml.passes import Passes, as_asked, as_compiled, can_recompute, compile_layers, recompute_activations
 from pricer.ml.tokens import TokenizedExample
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
@@ -88,7 +89,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     order: EpochOrder
     passes: Passes
-    on_passes: Callable[[Passes], None]
     note: Callable[[str], None]
     may_recompute: bool
     tokens: int = 0
@@ -104,13 +104,14 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             try:
                 loss = self._in_parts(model, ids, spans)
                 break
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
+            except Exception as error:
+                remedy = self._remedy(error)
+                if remedy is None:
                     raise
             # No weight has changed yet: without the gradients so far, the step can be taken once more.
             model.zero_grad(set_to_none=True)
             free()
-            self._make_room(model)
+            remedy(model)
         self.tokens += sum(end for _, end in spans)
         self._metrics["train"]["num_tokens"] = [self.tokens]
         return loss
@@ -127,6 +128,18 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             total += part.detach()
         return total
 
+    def _remedy(self, error: Exception) -> Callable[[Any], None] | None:
+        """What may help against an error in a step; None: nothing does."""
+        if is_out_of_memory(error):
+            return self._make_room
+        # A compiler can fail at a length or a size that the trial did not have, or is not on this machine.
+        return partial(self._leave_compiler, first_line(error)[:200]) if self.passes.compiled else None
+
+    def _leave_compiler(self, why: str, _model: Any) -> None:
+        self.passes = replace(self.passes, compiled=False)
+        torch.compiler.set_stance("force_eager")
+        self.note(f"step {self.state.global_step + 1:,} is taken once more without compiled layers: {why}")
+
     def _make_room(self, model: Any) -> None:
         """Compute less at once from now on; an OutOfMemoryError if that cannot be."""
         step, passes = self.state.global_step + 1, self.passes
@@ -142,7 +155,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 f"there is no memory left for a single item at step {step:,}",
                 "free the GPU of other work, then pricer train --resume",
             )
-        self.on_passes(self.passes)
         self.note(f"memory ran out at step {step:,}, which is taken once more: {what}")
 
 
@@ -215,13 +227,12 @@ def fine_tune(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     passes: Passes | None = None,
-    on_passes: Callable[[Passes], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> bool:
     """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
 
     A step is computed in `passes` (None: as the config has it). Where memory runs out all the same, the step is taken
-    once more in smaller parts, which `on_passes` gets and `note` is told.
+    once more in smaller parts, and where compiled layers fail, without them; `note` is told.
 
     `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which
     `resume_from` goes on to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
@@ -237,9 +248,8 @@ def fine_tune(
     trainer.remove_callback(PrinterCallback)
     trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
     trainer.passes = passes or as_asked(config)
-    trainer.on_passes = on_passes or (lambda _: None)
     trainer.note = note or (lambda _: None)
-    trainer.may_recompute = config.activation_checkpointing == "auto"
+    trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     recompute_activations(model, trainer.passes.activation_checkpointing)
     if trainer.passes.compiled:
         compile_layers(model)

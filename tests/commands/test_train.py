@@ -17,7 +17,7 @@ from pricer.commands.evaluate import run_eval
 from pricer.commands.setup import prepare
 from pricer.commands.validation import Validation, is_writable
 from pricer.config import RunConfig
-from pricer.config_file import load_config
+from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
@@ -195,25 +195,37 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
 
 def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = json.loads((trained / "run.json").read_text())
-    assert facts["passes"] == {"cpu": {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}}
+    asked = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
+    passes = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
+    assert facts["passes"] == {"cpu": {"asked": asked, "passes": passes}}
     sizes: list[int] = []
 
     def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
         sizes.append(len(spans))
-        if len(spans) > 8:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return completion_loss(model, ids, spans)
 
     monkeypatch.setattr("pricer.ml.sft.completion_loss", counted)
     with pytest.raises(SystemError):
-        train.start(CONFIG, "quickstart", "halved", Stopper(3, None))
-    assert sizes == [16, 8, 8, 8, 8, 8, 8]
+        train.start(CONFIG, "quickstart", "cut", Stopper(3, None))
+    run = find_run("cut")
+    # As if a trial had found it, on a GPU.
+    run.record(passes={"cpu": {"asked": asked, "passes": {**passes, "micro_batch": 8}}})
     sizes.clear()
 
-    train.resume("halved", Listener())
-
-    # What did not fit is not tried again.
+    with pytest.raises(SystemError):
+        train.resume("cut", Stopper(5, None))
     assert set(sizes) == {8}
+    sizes.clear()
+    write_config(run.folder, run.config(), micro_batch=4)
+    train.resume("cut", Listener())
+
+    assert set(sizes) == {4}
+
+
+def write_config(folder: Path, config: RunConfig, **values: object) -> None:
+    """What a user does who edits a run's config."""
+    changed = config.model_copy(update={"train": config.train.model_copy(update=values)})
+    (folder / "config.yaml").write_text(to_yaml(changed), encoding="utf-8")
 
 
 def test_validation_leaves_no_trace_on_training(trained: Path) -> None:

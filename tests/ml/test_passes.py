@@ -8,27 +8,33 @@ import torch
 
 from pricer.commands.setup import Setup
 from pricer.config import AdapterConfig, TrainConfig
+from pricer.errors import ModelError
 from pricer.ml.loss import completion_loss
 from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes, as_compiled, choose_passes, compile_layers, fastest
+from pricer.ml.passes import Passes, Trial, as_compiled, choose_passes, compile_layers, fastest
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, right_padded
 
 KEPT, AGAIN = False, True
 
 
 class Card:
-    """A GPU with room for so many items, fewer with their activations kept, that takes so many seconds for each."""
+    """A GPU with room for so many items, fewer with their activations kept, that takes so many seconds for each.
+    `tight`: so many more fit, with no room to spare.
+    """
 
-    def __init__(self, kept: int, again: int, seconds: dict[bool, float]) -> None:
+    def __init__(self, kept: int, again: int, seconds: dict[bool, float], tight: int = 0) -> None:
+        self._tight = tight
         self._room = {KEPT: kept, AGAIN: again}
         self._seconds = seconds
         self.tried: list[tuple[int, bool]] = []
 
-    def trial(self, passes: Passes) -> float | None:
-        self.tried.append((passes.micro_batch, passes.activation_checkpointing))
-        fits = passes.micro_batch <= self._room[passes.activation_checkpointing]
-        return self._seconds[passes.activation_checkpointing] if fits else None
+    def trial(self, passes: Passes) -> Trial:
+        way = passes.activation_checkpointing
+        self.tried.append((passes.micro_batch, way))
+        if passes.micro_batch > self._room[way] + self._tight:
+            return None
+        return self._seconds[way], passes.micro_batch <= self._room[way]
 
 
 def test_a_batch_that_fits_is_computed_at_once_and_nothing_else_is_tried() -> None:
@@ -53,6 +59,21 @@ def test_of_smaller_parts_and_recomputed_activations_the_faster_is_taken(
 
     assert fastest(TrainConfig(batch_size=32), card.trial) == (expected, seconds[expected.activation_checkpointing])
     assert card.tried == [(32, KEPT), (16, KEPT), (8, KEPT), (32, AGAIN)]
+
+
+def test_what_fits_with_no_room_to_spare_is_taken_where_nothing_else_does() -> None:
+    seconds = {KEPT: 1.0, AGAIN: 1.3}
+
+    assert fastest(TrainConfig(batch_size=4), Card(0, 0, seconds, tight=2).trial) == (Passes(1, AGAIN), 1.3)
+    as_said = TrainConfig(batch_size=16, micro_batch=16, activation_checkpointing=False)
+    assert fastest(as_said, Card(15, 15, seconds, tight=1).trial) == (Passes(16), 1.0)
+
+
+def test_a_base_that_cannot_recompute_is_not_asked_to() -> None:
+    card = Card(4, 0, {KEPT: 1.0})
+
+    assert fastest(TrainConfig(batch_size=16), card.trial, can_recompute=False) == (Passes(4), 1.0)
+    assert card.tried == [(16, KEPT), (8, KEPT), (4, KEPT)]
 
 
 def test_what_the_config_says_is_not_looked_for() -> None:
@@ -102,11 +123,12 @@ class TestCompiling:
     def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[Passes]:
         tried: list[Passes] = []
 
-        def seconds_per_item(_model: Any, _batch: Any, passes: Passes, _pad: int) -> float:
+        def try_it(_model: Any, _batch: Any, passes: Passes, _pad: int) -> Trial:
             tried.append(passes)
-            return 0.7 if passes.compiled else 1.0
+            return (0.7 if passes.compiled else 1.0), True
 
-        monkeypatch.setattr("pricer.ml.passes._seconds_per_item", seconds_per_item)
+        monkeypatch.setattr("pricer.ml.passes._tried", try_it)
+        monkeypatch.setattr("pricer.ml.passes.can_recompute", lambda _model: True)
         monkeypatch.setattr("pricer.ml.passes.compile_layers", lambda _model: None)
         return tried
 
@@ -132,15 +154,24 @@ class TestCompiling:
         assert choose_passes(model, self.EXAMPLES, TrainConfig(compile=True), 0, said.append) == Passes(16)
         assert said == ["train.compile is for GPUs: the model's layers are not compiled"]
 
-    def test_a_compiler_that_fails_costs_a_line(self, tried: list[Passes], monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("error", "why"),
+        [
+            (RuntimeError("Failed to find C compiler.\nPlease specify via CC"), "Failed to find C compiler."),
+            (AssertionError(), "AssertionError"),
+        ],
+    )
+    def test_a_compiler_that_fails_costs_a_line(
+        self, error: Exception, why: str, tried: list[Passes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def fail(_model: Any) -> None:
-            raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+            raise error
 
         monkeypatch.setattr("pricer.ml.passes.compile_layers", fail)
         said: list[str] = []
 
         assert self.chosen(30, said=said) == Passes(16)
-        assert said[-1] == "layers are not compiled: Failed to find C compiler."
+        assert said[-1] == f"layers are not compiled: {why}"
 
 
 class TestCompiledLayers:
@@ -188,3 +219,9 @@ class TestCompiledLayers:
 
         assert [layer._compiled_call_impl for layer in model.get_base_model().model.layers] == before
         assert compiled == []
+
+    def test_a_base_that_does_not_name_its_layers_is_not_compiled(self, model: Any) -> None:
+        model.get_base_model()._no_split_modules = None
+
+        with pytest.raises(ModelError, match="LlamaForCausalLM does not say which of its layers are alike"):
+            compile_layers(model)

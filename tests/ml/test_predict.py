@@ -141,3 +141,14 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
         halving().take(decoder.predict, five_prompts())
+
+
+def test_a_lack_of_memory_that_no_smaller_batch_helps_against_leaves_the_batches_after_as_they_were() -> None:
+    batches = halving()
+    with pytest.raises(OutOfMemoryError):
+        batches.take(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
+    recovered = Cramped(5, OUT_OF_MEMORY["torch's own"])
+
+    batches.take(recovered.predict, five_prompts())
+
+    assert recovered.sizes == [5]

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pricer.commands.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
@@ -17,6 +18,7 @@ from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.model import add_adapter, load_base
 from pricer.ml.out_of_memory import OutOfMemoryError
+from pricer.ml.passes import Passes
 from pricer.ml.sft import EpochOrder, Progress, _Events, fine_tune, trainer_arguments, training_data
 
 
@@ -34,6 +36,7 @@ def train(
     resume_from: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] | None = None,
+    passes: Passes | None = None,
 ) -> tuple[dict[int, Path], list[Progress], bool]:
     """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
     folders: dict[int, Path] = {}
@@ -52,6 +55,7 @@ def train(
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
         note=note,
+        passes=passes,
     )
     return folders, logged, finished
 
@@ -103,13 +107,27 @@ def test_a_batch_of_16_trains_like_two_parts_of_8(setup: Setup, tmp_path: Path) 
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
 
 
-def test_recomputed_activations_train_the_same_adapter(setup: Setup, tmp_path: Path) -> None:
+def test_recomputed_activations_train_the_same_adapter(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     short = CONFIG.model_copy(update={"epochs": 1})
     recomputed = short.model_copy(update={"activation_checkpointing": True})
 
+    computed: list[int] = []
+    forward = LlamaMLP.forward
+
+    def counted(layer: Any, x: torch.Tensor) -> torch.Tensor:
+        computed[-1] += 1
+        hidden: torch.Tensor = forward(layer, x)  # type: ignore[no-untyped-call]
+        return hidden
+
+    monkeypatch.setattr(LlamaMLP, "forward", counted)
+    computed.append(0)
     kept, *_ = train(setup, tmp_path / "kept", short, dropout=0.0)
+    computed.append(0)
     again, *_ = train(setup, tmp_path / "again", recomputed, dropout=0.0)
 
+    assert computed[1] == 2 * computed[0]
     assert weights(kept[3]) == weights(again[3])
 
 
@@ -276,6 +294,27 @@ class TestMemoryThatRunsOutInMidRun:
             "memory ran out at step 1, which is taken once more: activations are computed again from now on "
             "(train.activation_checkpointing)"
         )
+
+    def test_compiled_layers_that_fail_in_mid_run_are_left(
+        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole, *_ = train(setup, tmp_path / "whole", self.SHORT, dropout=0.0)
+        notes, tried = list[str](), list[int]()
+
+        def failing(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+            tried.append(len(spans))
+            if len(tried) == 2:
+                raise AssertionError("Failed to find C compiler")
+            return completion_loss(model, ids, spans)
+
+        monkeypatch.setattr("pricer.ml.sft.completion_loss", failing)
+        monkeypatch.setattr("pricer.ml.sft.compile_layers", lambda _model: None)
+        passes = Passes(16, compiled=True)
+
+        left, *_ = train(setup, tmp_path / "left", self.SHORT, dropout=0.0, note=notes.append, passes=passes)
+
+        assert notes == ["step 2 is taken once more without compiled layers: Failed to find C compiler"]
+        assert weights(left[3]) == weights(whole[3])
 
     def test_a_single_item_too_many_ends_in_one_line(
         self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
