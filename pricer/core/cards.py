@@ -326,7 +326,9 @@ def _estimator(val: Evaluation) -> str:
 
 
 def _python(repo: str, checkpoint: Checkpoint, commit: str, base: str, base_revision: str, recipe: Recipe) -> str:
-    """Code that loads exactly this checkpoint on its base, as it was measured, and asks it for one price."""
+    """Code that loads exactly this checkpoint on its base, as it was measured, and asks it for one price. (In 16 bits
+    it reads rounded logits, and says so.)
+    """
     dtype, at, first, name = f"torch.{recipe.compute_dtype}", "name", "", _literal(base)
     if recipe.base_on_hub:
         at = "name, revision=revision"
@@ -351,6 +353,11 @@ for module in base.modules():  # on some CPUs bitsandbytes would compute at anot
     if hasattr(module, "support_avx512bf16_for_cpu"):
         module.support_avx512bf16_for_cpu = False"""
     folder = f", subfolder={_literal(checkpoint.folder)}" if checkpoint.folder else ""
+    ask = "output = model.generate(**inputs, max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end)"
+    if recipe.compute_dtype != "float32":
+        ask = f"""# The adapter computes in 16 bits, as in training. Unlike here, pricer reads logits in float32.
+with torch.autocast(model.device.type, dtype={dtype}):
+    {ask}"""
     return f"""```python
 {first}import torch
 from peft import PeftModel
@@ -372,7 +379,7 @@ lead = {_literal(recipe.template.lead)}
 prompt = f"{{question}}\\n\\n{{description.strip()}}\\n\\n{{lead}}"
 inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
 end = tokenizer.eos_token_id
-output = model.generate(**inputs, max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end)
+{ask}
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```"""
 

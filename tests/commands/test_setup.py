@@ -4,19 +4,22 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pricer.commands.setup import Setup, estimator_for, prepare, prepare_to_ask
+from pricer.commands.setup import Setup, estimator_for, load_base_of, prepare, prepare_to_ask
 from pricer.config import DataConfig, EvalConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.core.expansion import Fork
 from pricer.core.items import Split
 from pricer.core.walk import Levels
 from pricer.errors import ConfigError
+from pricer.ml.devices import Precision
 from pricer.ml.model import load_tokenizer
 from pricer.stores.bases import ASSETS
+from pricer.stores.runs import create_run
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 from tests.stores.item_files import jsonl
 
@@ -172,3 +175,26 @@ def test_a_padded_width_that_is_too_wide_for_the_tokenizer_is_named() -> None:
     )
 
     assert prepare(config).notes[0].endswith("; train with --set prompt.price_width=4 to have it")
+
+
+def test_whether_weights_are_dequantized_on_a_gpu_stays_with_the_run(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool | None] = []
+
+    def load(_folder: Path, _precision: Precision, *, dense: bool | None) -> SimpleNamespace:
+        asked.append(dense)
+        return SimpleNamespace()
+
+    monkeypatch.setattr("pricer.commands.setup.load_base", load)
+    monkeypatch.setattr("pricer.commands.setup.dense_bytes", lambda _base: 0)
+    monkeypatch.setattr("pricer.commands.setup.device_name", lambda _precision: "a card")
+    on_gpu = replace(setup, precision=Precision("cuda", "nf4", "bfloat16"))
+    run = create_run(setup.config, "r", "r", {})
+
+    for _ in range(2):
+        load_base_of(on_gpu, run)
+
+    # The first time there was room; afterwards it is so whether there is room or not.
+    assert asked == [None, True]
+    assert run.facts()["dense"] == {"a card": True}

@@ -178,7 +178,9 @@ lead = "Price is $"
 prompt = f"{question}\\n\\n{description.strip()}\\n\\n{lead}"
 inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
 end = tokenizer.eos_token_id
-output = model.generate(**inputs, max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end)
+# The adapter computes in 16 bits, as in training. Unlike here, pricer reads logits in float32.
+with torch.autocast(model.device.type, dtype=torch.bfloat16):
+    output = model.generate(**inputs, max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
