@@ -15,7 +15,7 @@ import torch
 from gpu_bases import PRICES, REST, Words, made_up, make_base, real_tokenizer
 from peft import LoraConfig
 from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks, synchronize
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainerCallback
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from pricer.config import AdapterConfig, TrainConfig
@@ -209,14 +209,16 @@ def _plain_trl(base: str, batch: int, length: int, checkpointing: bool) -> dict[
     )
     marks = _Marks()
     lora = LoraConfig(r=R32.r, lora_alpha=64, lora_dropout=0.1, target_modules=ATTENTION, task_type="CAUSAL_LM")
-    SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=data,
         processing_class=real_tokenizer(),
         callbacks=[marks],
         peft_config=lora,
-    ).train()
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
     torch.backends.cuda.enable_cudnn_sdp(False)
     seconds = float(np.median(np.diff(marks.times)[2:]))
     tokens = sum(len(e.ids) for e in examples) / STEPS
