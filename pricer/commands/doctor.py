@@ -127,15 +127,17 @@ def _disk() -> Iterable[Finding]:
     from pricer.stores.runs import RUNS
 
     disk = look_at_disk(RUNS)
-    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem)]
+    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))]
 
 
 def _cache() -> Iterable[Finding]:
-    from pricer.stores.hub import cache
+    from pricer.stores.hub import cache, data_cache
     from pricer.stores.machine import look_at_disk
 
-    disk = look_at_disk(Path(cache()))
-    return [fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)]
+    disk = look_at_disk(cache())
+    yield fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
+    folder, variable = data_cache()
+    yield from fitness.judge_data_cache(str(folder), variable, look_at_disk(folder).problem)
 
 
 def _hub() -> Iterable[Finding]:

@@ -143,9 +143,13 @@ def judge_memory(available: int, total: int) -> Finding:
     return Finding("memory", "ok", text)
 
 
-def judge_runs_disk(folder: str, free: int | None, problem: str) -> Finding:
-    """The disk that runs are written to; `free` in bytes, None if it cannot be said."""
+def judge_runs_disk(folder: str, free: int | None, problem: str, obstacle: str = "") -> Finding:
+    """The disk that runs are written to; `free` in bytes, None if it cannot be said; `obstacle`: what is where a folder
+    should be (empty: nothing).
+    """
     hint = "make room, or start pricer in a folder on another disk"
+    if obstacle:
+        return Finding("disk", "failed", problem, f"remove or rename {obstacle}")
     if problem:
         return Finding("disk", "failed", f"{folder} cannot be written: {problem}", hint)
     return _judge_free("disk", folder, free, hint, little=_LITTLE_RUNS, none=_NO_RUNS)
@@ -159,6 +163,16 @@ def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
             "Hub cache", "warning", f"{folder} cannot be written, nothing can be downloaded: {problem}", hint
         )
     return _judge_free("Hub cache", folder, free, hint, little=_LITTLE_CACHE, none=-math.inf)
+
+
+def judge_data_cache(folder: str, variable: str, problem: str) -> list[Finding]:
+    """The folder that `datasets` reads everything through, local files too; `variable` of the environment moves it.
+    Nothing is said if it can be written.
+    """
+    if not problem:
+        return []
+    text = f"{folder} cannot be written, and no data can be read without it: {problem}"
+    return [Finding("data cache", "failed", text, f"set {variable} to a folder that can be written")]
 
 
 def _judge_free(name: str, folder: str, free: int | None, hint: str, *, little: float, none: float) -> Finding:

@@ -268,9 +268,18 @@ def cache() -> Path:
     return Path(constants.HF_HUB_CACHE).absolute()
 
 
+def data_cache() -> tuple[Path, str]:
+    """The folder that `datasets` keeps what it has read in, and the variable of the environment that says so."""
+    from huggingface_hub import constants
+
+    if (named := os.environ.get("HF_DATASETS_CACHE")) is not None:
+        return Path(named).absolute(), "HF_DATASETS_CACHE"
+    return Path(constants.HF_HOME).absolute() / "datasets", "HF_HOME"
+
+
 def refuse_without_room(folder: Path, size: int, what: str) -> None:
     """Raise a HubError unless that many bytes are free on the disk that `folder` is on."""
-    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
+    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))).free
     if size > free:
         raise HubError(
             f"{what} takes {size:,} bytes, {free:,} are free on the disk with {folder}",

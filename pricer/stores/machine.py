@@ -1,6 +1,5 @@
 """Main memory and disks of this machine."""
 
-import errno
 import os
 import shutil
 import tempfile
@@ -13,11 +12,14 @@ _TRIAL = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Where a folder is or would be. `free` in bytes, None: unknown; `problem`: why nothing can be written there."""
+    """Where a folder is or would be. `free` in bytes, None: unknown; `problem`: why nothing can be written there, and
+    `obstacle` what is in its place, if that is why: a file, or a link to nothing.
+    """
 
     folder: Path
     free: int | None
     problem: str
+    obstacle: Path | None = None
 
 
 def look_at_disk(folder: Path) -> Disk:
@@ -25,7 +27,12 @@ def look_at_disk(folder: Path) -> Disk:
     is not there yet. Nothing stays behind.
     """
     folder = folder.absolute()
-    present = next(part for part in (folder, *folder.parents) if part.exists())
+    # Path.exists raises below a folder that may not be looked into.
+    present = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
+    if not os.path.exists(present):
+        return Disk(folder, None, f"{present} is a link to nothing", present)
+    if not os.path.isdir(present):
+        return Disk(folder, None, f"{present} is not a folder", present)
     try:
         free: int | None = shutil.disk_usage(present).free
     except OSError:
@@ -36,7 +43,7 @@ def look_at_disk(folder: Path) -> Disk:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return Disk(folder, free, _said(error, present))
+        return Disk(folder, free, error.strerror or str(error))
     return Disk(folder, free, "")
 
 
@@ -46,10 +53,3 @@ def memory() -> tuple[int, int]:
 
     found = psutil.virtual_memory()
     return found.available, found.total
-
-
-def _said(error: OSError, folder: Path) -> str:
-    # tempfile tries to make a file of a folder that is a file.
-    if error.errno == errno.ENOTDIR:
-        return f"{folder} is not a folder"
-    return error.strerror or str(error)

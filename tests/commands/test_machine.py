@@ -81,6 +81,19 @@ class TestANewRun:
         ]
         assert not Path("runs").exists()
 
+    @pytest.mark.parametrize(("kind", "problem"), [("file", "is not a folder"), ("link", "is a link to nothing")])
+    def test_something_in_the_place_of_runs_is_met_before_data_and_base(self, kind: str, problem: str) -> None:
+        if kind == "file":
+            Path("runs").write_text("", encoding="utf-8")
+        else:
+            Path("runs").symlink_to("gone")
+
+        with pytest.raises(RunError) as caught:
+            train.start(CONFIG, "quickstart", None, Listener())
+
+        runs = Path.cwd() / "runs"
+        assert (caught.value.message, caught.value.hint) == (f"{runs} {problem}", f"remove or rename {runs}")
+
     def test_several_gpus_are_met_before_data_and_base(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gpus(2, monkeypatch)
 

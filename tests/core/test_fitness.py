@@ -248,6 +248,21 @@ class TestMemoryAndDisk:
             "Hub cache", "warning", "/hf cannot be written, nothing can be downloaded: Permission denied", hint
         )
 
+    def test_a_file_in_the_place_of_the_folder_is_to_be_moved_away(self) -> None:
+        assert fitness.judge_runs_disk("/data/runs", None, "/data/runs is not a folder", "/data/runs") == Finding(
+            "disk", "failed", "/data/runs is not a folder", "remove or rename /data/runs"
+        )
+
+    def test_data_that_cannot_be_read_for_want_of_a_cache_fails(self) -> None:
+        assert fitness.judge_data_cache("/hf/datasets", "HF_HOME", "") == []
+        assert fitness.judge_data_cache("/hf/datasets", "HF_HOME", "Permission denied") == [
+            Finding(
+                *("data cache", "failed"),
+                "/hf/datasets cannot be written, and no data can be read without it: Permission denied",
+                "set HF_HOME to a folder that can be written",
+            )
+        ]
+
     def test_what_the_file_system_does_not_say_is_unknown(self) -> None:
         assert fitness.judge_runs_disk("/data/runs", None, "") == Finding(
             "disk", "unknown", "how much is free for /data/runs cannot be said"

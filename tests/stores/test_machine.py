@@ -32,7 +32,31 @@ def test_a_full_disk_is_found_by_writing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_folder_below_a_file() -> None:
     Path("runs").write_text("", encoding="utf-8")
 
-    assert look_at_disk(Path("runs/a")).problem == f"{Path.cwd() / 'runs'} is not a folder"
+    disk = look_at_disk(Path("runs/a"))
+
+    assert (disk.problem, disk.obstacle) == (f"{Path.cwd() / 'runs'} is not a folder", Path.cwd() / "runs")
+
+
+def test_a_link_to_nothing() -> None:
+    Path("runs").symlink_to("gone")
+
+    disk = look_at_disk(Path("runs"))
+
+    assert (disk.problem, disk.obstacle) == (f"{Path.cwd() / 'runs'} is a link to nothing", Path.cwd() / "runs")
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may look into everything
+    try:
+        disk = look_at_disk(private / "huggingface")
+    finally:
+        os.seteuid(user)
+
+    assert (disk.problem, disk.obstacle) == ("Permission denied", None)
 
 
 def test_a_read_only_disk(tmp_path: Path) -> None:
