@@ -3,6 +3,7 @@ missing before the check that needs it; every check that fails is a line, and th
 """
 
 import json
+import os
 import platform
 import signal
 import subprocess
@@ -59,6 +60,10 @@ def _packages() -> Iterable[Finding]:
         text = "pricer itself is not installed, so what it needs is not known"
         return [Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")]
     return [fitness.judge_packages(packages())]
+
+
+def _launcher() -> Iterable[Finding]:
+    return fitness.judge_launcher(os.environ)
 
 
 def _of_torch() -> Iterable[Finding]:
@@ -156,6 +161,7 @@ def _wandb() -> Iterable[Finding]:
 CHECKS = (
     Check("python", _python),
     Check("packages", _packages, "failed"),
+    Check("launcher", _launcher, "failed"),
     Check("torch", _of_torch, "failed"),
     Check("memory", _memory),
     Check("disk", _disk, "failed"),

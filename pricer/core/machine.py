@@ -38,12 +38,15 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """What torch says. `built_for`: the CUDA of this build, None: built without. `problem`: why it finds no GPU."""
+    """What torch says. `built_for`: the CUDA of this build, None: built without. `problem`: why it finds no GPU.
+    `archs`: what its kernels are built for (sm_75 …), empty: not known.
+    """
 
     torch: str
     built_for: str | None
     cards: tuple[Card, ...] = ()
     problem: str = ""
+    archs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,20 @@ class TestCommand:
         ) in lines
         assert lines[-1] == "training cannot work here: data cache"
 
+    def test_one_of_several_processes_fails_as_training_does(
+        self, machine: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "4")
+
+        code, lines = run()
+
+        assert code == 1
+        assert lines[2] == (
+            "launcher       FAILED   a launcher started 4 processes (WORLD_SIZE), and a run trains in one"
+            " → start pricer by itself, without torchrun, accelerate launch or mpirun"
+        )
+        assert lines[-1] == "training cannot work here: launcher"
+
     def test_another_python_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pricer.stores.packages.python", lambda: ("3.10.4", ">=3.11", False))
 
@@ -181,13 +195,14 @@ class TestCommand:
         assert lines == [
             f"python         warning  {said}",
             f"packages       FAILED   {said}",
+            f"launcher       FAILED   {said}",
             f"torch          FAILED   {said}",
             f"memory         warning  {said}",
             f"disk           FAILED   {said}",
             f"Hub cache      warning  {said}",
             f"Hub            warning  {said}",
             f"W&B            warning  {said}",
-            "training cannot work here: packages, torch, disk",
+            "training cannot work here: packages, launcher, torch, disk",
         ]
         assert code == 1
 
