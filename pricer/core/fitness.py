@@ -155,7 +155,7 @@ def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
 
 def _names_none(visible: str, cuda: Cuda, driver: Driver) -> bool:
     """Whether the first GPU that the variable names, without which none is used, is none of the machine's."""
-    first = visible.split(",")[0].strip()
+    first = visible.partition(",")[0].strip()
     if first.isdecimal():
         return int(first) >= len(driver.cards)
     # CUDA knows by itself which names (GPU-8a…, MIG-…) are those of a GPU.
@@ -253,10 +253,9 @@ def judge_hub(answer: HubAnswer) -> list[Finding]:
 
 
 def _endpoint(answer: HubAnswer) -> Finding:
-    if answer.is_off:
-        return Finding(
-            "Hub", "warning", "switched off by HF_HUB_OFFLINE", "to download and to push: unset HF_HUB_OFFLINE"
-        )
+    if answer.off_by:
+        hint = f"to download and to push: unset {answer.off_by}"
+        return Finding("Hub", "warning", f"switched off by {answer.off_by}", hint)
     if answer.problem:
         text = f"{answer.endpoint} is not reachable: {answer.problem}"
         return Finding("Hub", "warning", text, "to download and to push: check the network, and HF_ENDPOINT")

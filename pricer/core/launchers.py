@@ -26,7 +26,7 @@ def show_one_gpu(visible: str | None) -> str:
     """The command that leaves the first GPU that may be used; `visible`: CUDA_VISIBLE_DEVICES. A scheduler may have
     allotted GPU 2 and 3 of a machine, so it need not be 0.
     """
-    return f"export CUDA_VISIBLE_DEVICES={(visible or '').split(',')[0].strip() or '0'}"
+    return f"export CUDA_VISIBLE_DEVICES={(visible or '').partition(',')[0].strip() or '0'}"
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

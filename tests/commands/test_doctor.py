@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def raising() -> list[Finding]:
 
 def checks(monkeypatch: pytest.MonkeyPatch, **changed: Callable[[], Iterable[Finding]]) -> None:
     """The real checks, but for those that are `changed`, by name."""
-    replaced = [Check(c.name, changed.get(c.name, c.look), c.if_it_raises) for c in doctor.CHECKS]
+    replaced = [replace(c, look=changed.get(c.name, c.look)) for c in doctor.CHECKS]
     monkeypatch.setattr(doctor, "CHECKS", tuple(replaced))
 
 
@@ -144,6 +145,18 @@ class TestCommand:
         )
         assert lines[-1] == "training cannot work here: launcher"
 
+    def test_an_endpoint_that_is_no_address_is_one_line(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://ann:secret-word@[::1")
+
+        code, lines = run()
+
+        assert code == 1
+        assert [line for line in lines if "FAILED" in line or "could not" in line] == [
+            "HF_ENDPOINT    FAILED   HF_ENDPOINT=[::1 is no address: Invalid IPv6 URL"
+            " → unset HF_ENDPOINT, or set it to one like https://huggingface.co"
+        ]
+        assert lines[-1] == "training cannot work here: HF_ENDPOINT"
+
     def test_another_python_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pricer.stores.packages.python", lambda: ("3.10.4", ">=3.11", False))
 
@@ -196,13 +209,14 @@ class TestCommand:
             f"python         warning  {said}",
             f"packages       FAILED   {said}",
             f"launcher       FAILED   {said}",
+            f"HF_ENDPOINT    FAILED   {said}",
             f"torch          FAILED   {said}",
             f"memory         warning  {said}",
             f"disk           FAILED   {said}",
             f"Hub cache      warning  {said}",
             f"Hub            warning  {said}",
             f"W&B            warning  {said}",
-            "training cannot work here: packages, launcher, torch, disk",
+            "training cannot work here: packages, launcher, HF_ENDPOINT, torch, disk",
         ]
         assert code == 1
 

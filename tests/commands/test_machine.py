@@ -198,8 +198,9 @@ class TestGoingOn:
         interrupted(a_config("paged_adamw_32bit"), TORCH)
 
         assert refusal(CheckpointError) == (
-            "the training state of cut was written by adamw_torch, its train.optimizer is paged_adamw_32bit",
-            "train.optimizer: adamw_torch in runs/cut/config.yaml",
+            "the training state of cut was written by an optimizer of torch's, its train.optimizer is"
+            " paged_adamw_32bit",
+            "train.optimizer: adamw_torch in runs/cut/config.yaml, or adamw_torch_fused if it ran on a GPU",
         )
 
     def test_gradients_that_were_scaled(self) -> None:

@@ -54,9 +54,7 @@ class TestPackages:
         # Colab's: pip would put one for another CUDA in its place.
         torch = Package("torch", "2.11.0+cu128", "2.13.0")
 
-        assert fitness.judge_packages([torch]) == Finding(
-            "packages", "warning", "torch 2.11.0+cu128 (tested: 2.13.0)"
-        )
+        assert fitness.judge_packages([torch]) == Finding("packages", "warning", "torch 2.11.0+cu128 (tested: 2.13.0)")
         assert fitness.judge_packages([torch, Package("trl", "1.17.0", "1.16.0")]).hint == "pip install trl==1.16.0"
 
     def test_one_below_the_lower_bound_is_a_warning_since_the_imports_are_tried(self) -> None:
@@ -383,9 +381,10 @@ class TestHub:
             Finding("clock", "unknown", "not compared, for want of an answer from the Hub"),
         ]
 
-    def test_one_that_is_switched_off(self) -> None:
-        assert fitness.judge_hub(HubAnswer(HUB, False, problem="switched off", is_off=True))[0] == Finding(
-            "Hub", "warning", "switched off by HF_HUB_OFFLINE", "to download and to push: unset HF_HUB_OFFLINE"
+    @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_one_that_is_switched_off(self, variable: str) -> None:
+        assert fitness.judge_hub(HubAnswer(HUB, False, problem="switched off", off_by=variable))[0] == Finding(
+            "Hub", "warning", f"switched off by {variable}", f"to download and to push: unset {variable}"
         )
 
     def test_one_that_has_troubles_of_its_own(self) -> None:

@@ -146,9 +146,7 @@ class TestSources:
             with pytest.raises(DataError) as raised:
                 require(load_items(config), Split.TRAIN, config)
 
-            assert raised.value.message == (
-                f"the train split of items.jsonl is empty: {cost} more than data.max_price"
-            )
+            assert raised.value.message == (f"the train split of items.jsonl is empty: {cost} more than data.max_price")
             assert raised.value.hint == "a higher data.max_price, or more items below it"
 
     def test_a_split_that_has_no_share_is_not_empty_for_its_prices(self) -> None:
@@ -180,7 +178,7 @@ class TestCache:
 
         monkeypatch.setattr("datasets.load_dataset", full)
 
-        with pytest.raises(DataError, match=r"/datasets, which all data .* cannot be written: No space left on device$"):
+        with pytest.raises(DataError, match=r"/datasets, which .* cannot be written: No space left on device$"):
             load_items(DataConfig(source=jsonl(LAMP)))
 
 
