@@ -1,7 +1,9 @@
 """The command line: parse, call one command, show what it returned, exit with its code."""
 
+import io
 import logging
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -393,8 +395,13 @@ def _errors() -> Iterator[None]:
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         yield
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # what cannot be shown is met here
     except (typer.Exit, typer.BadParameter):
         raise
+    except BrokenPipeError as failure:
+        # Of the Hub's connections and other pipes there is something to say.
+        raise typer.Exit(_NOBODY_READS if _nobody_reads() else _explain(failure)) from None
     except (Exception, KeyboardInterrupt) as failure:
         if debug:
             from pricer import display
@@ -407,8 +414,11 @@ def _explain(failure: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
     from pricer import display
     from pricer.errors import Interrupted, PricerError
+    from pricer.secrets import endpoint_problem
 
     match failure:
+        case ValueError() if problem := endpoint_problem():
+            display.error(PricerError(*problem))
         case KeyboardInterrupt():
             display.note("interrupted; what was saved before is whole")
             return 130
@@ -430,6 +440,33 @@ def _explain(failure: BaseException) -> int:
     return 1
 
 
+# As of a program that the signal SIGPIPE ended.
+_NOBODY_READS = 128 + 13
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout or stderr is a pipe that its reader, `head` for one, has closed; then nothing is written there any
+    more.
+    """
+    closed = False
+    for number in (1, 2):
+        pipe = select.poll()
+        pipe.register(number, 0)
+        if any(event & select.POLLERR for _, event in pipe.poll(0)):
+            # Python writes what is left at its end, and would say that it cannot.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            closed = True
+    return closed
+
+
 def main() -> None:
     """The entry point of the `pricer` command."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an arrow in ASCII is no reason to fail
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code and _nobody_reads():  # met outside of the commands, as by --help
+            sys.exit(_NOBODY_READS)
+        raise

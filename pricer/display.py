@@ -256,7 +256,7 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     """The prices of `pricer predict`, a line for each text; as JSON with all that is known of them."""
     if as_json:
         for item, prediction in zip(result.items, result.predictions, strict=True):
-            print(json.dumps(_answer(item.id, result.estimator, prediction), ensure_ascii=False))
+            print(_as_json(_answer(item.id, result.estimator, prediction)))
         return
     for item, prediction in zip(result.items, result.predictions, strict=True):
         text = "" if len(result.items) == 1 else f"  {shortened(item.text)}"
@@ -309,9 +309,15 @@ def line(text: str) -> None:
     print(_harmless(text))
 
 
+def _as_json(values: dict[str, Any], indent: int | None = None) -> str:
+    # Where stdout has not every letter, JSON can say it all the same: a `?` in data would be another text.
+    has_all = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(values, indent=indent, ensure_ascii=not has_all)
+
+
 def record(values: dict[str, Any]) -> None:
     """The answer as JSON, on stdout."""
-    print(json.dumps(values, indent=2, ensure_ascii=False))
+    print(_as_json(values, indent=2))
 
 
 def drawing(text: str) -> None:

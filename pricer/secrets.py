@@ -37,6 +37,24 @@ def token_in(text: str) -> bool:
 
 
 def without_password(address: str) -> str:
-    """An address without a user's name and password in front of its host."""
-    parts = urlsplit(address)
+    """An address without a user's name and password in front of its host; what is no whole address is shown from its
+    last @ on.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.rpartition("@")[2]
+    if not parts.netloc:
+        return address.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def endpoint_problem() -> tuple[str, str] | None:
+    """What is wrong with HF_ENDPOINT, and what to do, where huggingface_hub cannot be imported for it; else None."""
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:
+        urlsplit(endpoint)
+    except ValueError as error:
+        text = f"HF_ENDPOINT={without_password(endpoint)} is no address: {error}"
+        return text, "unset HF_ENDPOINT, or set it to one like https://huggingface.co"
+    return None

@@ -161,8 +161,8 @@ def test_an_empty_split() -> None:
 
     fails(
         Result("train", "--set", "data.source=items.jsonl", "--set", "data.val_fraction=0"),
-        "error: the val split of items.jsonl is empty",
-        " hint: more items, or another data.val_fraction",
+        "error: the val split of items.jsonl is empty: data.val_fraction is 0",
+        " hint: a data.val_fraction above 0",
     )
 
 
@@ -454,3 +454,82 @@ def test_torchs_gpu_allocator_grows_its_segments_unless_it_is_told_otherwise(
     Result("runs")
 
     assert os.environ.get("PYTORCH_ALLOC_CONF") == expected
+
+
+def started(
+    *arguments: str, stdout: int = subprocess.PIPE, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pricer", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+
+
+ASCII = {"PYTHONIOENCODING": "ascii"}
+POSIX = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("environment", [ASCII, POSIX, {"PYTHONIOENCODING": "ascii:strict"}])
+def test_what_an_encoding_does_not_have_is_replaced(environment: dict[str, str]) -> None:
+    code = """
+import sys
+from pricer import cli
+from pricer.commands import doctor
+from pricer.core.fitness import Finding
+
+doctor.CHECKS = (doctor.Check("GPU", lambda: [Finding("GPU", "warning", "none", "buy one")]),)
+sys.argv[1:] = ["doctor"]
+cli.main()
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, **environment}, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"GPU            warning  none ? buy one\ntraining can work here\n"
+
+
+def test_json_says_everything_in_ascii_too() -> None:
+    code = "from pricer import display; display.record({'name': 'Lämpchen'})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env={**os.environ, **ASCII}, text=True, check=True
+    )
+
+    assert json.loads(done.stdout) == {"name": "Lämpchen"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--dry-run"]])
+def test_a_reader_that_goes_away_ends_a_command_quietly(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = started(*arguments, stdout=writer)
+    finally:
+        os.close(writer)
+
+    # 128 + 13, as of a program that SIGPIPE ended
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("pricer.commands.pick.pick", broken)
+
+    fails(Result("pick"), "error: Broken pipe", " hint: what was saved before is whole")
+
+
+def test_an_endpoint_that_is_no_address_is_named() -> None:
+    done = started("train", environment={"HF_ENDPOINT": "http://[::1"})
+
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: HF_ENDPOINT=http://[::1 is no address: Invalid IPv6 URL",
+        " hint: unset HF_ENDPOINT, or set it to one like https://huggingface.co",
+    ]

@@ -87,6 +87,9 @@ class TestRedact:
         ("https://a@b@host", "https://host"),
         ("https://huggingface.co", "https://huggingface.co"),
         ("no address", "no address"),
+        ("me:hunter2secret@hub.example.com", "hub.example.com"),
+        ("me:hunter2@secret@hub.example.com/a", "hub.example.com/a"),
+        ("http://me:hunter2secret@[::1", "[::1"),
     ],
 )
 def test_an_address_is_shown_without_its_password(address: str, shown: str) -> None:

@@ -3,19 +3,19 @@ missing before the check that needs it; every check that fails is a line, and th
 """
 
 import json
+import os
 import platform
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import pricer
 from pricer.core import fitness
 from pricer.core.fitness import Finding, Status
-from pricer.secrets import redact
+from pricer.secrets import endpoint_problem, redact
 
 _OF_TORCH = ("GPU", "driver", "4-bit product", "libraries")
 # Seconds for all of them: libraries on a network disk take minutes to be imported for the first time.
@@ -24,17 +24,22 @@ _PATIENCE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `if_it_raises`: what an exception means that it did not foresee."""
+    """One check. `if_it_raises`: what an exception means that it did not foresee; `needs_hub`: it cannot be carried out
+    without huggingface_hub.
+    """
 
     name: str
     look: Callable[[], Iterable[Finding]]
     if_it_raises: Status = "warning"
+    needs_hub: bool = False
 
 
 def examine() -> Iterator[Finding]:
     """What is found, each thing as soon as it is known. No check raises, and no text holds a token."""
     for check in CHECKS:
         try:
+            if check.needs_hub and endpoint_problem():
+                continue  # said by the check of HF_ENDPOINT
             found: Iterable[Finding] = list(check.look())
         except Exception as error:
             found = [fitness.unexpected(check.name, check.if_it_raises, error)]
@@ -61,8 +66,16 @@ def _packages() -> Iterable[Finding]:
     return [fitness.judge_packages(packages())]
 
 
+def _launcher() -> Iterable[Finding]:
+    return fitness.judge_launcher(os.environ)
+
+
+def _endpoint() -> Iterable[Finding]:
+    return [Finding("HF_ENDPOINT", "failed", *problem)] if (problem := endpoint_problem()) else []
+
+
 def _of_torch() -> Iterable[Finding]:
-    return ask_probe(_OF_TORCH)
+    return ask_probe(_OF_TORCH[: _OF_TORCH.index("libraries")] if endpoint_problem() else _OF_TORCH)
 
 
 def ask_probe(steps: Sequence[str], patience: float = _PATIENCE) -> Iterator[Finding]:
@@ -127,15 +140,17 @@ def _disk() -> Iterable[Finding]:
     from pricer.stores.runs import RUNS
 
     disk = look_at_disk(RUNS)
-    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem)]
+    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))]
 
 
 def _cache() -> Iterable[Finding]:
-    from pricer.stores.hub import cache
+    from pricer.stores.hub import cache, data_cache
     from pricer.stores.machine import look_at_disk
 
-    disk = look_at_disk(Path(cache()))
-    return [fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)]
+    disk = look_at_disk(cache())
+    yield fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
+    folder, variable = data_cache()
+    yield from fitness.judge_data_cache(str(folder), variable, look_at_disk(folder).problem)
 
 
 def _hub() -> Iterable[Finding]:
@@ -154,10 +169,12 @@ def _wandb() -> Iterable[Finding]:
 CHECKS = (
     Check("python", _python),
     Check("packages", _packages, "failed"),
+    Check("launcher", _launcher, "failed"),
+    Check("HF_ENDPOINT", _endpoint, "failed"),
     Check("torch", _of_torch, "failed"),
     Check("memory", _memory),
     Check("disk", _disk, "failed"),
-    Check("Hub cache", _cache),
-    Check("Hub", _hub),
+    Check("Hub cache", _cache, needs_hub=True),
+    Check("Hub", _hub, needs_hub=True),
     Check("W&B", _wandb),
 )

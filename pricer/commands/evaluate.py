@@ -84,7 +84,7 @@ def score_run(
     run.pin(setup.config)
     for note in setup.notes:
         watcher.note(note)
-    items = require(setup.items, split, setup.config.data.source)[:limit]
+    items = require(setup.items, split, setup.config.data)[:limit]
     spec = setup.spec(split, limit)
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     if cut := sum(prompt.cut for prompt in prompts):

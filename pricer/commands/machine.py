@@ -70,9 +70,12 @@ def _optimizer_of(wanted: str, found: Format, run: Run) -> str:
     if wanted == "auto":
         return optimizer_for(found)
     if OPTIMIZERS[wanted].state != found:
+        whose = "torch's" if found == "torch" else "bitsandbytes'"
+        # Both of torch's leave the same: which one it was cannot be seen.
+        fused = ", or adamw_torch_fused if it ran on a GPU" if found == "torch" else ""
         raise CheckpointError(
-            f"the training state of {run.name} was written by {optimizer_for(found)}, its train.optimizer is {wanted}",
-            f"train.optimizer: {optimizer_for(found)} in {run.folder / 'config.yaml'}",
+            f"the training state of {run.name} was written by an optimizer of {whose}, its train.optimizer is {wanted}",
+            f"train.optimizer: {optimizer_for(found)} in {run.folder / 'config.yaml'}{fused}",
         )
     return wanted
 

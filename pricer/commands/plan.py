@@ -123,4 +123,4 @@ def _train_items(config: RunConfig) -> tuple[int, bool, int]:
     if limit is not None and local_path(config.data) is None:
         return limit, True, 0
     items = load_items(config.data)
-    return len(require(items, Split.TRAIN, config.data.source)), False, items.too_dear
+    return len(require(items, Split.TRAIN, config.data)), False, items.too_dear

@@ -93,9 +93,9 @@ def load_base_of(setup: Setup, run: Run | None) -> Any:
 def prepare(config: RunConfig) -> Setup:
     """Read and check everything that a mistake could be in; raises a PricerError before a model is loaded."""
     items = load_items(config.data)
-    train = require(items, Split.TRAIN, config.data.source)
+    train = require(items, Split.TRAIN, config.data)
     if config.train.val_items:
-        require(items, Split.VAL, config.data.source)
+        require(items, Split.VAL, config.data)
     return _assemble(config, items, max(item.price for item in train))
 
 

@@ -35,7 +35,7 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     setup = _setup(run, best.spec)
     for checkpoint in {c.revision: c for window in windows for c in window}.values():
         refuse_foreign(checkpoint, setup)
-    items = require(setup.items, best.spec.split, setup.config.data.source)[: best.spec.limit]
+    items = require(setup.items, best.spec.split, setup.config.data)[: best.spec.limit]
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     with run.scored_alone():
         load = cache(partial(load_scorer, setup, run))

@@ -30,7 +30,7 @@ from pricer.ml.sft import Progress, fine_tune
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
-from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name
+from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name, refuse_place
 from pricer.stores.tracking import Tracker
 
 # Seconds in which a training that was stopped still uploads: machines that are taken away say so half a minute before.
@@ -66,6 +66,7 @@ class Trained:
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config."""
     refuse_name(name)
+    refuse_place()
     leave_launcher(watcher.note)
     setup = _prepared(settle(config), watcher)
     # Before the run is there: one without a model could never be gone on with, and would be the newest.

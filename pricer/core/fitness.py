@@ -1,10 +1,12 @@
 """Whether a machine can train: what was found of each part of it, judged, in one line with what to do."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pricer.core.launchers import several_processes, show_one_gpu
 from pricer.core.machine import Cuda, Driver, HubAnswer, Package, Product
 
 Status = Literal["ok", "warning", "failed", "unknown"]
@@ -18,6 +20,11 @@ _LITTLE_RUNS, _NO_RUNS = 5e9, 0.5e9
 _LITTLE_CACHE = 20e9
 # Seconds. Addresses that uploads go to are signed for some minutes to an hour; an answer's Date has whole seconds.
 _SKEW = 60.0
+
+_INSTALL = "https://pytorch.org/get-started/locally"
+# What torch says where there is no driver, and where the driver has no GPU to give.
+_NO_DRIVER = "no NVIDIA driver"
+_NONE_LEFT = "No CUDA GPUs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,11 @@ def judge_packages(packages: Sequence[Package]) -> Finding:
     if not parts:
         torch = next((f", torch {p.installed}" for p in packages if p.name == "torch"), "")
         return Finding("packages", "ok", f"all {len(packages)} as tested together{torch}")
-    install = " ".join(f"{p.name}=={p.tested}" if p.tested else p.name for p in (missing or unlike))
-    return Finding("packages", "failed" if missing else "warning", "; ".join(parts), f"pip install {install}")
+    # Another torch that pricer takes stays: pip's may be built for another CUDA than this machine's, or for none.
+    wanted = missing or [p for p in unlike if p.wanted is not None or p.name != "torch"]
+    install = " ".join(f"{p.name}=={p.tested}" if p.tested else p.name for p in wanted)
+    hint = f"pip install {install}" if install else ""
+    return Finding("packages", "failed" if missing else "warning", "; ".join(parts), hint)
 
 
 def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]:
@@ -69,35 +79,87 @@ def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]
         number = f" {index}" if several else ""
         capability = ".".join(str(part) for part in card.capability)
         lacks = "" if card.dtype == "bfloat16" else ", for want of bfloat16"
-        text = f"{card.name}, compute capability {capability}: computes in {card.dtype}{lacks}"
-        findings.append(Finding(f"GPU{number}", "ok", text))
+        text = f"{card.name}, compute capability {capability}: "
+        if has_kernels(card.capability, cuda.archs):
+            findings.append(Finding(f"GPU{number}", "ok", f"{text}computes in {card.dtype}{lacks}"))
+        else:
+            text += f"torch {cuda.torch} has nothing that runs on it (it has {', '.join(cuda.archs)})"
+            other = "an older" if card.capability < _oldest(cuda.archs) else "a newer"
+            hint = f"install a torch built for it ({other} CUDA): {_INSTALL}"
+            findings.append(Finding(f"GPU{number}", "failed", text, hint))
         taken = card.free < _LITTLE_GPU_SHARE * card.total
         hint = "other processes have the rest; nvidia-smi shows which" if taken else ""
         room = f"{_size(card.free)} of {_size(card.total)} free"
         findings.append(Finding(f"GPU{number} memory", "warning" if taken else "ok", room, hint))
     if several:
-        text = f"{len(cuda.cards)} are visible, and training uses one"
-        findings.append(Finding("GPUs", "warning", text, "CUDA_VISIBLE_DEVICES=0 pricer train"))
+        text = f"{len(cuda.cards)} are visible, and pricer train refuses more than one"
+        findings.append(Finding("GPUs", "warning", text, show_one_gpu(visible)))
     return findings
 
 
+def has_kernels(capability: tuple[int, int], archs: Sequence[str]) -> bool:
+    """Whether a torch built for `archs` (of torch.cuda.get_arch_list) can compute on a card. Binaries (sm_75) run on
+    the same major version from that minor version on, PTX (compute_75) on all later ones; what is built for one card
+    (sm_90a) runs on that alone. True where nothing of CUDA is listed.
+    """
+    built = [found for arch in archs if (found := _ARCH.fullmatch(arch))]
+    return not built or any(_runs(found, capability) for found in built)
+
+
+_ARCH = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)")
+
+
+def _runs(arch: re.Match[str], capability: tuple[int, int]) -> bool:
+    built = (int(arch[2]), int(arch[3]))
+    if arch[4] == "a":
+        return built == capability
+    if arch[1] == "compute" and not arch[4]:
+        return built <= capability
+    return built[0] == capability[0] and built <= capability
+
+
+def _oldest(archs: Sequence[str]) -> tuple[int, int]:
+    return min((int(found[2]), int(found[3])) for arch in archs if (found := _ARCH.fullmatch(arch)))
+
+
+def judge_launcher(environment: Mapping[str, str]) -> list[Finding]:
+    """A line where this is one of several processes, which training refuses; nothing is said of a single one."""
+    several = several_processes(environment)
+    return [Finding("launcher", "failed", *several)] if several else []
+
+
 def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
+    enough = "the CPU is enough for the demo, an 8B or 3B needs a GPU"
     if driver.state == "absent":
-        return Finding("GPU", "warning", "none: the CPU is enough for the demo, an 8B or 3B needs a GPU")
+        return Finding("GPU", "warning", f"none: {enough}")
+    if driver.state == "unknown" and (cuda.built_for is None or _NO_DRIVER in cuda.problem):
+        return Finding("GPU", "warning", f"none found: {enough}")
     names = ", ".join(driver.cards) or "a GPU"
     if cuda.built_for is None:
         text = f"torch {cuda.torch} is built without CUDA and cannot use {names}"
-        return Finding("GPU", "warning", text, "install a torch with CUDA: https://pytorch.org/get-started/locally")
+        return Finding("GPU", "warning", text, f"install a torch with CUDA: {_INSTALL}")
     if visible is not None and not visible.replace("-1", "").strip():
         return Finding("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} hides {names}", "unset CUDA_VISIBLE_DEVICES")
+    if visible is not None and driver.state == "works" and _names_none(visible, cuda, driver):
+        text = f"CUDA_VISIBLE_DEVICES={visible} names no GPU here ({names})"
+        return Finding("GPU", "warning", text, "unset CUDA_VISIBLE_DEVICES")
     # Within a major version an older driver runs what was built for a newer CUDA.
     too_old = driver.cuda != "" and _major(driver.cuda) < _major(cuda.built_for)
     hint = (
-        f"update the NVIDIA driver, or install a torch for CUDA {driver.cuda}: https://pytorch.org/get-started/locally"
+        f"update the NVIDIA driver, or install a torch for CUDA {driver.cuda}: {_INSTALL}"
         if too_old
         else "does nvidia-smi work? After an update of the driver: restart the machine"
     )
     return Finding("GPU", "warning", f"{names} cannot be used: {cuda.problem or 'torch does not say why'}", hint)
+
+
+def _names_none(visible: str, cuda: Cuda, driver: Driver) -> bool:
+    """Whether the first GPU that the variable names, without which none is used, is none of the machine's."""
+    first = visible.partition(",")[0].strip()
+    if first.isdecimal():
+        return int(first) >= len(driver.cards)
+    # CUDA knows by itself which names (GPU-8a…, MIG-…) are those of a GPU.
+    return _NONE_LEFT in cuda.problem
 
 
 def judge_driver(driver: Driver, cuda: Cuda) -> Finding:
@@ -143,9 +205,13 @@ def judge_memory(available: int, total: int) -> Finding:
     return Finding("memory", "ok", text)
 
 
-def judge_runs_disk(folder: str, free: int | None, problem: str) -> Finding:
-    """The disk that runs are written to; `free` in bytes, None if it cannot be said."""
+def judge_runs_disk(folder: str, free: int | None, problem: str, obstacle: str = "") -> Finding:
+    """The disk that runs are written to; `free` in bytes, None if it cannot be said; `obstacle`: what is where a folder
+    should be (empty: nothing).
+    """
     hint = "make room, or start pricer in a folder on another disk"
+    if obstacle:
+        return Finding("disk", "failed", problem, f"remove or rename {obstacle}")
     if problem:
         return Finding("disk", "failed", f"{folder} cannot be written: {problem}", hint)
     return _judge_free("disk", folder, free, hint, little=_LITTLE_RUNS, none=_NO_RUNS)
@@ -159,6 +225,16 @@ def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
             "Hub cache", "warning", f"{folder} cannot be written, nothing can be downloaded: {problem}", hint
         )
     return _judge_free("Hub cache", folder, free, hint, little=_LITTLE_CACHE, none=-math.inf)
+
+
+def judge_data_cache(folder: str, variable: str, problem: str) -> list[Finding]:
+    """The folder that `datasets` reads everything through, local files too; `variable` of the environment moves it.
+    Nothing is said if it can be written.
+    """
+    if not problem:
+        return []
+    text = f"{folder} cannot be written, and no data can be read without it: {problem}"
+    return [Finding("data cache", "failed", text, f"set {variable} to a folder that can be written")]
 
 
 def _judge_free(name: str, folder: str, free: int | None, hint: str, *, little: float, none: float) -> Finding:
@@ -177,10 +253,9 @@ def judge_hub(answer: HubAnswer) -> list[Finding]:
 
 
 def _endpoint(answer: HubAnswer) -> Finding:
-    if answer.is_off:
-        return Finding(
-            "Hub", "warning", "switched off by HF_HUB_OFFLINE", "to download and to push: unset HF_HUB_OFFLINE"
-        )
+    if answer.off_by:
+        hint = f"to download and to push: unset {answer.off_by}"
+        return Finding("Hub", "warning", f"switched off by {answer.off_by}", hint)
     if answer.problem:
         text = f"{answer.endpoint} is not reachable: {answer.problem}"
         return Finding("Hub", "warning", text, "to download and to push: check the network, and HF_ENDPOINT")

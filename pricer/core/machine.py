@@ -38,12 +38,15 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """What torch says. `built_for`: the CUDA of this build, None: built without. `problem`: why it finds no GPU."""
+    """What torch says. `built_for`: the CUDA of this build, None: built without. `problem`: why it finds no GPU.
+    `archs`: what its kernels are built for (sm_75 …), empty: not known.
+    """
 
     torch: str
     built_for: str | None
     cards: tuple[Card, ...] = ()
     problem: str = ""
+    archs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,15 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class HubAnswer:
-    """What the Hub answered to "who am I". `problem`: why there was no answer; then the rest is None. `account` and
-    `role` (read, write, fineGrained …) belong to the token; `skew`: seconds by which this machine's clock is ahead.
+    """What the Hub answered to "who am I". `problem`: why there was no answer; then the rest is None. `off_by`: the
+    variable of the environment that forbids to ask, empty if none does. `account` and `role` (read, write, fineGrained
+    …) belong to the token; `skew`: seconds by which this machine's clock is ahead.
     """
 
     endpoint: str
     has_token: bool
     problem: str = ""
-    is_off: bool = False
+    off_by: str = ""
     status: int | None = None
     account: str | None = None
     role: str | None = None

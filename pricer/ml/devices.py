@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from pricer.config import ModelConfig
+from pricer.core.launchers import several_processes, show_one_gpu
 from pricer.errors import ModelError
 
 
@@ -90,40 +91,16 @@ def refuse_several_gpus(precision: Precision) -> None:
     """Raise a ModelError where training would see more than one GPU."""
     if precision.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         # transformers would split batches over all of them (DataParallel), which trl refuses and 4-bit cannot do.
-        # A scheduler may have allotted GPU 2 and 3 of a machine: the hint must not name another one.
-        first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
         raise ModelError(
             f"several GPUs are visible ({count}), and a run trains on one",
-            f"CUDA_VISIBLE_DEVICES={first} pricer train …",
+            show_one_gpu(os.environ.get("CUDA_VISIBLE_DEVICES")),
         )
-
-
-# Where launchers say how many processes they started: torchrun, accelerate and deepspeed; Open MPI; Intel MPI and
-# MPICH; MVAPICH. accelerate reads all of them, and makes one distributed training of the processes.
-_WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def refuse_several_processes() -> None:
-    """Raise a ModelError where this is one of several processes that a launcher started. Each would train the whole
-    run, in the same folder.
-    """
-    # Not SLURM_NTASKS, which an sbatch script has too, where one process runs: the tasks are those of an srun in it.
-    if (count := _number("SLURM_STEP_NUM_TASKS")) > 1:
-        raise ModelError(
-            f"Slurm started {count} tasks (SLURM_STEP_NUM_TASKS), and a run trains in one process",
-            "srun -n 1 pricer train …",
-        )
-    for name in _WORLD_SIZES:
-        if (count := _number(name)) > 1:
-            raise ModelError(
-                f"a launcher started {count} processes ({name}), and a run trains in one",
-                "pricer train …, by itself: without torchrun, accelerate launch or mpirun",
-            )
-
-
-def _number(name: str) -> int:
-    value = os.environ.get(name, "")
-    return int(value) if value.isdecimal() else 1
+    """Raise a ModelError where this is one of several processes that a launcher started."""
+    if several := several_processes(os.environ):
+        raise ModelError(*several)
 
 
 # With any of them accelerate makes a distributed training even of a single process.

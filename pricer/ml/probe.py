@@ -32,7 +32,8 @@ def cuda() -> Cuda:
     built_for = torch.version.cuda
     with warnings.catch_warnings(action="ignore"):  # the exception below says the same
         if torch.cuda.is_available():
-            return Cuda(torch.__version__, built_for, tuple(_card(i) for i in range(torch.cuda.device_count())))
+            cards = tuple(_card(index) for index in range(torch.cuda.device_count()))
+            return Cuda(torch.__version__, built_for, cards, archs=tuple(torch.cuda.get_arch_list()))
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
         except Exception as error:  # RuntimeError and AssertionError today

@@ -268,9 +268,27 @@ def cache() -> Path:
     return Path(constants.HF_HUB_CACHE).absolute()
 
 
+def data_cache() -> tuple[Path, str]:
+    """The folder that `datasets` keeps what it has read in, and the variable of the environment that says so."""
+    from huggingface_hub import constants
+
+    if (named := os.environ.get("HF_DATASETS_CACHE")) is not None:
+        return Path(named).absolute(), "HF_DATASETS_CACHE"
+    return Path(constants.HF_HOME).absolute() / "datasets", "HF_HOME"
+
+
+def offline_variable() -> str:
+    """The variable of the environment that switches the Hub off, where it is off."""
+    # huggingface_hub asks the other one where this one is empty.
+    is_other = os.environ.get("TRANSFORMERS_OFFLINE") and not os.environ.get("HF_HUB_OFFLINE")
+    return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
+
+
 def refuse_without_room(folder: Path, size: int, what: str) -> None:
     """Raise a HubError unless that many bytes are free on the disk that `folder` is on."""
-    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
+    # Path.exists raises below a folder that may not be looked into.
+    present = next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))  # noqa: PTH110
+    free = shutil.disk_usage(present).free
     if size > free:
         raise HubError(
             f"{what} takes {size:,} bytes, {free:,} are free on the disk with {folder}",
@@ -332,7 +350,8 @@ def _explain(error: Exception, repo: str, was_let_in: bool) -> NoReturn:
     for cause in _causes(error):
         match cause:
             case OfflineModeIsEnabled():
-                raise HubError("the Hub is switched off (HF_HUB_OFFLINE)", "unset HF_HUB_OFFLINE") from None
+                variable = offline_variable()
+                raise HubError(f"the Hub is switched off ({variable})", f"unset {variable}") from None
             case HFValidationError():
                 raise HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME") from None
             case GatedRepoError():

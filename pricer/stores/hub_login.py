@@ -6,6 +6,7 @@ from typing import Any
 
 from pricer.core.machine import HubAnswer
 from pricer.secrets import without_password
+from pricer.stores.hub import offline_variable
 
 
 def ask_hub(timeout: float = 5.0) -> HubAnswer:
@@ -16,7 +17,7 @@ def ask_hub(timeout: float = 5.0) -> HubAnswer:
     token, endpoint = get_token(), without_password(constants.ENDPOINT)
     has_token = token is not None
     if constants.is_offline_mode():
-        return HubAnswer(endpoint, has_token, problem="switched off", is_off=True)
+        return HubAnswer(endpoint, has_token, problem="switched off", off_by=offline_variable())
     headers = build_hf_headers(token=token or False)
     start = time.time()
     try:

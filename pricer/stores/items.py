@@ -1,6 +1,7 @@
 """Where Items come from: a local file or a Hub data set, read through `datasets`, every row checked."""
 
 import csv
+import errno
 import glob
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split, split_items
 from pricer.errors import DataError
+from pricer.stores.hub import data_cache
 
 ASSETS = Path(__file__).parent.parent / "assets"
 _LOADERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
@@ -39,17 +41,22 @@ def load_items(config: DataConfig) -> ItemSet:
     return split_items(items, config.val_fraction, config.test_fraction, limits, config.max_price)
 
 
-def require(items: ItemSet, split: Split, source: str) -> tuple[Item, ...]:
+def require(items: ItemSet, split: Split, config: DataConfig) -> tuple[Item, ...]:
     """The Items of a split; a DataError if it is empty."""
     if found := items.items(split):
         return found
-    setting = "data.train_limit" if split is Split.TRAIN else f"data.{split}_fraction"
+    empty = f"the {split} split of {config.source} is empty"
+    held_out = {Split.VAL: config.val_fraction, Split.TEST: config.test_fraction}
+    if held_out.get(split) == 0:
+        raise DataError(f"{empty}: data.{split}_fraction is 0", f"a data.{split}_fraction above 0")
     if items.too_dear:
+        cost = "item costs" if items.too_dear == 1 else "items cost"
         raise DataError(
-            f"the {split} split of {source} is empty: {items.too_dear:,} items cost more than data.max_price",
+            f"{empty}: {items.too_dear:,} {cost} more than data.max_price",
             "a higher data.max_price, or more items below it",
         )
-    raise DataError(f"the {split} split of {source} is empty", f"more items, or another {setting}")
+    setting = "data.train_limit" if split is Split.TRAIN else f"data.{split}_fraction"
+    raise DataError(empty, f"more items, or another {setting}")
 
 
 def local_path(config: DataConfig) -> Path | None:
@@ -120,6 +127,8 @@ def _csv_columns(path: Path) -> list[str]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     """What is wrong with a file that the loader gave up on, with the line where one is to blame."""
+    if unwritable := _unwritable_cache(error, path):
+        return unwritable
     for line, problem in _broken_lines(path):
         return DataError(f"{problem} ({path}, line {line})", "mend or remove the line")
     cause = error.__cause__ or error
@@ -128,6 +137,23 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     if "corresponds to no data" in message or "BatchSize must be greater than 0" in message:
         return DataError(f"{path} has no rows")
     return DataError(f"{path} cannot be read: {message}")
+
+
+def _unwritable_cache(error: Exception, path: Path | None) -> DataError | None:
+    """That the cache is to blame, which `datasets` reads local files through, too; None if it is not. Of the data only
+    `path` is read, and nothing is written to it.
+    """
+    cause = error.__cause__ or error
+    if not isinstance(cause, OSError):
+        return None
+    is_elsewhere = cause.filename is not None and str(cause.filename) != str(path)
+    if not is_elsewhere and cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    folder, variable = data_cache()
+    return DataError(
+        f"{folder}, which all data is read through, cannot be written: {cause.strerror or cause}",
+        f"set {variable} to a folder that can be written, and has room",
+    )
 
 
 def _broken_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -169,6 +195,8 @@ def _read_hub(config: DataConfig) -> Any:
         parts = datasets.load_dataset(config.source, revision=config.revision)
         return datasets.concatenate_datasets(list(parts.values()))
     except Exception as error:  # the network, the Hub and the file formats each raise their own kinds
+        if unwritable := _unwritable_cache(error, None):
+            raise unwritable from None
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"the data set {config.source} cannot be loaded: {message}",

@@ -40,6 +40,7 @@ from pricer.stores.files import (
 )
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
 
 RUNS = Path("runs")
@@ -336,6 +337,15 @@ def refuse_name(name: str | None) -> None:
         raise RunError(f"{name!r} cannot name a run", "letters, digits, dots, dashes and underscores")
     if _is_run(RUNS / name):
         raise RunError(f"there is a run {name} already", f"pricer train --resume --run {name}, or another --run NAME")
+
+
+def refuse_place() -> None:
+    """Raise a RunError if no run can be written here."""
+    disk = look_at_disk(RUNS)
+    if disk.obstacle:
+        raise RunError(disk.problem, f"remove or rename {disk.obstacle}")
+    if disk.problem:
+        raise RunError(f"{disk.folder} cannot be written: {disk.problem}", "start pricer in another folder")
 
 
 def runs_here() -> list[Run]:

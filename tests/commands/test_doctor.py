@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def raising() -> list[Finding]:
 
 def checks(monkeypatch: pytest.MonkeyPatch, **changed: Callable[[], Iterable[Finding]]) -> None:
     """The real checks, but for those that are `changed`, by name."""
-    replaced = [Check(c.name, changed.get(c.name, c.look), c.if_it_raises) for c in doctor.CHECKS]
+    replaced = [replace(c, look=changed.get(c.name, c.look)) for c in doctor.CHECKS]
     monkeypatch.setattr(doctor, "CHECKS", tuple(replaced))
 
 
@@ -107,6 +108,55 @@ class TestCommand:
         )
         assert lines[-1] == "training cannot work here: packages, disk"
 
+    @pytest.mark.parametrize("variable", ["HF_HOME", "HF_DATASETS_CACHE"])
+    def test_a_cache_that_cannot_be_written_fails_since_local_data_goes_through_it(
+        self, machine: None, variable: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("file").write_text("", encoding="utf-8")
+        folder = Path.cwd() / "file"
+        if variable == "HF_HOME":
+            monkeypatch.delenv("HF_DATASETS_CACHE")
+            monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(folder))
+            cache = folder / "datasets"
+        else:
+            monkeypatch.setenv("HF_DATASETS_CACHE", str(folder))
+            cache = folder
+
+        code, lines = run()
+
+        assert code == 1
+        assert (
+            f"data cache     FAILED   {cache} cannot be written, and no data can be read without it:"
+            f" {folder} is not a folder → set {variable} to a folder that can be written"
+        ) in lines
+        assert lines[-1] == "training cannot work here: data cache"
+
+    def test_one_of_several_processes_fails_as_training_does(
+        self, machine: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "4")
+
+        code, lines = run()
+
+        assert code == 1
+        assert lines[2] == (
+            "launcher       FAILED   a launcher started 4 processes (WORLD_SIZE), and a run trains in one"
+            " → start pricer by itself, without torchrun, accelerate launch or mpirun"
+        )
+        assert lines[-1] == "training cannot work here: launcher"
+
+    def test_an_endpoint_that_is_no_address_is_one_line(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", "http://ann:secret-word@[::1")
+
+        code, lines = run()
+
+        assert code == 1
+        assert [line for line in lines if "FAILED" in line or "could not" in line] == [
+            "HF_ENDPOINT    FAILED   HF_ENDPOINT=[::1 is no address: Invalid IPv6 URL"
+            " → unset HF_ENDPOINT, or set it to one like https://huggingface.co"
+        ]
+        assert lines[-1] == "training cannot work here: HF_ENDPOINT"
+
     def test_another_python_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pricer.stores.packages.python", lambda: ("3.10.4", ">=3.11", False))
 
@@ -158,13 +208,15 @@ class TestCommand:
         assert lines == [
             f"python         warning  {said}",
             f"packages       FAILED   {said}",
+            f"launcher       FAILED   {said}",
+            f"HF_ENDPOINT    FAILED   {said}",
             f"torch          FAILED   {said}",
             f"memory         warning  {said}",
             f"disk           FAILED   {said}",
             f"Hub cache      warning  {said}",
             f"Hub            warning  {said}",
             f"W&B            warning  {said}",
-            "training cannot work here: packages, torch, disk",
+            "training cannot work here: packages, launcher, HF_ENDPOINT, torch, disk",
         ]
         assert code == 1
 

@@ -77,9 +77,22 @@ class TestANewRun:
         assert result.code == 1
         assert result.err.splitlines() == [
             "error: a launcher started 2 processes (WORLD_SIZE), and a run trains in one",
-            " hint: pricer train …, by itself: without torchrun, accelerate launch or mpirun",
+            " hint: start pricer by itself, without torchrun, accelerate launch or mpirun",
         ]
         assert not Path("runs").exists()
+
+    @pytest.mark.parametrize(("kind", "problem"), [("file", "is not a folder"), ("link", "is a link to nothing")])
+    def test_something_in_the_place_of_runs_is_met_before_data_and_base(self, kind: str, problem: str) -> None:
+        if kind == "file":
+            Path("runs").write_text("", encoding="utf-8")
+        else:
+            Path("runs").symlink_to("gone")
+
+        with pytest.raises(RunError) as caught:
+            train.start(CONFIG, "quickstart", None, Listener())
+
+        runs = Path.cwd() / "runs"
+        assert (caught.value.message, caught.value.hint) == (f"{runs} {problem}", f"remove or rename {runs}")
 
     def test_several_gpus_are_met_before_data_and_base(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gpus(2, monkeypatch)
@@ -150,7 +163,7 @@ class TestGoingOn:
         interrupted(a_config("adamw_torch"), TORCH)
         monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
 
-        assert refusal()[1] == "srun -n 1 pricer train …"
+        assert refusal()[1] == "srun -n 1 pricer train"
 
     def test_several_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupted(a_config("adamw_torch"), TORCH)
@@ -185,8 +198,9 @@ class TestGoingOn:
         interrupted(a_config("paged_adamw_32bit"), TORCH)
 
         assert refusal(CheckpointError) == (
-            "the training state of cut was written by adamw_torch, its train.optimizer is paged_adamw_32bit",
-            "train.optimizer: adamw_torch in runs/cut/config.yaml",
+            "the training state of cut was written by an optimizer of torch's, its train.optimizer is"
+            " paged_adamw_32bit",
+            "train.optimizer: adamw_torch in runs/cut/config.yaml, or adamw_torch_fused if it ran on a GPU",
         )
 
     def test_gradients_that_were_scaled(self) -> None:

@@ -50,6 +50,13 @@ class TestPackages:
             "packages", "warning", "trl 1.17.0 (tested: 1.16.0)", "pip install trl==1.16.0"
         )
 
+    def test_another_torch_that_pricer_takes_stays(self) -> None:
+        # Colab's: pip would put one for another CUDA in its place.
+        torch = Package("torch", "2.11.0+cu128", "2.13.0")
+
+        assert fitness.judge_packages([torch]) == Finding("packages", "warning", "torch 2.11.0+cu128 (tested: 2.13.0)")
+        assert fitness.judge_packages([torch, Package("trl", "1.17.0", "1.16.0")]).hint == "pip install trl==1.16.0"
+
     def test_one_below_the_lower_bound_is_a_warning_since_the_imports_are_tried(self) -> None:
         packages = [Package("torch", "2.11.0", "2.13.0", wanted=">=2.13"), Package("x", "1", None, wanted=">=2")]
 
@@ -103,13 +110,75 @@ class TestGpu:
             "other processes have the rest; nvidia-smi shows which",
         )
 
-    def test_several_cards_have_a_number_each_and_the_way_to_use_one(self) -> None:
-        found = fitness.judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, None)
+    @pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("2,3", "2"), ("GPU-8a, GPU-9b", "GPU-8a")])
+    def test_several_cards_have_a_number_each_and_the_way_to_use_one(self, visible: str | None, first: str) -> None:
+        found = fitness.judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, visible)
 
         assert [one.name for one in found] == ["GPU 0", "GPU 0 memory", "GPU 1", "GPU 1 memory", "GPUs"]
         assert found[-1] == Finding(
-            "GPUs", "warning", "2 are visible, and training uses one", "CUDA_VISIBLE_DEVICES=0 pricer train"
+            *("GPUs", "warning", "2 are visible, and pricer train refuses more than one"),
+            f"export CUDA_VISIBLE_DEVICES={first}",
         )
+
+    def test_a_card_that_this_torch_has_no_kernels_for(self) -> None:
+        cuda = Cuda("2.13.0", "13.0", (T4,), archs=("sm_80", "sm_90"))
+
+        assert fitness.judge_cuda(cuda, WORKS, None)[0] == Finding(
+            *("GPU", "failed"),
+            "Tesla T4, compute capability 7.5: torch 2.13.0 has nothing that runs on it (it has sm_80, sm_90)",
+            f"install a torch built for it (an older CUDA): {INSTALL}",
+        )
+        newer = Cuda("2.13.0", "13.0", (Card("B200", (10, 0), 1, 1),), archs=("sm_80", "sm_90"))
+        assert fitness.judge_cuda(newer, WORKS, None)[0].hint.startswith("install a torch built for it (a newer CUDA)")
+
+    @pytest.mark.parametrize(
+        ("capability", "archs", "runs"),
+        [
+            ((8, 6), ["sm_80"], True),  # a later minor version of the same major
+            ((8, 0), ["sm_86"], False),
+            ((9, 0), ["sm_80"], False),
+            ((9, 0), ["compute_80"], True),  # PTX, translated by the driver
+            ((7, 5), ["compute_80"], False),
+            ((9, 0), ["sm_90a"], True),
+            ((12, 1), ["sm_120a"], False),
+            ((12, 1), ["sm_120f"], True),
+            ((12, 0), ["compute_90a"], False),
+            ((7, 5), ["sm_50", "sm_75", "sm_120"], True),
+            ((9, 4), ["gfx942"], True),  # nothing is known of others' cards
+            ((8, 0), [], True),
+        ],
+    )
+    def test_kernels_run_on_later_minor_versions_and_ptx_on_all_later_ones(
+        self, capability: tuple[int, int], archs: list[str], runs: bool
+    ) -> None:
+        assert fitness.has_kernels(capability, archs) is runs
+
+    @pytest.mark.parametrize("visible", ["7", "7,0", "GPU-1", "NoDevFiles"])
+    def test_a_variable_that_names_no_card_is_the_cause(self, visible: str) -> None:
+        cuda = Cuda("2.13.0", "13.0", problem="No CUDA GPUs are available")
+
+        assert fitness.judge_cuda(cuda, WORKS, visible) == [
+            Finding(
+                *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} names no GPU here (NVIDIA A100-SXM4-40GB)"),
+                "unset CUDA_VISIBLE_DEVICES",
+            )
+        ]
+
+    def test_a_variable_that_names_a_card_is_not_the_cause(self) -> None:
+        (found,) = fitness.judge_cuda(Cuda("2.13.0", "13.0", problem="CUDA unknown error"), WORKS, "0")
+
+        assert found.text == "NVIDIA A100-SXM4-40GB cannot be used: CUDA unknown error"
+
+    @pytest.mark.parametrize(
+        "cuda",
+        [Cuda("2.13.0+cpu", None, problem="Torch not compiled"), Cuda("2", "13.0", problem="Found no NVIDIA driver")],
+    )
+    def test_no_gpu_and_nobody_to_ask(self, cuda: Cuda) -> None:
+        driver = Driver("unknown", problem="nvidia-ml-py is missing")
+
+        assert fitness.judge_cuda(cuda, driver, None) == [
+            Finding("GPU", "warning", "none found: the CPU is enough for the demo, an 8B or 3B needs a GPU")
+        ]
 
     def test_no_gpu_and_no_driver(self) -> None:
         assert fitness.judge_cuda(Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver"), ABSENT, None) == [
@@ -248,6 +317,21 @@ class TestMemoryAndDisk:
             "Hub cache", "warning", "/hf cannot be written, nothing can be downloaded: Permission denied", hint
         )
 
+    def test_a_file_in_the_place_of_the_folder_is_to_be_moved_away(self) -> None:
+        assert fitness.judge_runs_disk("/data/runs", None, "/data/runs is not a folder", "/data/runs") == Finding(
+            "disk", "failed", "/data/runs is not a folder", "remove or rename /data/runs"
+        )
+
+    def test_data_that_cannot_be_read_for_want_of_a_cache_fails(self) -> None:
+        assert fitness.judge_data_cache("/hf/datasets", "HF_HOME", "") == []
+        assert fitness.judge_data_cache("/hf/datasets", "HF_HOME", "Permission denied") == [
+            Finding(
+                *("data cache", "failed"),
+                "/hf/datasets cannot be written, and no data can be read without it: Permission denied",
+                "set HF_HOME to a folder that can be written",
+            )
+        ]
+
     def test_what_the_file_system_does_not_say_is_unknown(self) -> None:
         assert fitness.judge_runs_disk("/data/runs", None, "") == Finding(
             "disk", "unknown", "how much is free for /data/runs cannot be said"
@@ -297,9 +381,10 @@ class TestHub:
             Finding("clock", "unknown", "not compared, for want of an answer from the Hub"),
         ]
 
-    def test_one_that_is_switched_off(self) -> None:
-        assert fitness.judge_hub(HubAnswer(HUB, False, problem="switched off", is_off=True))[0] == Finding(
-            "Hub", "warning", "switched off by HF_HUB_OFFLINE", "to download and to push: unset HF_HUB_OFFLINE"
+    @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_one_that_is_switched_off(self, variable: str) -> None:
+        assert fitness.judge_hub(HubAnswer(HUB, False, problem="switched off", off_by=variable))[0] == Finding(
+            "Hub", "warning", f"switched off by {variable}", f"to download and to push: unset {variable}"
         )
 
     def test_one_that_has_troubles_of_its_own(self) -> None:

@@ -46,8 +46,10 @@ class TestCuda:
     def test_every_card_with_its_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         both = (Card("A", (8, 0), 30, 40), Card("B", (7, 5), 10, 16))
         cards(monkeypatch, *both)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80"])
 
         assert probe.cuda().cards == both
+        assert probe.cuda().archs == ("sm_75", "sm_80")
         assert probe.cuda().problem == ""
 
     def test_a_driver_that_raises_is_quoted(self, monkeypatch: pytest.MonkeyPatch, on_cpu: None) -> None:

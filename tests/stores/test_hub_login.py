@@ -110,5 +110,12 @@ def test_a_page_that_is_no_hub(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
     assert (answer.problem, answer.status) == ("what answers there is not a Hub", None)
 
 
-def test_offline_asks_nobody() -> None:
-    assert ask_hub() == HubAnswer("https://huggingface.co", False, problem="switched off", is_off=True)
+@pytest.mark.parametrize(
+    ("of_hub", "of_transformers", "variable"),
+    [("1", "", "HF_HUB_OFFLINE"), ("", "1", "TRANSFORMERS_OFFLINE"), ("1", "1", "HF_HUB_OFFLINE")],
+)
+def test_offline_asks_nobody(of_hub: str, of_transformers: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", of_hub)
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", of_transformers)
+
+    assert ask_hub() == HubAnswer("https://huggingface.co", False, problem="switched off", off_by=variable)

@@ -131,23 +131,55 @@ class TestSources:
         assert error("user/name").message.startswith("the data set user/name cannot be loaded: ")
 
     def test_an_empty_split_says_which_setting_to_change(self) -> None:
-        items = load_items(DataConfig(source=jsonl(LAMP), val_fraction=0, test_fraction=0))
+        config = DataConfig(source=jsonl(LAMP), val_fraction=1e-9, test_fraction=0)
+        items = load_items(config)
 
-        assert require(items, Split.TRAIN, "items.jsonl") == items.train
+        assert require(items, Split.TRAIN, config) == items.train
         with pytest.raises(DataError, match=r"^the val split of items.jsonl is empty$") as raised:
-            require(items, Split.VAL, "items.jsonl")
+            require(items, Split.VAL, config)
         assert raised.value.hint == "more items, or another data.val_fraction"
 
     def test_a_split_that_a_maximum_price_emptied_says_so(self) -> None:
-        items = load_items(DataConfig(source=jsonl(LAMP, LAMP), val_fraction=0, test_fraction=0, max_price=12))
+        for lamps, cost in (([LAMP], "1 item costs"), ([LAMP, LAMP], "2 items cost")):
+            config = DataConfig(source=jsonl(*lamps), val_fraction=0, test_fraction=0, max_price=12)
+
+            with pytest.raises(DataError) as raised:
+                require(load_items(config), Split.TRAIN, config)
+
+            assert raised.value.message == (f"the train split of items.jsonl is empty: {cost} more than data.max_price")
+            assert raised.value.hint == "a higher data.max_price, or more items below it"
+
+    def test_a_split_that_has_no_share_is_not_empty_for_its_prices(self) -> None:
+        config = DataConfig(source=jsonl(LAMP, LAMP), val_fraction=0, test_fraction=0, max_price=12)
 
         with pytest.raises(DataError) as raised:
-            require(items, Split.TRAIN, "items.jsonl")
+            require(load_items(config), Split.VAL, config)
 
-        assert raised.value.message == (
-            "the train split of items.jsonl is empty: 2 items cost more than data.max_price"
-        )
-        assert raised.value.hint == "a higher data.max_price, or more items below it"
+        assert raised.value.message == "the val split of items.jsonl is empty: data.val_fraction is 0"
+        assert raised.value.hint == "a data.val_fraction above 0"
+
+
+class TestCache:
+    def test_a_cache_that_cannot_be_written_is_named_and_not_the_data(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Path("file").write_text("", encoding="utf-8")
+        cache = Path.cwd() / "file" / "datasets"
+        monkeypatch.setenv("HF_DATASETS_CACHE", str(cache))
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+
+        with pytest.raises(DataError) as raised:
+            load_items(DataConfig(source=jsonl(LAMP)))
+
+        assert raised.value.message == f"{cache}, which all data is read through, cannot be written: Not a directory"
+        assert raised.value.hint == "set HF_DATASETS_CACHE to a folder that can be written, and has room"
+
+    def test_a_disk_that_is_full_is_not_the_datas_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise RuntimeError("An error occurred") from OSError(28, "No space left on device")
+
+        monkeypatch.setattr("datasets.load_dataset", full)
+
+        with pytest.raises(DataError, match=r"/datasets, which .* cannot be written: No space left on device$"):
+            load_items(DataConfig(source=jsonl(LAMP)))
 
 
 class TestIds:
