@@ -29,8 +29,8 @@ _MOST = 10**MOST_DIGITS - 1
 class Setup:
     """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned. `writing` is
     how the tokenizer writes prices, None where no distribution over them can be read; `ending`, the tokens that all of
-    them end in. `notes` are lines that the user
-    should see once: what was left out, and what a dear item did to the estimator.
+    them end in. `notes` are lines that the user should see once: what was left out, and what a dear item did to the
+    estimator.
     """
 
     config: RunConfig
@@ -86,8 +86,13 @@ def load_base_of(setup: Setup, run: Run | None) -> Any:
     known = run.facts().get("dense", {}) if run else {}
     base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
     if run and setup.precision.device == "cuda" and device not in known:
-        run.record(dense={**known, device: not dense_bytes(base)})
+        run.record(dense={**known, **dense_fact(setup, base)})
     return base
+
+
+def dense_fact(setup: Setup, model: Any) -> dict[str, bool]:
+    """What run.json says of this device: whether the model's weights are dequantized there."""
+    return {device_name(setup.precision): not dense_bytes(model)}
 
 
 def prepare(config: RunConfig) -> Setup:

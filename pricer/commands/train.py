@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pricer.commands.attach import take_over
 from pricer.commands.machine import leave_launcher, settle, settle_again
-from pricer.commands.setup import Setup, load_base_of, prepare
+from pricer.commands.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.tracked import tracker_of
 from pricer.commands.uploads import Uploads, claim, uploads
 from pricer.commands.validation import Validation, validator
@@ -23,7 +23,7 @@ from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
 from pricer.ml.devices import device_name
-from pricer.ml.model import add_adapter, dense_bytes
+from pricer.ml.model import add_adapter
 from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.ml.passes import Passes, choose_passes
 from pricer.ml.sft import Progress, fine_tune
@@ -75,7 +75,7 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     passes = choose_passes(model, examples, config.train, setup.tokenizer.pad_token_id, watcher.note)
     facts = _facts(setup) | _passes_fact(setup, passes)
     if setup.precision.device == "cuda":
-        facts["dense"] = {device_name(setup.precision): not dense_bytes(model)}
+        facts["dense"] = dense_fact(setup, model)
     if config.hub.repo is not None:
         name = name or free_name(stem)
         repo = claim(config.hub.repo, config.tracking.project, name, private=config.hub.private)

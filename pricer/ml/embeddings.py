@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pricer.ml.model import computing
-from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.ml.tokens import TokenizedPrompt, batches_of, right_padded_ids
 
 
 @torch.inference_mode()
@@ -25,9 +25,7 @@ def embed(model: Any, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> 
         lengths = torch.tensor([len(prompts[index].ids) for index in batch])
         # Right padding, since nothing is generated: no position looks ahead, so what follows a prompt cannot change it,
         # and any token will do.
-        ids = torch.zeros(len(batch), int(lengths.max()), dtype=torch.long)
-        for row, index in enumerate(batch):
-            ids[row, : lengths[row]] = torch.from_numpy(prompts[index].ids)
+        ids = torch.from_numpy(right_padded_ids([prompts[index].ids for index in batch], pad=0))
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
         with computing(model):
             hidden = decoder(

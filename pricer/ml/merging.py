@@ -53,10 +53,15 @@ class MergedBeside:
         for name, (a, b, scale) in updates.items():
             own = self._own.setdefault(name, self._model.get_submodule(name))
             weight = self._dense(own).addmm_(b, a, alpha=scale)
-            merged = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=own.bias is not None, device="meta")
-            merged.weight = torch.nn.Parameter(weight, requires_grad=False)
-            merged.bias = own.bias
-            self._model.set_submodule(name, merged.eval())
+            self._model.set_submodule(name, plain_linear(weight, own.bias).eval())
+
+
+def plain_linear(weight: torch.Tensor, bias: Any) -> torch.nn.Linear:
+    """A layer of these frozen weights (outputs, inputs) and this bias or None, which are not copied."""
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    layer.bias = bias
+    return layer
 
 
 class _StoredWeights:

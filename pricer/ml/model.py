@@ -24,7 +24,7 @@ from pricer.core.memory import has_room_for_dense
 from pricer.errors import CheckpointError, ModelError, first_line
 from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.head import score_in_float32
-from pricer.ml.merging import MergedBeside, MergedInPlace
+from pricer.ml.merging import MergedBeside, MergedInPlace, plain_linear
 
 # Warnings by the screenful would hide the one line that matters; errors still come as exceptions.
 transformers.logging.set_verbosity_error()
@@ -114,10 +114,7 @@ def dequantize(model: Any) -> None:
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
     for name, layer in layers:
         weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
-        dense = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
-        dense.weight = torch.nn.Parameter(weight, requires_grad=False)
-        dense.bias = layer.bias
-        model.set_submodule(name, dense)
+        model.set_submodule(name, plain_linear(weight, layer.bias))
 
 
 def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:

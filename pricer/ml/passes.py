@@ -10,14 +10,13 @@ from typing import Any
 import torch
 
 from pricer.config import TrainConfig
+from pricer.core.memory import USABLE
 from pricer.errors import ModelError, first_line
 from pricer.ml.loss import completion_loss
 from pricer.ml.model import computing
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
 from pricer.ml.tokens import TokenizedExample, right_padded
 
-# The share of a GPU's memory that training may take: what is left is for what comes and goes in pieces of odd sizes.
-_ROOM = 0.92
 # Bytes of AdamW's two states for each trained parameter.
 _STATES = 8
 # Seconds of training from which compiling pays, and how much faster it has to be.
@@ -191,7 +190,7 @@ def _tried(model: Any, batch: Sequence[TokenizedExample], passes: Passes, pad: i
     peak = torch.cuda.max_memory_reserved() + _STATES * trained_parameters(model)
     room = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     free()
-    return None if seconds is None else (seconds, peak <= _ROOM * room)
+    return None if seconds is None else (seconds, peak <= USABLE * room)
 
 
 def _forward_and_backward(model: Any, batch: Sequence[TokenizedExample], pad: int) -> None:

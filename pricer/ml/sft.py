@@ -22,7 +22,7 @@ from pricer.ml.model import check_adapter
 from pricer.ml.optimizers import choose_optimizer, read_state
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
 from pricer.ml.passes import Passes, as_asked, as_compiled, can_recompute, compile_layers, recompute_activations
-from pricer.ml.tokens import TokenizedExample
+from pricer.ml.tokens import TokenizedExample, right_padded_ids
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough
 # to stay random.
@@ -323,7 +323,6 @@ def training_data(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
 
 def _collated(rows: Sequence[dict[str, list[int]]], pad: int) -> dict[str, Any]:
     """A batch: `input_ids` (items, longest), right-padded, and `spans`, where each completion starts and ends."""
-    width = max(len(row["input_ids"]) for row in rows)
-    ids = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
+    ids = right_padded_ids([row["input_ids"] for row in rows], pad)
     spans = [(row["labels"].count(-100), len(row["labels"])) for row in rows]
-    return {"input_ids": torch.tensor(ids), "spans": spans}
+    return {"input_ids": torch.from_numpy(ids), "spans": spans}

@@ -168,10 +168,16 @@ def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, 
 
 def right_padded(examples: Sequence[TokenizedExample], pad: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Token ids (examples, longest), and where each one's completion starts and ends."""
-    ids = np.full((len(examples), max(len(example.ids) for example in examples)), pad, dtype=np.int64)
-    for row, example in enumerate(examples):
-        ids[row, : len(example.ids)] = example.ids
+    ids = right_padded_ids([example.ids for example in examples], pad)
     return ids, [(example.start, len(example.ids)) for example in examples]
+
+
+def right_padded_ids(sequences: Sequence[Sequence[int] | np.ndarray], pad: int) -> np.ndarray:
+    """Token ids (sequences, longest): a sequence begins where its row begins."""
+    ids = np.full((len(sequences), max(len(sequence) for sequence in sequences)), pad, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+    return ids
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
