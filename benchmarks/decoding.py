@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pricer.commands.setup import prepare
+from pricer.commands.parts.setup import prepare
 from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.core.predictions import Prediction
+from pricer.ml.base import add_adapter, load_base
 from pricer.ml.decode import Decoder
-from pricer.ml.model import add_adapter, load_base
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from pricer.commands.setup import prepare
+from pricer.commands.parts.setup import prepare
+from pricer.ml.base import AdapterSwitch, load_base
 from pricer.ml.decode import Decoder
 from pricer.ml.devices import peak_memory
-from pricer.ml.model import AdapterSwitch, load_base
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
 

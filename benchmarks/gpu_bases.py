@@ -12,7 +12,7 @@ from reporting import DEVICE, IS_GPU
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from pricer.ml.model import load_tokenizer
+from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 from pricer.stores.bases import ASSETS
 

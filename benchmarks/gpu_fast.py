@@ -20,10 +20,10 @@ from trl import SFTConfig, SFTTrainer
 
 from pricer.config import AdapterConfig, TrainConfig
 from pricer.core.prices import PriceFormat
+from pricer.ml.base import add_adapter, dense_bytes, load_base
 from pricer.ml.decode import Decoder
 from pricer.ml.devices import Precision
-from pricer.ml.model import add_adapter, dense_bytes, load_base
-from pricer.ml.passes import Passes, choose_passes, compile_layers
+from pricer.ml.micro_batch import Passes, choose_passes, compile_layers
 from pricer.ml.predict import CheckpointPredictor
 from pricer.ml.sft import fine_tune
 from pricer.ml.tokens import TokenizedExample, batches_of

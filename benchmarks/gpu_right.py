@@ -16,11 +16,11 @@ from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks
 from safetensors.torch import load_file
 
 from pricer.commands.evaluate import load_scorer
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.predictions import Prediction
-from pricer.ml.model import add_adapter, load_base
-from pricer.ml.passes import Passes
+from pricer.ml.base import add_adapter, load_base
+from pricer.ml.micro_batch import Passes
 from pricer.ml.predict import Predictor
 from pricer.ml.sft import fine_tune
 

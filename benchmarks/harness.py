@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.stores.runs import Run
 
 

@@ -17,9 +17,9 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from pricer.commands.evaluate import load_scorer
-from pricer.commands.setup import prepare
-from pricer.commands.trial import fastest_batch
-from pricer.ml.model import load_base
+from pricer.commands.parts.batch_size import fastest_batch
+from pricer.commands.parts.setup import prepare
+from pricer.ml.base import load_base
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
 

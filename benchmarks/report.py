@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import DataConfig, RunConfig
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.distribution import Distribution
 from pricer.core.evaluation import EvalSpec, evaluate, judge
 from pricer.core.items import ItemSet, Split
 from pricer.core.predictions import Prediction
+from pricer.core.price_distribution import Distribution
 from pricer.core.scores import Scores
 from pricer.core.selection import select
-from pricer.stores.items import load_items
+from pricer.data.reading import load_items
 from pricer.stores.runs import Run, create_run
 from tests.builders import SPEC, a_checkpoint
 

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pricer.core.evidence import Rule, weigh
+from pricer.core.comparison import Rule, weigh
 from pricer.core.resampling import resample
 from pricer.core.scores import Scores
 from tests.simulation import CURVES, drawn_scores, true_errors

@@ -113,24 +113,24 @@ def train(
             )
         if gpu is not None and not dry_run:
             raise typer.BadParameter("a run takes the GPU that is there; add --dry-run", param_hint="--gpu")
-        from pricer import display
         from pricer.config_file import config_path, load_config
+        from pricer.views import terminal
 
         to_repo = [f"hub.repo={repo}"] if repo and not resume else []
         settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
         if settings and dry_run:
-            from pricer.commands.plan import find_gpu, plan
+            from pricer.commands.parts.plan import find_gpu, plan
 
-            display.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
+            terminal.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
             return
-        with display.Watcher() as watcher:
+        with terminal.Watcher() as watcher:
             from pricer.commands import train as command
 
             if settings is None:
                 result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
             else:
                 result = command.start(settings, Path(config).stem, run, watcher)
-        display.trained(result)
+        terminal.trained(result)
 
 
 @app.command(name="eval")
@@ -171,14 +171,14 @@ def evaluate(
             raise typer.BadParameter("a race takes several: give --all-checkpoints, too", param_hint="--race")
         if race and split is not SplitName.val:
             raise typer.BadParameter("a race chooses, which is what --split val is for", param_hint="--race")
-        from pricer import display
         from pricer.core.items import Split
+        from pricer.views import terminal
 
         which = "all" if all_checkpoints else checkpoint or "last"
-        with display.Watcher() as watcher:
-            from pricer.commands.attach import Question, attach
+        with terminal.Watcher() as watcher:
             from pricer.commands.evaluate import score_run
-            from pricer.commands.race import race_run
+            from pricer.commands.parts.hub_runs import Question, attach
+            from pricer.commands.parts.race import race_run
             from pricer.config_file import config_path
             from pricer.stores.runs import find_run
 
@@ -189,18 +189,18 @@ def evaluate(
             else:
                 result = score_run(source, which, Split(split.value), limit, watcher)
         if all_checkpoints and not as_json:
-            from pricer import display_chart
+            from pricer.views import terminal_chart
 
-            display_chart.show(result.evaluations)
-        display.evaluated(result, as_json=as_json)
+            terminal_chart.show(result.evaluations)
+        terminal.evaluated(result, as_json=as_json)
         if result.details and not as_json:
-            from pricer import display_details
+            from pricer.views import terminal_details
 
-            display_details.show(result.details)
-        from pricer.commands.tracked import send
+            terminal_details.show(result.details)
+        from pricer.commands.parts.wandb_report import send
 
         sys.stdout.flush()  # what follows may wait for W&B
-        send(result.run, result.report, display.note, "the evaluation stands")
+        send(result.run, result.report, terminal.note, "the evaluation stands")
 
 
 @app.command()
@@ -227,41 +227,41 @@ def pick(
         # Read when numpy is imported. Its products are short: two threads gain little, and when something else runs on
         # these cores they wait for each other so long that 1 s became 25 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from pricer import display, display_pick
+        from pricer.commands.parts.wandb_report import pick_report, send
         from pricer.commands.pick import pick as command
-        from pricer.commands.tracked import pick_report, send
+        from pricer.views import terminal, terminal_pick
 
         if candidates is CandidatesName.soup:
-            with display.Watcher() as watcher:
+            with terminal.Watcher() as watcher:
                 from functools import partial
 
-                from pricer.commands.soup import score_soups
+                from pricer.commands.parts.soups import score_soups
 
                 soups = partial(score_soups, watcher=watcher)
                 result = command(run, metric.value, repo, rule.value, soups, watcher.note)
         else:
             result = command(run, metric.value, repo, rule.value)
         if not as_json:
-            from pricer import display_chart
+            from pricer.views import terminal_chart
 
-            display_chart.show_pick(result)
-            display_pick.picked(result, as_json=False)
+            terminal_chart.show_pick(result)
+            terminal_pick.picked(result, as_json=False)
         confirmed, problem = None, result.problem
         if confirm:
             sys.stdout.flush()  # scoring takes a while
-            with display.Watcher() as watcher:
-                from pricer.commands.confirm import confirm as score
+            with terminal.Watcher() as watcher:
+                from pricer.commands.parts.confirmation import confirm as score
 
                 confirmed = score(result, watcher)
             problem = confirmed.problem
         if as_json:
-            display_pick.picked(result, as_json=True, confirmed=confirmed)
+            terminal_pick.picked(result, as_json=True, confirmed=confirmed)
         elif confirmed:
-            display_pick.confirmation(result, confirmed)
+            terminal_pick.confirmation(result, confirmed)
         else:
-            display_pick.next_step(result)
+            terminal_pick.next_step(result)
         sys.stdout.flush()  # what follows may wait for W&B
-        send(result.run, pick_report(result.selection), display.note, "the pick stands")
+        send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
         if problem:
             raise problem
 
@@ -270,10 +270,10 @@ def pick(
 def runs(as_json: JsonOption = False) -> None:
     """List the runs here: how far each is, what is scored, and its best error."""
     with _errors():
-        from pricer import display_runs
         from pricer.commands.runs import overviews
+        from pricer.views import terminal_runs
 
-        display_runs.show(overviews(), as_json=as_json)
+        terminal_runs.show(overviews(), as_json=as_json)
 
 
 @app.command()
@@ -300,24 +300,24 @@ def predict(
             raise typer.BadParameter("give a text or --file, not both", param_hint="--file")
         if text is None and file is None and sys.stdin.isatty():
             raise typer.BadParameter("give a text, --file, or JSON lines on standard input", param_hint="TEXT")
-        from pricer import display
         from pricer.config import DataConfig
         from pricer.core.items import Item
-        from pricer.stores.texts import one_text, read_lines_of, read_texts
+        from pricer.data.texts import one_text, read_lines_of, read_texts
+        from pricer.views import terminal
 
         def read(config: DataConfig) -> list[Item]:
             if text is not None:
                 return [one_text(text)]
             return read_texts(file, config) if file else read_lines_of(sys.stdin.buffer.read(), config)
 
-        with display.Watcher() as watcher:
-            from pricer.commands.attach import Question, attach
+        with terminal.Watcher() as watcher:
+            from pricer.commands.parts.hub_runs import Question, attach
             from pricer.commands.predict import predict as command
             from pricer.stores.runs import find_run
 
             source = find_run(run) if repo is None else attach(repo, Question(None, []), watcher.note)
             result = command(source, checkpoint, read, watcher)
-        display.predicted(result, as_json=as_json)
+        terminal.predicted(result, as_json=as_json)
 
 
 @app.command()
@@ -339,11 +339,11 @@ def report(
         names = runs or ([run] if run is not None else [])
         if len(set(names)) < len(names):
             raise typer.BadParameter("name each run once", param_hint="RUN")
-        from pricer import display
         from pricer.commands.report import report as command
+        from pricer.views import terminal
 
-        result = command(names, output, display.note, pictures=png)
-        display.reported(result)
+        result = command(names, output, terminal.note, pictures=png)
+        terminal.reported(result)
         if result.problem:
             raise result.problem
 
@@ -352,23 +352,23 @@ def report(
 def push(run: RunOption = None) -> None:
     """Deliver to the Hub what training could not."""
     with _errors():
-        from pricer import display
+        from pricer.views import terminal
 
-        with display.Watcher() as watcher:
+        with terminal.Watcher() as watcher:
             from pricer.commands.push import push as command
 
             result = command(run, watcher)
-        display.pushed(result)
+        terminal.pushed(result)
 
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Check whether this machine can train: versions, GPU, memory, disk, Hub, W&B, clock."""
     with _errors():
-        from pricer import display_doctor
         from pricer.commands.doctor import examine
+        from pricer.views import terminal_doctor
 
-        if not display_doctor.show(examine(), as_json=as_json):
+        if not terminal_doctor.show(examine(), as_json=as_json):
             raise typer.Exit(1)
 
 
@@ -404,35 +404,35 @@ def _errors() -> Iterator[None]:
         raise typer.Exit(_NOBODY_READS if _nobody_reads() else _explain(failure)) from None
     except (Exception, KeyboardInterrupt) as failure:
         if debug:
-            from pricer import display
+            from pricer.views import terminal
 
-            display.note(traceback.format_exc())
+            terminal.note(traceback.format_exc())
         raise typer.Exit(_explain(failure)) from None
 
 
 def _explain(failure: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
-    from pricer import display
     from pricer.errors import Interrupted, PricerError
-    from pricer.secrets import endpoint_problem
+    from pricer.redaction import endpoint_problem
+    from pricer.views import terminal
 
     match failure:
         case ValueError() if problem := endpoint_problem():
-            display.error(PricerError(*problem))
+            terminal.error(PricerError(*problem))
         case KeyboardInterrupt():
-            display.note("interrupted; what was saved before is whole")
+            terminal.note("interrupted; what was saved before is whole")
             return 130
         case Interrupted():
-            display.note(f"{failure.message}\ngo on: {failure.hint}")
+            terminal.note(f"{failure.message}\ngo on: {failure.hint}")
             return 130
         case PricerError():
-            display.error(failure)
+            terminal.error(failure)
         case OSError():
             where = f": {failure.filename}" if failure.filename else ""
-            display.error(PricerError(f"{failure.strerror or failure}{where}", "what was saved before is whole"))
+            terminal.error(PricerError(f"{failure.strerror or failure}{where}", "what was saved before is whole"))
         case _:
             what = (str(failure).strip() or "no message").splitlines()[0]
-            display.error(
+            terminal.error(
                 PricerError(
                     f"unexpected {type(failure).__name__}: {what}", "PRICER_DEBUG=1 shows where; please report it"
                 )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pricer.config import RunConfig
 from pricer.errors import ConfigError
-from pricer.secrets import redact, token_in
+from pricer.redaction import redact, token_in
 
 # In the wheel the configs lie inside the package, in a checkout beside it.
 CONFIGS = next(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from pricer.core.checkpoints import Checkpoint, Member
-from pricer.core.distribution import Distribution
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, Split
 from pricer.core.metrics import Metric
 from pricer.core.predictions import Prediction
+from pricer.core.price_distribution import Distribution
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
 from pricer.core.scores import Scores

@@ -11,8 +11,8 @@ import typer.testing
 
 from pricer.cli import app
 from pricer.stores.bases import ASSETS
-from tests.hub.repos import Commit, Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.repos import Commit, Repo
+from tests.loopback_hub.server import LoopbackHub
 
 RUNNER = typer.testing.CliRunner()
 ADAPTER = "adapter_model.safetensors"

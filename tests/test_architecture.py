@@ -16,10 +16,11 @@ HEAVY = (
 # What a tier may import from pricer, besides itself and pricer.errors.
 ALLOWED = {
     "core": set[str](),
+    "data": {"config", "core"},
     "ml": {"config", "core"},
-    "report": {"core"},
-    "stores": {"config", "config_file", "core", "secrets"},
-    "commands": {"config", "config_file", "core", "ml", "report", "secrets", "stores"},
+    "stores": {"config", "config_file", "core", "redaction"},
+    "commands": {"config", "config_file", "core", "data", "ml", "redaction", "stores", "views"},
+    "views": {"commands", "core", "redaction"},
 }
 
 
@@ -62,16 +63,16 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
     ("library", "home"),
     [
         ("trl", {"ml/sft.py"}),
-        ("peft", {"ml/model.py"}),
-        ("bitsandbytes", {"ml/__init__.py", "ml/model.py", "ml/probe.py"}),
+        ("peft", {"ml/base.py"}),
+        ("bitsandbytes", {"ml/__init__.py", "ml/base.py", "ml/probe.py"}),
         ("sklearn", {"ml/baselines.py"}),
         ("huggingface_hub", {"stores/bases.py", "stores/cards.py", "stores/hub.py", "stores/hub_login.py"}),
-        ("wandb", {"stores/tracking.py"}),
+        ("wandb", {"stores/wandb.py"}),
         ("packaging", {"stores/packages.py"}),
         ("pynvml", {"ml/probe.py"}),
-        ("plotext", {"display_chart.py"}),
-        ("plotly", {"report/figures.py"}),
-        ("kaleido", {"report/figures.py"}),
+        ("plotext", {"terminal_chart.py"}),
+        ("plotly", {"views/report/figures.py"}),
+        ("kaleido", {"views/report/figures.py"}),
         ("typer", {"cli.py"}),
         ("yaml", {"config_file.py"}),
         ("pydantic", {"config.py", "config_file.py"}),
@@ -91,8 +92,8 @@ def test_each_library_has_one_home(library: str, home: set[str]) -> None:
     "modules",
     [
         "pricer.cli",
-        "pricer.cli, pricer.display, pricer.commands.pick, pricer.commands.tracked",
-        "pricer.display_runs, pricer.commands.runs",
+        "pricer.cli, pricer.views.terminal, pricer.commands.pick, pricer.commands.parts.wandb_report",
+        "pricer.views.terminal_runs, pricer.commands.runs",
     ],
 )
 def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
@@ -106,7 +107,7 @@ def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
 def test_the_doctor_starts_where_all_packages_but_typer_are_missing() -> None:
     code = (
         "import sys, typer; typers = set(sys.modules);"
-        "import pricer.cli, pricer.display_doctor, pricer.commands.doctor;"
+        "import pricer.cli, pricer.views.terminal_doctor, pricer.commands.doctor;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - typers} - set(sys.stdlib_module_names))"
     )
 
@@ -127,7 +128,7 @@ def test_bitsandbytes_comes_without_the_compiler_which_stays_usable() -> None:
     assert found.stdout.split() == ["True", "False", "2"]
 
 
-def test_only_display_prints() -> None:
+def test_only_the_terminal_prints() -> None:
     printing = {
         file.relative_to(PACKAGE).as_posix()
         for file in PACKAGE.rglob("*.py")
@@ -138,4 +139,4 @@ def test_only_display_prints() -> None:
         )
     }
 
-    assert printing == {"display.py"}
+    assert printing == {"views/terminal.py"}

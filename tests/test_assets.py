@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from pricer.assets import make_computers
 from pricer.config import DataConfig
+from pricer.data.reading import load_items
 from pricer.stores.bases import ASSETS
-from pricer.stores.items import load_items
 
 RECORD = json.loads((ASSETS / "base" / "pretraining.json").read_text(encoding="utf-8"))
 

@@ -14,8 +14,8 @@ import pricer
 from pricer.cli import app
 from pricer.config import DataConfig
 from pricer.core.items import Split
+from pricer.data.reading import load_items
 from pricer.stores.files import write_json
-from pricer.stores.items import load_items
 
 RUNNER = typer.testing.CliRunner()
 
@@ -479,7 +479,7 @@ def test_what_an_encoding_does_not_have_is_replaced(environment: dict[str, str])
 import sys
 from pricer import cli
 from pricer.commands import doctor
-from pricer.core.fitness import Finding
+from pricer.core.machine_checks import Finding
 
 doctor.CHECKS = (doctor.Check("GPU", lambda: [Finding("GPU", "warning", "none", "buy one")]),)
 sys.argv[1:] = ["doctor"]
@@ -495,7 +495,7 @@ cli.main()
 
 
 def test_json_says_everything_in_ascii_too() -> None:
-    code = "from pricer import display; display.record({'name': 'Lämpchen'})"
+    code = "from pricer.views import terminal; terminal.record({'name': 'Lämpchen'})"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, env={**os.environ, **ASCII}, text=True, check=True
     )

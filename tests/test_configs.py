@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricer.commands.plan import Plan, plan
+from pricer.commands.parts.plan import Plan, plan
 from pricer.config_file import CONFIGS, load_config
 
 BASES = Path(__file__).parent / "bases"

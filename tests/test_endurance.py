@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.faults import ANY_KIND, Fault
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.faults import ANY_KIND, Fault
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 
 pytestmark = pytest.mark.slow
 

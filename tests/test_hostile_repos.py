@@ -22,9 +22,9 @@ from safetensors.torch import load, save
 from pricer.stores.runs import STATE_FILES
 from tests.commands.conftest import _stopped as _stopped  # noqa: PLC0414 (fixtures)
 from tests.commands.conftest import stopped as stopped  # noqa: PLC0414
-from tests.hub.blobs import LfsFile
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.blobs import LfsFile
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 from tests.repositories import ADAPTER, ADAPTER_CONFIG, Cli, adapter_config, sha256, use_cache
 
 REPO = "ann/stopped"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pricer
-from pricer.core import fitness
-from pricer.core.fitness import Finding, Status
-from pricer.secrets import endpoint_problem, redact
+from pricer.core import machine_checks
+from pricer.core.machine_checks import Finding, Status
+from pricer.redaction import endpoint_problem, redact
 
 _OF_TORCH = ("GPU", "driver", "4-bit product", "libraries")
 # Seconds for all of them: libraries on a network disk take minutes to be imported for the first time.
@@ -42,7 +42,7 @@ def examine() -> Iterator[Finding]:
                 continue  # said by the check of HF_ENDPOINT
             found: Iterable[Finding] = list(check.look())
         except Exception as error:
-            found = [fitness.unexpected(check.name, check.if_it_raises, error)]
+            found = [machine_checks.unexpected(check.name, check.if_it_raises, error)]
         for finding in found:
             yield replace(finding, text=redact(finding.text), hint=redact(finding.hint))
 
@@ -63,11 +63,11 @@ def _packages() -> Iterable[Finding]:
     if not is_installed():
         text = "pricer itself is not installed, so what it needs is not known"
         return [Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")]
-    return [fitness.judge_packages(packages())]
+    return [machine_checks.judge_packages(packages())]
 
 
 def _launcher() -> Iterable[Finding]:
-    return fitness.judge_launcher(os.environ)
+    return machine_checks.judge_launcher(os.environ)
 
 
 def _endpoint() -> Iterable[Finding]:
@@ -132,7 +132,7 @@ def _run_probe(steps: Sequence[str], patience: float) -> tuple[str, str]:
 def _memory() -> Iterable[Finding]:
     from pricer.stores.machine import memory
 
-    return [fitness.judge_memory(*memory())]
+    return [machine_checks.judge_memory(*memory())]
 
 
 def _disk() -> Iterable[Finding]:
@@ -140,30 +140,31 @@ def _disk() -> Iterable[Finding]:
     from pricer.stores.runs import RUNS
 
     disk = look_at_disk(RUNS)
-    return [fitness.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))]
+    return [machine_checks.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))]
 
 
 def _cache() -> Iterable[Finding]:
-    from pricer.stores.hub import cache, data_cache
+    from pricer.data.reading import data_cache
+    from pricer.stores.hub import cache
     from pricer.stores.machine import look_at_disk
 
     disk = look_at_disk(cache())
-    yield fitness.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
+    yield machine_checks.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
     folder, variable = data_cache()
-    yield from fitness.judge_data_cache(str(folder), variable, look_at_disk(folder).problem)
+    yield from machine_checks.judge_data_cache(str(folder), variable, look_at_disk(folder).problem)
 
 
 def _hub() -> Iterable[Finding]:
     from pricer.stores.hub_login import ask_hub
 
-    return fitness.judge_hub(ask_hub())
+    return machine_checks.judge_hub(ask_hub())
 
 
 def _wandb() -> Iterable[Finding]:
-    from pricer.stores.tracking import find_login
+    from pricer.stores.wandb import find_login
 
     server, has_key = find_login()
-    return [fitness.judge_wandb(server, has_key=has_key)]
+    return [machine_checks.judge_wandb(server, has_key=has_key)]
 
 
 CHECKS = (

@@ -7,23 +7,23 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pricer.commands.answers import Questions, Scorer, answers, existing
-from pricer.commands.baselines import baselines
-from pricer.commands.details import Details, details
-from pricer.commands.setup import Setup, prepare
-from pricer.commands.tracked import evaluation_report
-from pricer.commands.trial import settle_batch_tokens
+from pricer.commands.parts.baselines import baselines
+from pricer.commands.parts.batch_size import settle_batch_tokens
+from pricer.commands.parts.breakdown import Details, details
+from pricer.commands.parts.predictions import Questions, Scorer, answers, existing
+from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
 from pricer.core.scores import Scores
+from pricer.data.reading import require
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
-from pricer.stores.items import require
 from pricer.stores.runs import Run, find_run
-from pricer.stores.tracking_log import Report
+from pricer.stores.wandb_log import Report
 
 if TYPE_CHECKING:
     from pricer.ml.predict import CheckpointPredictor
@@ -252,7 +252,7 @@ class _Fetch(threading.Thread):
 
 def load_scorer(setup: Setup, run: Run | None = None) -> "CheckpointPredictor":
     """The base in memory, as `run` had it before, ready for adapters."""
-    from pricer.commands.setup import load_base_of
+    from pricer.commands.parts.setup import load_base_of
     from pricer.ml.decode import Decoder
     from pricer.ml.predict import CheckpointPredictor
 

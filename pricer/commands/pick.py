@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.comparison import Rule
 from pricer.core.evaluation import Evaluation
-from pricer.core.evidence import Rule
 from pricer.core.items import Split
 from pricer.core.scores import Scores
 from pricer.core.selection import Selection, ranked, select
@@ -105,7 +105,7 @@ def publish(run: Run, selection: Selection, dropped: int) -> str | None:
     best = _chosen(run, selection)
     if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
         return None
-    from pricer.commands.card import publish_card
+    from pricer.commands.parts.model_card import publish_card
 
     publish_card(run, run.store, best, selection, dropped)
     return run.repo

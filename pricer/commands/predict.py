@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pricer.commands.answers import Scorer
 from pricer.commands.evaluate import Watcher, choose, load_scorer, refuse_foreign
-from pricer.commands.setup import Setup, prepare_to_ask
+from pricer.commands.parts.predictions import Scorer
+from pricer.commands.parts.setup import Setup, prepare_to_ask
 from pricer.config import DataConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from pricer.commands.uploads import uploads
+from pricer.commands.parts.uploads import uploads
 from pricer.errors import RunError
 from pricer.stores.files import locked
 from pricer.stores.runs import Run, find_run

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricer.commands.gather import gather, gather_outline
+from pricer.commands.parts.report_data import gather, gather_outline
 from pricer.errors import PricerError
-from pricer.report.comparison import comparison_page
-from pricer.report.figures import Chart, write_pictures
-from pricer.report.page import run_page
 from pricer.stores.files import write_atomically
 from pricer.stores.runs import RUNS, find_run
+from pricer.views.report.figures import Chart, write_pictures
+from pricer.views.report.page import run_page
+from pricer.views.report.several_runs import comparison_page
 
 # The charts that tell the story of a run, for a README or a model card.
 _PICTURES = (

@@ -13,25 +13,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from pricer.commands.attach import take_over
-from pricer.commands.machine import leave_launcher, settle, settle_again
-from pricer.commands.setup import Setup, dense_fact, load_base_of, prepare
-from pricer.commands.tracked import tracker_of
-from pricer.commands.uploads import Uploads, claim, uploads
-from pricer.commands.validation import Validation, validator
+from pricer.commands.parts.hub_runs import take_over
+from pricer.commands.parts.machine import leave_launcher, settle, settle_again
+from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
+from pricer.commands.parts.uploads import Uploads, claim, uploads
+from pricer.commands.parts.validation import Validation, validator
+from pricer.commands.parts.wandb_report import tracker_of
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
+from pricer.ml.base import add_adapter
 from pricer.ml.devices import device_name
-from pricer.ml.model import add_adapter
+from pricer.ml.micro_batch import Passes, choose_passes
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes, choose_passes
 from pricer.ml.sft import Progress, fine_tune
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name, refuse_place
-from pricer.stores.tracking import Tracker
+from pricer.stores.wandb import Tracker
 
 # Seconds in which a training that was stopped still uploads: machines that are taken away say so half a minute before.
 _GRACE = 20.0

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pricer.core.evidence import Evidence
+from pricer.core.comparison import Evidence
 from pricer.core.metrics import METRICS
 
 

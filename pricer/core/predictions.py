@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pricer.core.distribution import Distribution
+from pricer.core.price_distribution import Distribution
 
 Estimator = Literal["greedy", "mode", "mean", "median"]
 # In the order they are shown.

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pricer.core.comparison import Evidence, Rule, chosen_by, weigh
 from pricer.core.evaluation import Evaluation
-from pricer.core.evidence import Evidence, Rule, chosen_by, weigh
 from pricer.core.items import Split
 from pricer.core.scores import Scores
 from pricer.errors import RunError

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pricer.core.distribution import PROMPT, Distribution, Reading, Step
-from pricer.core.expansion import Expansion, Fork
+from pricer.core.digit_quantiles import Levels, Walk
 from pricer.core.predictions import Prediction
+from pricer.core.prefix_search import Expansion, Fork
+from pricer.core.price_distribution import PROMPT, Distribution, Reading, Step
 from pricer.core.prices import PriceFormat, parse_price
-from pricer.core.walk import Levels, Walk
-from pricer.ml.model import computing
+from pricer.ml.base import computing
 from pricer.ml.tokens import TokenizedPrompt, left_padded
 
 # Beginnings of prices that are followed at once in a walk: five quantiles, and the likeliest others beside them.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pricer.ml.model import computing
+from pricer.ml.base import computing
 from pricer.ml.tokens import TokenizedPrompt, batches_of, right_padded_ids
 
 

@@ -10,10 +10,10 @@ from transformers import GenerationConfig
 
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, parse_price
+from pricer.ml.base import AdapterSwitch, computing
 from pricer.ml.decode import Decoder
 from pricer.ml.embeddings import embed
 from pricer.ml.loss import completion_loss
-from pricer.ml.model import AdapterSwitch, computing
 from pricer.ml.out_of_memory import Halving
 from pricer.ml.soup import average, write
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of, left_padded, right_padded

@@ -17,8 +17,8 @@ from dataclasses import asdict
 
 import torch
 
-from pricer.core.fitness import Finding, Status, judge_cuda, judge_driver, judge_product, unexpected
-from pricer.core.machine import Card, Cuda, Driver, Product
+from pricer.core.machine_checks import Finding, Status, judge_cuda, judge_driver, judge_product, unexpected
+from pricer.core.machine_facts import Card, Cuda, Driver, Product
 from pricer.errors import first_line
 
 # Whole blocks of weights (64) and of their scales (256), not square: a transposed product would not fit.

@@ -16,12 +16,12 @@ from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
 from pricer.errors import first_line
+from pricer.ml.base import check_adapter
 from pricer.ml.devices import Precision, gpu_utilisation, memory
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.model import check_adapter
+from pricer.ml.micro_batch import Passes, as_asked, as_compiled, can_recompute, compile_layers, recompute_activations
 from pricer.ml.optimizers import choose_optimizer, read_state
 from pricer.ml.out_of_memory import OutOfMemoryError, free, is_out_of_memory
-from pricer.ml.passes import Passes, as_asked, as_compiled, can_recompute, compile_layers, recompute_activations
 from pricer.ml.tokens import TokenizedExample, right_padded_ids
 
 # Batches of similar length are cut from pools of this many batches: long enough to save most padding, short enough

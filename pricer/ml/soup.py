@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from pricer.core.adapters import MAX_RANK, AdapterSettings
+from pricer.core.adapter_config import MAX_RANK, AdapterSettings
 from pricer.errors import CheckpointError
-from pricer.ml.model import Adapter
+from pricer.ml.base import Adapter
 
 
 def average(adapters: Sequence[Adapter]) -> Adapter:

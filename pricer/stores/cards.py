@@ -1,6 +1,6 @@
 """Model cards as the Hub reads them: metadata in YAML above the Markdown, both written by the Hub's own library."""
 
-from pricer.core.cards import Card
+from pricer.views.model_card import Card
 
 
 def render(card: Card) -> str:

@@ -268,15 +268,6 @@ def cache() -> Path:
     return Path(constants.HF_HUB_CACHE).absolute()
 
 
-def data_cache() -> tuple[Path, str]:
-    """The folder that `datasets` keeps what it has read in, and the variable of the environment that says so."""
-    from huggingface_hub import constants
-
-    if (named := os.environ.get("HF_DATASETS_CACHE")) is not None:
-        return Path(named).absolute(), "HF_DATASETS_CACHE"
-    return Path(constants.HF_HOME).absolute() / "datasets", "HF_HOME"
-
-
 def offline_variable() -> str:
     """The variable of the environment that switches the Hub off, where it is off."""
     # huggingface_hub asks the other one where this one is empty.

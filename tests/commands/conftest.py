@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
-from pricer.commands.validation import Validation
+from pricer.commands.parts.validation import Validation
 from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.errors import Interrupted
 from pricer.ml.sft import Progress
 from pricer.stores.runs import Run
-from tests.hub.fixtures import connect, disconnect
-from tests.hub.fixtures import waits as waits  # noqa: PLC0414 (a fixture, for whoever asks for it)
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.fixtures import connect, disconnect
+from tests.loopback_hub.fixtures import waits as waits  # noqa: PLC0414 (a fixture, for whoever asks for it)
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.

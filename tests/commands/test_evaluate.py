@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pricer.commands import evaluate, pick
-from pricer.commands.answers import Questions
 from pricer.commands.evaluate import run_eval, score_checkpoints
+from pricer.commands.parts.predictions import Questions
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction

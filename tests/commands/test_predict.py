@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from pricer.commands.attach import Question, attach
 from pricer.commands.evaluate import run_eval
+from pricer.commands.parts.hub_runs import Question, attach
+from pricer.commands.parts.setup import prepare, prepare_to_ask
 from pricer.commands.predict import Predicted, answer, predict
-from pricer.commands.setup import prepare, prepare_to_ask
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
+from pricer.data.texts import one_text
 from pricer.errors import CheckpointError, PricerError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
-from pricer.stores.texts import one_text
 from tests.commands.conftest import Listener
-from tests.hub.repos import Repo
+from tests.loopback_hub.repos import Repo
 
 
 class Counter:
@@ -65,7 +65,7 @@ def test_the_data_are_not_needed_where_the_config_says_how_prices_are_written(
     def gone(_: object) -> None:
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr("pricer.commands.setup.load_items", gone)
+    monkeypatch.setattr("pricer.commands.parts.setup.load_items", gone)
 
     assert len(priced(Run(trained), "last", "A lamp").predictions) == 1
 

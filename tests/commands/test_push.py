@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from pricer.commands.parts.uploads import Uploads, uploads
 from pricer.commands.push import Pushed, push
-from pricer.commands.uploads import Uploads, uploads
 from pricer.config import HubConfig, RunConfig
 from pricer.errors import HubError, Interrupted, RunError
 from pricer.stores.files import locked, sha256_of
 from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
 from tests.builders import a_saved_checkpoint
-from tests.hub.faults import Fault
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 
 REPO = "ann/prices"
 

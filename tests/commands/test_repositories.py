@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from pricer.commands.evaluate import fetched_ahead, load_scorer
-from pricer.commands.setup import prepare
+from pricer.commands.parts.setup import prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
@@ -20,10 +20,10 @@ from pricer.ml.tokens import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
-from tests.hub.faults import Fault
-from tests.hub.fixtures import connect
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.fixtures import connect
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 from tests.repositories import ADAPTER, Cli, sha256, use_cache
 
 Go = Callable[[str], Path]

@@ -15,10 +15,10 @@ from pricer.commands.runs import Overview, overviews
 from pricer.config import HubConfig, RunConfig, TrainConfig
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
-from pricer.display_runs import _COLUMNS
 from pricer.errors import RunError
 from pricer.stores.files import append_lines, is_locked, last_line, locked, write_json
 from pricer.stores.runs import Run, create_run
+from pricer.views.terminal_runs import _COLUMNS
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_spec, an_evaluation, some_scores
 
 # 100 items in batches of 16 are 7 batches, so 4 steps of two each; 2.5 epochs are 10 steps.

@@ -14,8 +14,8 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import run_eval
-from pricer.commands.setup import prepare
-from pricer.commands.validation import Validation, is_writable
+from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.validation import Validation, is_writable
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint

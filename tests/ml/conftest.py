@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import DataConfig, RunConfig
-from pricer.ml.model import add_adapter, load_base
+from pricer.ml.base import add_adapter, load_base
 
 
 @pytest.fixture(scope="module")

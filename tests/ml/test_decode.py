@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pricer.commands.setup import Setup
-from pricer.core.distribution import QUANTILES
-from pricer.core.expansion import Fork
+from pricer.commands.parts.setup import Setup
+from pricer.core.digit_quantiles import Levels
+from pricer.core.prefix_search import Fork
+from pricer.core.price_distribution import QUANTILES
 from pricer.core.prices import PriceFormat, format_price
-from pricer.core.walk import Levels
+from pricer.ml.base import load_base
 from pricer.ml.decode import Decoder
-from pricer.ml.model import load_base
 from pricer.ml.predict import Predictor
+from pricer.ml.price_tokens import ending_of, writing_of
 from pricer.ml.tokens import TokenizedPrompt
-from pricer.ml.writing import ending_of, writing_of
 
 TAIL = "\n\nPrice is $"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import DataConfig, RunConfig
+from pricer.ml.base import load_base
 from pricer.ml.baselines import predict_with_embeddings
 from pricer.ml.embeddings import embed
-from pricer.ml.model import load_base
 from pricer.ml.tokens import TokenizedPrompt
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pricer.commands.setup import prepare
+from pricer.commands.parts.setup import prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
+from pricer.ml.base import add_adapter, load_base
 from pricer.ml.devices import Precision
-from pricer.ml.model import add_adapter, load_base
 from pricer.ml.optimizers import read_state
 from pricer.ml.predict import Predictor
 from pricer.ml.sft import Progress, fine_tune

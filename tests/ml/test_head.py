@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from pricer.commands.setup import Setup
+from pricer.commands.parts.setup import Setup
+from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.ml.head import logits_only_at, score_in_float32
 from pricer.ml.loss import completion_loss, needs_mask
-from pricer.ml.model import load_base
 from pricer.ml.tokens import right_padded
 
 

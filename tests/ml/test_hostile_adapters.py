@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError
+from pricer.ml.base import AdapterSwitch, add_adapter, load_base
 from pricer.ml.devices import Precision
-from pricer.ml.model import AdapterSwitch, add_adapter, load_base
 from pricer.stores.bases import ASSETS
 
 BASE = ASSETS / "base"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pricer.commands.setup import Setup
+from pricer.commands.parts.setup import Setup
 from pricer.core.predictions import Prediction
-from pricer.ml.model import load_base
+from pricer.ml.base import load_base
 from pricer.ml.out_of_memory import Halving, OutOfMemoryError
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pricer.config import ModelConfig
-from pricer.core.fitness import Finding, judge_product
-from pricer.core.machine import Card, Driver
+from pricer.core.machine_checks import Finding, judge_product
+from pricer.core.machine_facts import Card, Driver
 from pricer.ml import probe
 from pricer.ml.devices import choose_precision
 

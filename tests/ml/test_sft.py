@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from pricer.commands.setup import Setup, prepare
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.ml.base import add_adapter, load_base
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.model import add_adapter, load_base
+from pricer.ml.micro_batch import Passes
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.passes import Passes
 from pricer.ml.sft import EpochOrder, Progress, _Events, fine_tune, trainer_arguments, training_data
 
 

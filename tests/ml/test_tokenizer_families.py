@@ -21,9 +21,9 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.prompts import tail_of
-from pricer.ml.model import load_tokenizer
+from pricer.ml.base import load_tokenizer
+from pricer.ml.price_tokens import padded_levels, writing_of
 from pricer.ml.tokens import continuations, splits_digits
-from pricer.ml.writing import padded_levels, writing_of
 
 TAIL = tail_of("Price is $")
 # As Qwen's own code has it: its tiktoken file does not say it. Llama 3's is the converter's default.

@@ -9,7 +9,7 @@ from pricer.core.items import Item
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import Prompt, PromptTemplate
 from pricer.errors import ConfigError
-from pricer.ml.model import load_tokenizer
+from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import Encoder, batches_of, left_padded, splits_digits
 from pricer.stores.bases import ASSETS
 

@@ -10,8 +10,8 @@ import pytest
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
+from pricer.data.reading import load_items
 from pricer.errors import DataError
-from pricer.stores.items import load_items
 
 LAMP = {"description": "A lamp", "price": 12.5}
 

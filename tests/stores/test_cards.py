@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from huggingface_hub import EvalResult, ModelCard
 
-from pricer.core.cards import Card, Result
 from pricer.stores.cards import render
+from pricer.views.model_card import Card, Result
 
 CARD = Card(
     model_name="lamp-pricer",

@@ -12,12 +12,12 @@ import pytest
 from pricer.errors import HubError
 from pricer.stores.budget import CommitBudget
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, licence_of, pause, user
-from tests.hub.blobs import git_oid
-from tests.hub.faults import Fault
-from tests.hub.fixtures import waits  # noqa: F401  # a fixture: huggingface_hub's own waits take no time
-from tests.hub.refusals import Refusal
-from tests.hub.repos import Repo
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.blobs import git_oid
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.fixtures import waits  # noqa: F401  # a fixture: huggingface_hub's own waits take no time
+from tests.loopback_hub.refusals import Refusal
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
 
 REPO = "ann/prices"
 WEIGHTS = "adapter_model.safetensors"

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import huggingface_hub.constants
 import pytest
 
-from pricer.core.machine import HubAnswer
+from pricer.core.machine_facts import HubAnswer
 from pricer.stores import hub_login
 from pricer.stores.hub_login import ask_hub
-from tests.hub.faults import Fault
-from tests.hub.server import LoopbackHub
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.server import LoopbackHub
 
 WHO = "/api/whoami-v2"
 

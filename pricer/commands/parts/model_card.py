@@ -1,0 +1,92 @@
+"""The model card of a picked checkpoint: what is known of the run, put into words and onto the Hub. No torch in it."""
+
+from pathlib import Path
+
+import pricer
+from pricer.config import RunConfig
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.prices import PriceFormat, PriceStyle
+from pricer.core.prompts import PromptTemplate
+from pricer.core.selection import Selection
+from pricer.errors import HubError
+from pricer.stores.bases import names_a_folder
+from pricer.stores.cards import render
+from pricer.stores.hub import licence_of
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.runs import Run
+from pricer.views.model_card import Recipe, model_card
+
+# The embedded base is part of pricer.
+_OWN_LICENCE = "apache-2.0"
+
+
+def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: Selection, dropped: int) -> None:
+    """Write the README of the run's repository: which checkpoint was chosen, how it was measured (`dropped` others
+    only in part, in a race), how to load it.
+    """
+    assert checkpoint.commit is not None  # it is in the repository
+    config, facts = run.config(), run.facts()
+    versions = facts.get("versions")
+    card = model_card(
+        repo=store.hub.repo,
+        checkpoint=checkpoint,
+        commit=checkpoint.commit,
+        selection=selection,
+        evaluations=run.evaluations(),
+        base_license=_licence(config, checkpoint),
+        recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
+        versions=versions if isinstance(versions, dict) else {},
+        pricer_version=pricer.__version__,
+        dropped=dropped,
+    )
+    store.hub.commit({"README.md": render(card).encode()}, f"{checkpoint.name} is the best", again=True)
+
+
+def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
+    """The base's licence as the Hub spells it, None where it is not known."""
+    if config.model.base.startswith("builtin:"):
+        return _OWN_LICENCE
+    if not _base_is_on_hub(config):
+        return None
+    try:
+        return licence_of(checkpoint.base, checkpoint.base_revision)
+    except HubError:
+        return None  # the card then says that it is not known
+
+
+def _recipe(config: RunConfig, train_items: int) -> Recipe:
+    prompt, train, adapter = config.prompt, config.train, config.adapter
+    style: PriceStyle = "padded" if prompt.price_format == "padded" else "plain"  # settled when the run began
+    return Recipe(
+        base_on_hub=_base_is_on_hub(config),
+        data_source=config.data.source,
+        data_on_hub=_data_is_on_hub(config),
+        data_revision=config.data.revision,
+        train_items=train_items,
+        max_price=config.data.max_price,
+        has_titles=config.data.title is not None,
+        template=PromptTemplate(
+            prompt.question, prompt.lead, PriceFormat(style, prompt.price_width), prompt.max_length
+        ),
+        quantization=config.model.quantization,
+        compute_dtype=config.model.compute_dtype,
+        rank=adapter.r,
+        alpha=adapter.alpha,
+        dropout=adapter.dropout,
+        target_modules=adapter.target_modules,
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        learning_rate=train.learning_rate,
+        schedule=train.schedule,
+        seed=train.seed,
+    )
+
+
+def _base_is_on_hub(config: RunConfig) -> bool:
+    base = config.model.base
+    return not names_a_folder(base) and not Path(base).is_dir()
+
+
+def _data_is_on_hub(config: RunConfig) -> bool:
+    source = config.data.source
+    return not names_a_folder(source) and not Path(source).suffix

@@ -1,0 +1,125 @@
+"""How checkpoints of a training get to the Hub: into the outbox at once, and on from there in the background."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import CheckpointError, HubError, Interrupted
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, read_manifest
+from pricer.stores.hub import Hub, user
+from pricer.stores.hub_training_state import push_state
+from pricer.stores.outbox import Entry, Uploader
+from pricer.stores.runs import Run
+
+# Fewer than a command takes in the foreground: whatever fails, the worker tries again from the start.
+_ATTEMPTS = 3
+
+
+class Uploads:
+    """The way of a run's checkpoints and training states to its repository."""
+
+    def __init__(self, run: Run, repo: str, note: Callable[[str], None]) -> None:
+        self._run = run
+        self._keep_state = run.config().hub.state
+        self._uploader = Uploader(run.outbox, note)
+        self._hub = Hub(repo, attempts=_ATTEMPTS, wait=self._uploader.wait, budget=run.commit_budget)
+        self._store = run.hub_store(self._hub)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._uploader.start(self._deliver)
+
+    def put_checkpoint(self, folder: Path, step: int) -> None:
+        """Leave the checkpoint in `folder` to be delivered, unless it has been or is going to be."""
+        checkpoint = read_manifest(folder)
+        waiting = [_manifest_of(entry) for entry in self._run.outbox.entries() if entry.kind == "checkpoint"]
+        if checkpoint not in [*waiting, *self._store.checkpoints()]:
+            self._run.outbox.put_checkpoint(step, [folder / name for name in (ADAPTER, ADAPTER_CONFIG, MANIFEST)])
+            self._uploader.wake()
+
+    def put_state(self, folder: Path, step: int) -> None:
+        """Leave the training state in `folder` to be delivered, if states are kept at all."""
+        if self._keep_state != "none":
+            self._run.put_state(folder, step, keep_all=self._keep_state == "all")
+            self._uploader.wake()
+
+    def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
+        """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
+        is called several times a second.
+        """
+        most = 0
+
+        def left_are(left: int) -> None:
+            nonlocal most
+            most = max(most, left)
+            if most:
+                on_progress(most - left, most)
+
+        return self._uploader.drain(left_are, seconds)
+
+    def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
+        """Deliver what is left; what could not be is a HubError that names it."""
+        try:
+            left = self.drain(on_progress)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; {len(self._run.outbox.entries())} uploads are left, safe in {self._run.outbox.folder}",
+                f"pricer push --run {self._run.name}",
+            ) from None
+        if left:
+            names, problem = ", ".join(entry.name for entry in left), self._uploader.problem
+            raise HubError(
+                f"not on the Hub yet: {names}" + (f" ({problem.message})" if problem else ""),
+                f"they are safe in {self._run.outbox.folder}; deliver them later: pricer push --run {self._run.name}",
+            )
+
+    def stop(self) -> None:
+        """Deliver nothing more."""
+        self._uploader.stop()
+
+    def _deliver(self, entry: Entry) -> None:
+        if entry.kind == "checkpoint":
+            self._store.push(entry.folder, entry.step)
+        else:
+            push_state(self._hub, entry.folder, entry.step, keep_all=self._keep_state == "all")
+
+
+def _manifest_of(entry: Entry) -> Checkpoint | None:
+    # None: it was delivered, and is gone, since it was listed. Or it is damaged, which the delivery will say.
+    try:
+        return read_manifest(entry.folder)
+    except CheckpointError:
+        return None
+
+
+@contextmanager
+def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
+    """While open, what is put in is delivered in the background; None for a run without a repository."""
+    repo = run.repo
+    if repo is None:
+        yield None
+        return
+    opened = Uploads(run, repo, note)
+    opened.start()
+    try:
+        yield opened
+    finally:
+        opened.stop()
+
+
+def claim(repo: str, project: str, run: str, *, private: bool) -> str:
+    """Make the repository of a new run and return its name, `auto` resolved.
+
+    One that holds checkpoints already is refused: two runs in one repository could not be told apart.
+    """
+    name = f"{user()}/{project}-{run}" if repo == "auto" else repo
+    hub = Hub(name)
+    hub.create(private=private)
+    if any(tag.startswith("step-") for tag in hub.refs().tags):
+        raise HubError(
+            f"{name} holds the checkpoints of another run",
+            f"pricer train --resume --repo {name}, or another repository: --set hub.repo=USER/NAME",
+        )
+    return name

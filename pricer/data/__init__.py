@@ -1,0 +1,1 @@
+"""From a file or a Hub data set to Items."""

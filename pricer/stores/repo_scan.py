@@ -1,0 +1,207 @@
+"""Which checkpoints a repository on the Hub holds: ours by their tags, other trainers' by what they left behind."""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pricer.core.adapter_config import read_adapter_settings
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import CheckpointError
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, by_last_step
+from pricer.stores.hub import Hub, Refs, RemoteCommit
+from pricer.stores.hub_checkpoints import LARGEST_TEXT
+
+_TAG = re.compile(r"step-[0-9]{6,12}")
+_SOUP = re.compile(r"soup(-[0-9]{6,12}){2,8}")
+# What the Trainer's `hub_strategy="every_save"` writes, with `save_strategy="epoch"` the second, and the names people
+# give to a branch per step.
+_TITLE = re.compile(r"\bstep[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
+_EPOCH = re.compile(r"\bepoch[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
+_BRANCH = re.compile(r"(?:.*[^a-z])?(?:step|checkpoint|ckpt)[-_]?([0-9]{1,12})", re.IGNORECASE)
+_FOLDER = re.compile(r"checkpoint-([0-9]{1,12})/" + re.escape(ADAPTER))
+# The Trainer's titles for what it pushes when it is done.
+# Each takes a few requests, and the Hub answers 1,000 in five minutes.
+_MOST = 1000
+_LAST = ("End of training", "Model save")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a repository holds. `tags` as commit hashes; `has_manifests`: pricer pushed it; `notes`: what a user should
+    know about it; `soups`: the averages that were picked.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    tags: Mapping[str, str]
+    has_manifests: bool
+    notes: tuple[str, ...] = ()
+    soups: tuple[Checkpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an adapter of a step lies: a commit, and a folder in it. `label` is how the repository calls it. Where it
+    counts epochs and no steps, the epoch stands for the step.
+    """
+
+    step: int
+    commit: str
+    folder: str
+    label: str
+    is_epoch: bool = False
+
+    def path(self, name: str) -> str:
+        return f"{self.folder}/{name}" if self.folder else name
+
+
+def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
+    """List the checkpoints of a repository, oldest step first; those `known` at the same commit are not read again.
+
+    Ours are what the tags `step-…` mean, each with its manifest. Without such tags the repository is some other
+    trainer's: a step is found in the title of a commit, the name of a folder, or the name of a branch, and prompt and
+    data stay unknown. Soups are what the tags `soup-…` mean, whoever trained. A repository without a checkpoint is a
+    CheckpointError.
+    """
+    refs = hub.refs()
+    by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
+
+    def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
+        places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
+        ours = [by_place.get(place) or _ours(hub, *place) for place in places]
+        return tuple(sorted(ours, key=by_last_step))
+
+    ours, soups = tagged(_TAG), tagged(_SOUP)
+    if ours:
+        return Found(ours, refs.tags, has_manifests=True, soups=soups)
+    places, last = _places(hub, refs)
+    found, notes = _described(hub, places)
+    if not found:
+        raise CheckpointError(
+            f"{hub.repo} holds no checkpoint that can be read",
+            "one is a tag step-…, a commit or branch that names its step, or a folder checkpoint-N, with an "
+            f"{ADAPTER} in it",
+        )
+    notes += _unnamed(hub, last, {checkpoint.adapter_sha256 for checkpoint, _ in found})
+    if any(place.is_epoch for place in places):
+        notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
+    checkpoints, repeated = _once_each(found)
+    return Found(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
+
+
+def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
+    content = hub.read(commit, MANIFEST, LARGEST_TEXT)
+    place = f"{hub.repo} at its tag {name}"
+    if content is None:
+        raise CheckpointError(f"{place} has no {MANIFEST}")
+    try:
+        checkpoint = Checkpoint.from_json(json.loads(content))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{place} has no {MANIFEST} that can be read: {error}") from None
+    if checkpoint.name != name:
+        raise CheckpointError(f"{place} holds {checkpoint.name}", "the tag was moved: put it back")
+    return checkpoint.at(commit)
+
+
+def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
+    """Every place that names its step, in the order in which they are believed: folders, branches, commits. And the
+    commit that the Trainer makes at the end, which names none, or None.
+    """
+    head = refs.branches.get("main")
+    if head is None:
+        raise CheckpointError(f"{hub.repo} has no branch main")
+    places = [
+        _Place(int(match[1]), head, f"checkpoint-{match[1]}", f"folder checkpoint-{match[1]}")
+        for path in hub.all_files(head)
+        if (match := _FOLDER.fullmatch(path))
+    ]
+    places += [
+        _Place(int(match[1]), head, "", f"branch {name}")
+        for name, head in refs.branches.items()
+        if name != "main" and (match := _BRANCH.fullmatch(name))
+    ]
+    commits = hub.commits()
+    if len(commits) > _MOST:
+        raise CheckpointError(f"{hub.repo} has {len(commits):,} commits: more than {_MOST:,} are not looked through")
+    places += _titled(commits, _TITLE) or ([] if places else _titled(commits, _EPOCH))
+    return places, next((commit for commit in commits if commit.title in _LAST), None)
+
+
+def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_Place]:
+    return [
+        _Place(int(match[1]), commit.hash, "", f"commit {commit.hash[:7]} ({commit.title})", pattern is _EPOCH)
+        for commit in commits
+        if (match := pattern.search(commit.title))
+    ]
+
+
+def _unnamed(hub: Hub, commit: RemoteCommit | None, adapters: Collection[str]) -> list[str]:
+    """A note about the Trainer's last commit, if its adapter is not that of a step anyway."""
+    adapter = hub.files(commit.hash, [ADAPTER]).get(ADAPTER) if commit else None
+    if commit is None or adapter is None or adapter.sha256 in adapters:
+        return []
+    return [f"commit {commit.hash[:7]} ({commit.title}) names no step, and holds the adapter of none: left out"]
+
+
+def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoint, str]], list[str]]:
+    """A Checkpoint for each step, with the label of its place; notes about places without an adapter."""
+    found: dict[int, tuple[Checkpoint, str]] = {}
+    notes = []
+    for place in places:
+        files = hub.files(place.commit, [place.path(ADAPTER), place.path(ADAPTER_CONFIG)])
+        adapter = files.get(place.path(ADAPTER))
+        if adapter is None:
+            notes.append(f"{place.label} has no {ADAPTER}: left out")
+            continue
+        known = found.get(place.step)
+        if known and known[0].adapter_sha256 == adapter.sha256:
+            continue
+        if known:
+            notes.append(f"{place.label} holds another adapter than {known[1]}, which is scored as step {place.step:,}")
+            continue
+        config = hub.read(place.commit, place.path(ADAPTER_CONFIG), LARGEST_TEXT)
+        if config is None:
+            notes.append(f"{place.label} has no {ADAPTER_CONFIG}: left out")
+            continue
+        try:
+            settings = read_adapter_settings(json.loads(config))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{ADAPTER_CONFIG} of {hub.repo}, {place.label}: {error}") from None
+        if settings.base is None:
+            raise CheckpointError(f"{ADAPTER_CONFIG} of {hub.repo}, {place.label}, names no base")
+        if adapter.sha256 is None:
+            notes.append(f"{place.label} keeps its adapter outside LFS, where its sha256 is not known: left out")
+            continue
+        checkpoint = Checkpoint(
+            step=place.step,
+            epoch=float(place.step) if place.is_epoch else None,
+            base=settings.base,
+            base_revision=None,
+            prompt_fingerprint=None,
+            data_fingerprint=None,
+            adapter_sha256=adapter.sha256,
+            adapter_config_sha256=hashlib.sha256(config).hexdigest(),
+        )
+        found[place.step] = (replace(checkpoint, commit=place.commit, folder=place.folder), place.label)
+    return [found[step] for step in sorted(found)], notes
+
+
+def _once_each(found: Sequence[tuple[Checkpoint, str]]) -> tuple[list[Checkpoint], list[str]]:
+    """Each adapter once. An adapter under several steps is that of the last one: whoever pushed it under an earlier
+    name read the files late, after they had been overwritten, and nobody can push weights before they are there.
+    """
+    by_adapter: dict[str, list[tuple[Checkpoint, str]]] = {}
+    for checkpoint, label in found:
+        by_adapter.setdefault(checkpoint.adapter_sha256, []).append((checkpoint, label))
+    kept = sorted((same[-1][0] for same in by_adapter.values()), key=lambda checkpoint: checkpoint.step)
+    return kept, [_repeated(same) for same in by_adapter.values() if len(same) > 1]
+
+
+def _repeated(same: Sequence[tuple[Checkpoint, str]]) -> str:
+    steps = ", ".join(f"{checkpoint.step:,}" for checkpoint, _ in same)
+    last = same[-1][0]
+    return (
+        f"steps {steps} hold the same adapter (sha256 {last.adapter_sha256[:12]}…): it is scored once, as step "
+        f"{last.step:,}"
+    )

@@ -1,0 +1,90 @@
+"""Curves made fit for drawing: thinned, smoothed, with the ends of epochs and round ticks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pricer.views.report.values import Curve
+
+# More points than a wide screen has pixels cannot be seen, and make a page slow.
+MOST_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thinned:
+    """A curve in buckets of `per` values each (the last may have fewer): columns (buckets,), `step` the middle of each.
+    With `per` = 1 it is the curve as it was. Values that are no numbers are left out of a bucket; one of nothing else
+    is NaN.
+    """
+
+    step: np.ndarray
+    mean: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    per: int
+
+
+def thinned(curve: Curve, most: int = MOST_POINTS) -> Thinned:
+    """The curve in at most so many buckets of equally many values."""
+    per = max(1, math.ceil(len(curve) / most))
+    value, step = _in_rows(curve.value, per), _in_rows(curve.step.astype(np.float64), per)
+    known = np.isfinite(value)
+    count = known.sum(axis=1)
+    total = np.where(known, value, 0.0).sum(axis=1)
+    none = count == 0
+    return Thinned(
+        step=np.nanmean(step, axis=1) if len(step) else step[:, 0],
+        mean=np.where(none, np.nan, total / np.maximum(count, 1)),
+        lowest=np.where(none, np.nan, np.where(known, value, np.inf).min(axis=1, initial=np.inf)),
+        highest=np.where(none, np.nan, np.where(known, value, -np.inf).max(axis=1, initial=-np.inf)),
+        per=per,
+    )
+
+
+def _in_rows(values: np.ndarray, per: int) -> np.ndarray:
+    """The values in rows of so many, the last one filled up with NaN."""
+    rows = math.ceil(len(values) / per)
+    padded = np.full(rows * per, np.nan)
+    padded[: len(values)] = values
+    return padded.reshape(rows, per)
+
+
+def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
+    """The exponential moving average: each value counts `weight` (0 to below 1) times the one after it. The average of
+    the values so far, without the pull towards zero that it would start with; what is no number stays none, and counts
+    for nothing. The page does the same when its slider is moved.
+    """
+    found = np.full(len(values), np.nan)
+    total = counted = 0.0
+    for index, value in enumerate(values):
+        if math.isfinite(value):
+            total = weight * total + (1 - weight) * value
+            counted = weight * counted + (1 - weight)
+            found[index] = total / counted
+    return found
+
+
+def epoch_ends(epoch: Curve, most: int = 12) -> list[tuple[int, float]]:
+    """The epochs that came to their end, and the step at which each did; of many, every second, third, …"""
+    known = np.isfinite(epoch.value)
+    if not known.any():
+        return []
+    step, value = epoch.step[known], epoch.value[known]
+    # An epoch's end is no whole number where it was computed from a number of steps.
+    last = math.floor(float(value.max()) + 1e-6)
+    every = max(1, math.ceil(last / most))
+    return [(number, float(np.interp(number, value, step))) for number in range(every, last + 1, every)]
+
+
+def round_prices(low: float, high: float) -> list[float]:
+    """Ticks for a logarithmic axis from `low` to `high` dollars (both above zero): 1, 2 and 5 times powers of ten, or
+    more of them where these would be few, or the powers alone where they would be many.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits if low <= digit * 10.0**decade <= high]
+        if len(ticks) >= 5:
+            break
+    return ticks

@@ -1,0 +1,125 @@
+"""What lies behind one evaluation: of a run that was really trained, and of predictions with known intervals."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pricer.commands.evaluate import run_eval
+from pricer.commands.parts.breakdown import Details, details
+from pricer.core.evaluation import EvalSpec, evaluate
+from pricer.core.items import Item, Split
+from pricer.core.predictions import Prediction
+from pricer.core.price_distribution import Distribution
+from pricer.stores.runs import Run
+from pricer.views import terminal_details
+from tests.builders import a_checkpoint, a_spec, an_item, some_scores
+from tests.commands.conftest import Listener
+
+CHECKPOINT = a_checkpoint(5)
+# 40 items of $100 to $139 each, of which the model says $100 give or take $5 (80 %) or $10 (95 %).
+VAL = [an_item(f"v{i}", 100.0 + i) for i in range(40)]
+TEST = [an_item(f"t{i}", 100.0 + i) for i in range(40)]
+
+
+def answer(item: Item, silent: bool = False) -> Prediction:
+    quantiles = (90.0, 95.0, 100.0, 105.0, 110.0)
+    return Prediction(
+        item.id, "100", 100.0, Distribution(quantiles, 100.0, True, 100.0, 0.0, 0.9 if silent else 0.0, 0.0)
+    )
+
+
+def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> None:
+    run.add_predictions(CHECKPOINT.revision, spec, predictions)
+    run.add_evaluation(CHECKPOINT.revision, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
+
+
+def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Details:
+    run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=split)
+    if val:
+        scored(run, replace(spec, split=Split.VAL), VAL, [answer(item) for item in VAL])
+    if split is Split.TEST:
+        scored(run, spec, TEST, test or [answer(item) for item in TEST])
+    return details(run, "step-000005", CHECKPOINT.revision, spec, TEST if split is Split.TEST else VAL, VAL)
+
+
+def test_intervals_on_test_items_are_corrected_with_validation_items() -> None:
+    found = taken_apart(Split.TEST)
+
+    eighty = found.coverage[0]
+    assert found.calibrated_on == 40
+    # Raw, $95 to $105 holds the prices 100 … 105: 6 of 40.
+    assert eighty.raw.share == 6 / 40
+    # The 33rd of 40 scores, ⌈41 · 0.8⌉ = 33, is that of $132: (132 + 1) / (105 + 1). The interval then ends at $132,
+    # and holds 33 of the 40 test items, which are the same prices.
+    assert eighty.calibration is not None
+    assert eighty.calibration.factor == 133 / 106
+    assert eighty.conformal is not None
+    assert eighty.conformal.share == 33 / 40
+
+
+def test_intervals_on_validation_items_are_shown_as_they_are() -> None:
+    found = taken_apart(Split.VAL)
+
+    assert found.calibrated_on is None
+    assert [report.conformal for report in found.coverage] == [None, None]
+    assert found.coverage[0].raw.share == 6 / 40
+
+
+def test_without_an_evaluation_of_validation_items_nothing_is_corrected() -> None:
+    found = taken_apart(Split.TEST, val=False)
+
+    assert found.calibrated_on is None
+    assert found.coverage[0].conformal is None
+
+
+def test_without_distributions_there_are_no_intervals() -> None:
+    bare = [Prediction(item.id, "100", 100.0) for item in TEST]
+
+    found = taken_apart(Split.TEST, test=bare)
+
+    assert (found.coverage, found.abstention) == ((), ())
+    # Errors of $0 to $39: 19.5 in the mean, all of them too cheap.
+    assert (found.breakdown.overall.mae, found.breakdown.overall.bias) == (19.5, -19.5)
+
+
+def test_the_most_certain_items_have_their_own_error() -> None:
+    silent = [answer(item, silent=index >= 20) for index, item in enumerate(TEST)]
+
+    found = taken_apart(Split.TEST, test=silent)
+
+    by_share = {point.share: point.mae for point in found.abstention}
+    # Half of them answer, with errors of $0 to $19; the others are charged as $100, with errors of $20 to $39.
+    assert (by_share[0.5], by_share[1.0]) == (9.5, 19.5)
+    assert found.breakdown.overall.silent == 20
+
+
+def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+
+    terminal_details.show(taken_apart(Split.TEST))
+
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "step-000005: error by price" in lines
+    assert "step-000005: intervals, corrected on 40 validation items" in lines
+    assert any(line.startswith("80% 82.5% (") for line in lines)
+    assert any(line.startswith("bias −$19.50 ± ") for line in lines)
+    assert "−$39.00 $139.00 $100.00 A lamp" in lines
+
+
+def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = [replace(item, description="\x1b[31mred\x07") for item in TEST]
+    run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
+    scored(run, spec, hostile, [answer(item) for item in hostile])
+
+    terminal_details.show(details(run, "step-000005", CHECKPOINT.revision, spec, hostile, VAL))
+
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_one_checkpoint_comes_with_its_details_and_all_without(trained: Path) -> None:
+    one = run_eval(None, "last", Split.VAL, None, Listener())
+
+    assert one.details is not None
+    assert one.details.breakdown.overall.n == 12
+    assert run_eval(None, "all", Split.VAL, None, Listener()).details is None

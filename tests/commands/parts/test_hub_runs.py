@@ -1,0 +1,422 @@
+"""Repositories as runs here: what is taken over from them, and that a half-way kill leaves nothing behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricer.commands import train
+from pricer.commands.parts import hub_runs as command
+from pricer.commands.parts.hub_runs import Question, attach, take_over
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import CheckpointError, HubError, RunError
+from pricer.stores.files import read_lines, sha256_of
+from pricer.stores.hub import Hub
+from pricer.stores.runs import STATE_FILES, Run, find_run, runs_of
+from tests.commands.conftest import Listener
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
+from tests.repositories import ADAPTER, Cli, sha256
+
+NOTHING_NEW = Question(None, ())
+DEEP = b"[" * 100_000
+
+
+def revisions(run: Run) -> list[str]:
+    return [record["revision"] for record in read_lines(run.folder / "checkpoints.jsonl")]
+
+
+def put_state(repo: Repo, files: dict[str, bytes], record: dict[str, Any] | None = None) -> None:
+    """Another state on the branch, with a record that fits it."""
+    held = {name: content for name, content in repo.files("state").items() if name in STATE_FILES} | files
+    hashes = {name: sha256(content) for name, content in held.items() if name != "state.json"}
+    content = json.dumps(record if record is not None else {"files": hashes}).encode()
+    repo.commit({**files, "state.json": content}, "state", branch="state")
+
+
+class TestTakeOver:
+    def test_training_goes_on_to_the_same_end_bit_for_bit(
+        self, stopped: Repo, uninterrupted: Run, hub: LoopbackHub, tmp_path: Path
+    ) -> None:
+        listener = Listener()
+
+        result = train.resume_repo("ann/stopped", None, listener)
+
+        assert (result.run.name, listener.steps) == ("stopped", [5, 6])
+        assert listener.notes[:2] == [
+            "ann/stopped: 2 checkpoints, training state of step 4, now runs/stopped",
+            "going on with stopped after step 4",
+        ]
+        assert revisions(result.run) == revisions(uninterrupted)
+        ends = [sha256_of(r.folder / "checkpoints" / "step-000006" / ADAPTER) for r in (result.run, uninterrupted)]
+        assert ends[0] == ends[1]
+        assert [c.step for c in result.checkpoints] == [2, 4, 6]
+        # And all of it is on the Hub again, for the next machine.
+        assert sorted(stopped.tags) == ["step-000002", "step-000004", "step-000006"]
+        assert {c.commit for c in result.checkpoints} == set(stopped.tags.values())
+
+        # The log of training has no gap, and nothing twice.
+        lines, whole = list(result.run.metrics()), list(uninterrupted.metrics())
+        assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+        assert [line["step"] for line in lines if "val_mae" in line] == [2, 4, 6]
+        for now, then in zip(lines, whole, strict=True):
+            measured = ("tokens_per_second", "memory_used", "memory_total")
+            assert {k: v for k, v in now.items() if k not in measured} == {
+                k: v for k, v in then.items() if k not in measured
+            }
+
+    def test_the_run_is_whole_before_it_goes_on(self, stopped: Repo) -> None:
+        run = take_over("ann/stopped", None, print)
+
+        assert run.newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert (run.repo, run.facts()["finished"], "attached" in run.facts()) == ("ann/stopped", None, False)
+        assert run.config().hub.repo == "ann/stopped"
+        assert {path.name for path in (run.state_folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
+        assert [c.step for c in run.store.checkpoints()] == [2, 4]
+
+    def test_no_adapter_but_that_of_the_state_is_fetched(self, stopped: Repo, hub: LoopbackHub) -> None:
+        take_over("ann/stopped", None, print)
+
+        large = [r.path for r in hub.requests if r.method == "GET" and r.path.endswith((ADAPTER, ".pt", ".pth"))]
+        state = stopped.branches["state"]
+        names = (ADAPTER, "optimizer.pt", "rng_state.pth", "scheduler.pt")
+        assert sorted(large) == [f"/ann/stopped/resolve/{state}/{name}" for name in names]
+
+    def test_a_name_of_ones_own(self, stopped: Repo) -> None:
+        assert take_over("ann/stopped", "mine", print).name == "mine"
+        assert Path("runs/mine/run.json").exists()
+
+    @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", ".hidden", "a b"])
+    def test_a_name_that_cannot_name_a_run(self, stopped: Repo, name: str) -> None:
+        with pytest.raises(RunError, match="cannot name a run"):
+            take_over("ann/stopped", name, print)
+
+        assert not Path("runs").exists()
+
+    def test_a_name_that_another_run_has_is_refused(self, stopped: Repo) -> None:
+        take_over("ann/stopped", "mine", print)
+
+        with pytest.raises(RunError, match="there is a run mine already"):
+            attach_other_then_take_over("mine")
+
+    def test_the_machine_that_trained_it_goes_on_with_its_own_run(
+        self, stopped: Repo, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path / "trainer")
+
+        run = take_over("ann/stopped", None, print)
+
+        assert run.folder == Path("runs/quickstart")
+        # It looks whether another machine was there meanwhile, and fetches nothing of what it has.
+        assert [r.path.rpartition("/")[2] for r in hub.requests if r.method == "GET"] == ["refs", "manifest.json"]
+
+    def test_a_machine_that_another_one_has_overtaken_takes_over_from_it(
+        self, stopped: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path / "trainer")
+        own = Run(Path("runs/quickstart"))
+        shutil.rmtree(own.state_folder)
+        (own.folder / "metrics.jsonl").write_text("")
+
+        run = take_over("ann/stopped", None, print)
+
+        assert run.folder == own.folder
+        assert run.newest_state() == (Path("runs/quickstart/state/checkpoint-4"), 4)
+        assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2, 3, 4]
+
+    def test_a_training_that_has_ended_here_is_not_taken_over_again(
+        self, stopped: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Its last checkpoints may still wait in the outbox, and the state on the Hub is of an earlier step.
+        monkeypatch.chdir(tmp_path / "trainer")
+        own = Run(Path("runs/quickstart"))
+        own.finish()
+        own.outbox.put_checkpoint(6, [])
+
+        run = take_over("ann/stopped", None, print)
+
+        assert run.facts()["finished"]
+        assert [entry.step for entry in run.outbox.entries()] == [6]
+
+    def test_without_the_hub_the_machine_that_trained_it_goes_on(
+        self, stopped: Repo, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path / "trainer")
+        hub.faults.script("GET", "/refs", [Fault.status(404)])
+
+        assert take_over("ann/stopped", None, print).folder == Path("runs/quickstart")
+
+    def test_a_repository_that_was_only_evaluated_here_is_taken_over_beside(self, stopped: Repo) -> None:
+        attached = attach("ann/stopped", NOTHING_NEW, print)
+
+        run = take_over("ann/stopped", None, print)
+
+        assert (attached.name, run.name) == ("ann--stopped", "stopped")
+        assert take_over("ann/stopped", None, print).name == "stopped"
+        # From now on the training is what the repository means here.
+        assert attach("ann/stopped", NOTHING_NEW, print).name == "stopped"
+
+    def test_a_run_that_was_only_evaluated_is_not_trained(self, stopped: Repo) -> None:
+        attach("ann/stopped", NOTHING_NEW, print)
+
+        with pytest.raises(RunError) as caught:
+            train.resume(None, Listener())
+
+        assert caught.value.message == "ann--stopped is a repository that was evaluated here, not a training"
+        assert caught.value.hint == "pricer train --resume --repo ann/stopped"
+
+    def test_a_finished_training_is_refused(self, pushed: Repo) -> None:
+        result = Cli("train", "--resume", "--repo", "ann/prices")
+
+        assert result.err.splitlines() == [
+            "error: the training in ann/prices is finished, there is nothing to go on with",
+            " hint: pricer eval --repo ann/prices --all-checkpoints",
+        ]
+        assert (result.code, runs_of("ann/prices")) == (1, [])
+
+    def test_a_run_that_kept_no_state_is_refused(self, stopped: Repo) -> None:
+        del stopped.branches["state"]
+        config = stopped.files("step-000004")["config.yaml"].replace(b"state: latest", b"state: none")
+        stopped.tags["step-000004"] = stopped.commit({"config.yaml": config}, "step-000004").hash
+
+        result = Cli("train", "--resume", "--repo", "ann/stopped")
+
+        assert result.err.splitlines() == [
+            "error: ann/stopped has no training state (hub.state: none), without which nobody can go on with it",
+            " hint: pricer eval --repo ann/stopped --all-checkpoints",
+        ]
+        assert not Path("runs").exists()
+
+    @pytest.mark.slow
+    def test_a_run_whose_state_never_arrived_begins_again_and_pushes_nothing_twice(self, stopped: Repo) -> None:
+        del stopped.branches["state"]
+        tags, commits = dict(stopped.tags), stopped.commits()
+        listener = Listener()
+
+        result = train.resume_repo("ann/stopped", None, listener)
+
+        assert listener.notes[0] == "ann/stopped has no training state yet: training begins again, now runs/stopped"
+        assert listener.steps == [1, 2, 3, 4, 5, 6]
+        assert [c.step for c in result.checkpoints] == [2, 4, 6]
+        assert stopped.tags.items() >= tags.items()
+        assert [commit.title for commit in stopped.commits()] == ["step-000006", *(c.title for c in commits)]
+
+    def test_another_trainers_repository_is_refused(self, plain: dict[str, Repo]) -> None:
+        result = Cli("train", "--resume", "--repo", "ann/folders")
+
+        assert result.err.splitlines() == [
+            "error: ann/folders was not pushed by pricer train, which alone can go on with its own"
+        ]
+        assert not Path("runs").exists()
+
+    def test_a_repository_that_is_not_there(self, hub: LoopbackHub) -> None:
+        result = Cli("train", "--resume", "--repo", "ann/nothing")
+
+        assert result.err.splitlines()[0] == (
+            "error: there is no repository ann/nothing on the Hub, or this account may not see it"
+        )
+
+    def test_a_stop_at_any_download_leaves_no_run_and_the_next_attempt_is_whole(
+        self, stopped: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        download = Hub.download
+
+        def stopping_at(limit: int) -> Callable[..., Path]:
+            left = iter(range(limit, 0, -1))
+
+            def downloads(*arguments: Any, **named: Any) -> Path:
+                if next(left) == 1:
+                    raise SystemError("killed")
+                return download(*arguments, **named)
+
+            return downloads
+
+        # Two manifests; config, facts and how far it is; the state's record, manifest and seven files; the log.
+        for limit in range(1, 1 + 2 + 3 + 2 + 7 + 1):
+            monkeypatch.setattr(Hub, "download", stopping_at(limit))
+            with pytest.raises(SystemError):
+                take_over("ann/stopped", None, print)
+            assert runs_of("ann/stopped") == []
+            with pytest.raises(RunError, match="there is no run here yet"):
+                find_run(None)
+
+        monkeypatch.setattr(Hub, "download", download)
+        assert take_over("ann/stopped", None, print).newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert list(Path("runs").rglob(".*")) == []
+
+    def test_a_kill_before_the_facts_are_written_leaves_no_run(
+        self, stopped: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def killed(path: Path, _: object) -> None:
+            if path.name == "run.json":
+                raise SystemError("killed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "write_json", killed)
+            with pytest.raises(SystemError):
+                take_over("ann/stopped", None, print)
+
+        assert runs_of("ann/stopped") == []
+        assert take_over("ann/stopped", None, print).name == "stopped"
+
+    def test_a_hub_that_fails_now_and_then_is_asked_again(
+        self, stopped: Repo, hub: LoopbackHub, waits: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pricer.stores.hub.pause", lambda *_: 0.0)
+        hub.faults.script("GET", r"/resolve/.*optimizer.pt", [Fault.cut_half_answer(), Fault.status(503)])
+        hub.faults.script("GET", "/refs", [Fault.status(500), Fault.cut_answer()])
+
+        run = take_over("ann/stopped", None, print)
+
+        assert (run.newest_state(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
+
+
+def attach_other_then_take_over(name: str) -> Run:
+    """As if the run of that name were another repository's."""
+    path = Path("runs") / name / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "repo": "ann/other"}))
+    return take_over("ann/stopped", name, print)
+
+
+class TestBadStates:
+    """What is on the branch `state` is checked before anything here looks like a run."""
+
+    def fails(self, problem: str) -> None:
+        with pytest.raises((CheckpointError, HubError, RunError)) as caught:
+            take_over("ann/stopped", None, print)
+        assert caught.value.message.startswith(problem), caught.value.message
+        assert "\n" not in caught.value.message
+        assert runs_of("ann/stopped") == []
+
+    def test_a_file_that_its_record_does_not_describe(self, stopped: Repo) -> None:
+        stopped.commit({"optimizer.pt": b"something else"}, "x", branch="state")
+
+        self.fails("optimizer.pt of the training state in ann/stopped is not what its record says")
+
+    def test_a_file_that_is_missing(self, stopped: Repo) -> None:
+        stopped.commit({}, "x", branch="state", delete=["optimizer.pt"])
+
+        self.fails("the training state in ann/stopped has no optimizer.pt")
+
+    @pytest.mark.parametrize("record", [b"", b"{", b"[]", b'{"files": []}', b'{"files": {"a": 1}}', DEEP])
+    def test_a_record_that_cannot_be_read(self, stopped: Repo, record: bytes) -> None:
+        stopped.commit({"state.json": record}, "x", branch="state")
+
+        self.fails("ann/stopped has no training state that can be read on its branch state")
+
+    @pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..", ".x", "", "a\nb"])
+    def test_a_name_that_is_no_file_of_a_state(self, stopped: Repo, name: str) -> None:
+        put_state(stopped, {}, {"files": {name: "0" * 64}})
+
+        self.fails("ann/stopped has no training state that can be read on its branch state")
+
+    @pytest.mark.parametrize("step", [0, -4, True, "4", None, 4.5, "../../x"])
+    def test_a_manifest_without_a_step(self, stopped: Repo, step: object) -> None:
+        manifest = json.loads(stopped.files("state")["manifest.json"])
+        put_state(stopped, {"manifest.json": json.dumps({**manifest, "step": step}).encode()})
+
+        self.fails("the training state in ann/stopped does not say its step")
+
+    def test_an_adapter_that_is_not_that_of_the_manifest(self, stopped: Repo) -> None:
+        put_state(stopped, {ADAPTER: b"something else"})
+
+        self.fails("step-000004 is not what its manifest says: ")
+
+    @pytest.mark.parametrize("state", [b"", b"[]", b"{}", b'{"global_step": 4, "max_steps": "x"}', DEEP])
+    def test_a_trainer_state_that_cannot_be_read(self, stopped: Repo, state: bytes) -> None:
+        put_state(stopped, {"trainer_state.json": state})
+
+        self.fails("the training state in ann/stopped has no trainer_state.json that can be read")
+
+    @pytest.mark.parametrize("step", [3, 5, -4])
+    def test_a_trainer_state_of_another_step(self, stopped: Repo, step: object) -> None:
+        state = {**json.loads(stopped.files("state")["trainer_state.json"]), "global_step": step}
+        put_state(stopped, {"trainer_state.json": json.dumps(state).encode()})
+
+        self.fails("the training state in ann/stopped has the adapter of step 4, its trainer another step")
+
+    def test_the_run_that_remains_of_a_refused_state_is_none(self, stopped: Repo) -> None:
+        put_state(stopped, {"trainer_state.json": b"{}"})
+        self.fails("the training state in ann/stopped has no trainer_state.json")
+
+        with pytest.raises(RunError, match="there is no run here yet"):
+            find_run(None)
+
+
+class TestFacts:
+    """What run.json of a repository may tell this machine."""
+
+    def test_only_what_is_known_and_of_its_kind_is_taken(self, stopped: Repo) -> None:
+        record = json.loads(stopped.files("state")["run.json"])
+        extra = {"finished": "2000", "attached": True, "repo": "eve/other", "seed": "42", "items": {"train": "many"}}
+        stopped.commit({"run.json": json.dumps({**record, **extra}).encode()}, "x", branch="state")
+
+        facts = take_over("ann/stopped", None, print).facts()
+
+        assert (facts["repo"], facts["finished"]) == ("ann/stopped", None)
+        assert not {"attached", "seed", "items", "device", "git_commit"} & facts.keys()
+        assert facts["data_fingerprint"] == record["data_fingerprint"]
+
+    @pytest.mark.parametrize("content", [b"[]", b"{", b"null", DEEP])
+    def test_facts_that_cannot_be_read(self, stopped: Repo, content: bytes) -> None:
+        stopped.commit({"run.json": content}, "x", branch="state")
+
+        with pytest.raises(RunError, match=r"run.json of ann/stopped cannot be read"):
+            take_over("ann/stopped", None, print)
+
+    def test_a_config_that_pushes_elsewhere_does_not(self, stopped: Repo) -> None:
+        config = stopped.files("state")["config.yaml"].replace(b"repo: ann/stopped", b"repo: eve/other")
+        assert b"eve/other" in config
+        stopped.commit({"config.yaml": config}, "x", branch="state")
+
+        assert take_over("ann/stopped", None, print).config().hub.repo == "ann/stopped"
+
+
+class TestAttach:
+    def test_a_second_look_keeps_the_config_and_sees_new_checkpoints(self, pushed: Repo) -> None:
+        newest = pushed.tags.pop("step-000006")
+        first = attach("ann/prices", NOTHING_NEW, print)
+        config = (first.folder / "config.yaml").read_text()
+        assert [c.step for c in first.store.checkpoints()] == [2, 4]
+        pushed.tags["step-000006"] = newest
+
+        second = attach("ann/prices", NOTHING_NEW, print)
+
+        assert [c.step for c in second.store.checkpoints()] == [2, 4, 6]
+        assert (second.folder / "config.yaml").read_text() == config
+
+    def test_a_checkpoint_that_is_gone_is_gone_here_too(self, pushed: Repo) -> None:
+        attach("ann/prices", NOTHING_NEW, print)
+        del pushed.tags["step-000006"]
+
+        assert [c.step for c in attach("ann/prices", NOTHING_NEW, print).store.checkpoints()] == [2, 4]
+
+    def test_overrides_change_the_repositorys_own_config(self, pushed: Repo) -> None:
+        run = attach("ann/prices", Question(None, ["eval.batch_tokens=64"]), print)
+
+        assert (run.config().eval.batch_tokens, run.config().data.train_limit) == (64, 48)
+
+    def test_the_facts_are_the_newest_checkpoints(self, pushed: Repo, uninterrupted: Run) -> None:
+        facts = attach("ann/prices", NOTHING_NEW, print).facts()
+
+        own = uninterrupted.facts()
+        taken = {name: facts[name] for name in facts if name not in ("repo", "attached", "started", "finished")}
+        assert taken == {name: own[name] for name in taken}
+        assert {"seed", "precision", "data_fingerprint", "train_median", "versions", "items"} <= taken.keys()
+        assert (facts["attached"], facts["finished"]) == (True, None)
+
+    def test_a_config_that_cannot_be_read_is_named_by_its_repository(self, pushed: Repo) -> None:
+        config = pushed.files()["config.yaml"] + b"extra: {}\n"
+        manifest = Checkpoint.from_json(json.loads(pushed.files()["manifest.json"]))
+        commit = pushed.commit({"config.yaml": config}, manifest.name)
+        pushed.tags[manifest.name] = commit.hash
+
+        result = Cli("eval", "--repo", "ann/prices")
+
+        line = config.count(b"\n")
+        assert result.err.splitlines()[0] == (f"error: extra is not a section (config.yaml of ann/prices, line {line})")
+        assert not Path("runs/ann--prices/run.json").exists()

@@ -1,0 +1,200 @@
+"""What is settled before a weight is loaded: which estimator is scored."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pricer.commands.parts.setup import Setup, estimator_for, load_base_of, prepare, prepare_to_ask
+from pricer.config import DataConfig, EvalConfig, ModelConfig, PromptConfig, RunConfig
+from pricer.core.digit_quantiles import Levels
+from pricer.core.items import Split
+from pricer.core.prefix_search import Fork
+from pricer.errors import ConfigError
+from pricer.ml.base import load_tokenizer
+from pricer.ml.devices import Precision
+from pricer.stores.bases import ASSETS
+from pricer.stores.runs import create_run
+from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
+from tests.stores.item_files import jsonl
+
+LEVELS: Levels = (np.arange(10),) * 4
+CONFIG = RunConfig(data=DataConfig(train_limit=16, val_limit=4))
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    return prepare(CONFIG)
+
+
+def by(estimator: str) -> RunConfig:
+    return RunConfig(eval=EvalConfig.model_validate({"estimator": estimator}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "writing", "settled"),
+    [
+        ("auto", LEVELS, "median"),
+        ("auto", None, "greedy"),
+        ("greedy", LEVELS, "greedy"),
+        ("greedy", None, "greedy"),
+        ("mean", LEVELS, "mean"),
+    ],
+)
+def test_auto_is_the_median_where_a_distribution_can_be_read(wanted: str, writing: Levels | None, settled: str) -> None:
+    assert estimator_for(by(wanted), writing) == settled
+
+
+def test_an_estimator_that_cannot_be_had_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"eval\.estimator is mode, but the way this tokenizer writes prices"):
+        estimator_for(by("mode"), None)
+
+
+def test_the_estimator_is_settled_in_the_config_and_part_of_the_spec(setup: Setup) -> None:
+    assert setup.config.eval.estimator == "median"
+    assert setup.spec(Split.VAL, None).estimator == "median"
+
+
+def test_what_may_be_left_unexplored_is_part_of_the_spec_only_where_prices_are_expanded(setup: Setup) -> None:
+    plain = prepare(CONFIG.model_copy(update={"prompt": PromptConfig(price_format="plain")}))
+    greedy = plain.config.model_copy(update={"eval": EvalConfig(estimator="greedy")})
+
+    assert setup.spec(Split.VAL, None).unexplored is None
+    assert isinstance(plain.writing, Fork)
+    assert plain.spec(Split.VAL, None).unexplored == 0.02
+    assert replace(plain, config=greedy).spec(Split.VAL, None).unexplored is None
+
+
+def test_asking_is_set_up_as_training_was_without_the_data(setup: Setup) -> None:
+    asking = prepare_to_ask(setup.config)
+
+    assert asking.items.train == ()
+    assert asking.template == setup.template
+    assert asking.encoder.answer_length == setup.encoder.answer_length
+    assert prepare_to_ask(CONFIG).items == setup.items  # nothing is settled in it: the data are read
+
+
+def a_base(tokenizer: Callable[[], Any]) -> str:
+    """The embedded base with another tokenizer, in the folder `base`."""
+    folder = saved(tokenizer(), Path("base"))
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(ASSETS / "base" / name, folder)
+    return str(folder.resolve())
+
+
+def a_setup(base: str, *prices: float, style: str = "auto", max_price: float | None = None) -> Setup:
+    """The Setup of items of these prices, all of which train."""
+    rows = [{"description": f"lamp number {n}", "price": price} for n, price in enumerate(prices)]
+    return prepare(
+        RunConfig(
+            model=ModelConfig(base=base),
+            data=DataConfig(source=jsonl(*rows), val_fraction=0, test_fraction=0, max_price=max_price),
+            prompt=PromptConfig.model_validate({"price_format": style}),
+            train=CONFIG.train.model_copy(update={"val_items": 0}),
+        )
+    )
+
+
+def sizes(writing: Levels | Fork | None) -> list[int]:
+    assert isinstance(writing, tuple)
+    return [len(level) for level in writing]
+
+
+@pytest.mark.parametrize("name", WITH_BLANK)
+def test_a_run_on_a_sentencepiece_base_teaches_digits_alone_and_reads_them_exactly(name: str) -> None:
+    setup = a_setup(a_base(WITH_BLANK[name]), 227.0, 1299.0)
+    tokenizer = load_tokenizer(setup.base.folder)
+
+    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+
+    written = {"".join(tokenizer.convert_ids_to_tokens(e.ids[e.start :].tolist())) for e in examples}
+    assert written == {"0227</s>", "1299</s>"}
+    assert setup.encoder.answer_length == 4 + 1
+    assert sizes(setup.writing) == [10] * 4
+    assert setup.notes == ()
+
+
+def test_a_price_of_six_digits_pads_prices_where_that_keeps_the_median_and_says_so() -> None:
+    setup = a_setup(a_base(WITHOUT_BLANK["Llama 3"]), 227.0, 150_000.0)
+
+    assert setup.config.prompt.price_format == "padded"
+    assert sizes(setup.writing) == [1000, 1000]
+    assert setup.config.eval.estimator == "median"
+    assert setup.notes == (
+        "the dearest training item costs $150,000, so prices are padded to 6 digits (prompt.price_format: auto): the "
+        "median cannot be read from plain prices of more than 5 digits; --set data.max_price=99999 keeps them plain",
+    )
+
+
+def test_up_to_five_digits_prices_stay_plain_and_nothing_is_said() -> None:
+    setup = a_setup(a_base(WITHOUT_BLANK["Llama 3"]), 227.0, 99_999.0)
+
+    assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
+    assert isinstance(setup.writing, Fork)
+    assert setup.notes == ()
+
+
+def test_a_price_of_six_digits_that_makes_answers_greedy_is_said_with_what_to_do() -> None:
+    setup = a_setup(a_base(WITHOUT_BLANK["GPT-2"]), 227.0, 150_000.0)
+
+    assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "greedy")
+    assert setup.notes == (
+        "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
+        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 to have it",
+    )
+
+
+def test_padded_prices_are_offered_where_they_would_bring_the_median_back() -> None:
+    setup = a_setup("builtin:base", 227.0, 150_000.0, style="plain")
+
+    assert setup.config.eval.estimator == "greedy"
+    assert setup.notes[0].endswith(
+        "; train with --set data.max_price=99999 or --set prompt.price_format=padded to have it"
+    )
+
+
+def test_a_maximum_price_brings_plain_prices_and_the_median_back_and_says_what_it_left_out() -> None:
+    setup = a_setup(a_base(WITHOUT_BLANK["Llama 3"]), 227.0, 150_000.0, 999.0, max_price=999)
+
+    assert sorted(item.price for item in setup.items.train) == [227.0, 999.0]
+    assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
+    assert sizes(setup.writing) == [1000]
+    assert setup.notes == ("left out: 1 item that costs more than $999 (data.max_price)",)
+
+
+def test_a_padded_width_that_is_too_wide_for_the_tokenizer_is_named() -> None:
+    config = RunConfig(
+        model=ModelConfig(base=a_base(WITHOUT_BLANK["GPT-2"])),
+        data=DataConfig(train_limit=8, val_limit=4),
+        prompt=PromptConfig(price_format="padded", price_width=6),
+    )
+
+    assert prepare(config).notes[0].endswith("; train with --set prompt.price_width=4 to have it")
+
+
+def test_whether_weights_are_dequantized_on_a_gpu_stays_with_the_run(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool | None] = []
+
+    def load(_folder: Path, _precision: Precision, *, dense: bool | None) -> SimpleNamespace:
+        asked.append(dense)
+        return SimpleNamespace()
+
+    monkeypatch.setattr("pricer.commands.parts.setup.load_base", load)
+    monkeypatch.setattr("pricer.commands.parts.setup.dense_bytes", lambda _base: 0)
+    monkeypatch.setattr("pricer.commands.parts.setup.device_name", lambda _precision: "a card")
+    on_gpu = replace(setup, precision=Precision("cuda", "nf4", "bfloat16"))
+    run = create_run(setup.config, "r", "r", {})
+
+    for _ in range(2):
+        load_base_of(on_gpu, run)
+
+    # The first time there was room; afterwards it is so whether there is room or not.
+    assert asked == [None, True]
+    assert run.facts()["dense"] == {"a card": True}

@@ -1,0 +1,361 @@
+"""`pricer pick --candidates soup`: averages compete, on validation alone; a picked one is used like a checkpoint."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pricer.commands.evaluate import run_eval, score_run
+from pricer.commands.parts.confirmation import confirm
+from pricer.commands.parts.soups import score_soups
+from pricer.commands.parts.wandb_report import pick_report
+from pricer.commands.pick import Picked, pick
+from pricer.commands.predict import predict
+from pricer.commands.runs import overviews
+from pricer.core.evaluation import Evaluation
+from pricer.core.items import Item, Split
+from pricer.core.scores import Scores
+from pricer.errors import CheckpointError, RunError
+from pricer.ml.predict import CheckpointPredictor
+from pricer.stores.checkpoints import read_manifest
+from pricer.stores.runs import Run
+from pricer.views import terminal_chart, terminal_pick
+from pricer.views.terminal_runs import show
+from tests.commands.conftest import Listener
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.server import LoopbackHub
+from tests.repositories import Cli, use_cache
+
+# Of the checkpoints 2, 4 and 6, the last one being the best: it is in one window of two and in one of three.
+NAMES = ["soup-000004-000006", "soup-000002-000004-000006"]
+
+
+@pytest.fixture
+def run(trained: Path) -> Run:
+    """A run whose checkpoints are scored on 6 validation items, the last one the best."""
+    run_eval(None, "all", Split.VAL, 6, Listener())
+    run = Run(trained)
+    last = run.store.checkpoints()[-1]
+    lower(run, next(e for e in run.evaluations() if e.revision == last.revision), 0.5)
+    return run
+
+
+def lower(run: Run, evaluation: Evaluation, share: float) -> None:
+    """Let an evaluation have this share of its error, in every item and in its MAE."""
+    assert evaluation.revision is not None
+    scores = run.scores(evaluation.revision, evaluation.spec)
+    assert scores is not None
+    charged = scores.price + share * (scores.charged - scores.price)
+    mae = replace(evaluation.metric("mae"), value=float(np.abs(charged - scores.price).mean()))
+    changed = replace(evaluation, metrics=(mae, *(m for m in evaluation.metrics if m.name != "mae")))
+    run.add_evaluation(evaluation.revision, changed, Scores(scores.price, charged, scores.answered))
+
+
+def with_soups(listener: Listener | None = None) -> Picked:
+    watcher = listener or Listener()
+    return pick(None, "mae", soups=partial(score_soups, watcher=watcher), note=watcher.note)
+
+
+def soups_win(run: Run) -> Picked:
+    """The pick after the soups' errors were made small, the pair's the smallest."""
+    with_soups()
+    for evaluation in run.evaluations():
+        if evaluation.members:
+            lower(run, evaluation, 0.01 * len(evaluation.members))
+    return with_soups()
+
+
+class TestCompeting:
+    def test_the_windows_with_the_best_checkpoint_are_made_and_scored_under_its_spec(self, run: Run) -> None:
+        listener = Listener()
+
+        picked = with_soups(listener)
+
+        soups = run.store.soups()
+        assert [soup.name for soup in soups] == NAMES
+        steps = {c.step: c.revision for c in run.store.checkpoints()}
+        for soup in soups:
+            assert [(m.step, m.revision) for m in soup.members] == [(s, steps[s]) for s in soup.member_steps]
+            assert read_manifest(run.folder / "soups" / soup.name) == soup
+        scored = {e.name: e for e in run.evaluations() if e.members}
+        assert scored.keys() == set(NAMES)
+        assert {e.spec for e in scored.values()} == {picked.selection.chosen.spec}
+        assert len(picked.selection.ranking) == 5
+        assert picked.selection.evidence is not None
+        assert [(one.step, one.members) for one in picked.selection.evidence.standings] == [
+            (2, ()),
+            (4, ()),
+            (6, ()),
+            (6, (4, 6)),
+            (6, (2, 4, 6)),
+        ]
+        assert [e.name for e in listener.evaluations] == NAMES
+        assert picked.unscored == ()
+
+    def test_what_is_there_is_neither_made_nor_scored_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = with_soups().selection
+        monkeypatch.setattr("pricer.commands.parts.soups.load_scorer", _interrupt)
+
+        assert with_soups().selection == first
+
+    def test_a_plain_pick_leaves_soups_alone(self, run: Run) -> None:
+        soups_win(run)
+
+        selection = pick(None, "mae").selection
+
+        assert (selection.step, selection.members, len(selection.ranking)) == (6, (), 3)
+
+    def test_a_soup_never_wins_a_tie_against_a_checkpoint(self, run: Run) -> None:
+        with_soups()
+        best = next(e for e in run.evaluations() if e.step == 6 and not e.members and e.spec.split is Split.VAL)
+        scores = run.scores(best.revision or "", best.spec)
+        assert scores is not None
+        for soup in [e for e in run.evaluations() if e.members]:
+            run.add_evaluation(soup.revision or "", replace(soup, metrics=best.metrics), scores)
+
+        selection = with_soups().selection
+
+        assert (selection.revision, selection.margin) == (best.revision, 0.0)
+        assert [e.name for e in selection.ranking[:3]] == ["step-000006", *NAMES]
+        assert selection.evidence is not None
+        # In every resample, too.
+        assert [one.p_best for one in selection.evidence.standings if one.members] == [0.0, 0.0]
+
+    def test_a_soup_that_was_changed_is_made_again(self, run: Run) -> None:
+        with_soups()
+        soup = run.store.soups()[0]
+        path = run.folder / "soups" / soup.name / "adapter_model.safetensors"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-4] + b"oops")
+
+        with_soups()
+
+        assert path.read_bytes() == whole
+
+    @pytest.mark.parametrize("damage", ["{", "{}", '{"members": []}'])
+    def test_a_manifest_that_was_damaged_is_written_again(self, run: Run, damage: str) -> None:
+        with_soups()
+        path = run.folder / "soups" / NAMES[0] / "manifest.json"
+        whole = path.read_bytes()
+        path.write_text(damage)
+
+        with_soups()
+
+        assert path.read_bytes() == whole
+
+
+class TestGoingOn:
+    def test_scoring_that_was_interrupted_goes_on(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        run.record(batch_tokens={"cpu": 300})  # batches of a few items
+        real, calls = CheckpointPredictor.predict, iter([True])
+
+        def once(self: CheckpointPredictor, prompts: Sequence[Any]) -> Any:
+            if not next(calls, False):
+                raise KeyboardInterrupt
+            return real(self, prompts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CheckpointPredictor, "predict", once)
+            with pytest.raises(KeyboardInterrupt):
+                with_soups()
+        soup = run.store.soups()[0]
+        spec = next(e.spec for e in run.evaluations() if e.step)
+        saved = run.predictions(soup.revision, spec)
+        assert len(saved) == 1
+
+        with_soups()
+
+        assert run.predictions(soup.revision, spec)[0] == saved[0]
+        assert len([e for e in run.evaluations() if e.members]) == 2
+
+    def test_making_that_was_interrupted_leaves_no_half_of_a_soup(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("pricer.commands.parts.soups.write_manifest", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                with_soups()
+        assert list((run.folder / "soups").iterdir()) == []
+
+        with_soups()
+
+        assert [soup.name for soup in run.store.soups()] == NAMES
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class TestRefused:
+    def test_a_member_that_was_changed(self, run: Run) -> None:
+        path = run.folder / "checkpoints" / "step-000004" / "adapter_model.safetensors"
+        path.write_bytes(path.read_bytes()[:-4] + b"oops")
+
+        with pytest.raises(CheckpointError, match="step-000004 is not what its manifest says"):
+            with_soups()
+
+        assert run.store.soups() == []
+
+    def test_other_data_than_the_checkpoints_were_scored_on(self, run: Run) -> None:
+        path = run.folder / "config.yaml"
+        path.write_text(path.read_text().replace("estimator: median", "estimator: mean"))
+
+        with pytest.raises(RunError, match="scored under another spec than it has today") as raised:
+            with_soups()
+
+        assert raised.value.hint == "pricer eval --all-checkpoints"
+
+    def test_one_checkpoint_has_no_neighbour(self, run: Run) -> None:
+        log = run.folder / "checkpoints.jsonl"
+        log.write_text(log.read_text().splitlines(keepends=True)[-1])
+        listener = Listener()
+
+        picked = with_soups(listener)
+
+        assert (picked.selection.step, run.store.soups()) == (6, [])
+        assert listener.notes == ["there is one checkpoint, and none to average it with"]
+
+
+class TestOnTheHub:
+    """The checkpoints 2, 4 and 6 of `pushed`, scored and picked where nobody trained them."""
+
+    @pytest.fixture
+    def run(self, pushed: Repo) -> Run:
+        Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--limit", "6", "--json").json()
+        run = Run(Path("runs/ann--prices"))
+        lower(run, next(e for e in run.evaluations() if e.step == 6), 0.5)
+        return run
+
+    def test_only_the_picked_one_is_pushed_and_the_card_says_what_it_is(self, run: Run, pushed: Repo) -> None:
+        picked = soups_win(run)
+
+        assert (picked.problem, picked.card) == (None, "ann/prices")
+        titles = [commit.title for commit in pushed.commits()]
+        assert titles[:2] == ["soup-000004-000006 is the best", "soup-000004-000006"]
+        assert [name for name in pushed.tags if name.startswith("soup")] == ["soup-000004-000006"]
+        assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
+        soup = run.store.soups()[0]
+        kept = Path("runs/ann--prices/soups/soup-000004-000006")
+        for name in ("adapter_model.safetensors", "adapter_config.json", "manifest.json"):
+            assert pushed.files("best")[name] == (kept / name).read_bytes()
+        card = pushed.files()["README.md"].decode()
+        assert "| **4 + 6 (chosen)** |" in card
+        assert f'revision="{soup.commit}"' in card
+        assert "This adapter is the exact average of the checkpoints at steps 4, 6" in card
+
+    def test_where_it_was_not_made_it_is_the_best_and_no_step(
+        self, run: Run, pushed: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        soup = soups_win(run).selection
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        use_cache(tmp_path / "elsewhere" / ".huggingface", monkeypatch)
+
+        def scored(*which: str) -> list[tuple[int, str]]:
+            answer = Cli("eval", "--repo", "ann/prices", *which, "--limit", "6", "--json").json()
+            return [(e["step"], e["revision"]) for e in answer["evaluations"] if e["step"] is not None]
+
+        best = scored("--checkpoint", "best")
+        by_step = scored("--all-checkpoints")
+
+        assert best == [(6, soup.revision)]
+        assert [step for step, _ in by_step] == [2, 4, 6]
+        assert soup.revision not in dict(by_step).values()
+        there, here = (
+            Run(folder / "runs" / "ann--prices").predictions(soup.revision, soup.chosen.spec)
+            for folder in (Path(), tmp_path)
+        )
+        assert there == here
+
+    def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
+        with_soups()
+        for evaluation in run.evaluations():
+            if evaluation.members:
+                lower(run, evaluation, 0.01 * len(evaluation.members))
+        hub.faults.script("POST", "/commit/", [Fault.status(403)])
+
+        listener = Listener()
+        picked = with_soups(listener)
+
+        assert listener.notes == ["pushing soup-000004-000006 to ann/prices"]
+        assert picked.problem is not None
+        assert run.store.tagged("best") == run.store.soups()[0]
+        assert not [name for name in pushed.tags if name.startswith("soup")]
+        again = with_soups()
+        assert again.problem is None
+        quiet = Listener()
+        with_soups(quiet)
+        assert quiet.notes == []
+        assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
+
+
+class TestPicked:
+    def test_it_is_the_best_by_name_and_by_tag(self, run: Run) -> None:
+        picked = soups_win(run)
+
+        soup = run.store.soups()[0]
+        assert (picked.selection.revision, picked.selection.step) == (soup.revision, 6)
+        assert picked.selection.members == (4, 6)
+        assert run.store.tagged("best") == soup
+        record = json.loads((run.folder / "selection.json").read_text())
+        assert record["members"] == [4, 6]
+        assert [entry.get("members") for entry in record["ranking"]] == [[4, 6], [2, 4, 6], None, None, None]
+        for which in ("best", soup.name, soup.revision[:8]):
+            found = score_run(run, which, Split.VAL, 6, Listener())
+            assert found.evaluations[-1].revision == soup.revision
+        # A step is that of the checkpoint.
+        assert score_run(run, "6", Split.VAL, 6, Listener()).evaluations[-1].name == "step-000006"
+
+    def test_it_predicts_and_is_confirmed(self, run: Run) -> None:
+        picked = soups_win(run)
+        item = Item("a", "A 486 PC of 33 MHz", 1.0)
+
+        priced = predict(run, None, lambda _: [item], Listener())
+        confirmed = confirm(picked, Listener())
+
+        assert priced.checkpoint.name == NAMES[0]
+        assert (confirmed.confirmation.name, confirmed.confirmation.n) == (NAMES[0], 8)
+        assert confirmed.confirmation.revision == picked.selection.revision
+
+    def test_it_is_shown_as_an_average_and_never_as_a_step(
+        self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        picked = soups_win(run)
+        capsys.readouterr()
+
+        terminal_pick.picked(picked, as_json=False)
+        lines = capsys.readouterr().out.splitlines()
+        best = next(line for line in lines if line.startswith("best: "))
+        terminal_pick.next_step(picked)
+        assert capsys.readouterr().err.endswith("pricer pick --confirm --candidates soup --run quickstart\n")
+        assert best.startswith(f"best: the average of steps 4, 6 ({picked.selection.revision[:7]}), $")
+        assert any(line.startswith("mae of the average of steps 4, 6: $") for line in lines)
+        show(overviews(), as_json=False)
+        assert "soup 4+6" in capsys.readouterr().out
+        assert pick_report(picked.selection).summary["best_members"] == 2
+        drawn: list[list[int]] = []
+
+        def draw(points: Sequence[tuple[int, float]], *_: object) -> str:
+            drawn.append([step for step, _ in points])
+            return "a curve"
+
+        monkeypatch.setattr(terminal_chart, "_is_drawable", lambda: True)
+        monkeypatch.setattr(terminal_chart, "_draw", draw)
+        monkeypatch.setenv("COLUMNS", "80")
+        terminal_chart.show_pick(picked)
+        assert drawn == [[2, 4, 6]]
+
+    def test_another_rule_takes_a_checkpoint_before_a_soup(self, run: Run) -> None:
+        soups_win(run)
+
+        selection = pick(None, "mae", rule="earliest", soups=partial(score_soups, watcher=Listener())).selection
+
+        assert selection.evidence is not None
+        alike = [one for one in selection.evidence.standings if one.indistinguishable]
+        assert (selection.step, selection.members) == (alike[0].step, alike[0].members)

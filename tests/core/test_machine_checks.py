@@ -1,0 +1,427 @@
+"""Whether a machine can train: each part good and bad, and the exact line with what to do."""
+
+import math
+
+import pytest
+
+from pricer.core import machine_checks as checks
+from pricer.core.machine_checks import Finding, is_fit
+from pricer.core.machine_facts import Card, Cuda, Driver, HubAnswer, Package, Product
+
+A100 = Card("NVIDIA A100-SXM4-40GB", (8, 0), 41_900_000_000, 42_400_000_000)
+T4 = Card("Tesla T4", (7, 5), 15_600_000_000, 15_800_000_000)
+PART = Card("NVIDIA A100-SXM4-40GB MIG 1g.5gb", (8, 0), 4_900_000_000, 5_000_000_000)
+WORKS = Driver("works", "580.82.07", "13.0", ("NVIDIA A100-SXM4-40GB",))
+ABSENT = Driver("absent", problem="NVML Shared Library Not Found")
+INSTALL = "https://pytorch.org/get-started/locally"
+HUB = "https://huggingface.co"
+
+
+def test_only_what_failed_makes_a_machine_unfit() -> None:
+    assert is_fit([Finding("a", "ok", ""), Finding("b", "warning", ""), Finding("c", "unknown", "")])
+    assert not is_fit([Finding("a", "ok", ""), Finding("b", "failed", "")])
+
+
+class TestUnexpected:
+    def test_the_first_line_of_what_was_raised_is_said(self) -> None:
+        assert checks.unexpected("disk", "warning", OSError("one\ntwo")) == Finding(
+            *("disk", "warning", "could not be checked: OSError: one"),
+            "if all packages are as tested: please report it, with this output",
+        )
+
+    def test_a_missing_module_is_to_be_installed(self) -> None:
+        error = ModuleNotFoundError("No module named 'peft.utils'", name="peft.utils")
+
+        assert checks.unexpected("libraries", "failed", error).hint == "pip install peft"
+
+
+class TestPackages:
+    def test_a_build_of_the_tested_version_is_the_tested_version(self) -> None:
+        packages = [Package("torch", "2.13.0+cu130", "2.13.0"), Package("odd", "1", None)]
+
+        assert checks.judge_packages(packages) == Finding(
+            "packages", "ok", "all 2 as tested together, torch 2.13.0+cu130"
+        )
+
+    def test_another_version_is_a_warning_with_both(self) -> None:
+        packages = [Package("torch", "2.13.0", "2.13.0"), Package("trl", "1.17.0", "1.16.0")]
+
+        assert checks.judge_packages(packages) == Finding(
+            "packages", "warning", "trl 1.17.0 (tested: 1.16.0)", "pip install trl==1.16.0"
+        )
+
+    def test_another_torch_that_pricer_takes_stays(self) -> None:
+        # Colab's: pip would put one for another CUDA in its place.
+        torch = Package("torch", "2.11.0+cu128", "2.13.0")
+
+        assert checks.judge_packages([torch]) == Finding("packages", "warning", "torch 2.11.0+cu128 (tested: 2.13.0)")
+        assert checks.judge_packages([torch, Package("trl", "1.17.0", "1.16.0")]).hint == "pip install trl==1.16.0"
+
+    def test_one_below_the_lower_bound_is_a_warning_since_the_imports_are_tried(self) -> None:
+        packages = [Package("torch", "2.11.0", "2.13.0", wanted=">=2.13"), Package("x", "1", None, wanted=">=2")]
+
+        assert checks.judge_packages(packages) == Finding(
+            *("packages", "warning", "torch 2.11.0 (pricer asks for >=2.13); x 1 (pricer asks for >=2)"),
+            "pip install torch==2.13.0 x",
+        )
+
+    def test_missing_ones_fail_and_are_what_to_install(self) -> None:
+        packages = [
+            Package("peft", None, "0.21.2"),
+            Package("trl", "1.17.0", "1.16.0"),
+            Package("bitsandbytes", None, "0.50.2"),
+        ]
+
+        assert checks.judge_packages(packages) == Finding(
+            *("packages", "failed", "missing: peft, bitsandbytes; trl 1.17.0 (tested: 1.16.0)"),
+            "pip install peft==0.21.2 bitsandbytes==0.50.2",
+        )
+
+
+class TestGpu:
+    def test_one_card(self) -> None:
+        assert checks.judge_cuda(Cuda("2.13.0", "13.0", (A100,)), WORKS, None) == [
+            Finding("GPU", "ok", "NVIDIA A100-SXM4-40GB, compute capability 8.0: computes in bfloat16"),
+            Finding("GPU memory", "ok", "41.9 GB of 42.4 GB free"),
+        ]
+
+    def test_an_older_card_computes_in_float16(self) -> None:
+        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (T4,)), WORKS, None)
+
+        assert found[0].text == "Tesla T4, compute capability 7.5: computes in float16, for want of bfloat16"
+
+    def test_a_part_of_a_card_is_named_as_such(self) -> None:
+        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (PART,)), WORKS, None)
+
+        assert [(one.status, one.text) for one in found] == [
+            ("ok", "NVIDIA A100-SXM4-40GB MIG 1g.5gb, compute capability 8.0: computes in bfloat16"),
+            ("ok", "4.9 GB of 5.0 GB free"),
+        ]
+
+    def test_memory_that_others_have_is_a_warning(self) -> None:
+        # 80 % of 40 GB are 32 GB.
+        enough, little = (Card("X", (9, 0), free, 40_000_000_000) for free in (32_000_000_000, 31_900_000_000))
+
+        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (enough, little)), WORKS, None)
+
+        assert found[1] == Finding("GPU 0 memory", "ok", "32.0 GB of 40.0 GB free")
+        assert found[3] == Finding(
+            *("GPU 1 memory", "warning", "31.9 GB of 40.0 GB free"),
+            "other processes have the rest; nvidia-smi shows which",
+        )
+
+    @pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("2,3", "2"), ("GPU-8a, GPU-9b", "GPU-8a")])
+    def test_several_cards_have_a_number_each_and_the_way_to_use_one(self, visible: str | None, first: str) -> None:
+        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, visible)
+
+        assert [one.name for one in found] == ["GPU 0", "GPU 0 memory", "GPU 1", "GPU 1 memory", "GPUs"]
+        assert found[-1] == Finding(
+            *("GPUs", "warning", "2 are visible, and pricer train refuses more than one"),
+            f"export CUDA_VISIBLE_DEVICES={first}",
+        )
+
+    def test_a_card_that_this_torch_has_no_kernels_for(self) -> None:
+        cuda = Cuda("2.13.0", "13.0", (T4,), archs=("sm_80", "sm_90"))
+
+        assert checks.judge_cuda(cuda, WORKS, None)[0] == Finding(
+            *("GPU", "failed"),
+            "Tesla T4, compute capability 7.5: torch 2.13.0 has nothing that runs on it (it has sm_80, sm_90)",
+            f"install a torch built for it (an older CUDA): {INSTALL}",
+        )
+        newer = Cuda("2.13.0", "13.0", (Card("B200", (10, 0), 1, 1),), archs=("sm_80", "sm_90"))
+        assert checks.judge_cuda(newer, WORKS, None)[0].hint.startswith("install a torch built for it (a newer CUDA)")
+
+    @pytest.mark.parametrize(
+        ("capability", "archs", "runs"),
+        [
+            ((8, 6), ["sm_80"], True),  # a later minor version of the same major
+            ((8, 0), ["sm_86"], False),
+            ((9, 0), ["sm_80"], False),
+            ((9, 0), ["compute_80"], True),  # PTX, translated by the driver
+            ((7, 5), ["compute_80"], False),
+            ((9, 0), ["sm_90a"], True),
+            ((12, 1), ["sm_120a"], False),
+            ((12, 1), ["sm_120f"], True),
+            ((12, 0), ["compute_90a"], False),
+            ((7, 5), ["sm_50", "sm_75", "sm_120"], True),
+            ((9, 4), ["gfx942"], True),  # nothing is known of others' cards
+            ((8, 0), [], True),
+        ],
+    )
+    def test_kernels_run_on_later_minor_versions_and_ptx_on_all_later_ones(
+        self, capability: tuple[int, int], archs: list[str], runs: bool
+    ) -> None:
+        assert checks.has_kernels(capability, archs) is runs
+
+    @pytest.mark.parametrize("visible", ["7", "7,0", "GPU-1", "NoDevFiles"])
+    def test_a_variable_that_names_no_card_is_the_cause(self, visible: str) -> None:
+        cuda = Cuda("2.13.0", "13.0", problem="No CUDA GPUs are available")
+
+        assert checks.judge_cuda(cuda, WORKS, visible) == [
+            Finding(
+                *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} names no GPU here (NVIDIA A100-SXM4-40GB)"),
+                "unset CUDA_VISIBLE_DEVICES",
+            )
+        ]
+
+    def test_a_variable_that_names_a_card_is_not_the_cause(self) -> None:
+        (found,) = checks.judge_cuda(Cuda("2.13.0", "13.0", problem="CUDA unknown error"), WORKS, "0")
+
+        assert found.text == "NVIDIA A100-SXM4-40GB cannot be used: CUDA unknown error"
+
+    @pytest.mark.parametrize(
+        "cuda",
+        [Cuda("2.13.0+cpu", None, problem="Torch not compiled"), Cuda("2", "13.0", problem="Found no NVIDIA driver")],
+    )
+    def test_no_gpu_and_nobody_to_ask(self, cuda: Cuda) -> None:
+        driver = Driver("unknown", problem="nvidia-ml-py is missing")
+
+        assert checks.judge_cuda(cuda, driver, None) == [
+            Finding("GPU", "warning", "none found: the CPU is enough for the demo, an 8B or 3B needs a GPU")
+        ]
+
+    def test_no_gpu_and_no_driver(self) -> None:
+        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver"), ABSENT, None) == [
+            Finding("GPU", "warning", "none: the CPU is enough for the demo, an 8B or 3B needs a GPU")
+        ]
+
+    def test_a_gpu_that_torch_is_not_built_for(self) -> None:
+        assert checks.judge_cuda(Cuda("2.13.0+cpu", None, problem="Torch not compiled"), WORKS, None) == [
+            Finding(
+                *("GPU", "warning", "torch 2.13.0+cpu is built without CUDA and cannot use NVIDIA A100-SXM4-40GB"),
+                f"install a torch with CUDA: {INSTALL}",
+            )
+        ]
+
+    def test_a_driver_that_is_too_old(self) -> None:
+        old = Driver("works", "470.42.01", "11.4", ("Tesla T4",))
+
+        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="The driver is too old"), old, None) == [
+            Finding(
+                *("GPU", "warning", "Tesla T4 cannot be used: The driver is too old"),
+                f"update the NVIDIA driver, or install a torch for CUDA 11.4: {INSTALL}",
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        "driver", [Driver("works", "580.1", "13.0", ("Tesla T4",)), Driver("fails", problem="version mismatch")]
+    )
+    def test_a_driver_that_is_broken(self, driver: Driver) -> None:
+        (found,) = checks.judge_cuda(Cuda("2.13.0", "13.1", problem="CUDA unknown error"), driver, None)
+
+        assert found.text == f"{', '.join(driver.cards) or 'a GPU'} cannot be used: CUDA unknown error"
+        assert found.hint == "does nvidia-smi work? After an update of the driver: restart the machine"
+
+    @pytest.mark.parametrize("visible", ["", "-1"])
+    def test_a_card_that_the_environment_hides(self, visible: str) -> None:
+        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="No CUDA GPUs"), WORKS, visible) == [
+            Finding(
+                *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} hides NVIDIA A100-SXM4-40GB"),
+                "unset CUDA_VISIBLE_DEVICES",
+            )
+        ]
+
+
+class TestDriver:
+    def test_its_version_stands_beside_what_torch_is_built_for(self) -> None:
+        assert checks.judge_driver(WORKS, Cuda("2.13.0", "12.8", (A100,))) == Finding(
+            "driver", "ok", "580.82.07, for CUDA up to 13.0; torch is built for 12.8"
+        )
+        assert checks.judge_driver(WORKS, Cuda("2.13.0", None)).text.endswith("; torch is built without CUDA")
+
+    def test_none_is_no_fault(self) -> None:
+        assert checks.judge_driver(ABSENT, Cuda("2.13.0", None)) == Finding("driver", "unknown", "none from NVIDIA")
+
+    def test_in_a_container_its_library_may_be_missing_beside_a_card_that_works(self) -> None:
+        assert checks.judge_driver(ABSENT, Cuda("2.13.0", "13.0", (A100,))) == Finding(
+            "driver", "unknown", "its library (NVML) is not here: utilisation will not be logged"
+        )
+
+    def test_one_that_fails_says_why(self) -> None:
+        assert checks.judge_driver(Driver("fails", problem="Driver/library version mismatch"), Cuda("2", None)) == (
+            Finding(
+                *("driver", "warning", "Driver/library version mismatch"),
+                "does nvidia-smi work? If not, restart the machine",
+            )
+        )
+
+    def test_one_that_could_not_be_asked(self) -> None:
+        assert checks.judge_driver(Driver("unknown", problem="nvidia-ml-py is missing"), Cuda("2", None)) == Finding(
+            "driver", "unknown", "nvidia-ml-py is missing"
+        )
+
+
+class TestProduct:
+    def test_right_with_how_far(self) -> None:
+        assert checks.judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": 0.002, "gradient": 0.003})) == (
+            Finding("4-bit product", "ok", "right on the GPU in bfloat16, to 3e-03")
+        )
+        assert checks.judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.0})) == Finding(
+            "4-bit product", "ok", "right on the CPU in float32, to the last bit"
+        )
+
+    @pytest.mark.parametrize("error", [0.021, 1.4, math.nan, math.inf])
+    def test_a_wrong_one_fails(self, error: float) -> None:
+        found = checks.judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": error, "16 rows": 0.02}))
+
+        assert found == Finding(
+            *("4-bit product", "failed", f"wrong on the GPU in bfloat16: 1 rows off by {error:.0%}"),
+            "another version of bitsandbytes, or model.quantization: none",
+        )
+
+    def test_what_is_right_in_bfloat16_may_be_wrong_in_float32(self) -> None:
+        assert checks.judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.003})).status == "failed"
+
+    @pytest.mark.parametrize("quantisation", [0.5, math.nan])
+    def test_weights_that_are_not_what_was_quantised_fail(self, quantisation: float) -> None:
+        found = checks.judge_product(Product("cpu", "float32", quantisation, {"1 rows": 0.0}))
+
+        assert (found.status, found.text) == (
+            "failed",
+            f"wrong on the CPU in float32: weights off by {quantisation:.0%}",
+        )
+
+
+class TestMemoryAndDisk:
+    def test_memory(self) -> None:
+        assert checks.judge_memory(2_000_000_000, 8_000_000_000) == Finding(
+            "memory", "ok", "2.0 GB of 8.0 GB available"
+        )
+        assert checks.judge_memory(1_900_000_000, 8_000_000_000) == Finding(
+            "memory", "warning", "1.9 GB of 8.0 GB available", "end other programs"
+        )
+
+    @pytest.mark.parametrize(
+        ("free", "status"), [(5e9, "ok"), (4.9e9, "warning"), (0.5e9, "warning"), (0.4e9, "failed")]
+    )
+    def test_a_disk_for_runs_that_is_almost_full_fails(self, free: float, status: str) -> None:
+        found = checks.judge_runs_disk("/data/runs", int(free), "")
+
+        assert (found.status, found.text) == (status, f"{free / 1e9:.1f} GB free for /data/runs")
+        assert (found.hint != "") == (status != "ok")
+
+    def test_one_that_cannot_be_written_fails(self) -> None:
+        assert checks.judge_runs_disk("/data/runs", 9_000_000_000, "Read-only file system") == Finding(
+            *("disk", "failed", "/data/runs cannot be written: Read-only file system"),
+            "make room, or start pricer in a folder on another disk",
+        )
+
+    def test_the_cache_never_fails_for_what_is_in_it_can_be_used(self) -> None:
+        hint = "make room, or set HF_HOME to a folder on another disk"
+
+        assert checks.judge_cache_disk("/hf", 20_000_000_000, "") == Finding("Hub cache", "ok", "20.0 GB free for /hf")
+        assert checks.judge_cache_disk("/hf", 0, "") == Finding(
+            "Hub cache", "warning", "0.0 GB free for /hf (an 8B is a download of 16 GB)", hint
+        )
+        assert checks.judge_cache_disk("/hf", None, "Permission denied") == Finding(
+            "Hub cache", "warning", "/hf cannot be written, nothing can be downloaded: Permission denied", hint
+        )
+
+    def test_a_file_in_the_place_of_the_folder_is_to_be_moved_away(self) -> None:
+        assert checks.judge_runs_disk("/data/runs", None, "/data/runs is not a folder", "/data/runs") == Finding(
+            "disk", "failed", "/data/runs is not a folder", "remove or rename /data/runs"
+        )
+
+    def test_data_that_cannot_be_read_for_want_of_a_cache_fails(self) -> None:
+        assert checks.judge_data_cache("/hf/datasets", "HF_HOME", "") == []
+        assert checks.judge_data_cache("/hf/datasets", "HF_HOME", "Permission denied") == [
+            Finding(
+                *("data cache", "failed"),
+                "/hf/datasets cannot be written, and no data can be read without it: Permission denied",
+                "set HF_HOME to a folder that can be written",
+            )
+        ]
+
+    def test_what_the_file_system_does_not_say_is_unknown(self) -> None:
+        assert checks.judge_runs_disk("/data/runs", None, "") == Finding(
+            "disk", "unknown", "how much is free for /data/runs cannot be said"
+        )
+
+
+class TestHub:
+    def test_logged_in(self) -> None:
+        answer = HubAnswer(HUB, True, status=200, account="ann", role="write", skew=-1.2)
+
+        assert checks.judge_hub(answer) == [
+            Finding("Hub", "ok", "https://huggingface.co answers"),
+            Finding("Hub login", "ok", "ann, token of role write"),
+            Finding("clock", "ok", "within 2 s of the Hub's"),
+        ]
+
+    def test_a_token_that_only_reads_cannot_push(self) -> None:
+        login = checks.judge_hub(HubAnswer(HUB, True, status=200, account="ann", role="read"))[1]
+
+        assert login == Finding(
+            *("Hub login", "warning", "ann, token of role read: it cannot push"),
+            "to push, a token of role write: https://huggingface.co/settings/tokens",
+        )
+
+    def test_a_token_that_is_refused(self) -> None:
+        endpoint, login, _ = checks.judge_hub(HubAnswer(HUB, True, status=401))
+
+        assert endpoint.status == "ok"
+        assert login == Finding(
+            *("Hub login", "warning", "the Hub refuses the token (401)"),
+            "hf auth login; a token in HF_TOKEN goes before that login",
+        )
+
+    def test_no_token(self) -> None:
+        assert checks.judge_hub(HubAnswer(HUB, False, status=401))[1] == Finding(
+            *("Hub login", "warning", "no token: needed for gated bases, for private repositories and to push"),
+            "hf auth login, or set HF_TOKEN",
+        )
+
+    def test_a_hub_that_is_not_reachable_is_a_warning_and_the_rest_is_unknown(self) -> None:
+        assert checks.judge_hub(HubAnswer(HUB, True, problem="Connection refused")) == [
+            Finding(
+                *("Hub", "warning", "https://huggingface.co is not reachable: Connection refused"),
+                "to download and to push: check the network, and HF_ENDPOINT",
+            ),
+            Finding("Hub login", "unknown", "a token is there; who it belongs to was not answered"),
+            Finding("clock", "unknown", "not compared, for want of an answer from the Hub"),
+        ]
+
+    @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_one_that_is_switched_off(self, variable: str) -> None:
+        assert checks.judge_hub(HubAnswer(HUB, False, problem="switched off", off_by=variable))[0] == Finding(
+            "Hub", "warning", f"switched off by {variable}", f"to download and to push: unset {variable}"
+        )
+
+    def test_one_that_has_troubles_of_its_own(self) -> None:
+        endpoint, login, clock = checks.judge_hub(HubAnswer(HUB, True, status=503, skew=0.0))
+
+        assert (endpoint.status, endpoint.text) == ("warning", "https://huggingface.co answers 503")
+        assert login.status == "unknown"
+        assert clock == Finding("clock", "ok", "within 1 s of the Hub's")
+
+    @pytest.mark.parametrize(
+        ("skew", "text"),
+        [
+            (59.9, None),
+            (-59.9, None),
+            (60.0, "1 min ahead of the Hub's"),
+            (-720.0, "12 min behind the Hub's"),
+            (7200.0, "2 h ahead of the Hub's"),
+            (-3 * 86400.0, "3 days behind the Hub's"),
+        ],
+    )
+    def test_a_clock_that_is_minutes_off(self, skew: float, text: str | None) -> None:
+        clock = checks.judge_hub(HubAnswer(HUB, False, status=401, skew=skew))[2]
+
+        if text is None:
+            assert clock.status == "ok"
+        else:
+            assert clock == Finding(
+                *("clock", "warning", f"{text}, and uploads may be refused"),
+                "set it: sudo timedatectl set-ntp true",
+            )
+
+
+def test_wandb_with_a_key_and_without() -> None:
+    assert checks.judge_wandb("https://api.wandb.ai", has_key=True) == Finding(
+        "W&B", "ok", "a key for https://api.wandb.ai is there (not tried): tracking.mode auto is online"
+    )
+    assert checks.judge_wandb("https://api.wandb.ai", has_key=False) == Finding(
+        *("W&B", "warning", "no key for https://api.wandb.ai: tracking.mode auto is offline"),
+        "wandb login, or set WANDB_API_KEY",
+    )

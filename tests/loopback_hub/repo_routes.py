@@ -1,0 +1,179 @@
+"""Addresses about whole repos: who am I, create, delete, settings, info, access."""
+
+import re
+from typing import Any
+
+import yaml
+from flask import Blueprint, g, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from tests.loopback_hub.app import readable, state, timestamp, user, writable
+from tests.loopback_hub.refusals import Refusal
+from tests.loopback_hub.repos import Commit, Repo
+
+routes = Blueprint("repos", __name__)
+
+
+@routes.get("/api/whoami-v2")
+def who_am_i() -> ResponseReturnValue:
+    asking = user()
+    if asking is None:
+        raise Refusal(401, "Invalid username or password.")
+    access = {"displayName": "tests", "role": asking.role, "createdAt": "2026-01-01T00:00:00.000Z"}
+    return jsonify(
+        {
+            "type": "user",
+            "id": f"id-of-{asking.name}",
+            "name": asking.name,
+            "fullname": asking.name.title(),
+            "email": f"{asking.name}@example.com",
+            "emailVerified": True,
+            "isPro": False,
+            "canPay": False,
+            "avatarUrl": "",
+            "orgs": [],
+            "auth": {"type": "access_token", "accessToken": access},
+        }
+    )
+
+
+@routes.post("/api/repos/create")
+def create() -> ResponseReturnValue:
+    asked = request.get_json()
+    kind, repo_id = _own_repo(asked, f"create a {asked.get('type', 'model')}")
+    address = f"{request.host_url}{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    private = asked.get("visibility") == "private" or asked.get("private") is True
+    try:
+        repo = state().create(repo_id, kind, private, gated=False)
+    except Refusal as refusal:
+        if refusal.status == 409:
+            # The client takes the address of the repo from here where it does not mind that it exists.
+            refusal.body["url"] = address
+        raise
+    return jsonify({"url": address, "name": repo.id, "id": f"{kind} {repo.id}", "private": repo.private})
+
+
+@routes.delete("/api/repos/delete")
+def delete() -> ResponseReturnValue:
+    kind, repo_id = _own_repo(request.get_json(), "delete a repo")
+    writable((kind, repo_id))
+    del state().repos[kind, repo_id]
+    return "OK"
+
+
+@routes.put("/api/<api_repo:repo>/settings")
+def settings(repo: tuple[str, str]) -> ResponseReturnValue:
+    changed = writable(repo)
+    asked = request.get_json()
+    if "visibility" in asked or "private" in asked:
+        changed.private = asked.get("visibility") == "private" or asked.get("private") is True
+    if "gated" in asked:
+        changed.gated = asked["gated"]
+    return jsonify({"private": changed.private, "gated": changed.gated})
+
+
+@routes.get("/api/<api_repo:repo>/auth-check")
+def may_read(repo: tuple[str, str]) -> ResponseReturnValue:
+    state().downloadable(*repo, user())
+    return "OK"
+
+
+@routes.get("/api/<api_repo:repo>/auth-check/write")
+def may_write(repo: tuple[str, str]) -> ResponseReturnValue:
+    writable(repo)
+    return "OK"
+
+
+@routes.get("/api/<api_repo:repo>")
+def info(repo: tuple[str, str]) -> ResponseReturnValue:
+    return _info(readable(repo), "main")
+
+
+@routes.get("/api/<api_repo:repo>/revision/<quoted:revision>")
+def info_at(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
+    return _info(readable(repo), revision)
+
+
+@routes.post("/api/validate-yaml")
+def validate_card() -> ResponseReturnValue:
+    """Whether a README's front matter can be read. None at all is only worth a warning."""
+    front = front_matter(request.get_json()["content"])
+    if front is None:
+        return jsonify({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
+    try:
+        known = isinstance(yaml.safe_load(front), dict)
+    except yaml.YAMLError as error:
+        return jsonify({"errors": [{"message": str(error)}], "warnings": []}), 400
+    if not known:
+        return jsonify({"errors": [{"message": "metadata is not a mapping"}], "warnings": []}), 400
+    return jsonify({"errors": [], "warnings": []})
+
+
+def front_matter(readme: str) -> str | None:
+    """The YAML between the two lines of dashes at the top; None: there is none."""
+    found = re.match(r"---\r?\n(.*?)\r?\n---\s", readme + "\n", re.DOTALL)
+    return found[1] if found else None
+
+
+def _own_repo(asked: dict[str, Any], what: str) -> tuple[str, str]:
+    """The kind and id in the body of a request, for a repo of the user's own."""
+    asking = user()
+    if asking is None:
+        raise Refusal(401, "Invalid username or password.")
+    owner = asked.get("organization") or asking.name
+    if owner != asking.name or asking.role != "write":
+        raise Refusal(403, f'You don\'t have the rights to {what} under the namespace "{owner}"')
+    return asked.get("type") or "model", f"{owner}/{asked['name']}"
+
+
+def _info(repo: Repo, revision: str) -> ResponseReturnValue:
+    commit = repo.resolve(revision)
+    g.commit = commit.hash
+    told: dict[str, Any] = {
+        "_id": f"id-of-{repo.id}",
+        "id": repo.id,
+        "author": repo.owner,
+        "sha": commit.hash,
+        "lastModified": timestamp(commit.date),
+        "createdAt": timestamp(repo.commits()[-1].date),
+        "private": repo.private,
+        "gated": repo.gated,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": [],
+        "usedStorage": repo.stored_bytes(),
+        "siblings": [_sibling(commit, path) for path in sorted(commit.tree)],
+    }
+    if repo.kind == "model":
+        told["modelId"] = repo.id
+    card = _card(repo, commit)
+    if card is not None:
+        told["cardData"] = card
+    wanted = request.args.getlist("expand")
+    if wanted:
+        told = {key: value for key, value in told.items() if key in {"_id", "id", *wanted}}
+    return jsonify(told)
+
+
+def _card(repo: Repo, commit: Commit) -> dict[str, Any] | None:
+    """The README's front matter; None: there is none that can be read."""
+    readme = commit.tree.get("README.md")
+    front = front_matter(repo.content(readme).decode(errors="replace")) if readme else None
+    if front is None:
+        return None
+    try:
+        card = yaml.safe_load(front)
+    except yaml.YAMLError:
+        return None
+    return card if isinstance(card, dict) else None
+
+
+def _sibling(commit: Commit, path: str) -> dict[str, Any]:
+    told: dict[str, Any] = {"rfilename": path}
+    if request.args.get("blobs", "").lower() == "true":
+        blob = commit.tree[path]
+        told |= {"size": blob.size, "blobId": blob.oid}
+        if blob.sha256:
+            told["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
+    return told

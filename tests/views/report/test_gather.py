@@ -1,0 +1,293 @@
+"""What a report finds of a run, whatever state it is in."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricer.commands.parts.report_data import gather
+from pricer.core.items import Split
+from pricer.data.reading import load_items
+from pricer.errors import RunError
+from pricer.stores.runs import Run
+from pricer.views.report.page import run_page
+from tests.views.report.runs import HOSTILE, a_trained_run, config_for, picked, scored
+
+
+def test_a_whole_run_is_found_whole(whole: Run) -> None:
+    found = gather(whole)
+
+    assert found.notes == ()
+    assert found.held_out is not None
+    assert [e.step for e in found.held_out.checkpoints] == [20, 40, 60]
+    assert (found.held_out.chosen.step, found.held_out.picked, found.held_out.metric) == (40, True, "mae")
+    assert [e.name for e in found.held_out.baselines] == ["train <i>median</i>"]
+    assert found.tested is not None
+    assert (found.tested.evaluation.step, found.tested.evaluation.spec.split) == (40, Split.TEST)
+    assert len(found.training.loss) == 60
+    assert found.training.loss.value[[0, 29]].tolist() == [3.0, pytest.approx(2 + 2 / 30)]
+    assert (found.training.val_mae.value.tolist(), found.training.val_items) == ([70.0, 90.0, 110.0], 8)
+
+
+def test_behind_the_number_are_test_items_once_they_are_scored(whole: Run, items: Path) -> None:
+    found = gather(whole).behind
+
+    test = load_items(config_for(items).data).test
+    assert found is not None
+    assert found.evaluation.spec.split is Split.TEST
+    assert found.texts == tuple(item.text for item in test)
+    assert found.scores.price.tolist() == [item.price for item in test]
+    assert [report.level for report in found.coverage] == [0.8, 0.95]
+    assert found.calibrated_on == len(load_items(config_for(items).data).val)
+    assert {miss.text for miss in found.breakdown.worst[:2]} & set(HOSTILE)
+
+
+def test_a_run_that_is_still_training(items: Path) -> None:
+    found = gather(a_trained_run(items, finished=False, steps=30))
+
+    assert found.status == "epoch 1.50 of 3: still training, or interrupted"
+    assert (found.held_out, found.tested, found.behind) == (None, None, None)
+    assert found.notes == ("No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run lamps",)
+
+
+def test_a_run_before_its_first_step(items: Path) -> None:
+    assert gather(a_trained_run(items, finished=False, steps=0)).status == "training has just begun, or was interrupted"
+
+
+def test_a_run_that_is_not_picked_shows_the_lowest_error(items: Path) -> None:
+    run = a_trained_run(items)
+    scored(run, load_items(run.config().data))
+
+    found = gather(run)
+
+    assert found.held_out is not None
+    assert (found.held_out.chosen.step, found.held_out.picked) == (40, False)
+    assert found.notes == ("No checkpoint has been picked yet: pricer pick --run lamps",)
+    assert found.behind is not None
+    assert found.behind.evaluation.spec.split is Split.VAL
+    assert found.behind.calibrated_on is None
+
+
+def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) -> None:
+    config = whole.config()
+    gone = config.model_copy(update={"data": config.data.model_copy(update={"source": "gone.jsonl"})})
+    text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
+    (whole.folder / "config.yaml").write_text(text.replace(config.data.source, gone.data.source), encoding="utf-8")
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert (found.behind.texts, found.behind.coverage) == (None, ())
+    assert len(found.behind.breakdown.price_bands) == 5
+    assert found.notes == (
+        "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
+        "file gone.jsonl",
+    )
+
+
+def test_data_that_have_changed_are_not_taken_for_those_that_were_asked_about(whole: Run, tmp_path: Path) -> None:
+    source = whole.config().data.source
+    lines = Path(source).read_text(encoding="utf-8").replace("A lamp of 100 watts", "A lamp of 101 watts")
+    (tmp_path / "changed.jsonl").write_text(lines, encoding="utf-8")
+    text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
+    (whole.folder / "config.yaml").write_text(text.replace(source, "changed.jsonl"), encoding="utf-8")
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert found.behind.texts is None
+    assert "The data of changed.jsonl have changed since they were asked about" in found.notes[0]
+
+
+def test_an_evaluation_without_distributions_says_nothing_of_intervals(items: Path) -> None:
+    run = a_trained_run(items)
+    spec = scored(run, load_items(run.config().data))
+    for path in run.folder.glob("evaluations/*/predictions.jsonl"):
+        batches = [json.loads(line)["batch"] for line in path.read_text(encoding="utf-8").splitlines()]
+        plain = [{"batch": [{**one, "distribution": None} for one in batch]} for batch in batches]
+        path.write_text("".join(json.dumps(line) + "\n" for line in plain), encoding="utf-8")
+    picked(run, spec)
+
+    found = gather(run).behind
+
+    assert found is not None
+    assert found.coverage == ()
+    assert found.texts is not None
+
+
+def test_answers_that_are_gone_leave_what_can_be_said_without_them(whole: Run) -> None:
+    for path in whole.folder.glob("evaluations/*/predictions.jsonl"):
+        path.unlink()
+
+    found = gather(whole)
+
+    assert found.behind is not None
+    assert found.behind.coverage == ()
+    assert found.notes == ("The answers behind step-000040 are not all there, so nothing is said of its intervals.",)
+
+
+def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -> None:
+    for path in whole.folder.glob("evaluations/*/scores.npz"):
+        path.unlink()
+
+    found = gather(whole)
+
+    assert found.behind is None
+    assert found.held_out is not None
+    assert found.held_out.prices == ()
+    assert found.notes == ("The scores of step-000040 were not kept; to make them again: pricer eval --run lamps",)
+
+
+def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run) -> None:
+    first = next(e for e in whole.evaluations() if e.step == 20)
+    scores = whole.scores(first.revision or "", first.spec)
+    assert scores is not None
+    whole.add_evaluation(first.revision or "", replace(first, spec=replace(first.spec, limit=5)), scores)
+
+    found = gather(whole)
+
+    assert found.held_out is not None
+    assert len(found.held_out.checkpoints) == 3
+    assert found.notes == ("1 evaluations under another spec cannot be compared with these: not shown.",)
+
+
+def selection_of(run: Run) -> dict[str, Any]:
+    """What selection.json has."""
+    record: dict[str, Any] = json.loads((run.folder / "selection.json").read_text(encoding="utf-8"))
+    return record
+
+
+def keep_selection(run: Run, record: dict[str, Any]) -> None:
+    """Write selection.json by hand."""
+    (run.folder / "selection.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_a_pick_that_says_more_than_this_version_knows_is_read(whole: Run) -> None:
+    before, record = gather(whole).held_out, selection_of(whole)
+    evidence = {**record["evidence"], "prior": "flat"}
+    keep_selection(whole, {**record, "corrected": 1.5, "evidence": evidence})
+
+    pick = whole.selection()
+
+    assert pick is not None
+    assert (pick.step, pick.metric) == (40, "mae")
+    assert gather(whole).held_out == before
+
+
+def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
+    held_out = gather(whole).held_out
+
+    assert held_out is not None
+    assert held_out.evidence is not None
+    assert [(one.step, one.interval is None) for one in held_out.evidence.standings] == [
+        (20, False),
+        (40, True),
+        (60, False),
+    ]
+    assert held_out.standing(held_out.chosen) == held_out.evidence.best
+    assert held_out.standing(held_out.baselines[0]) is None
+
+
+@pytest.mark.parametrize("evidence", [None, "much", [], {}, {"standings": []}, {"standings": [{"step": 40}]}])
+def test_a_pick_without_evidence_is_shown_without_it(whole: Run, evidence: Any) -> None:
+    keep_selection(whole, {**selection_of(whole), "evidence": evidence})
+
+    found = gather(whole)
+
+    assert found.held_out is not None
+    assert (found.held_out.picked, found.held_out.evidence, found.notes) == (True, None, ())
+
+
+def test_an_earlier_pick_is_shown_as_it_was(whole: Run) -> None:
+    keep_selection(whole, {name: value for name, value in selection_of(whole).items() if name != "evidence"})
+
+    found = gather(whole).held_out
+
+    assert found is not None
+    assert (found.chosen.step, found.picked, found.evidence) == (40, True, None)
+
+
+def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items: Path) -> None:
+    scored(whole, load_items(config_for(items).data), steps=(80, 100))
+
+    found = gather(whole)
+
+    assert found.notes == ("Scored since the pick, so not compared in it: steps 80, 100. pricer pick --run lamps",)
+    assert found.held_out is not None
+    assert [found.held_out.standing(e) is None for e in found.held_out.checkpoints] == [False, False, False, True, True]
+
+
+def test_a_step_that_was_made_anew_is_not_taken_for_the_one_that_was_compared(whole: Run) -> None:
+    first = next(e for e in whole.evaluations() if e.step == 20)
+    scores = whole.scores(first.revision or "", first.spec)
+    assert scores is not None
+    whole.add_evaluation("f" * 40, replace(first, revision="f" * 40), scores)
+
+    found = gather(whole).held_out
+
+    assert found is not None
+    assert (len(found.checkpoints), found.picked, found.evidence) == (4, True, None)
+
+
+TOKEN = "hf_" + "Ab1" * 10
+
+
+def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_path: Path) -> None:
+    rows = [{"description": f"A lamp {n}, {TOKEN}", "price": 10.0 + n, "kind": f"key {TOKEN}"} for n in range(240)]
+    (tmp_path / "leaky.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = a_trained_run(tmp_path / "leaky.jsonl")
+    picked(run, scored(run, load_items(run.config().data)))
+    facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    leaky = {**facts, "device": f"cuda {TOKEN}", "attached": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
+    (run.folder / "run.json").write_text(json.dumps(leaky), encoding="utf-8")
+
+    found = gather(run)
+
+    assert found.behind is not None
+    assert found.behind.texts is not None
+    assert found.behind.texts[0].endswith(", ***")
+    assert [group.name for group in found.behind.breakdown.categories] == ["key ***"]
+    assert ("device", "cuda ***") in found.facts
+    assert TOKEN not in run_page(found)[0]
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY"])
+def test_nor_does_one_of_the_environment_that_looks_like_nothing(
+    whole: Run, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "lamp of 101 watts")
+
+    found = gather(whole).behind
+
+    assert found is not None
+    assert found.texts is not None
+    assert [text for text in found.texts if "101 watts" in text or "***" in text] == ["A ***"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"step": "40"}', "{"])
+def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
+    (whole.folder / "selection.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(RunError, match=r"selection\.json is damaged"):
+        gather(whole)
+
+
+def test_a_pick_by_a_metric_that_is_none_is_damaged(whole: Run) -> None:
+    keep_selection(whole, {**selection_of(whole), "metric": "luck"})
+
+    with pytest.raises(RunError, match=r"selection\.json is damaged: there is no metric luck"):
+        gather(whole)
+
+
+def test_what_a_log_says_in_other_types_is_no_number(items: Path) -> None:
+    run = a_trained_run(items, steps=0)
+    run.log({"step": 1, "loss": None, "gpu_util": 87, "tokens_per_second": "many"})
+    run.log({"step": 2, "loss": 1.5, "gpu_util": None, "memory_used": True})
+
+    log = gather(run).training
+
+    assert [str(value) for value in log.loss.value] == ["nan", "1.5"]
+    assert (log.gpu_utilisation.step.tolist(), log.gpu_utilisation.value.tolist()) == ([1], [87.0])
+    assert [str(value) for value in log.tokens_per_second.value] == ["nan"]

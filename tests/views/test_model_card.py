@@ -1,0 +1,569 @@
+"""What a model card says, and that nothing from outside can say anything else with it."""
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.comparison import Evidence, Rule, Standing
+from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.items import Split
+from pricer.core.metrics import METRICS, Metric
+from pricer.core.prices import PriceFormat
+from pricer.core.selection import select
+from pricer.views.model_card import Card, Recipe, model_card
+from tests.builders import TEMPLATE, a_checkpoint, a_spec, an_evaluation
+
+HUB_SPEC = a_spec(base="maker/small", base_revision="ba5e" * 10, precision="nf4/bfloat16")
+HUB_TEST = replace(HUB_SPEC, split=Split.TEST)
+COMMIT = "c0de" * 10
+
+RECIPE = Recipe(
+    base_on_hub=True,
+    data_source="user/lamps",
+    data_on_hub=True,
+    data_revision="da7e",
+    train_items=4000,
+    max_price=None,
+    has_titles=False,
+    template=TEMPLATE,
+    quantization="nf4",
+    compute_dtype="bfloat16",
+    rank=32,
+    alpha=64,
+    dropout=0.1,
+    target_modules="all-linear",
+    epochs=3,
+    batch_size=16,
+    learning_rate=1e-4,
+    schedule="cosine",
+    seed=42,
+)
+LOCAL = replace(RECIPE, base_on_hub=False, data_source="builtin:computers", data_on_hub=False, data_revision=None)
+
+
+def hub_checkpoint(step: int) -> Checkpoint:
+    return a_checkpoint(step, base="maker/small", base_revision="ba5e" * 10)
+
+
+def on_hub(step: int | None, mae: float | None, spec: EvalSpec = HUB_SPEC, **changes: Any) -> Evaluation:
+    revision = None if step is None else hub_checkpoint(step).revision
+    return an_evaluation(step, mae, spec=spec, **({"revision": revision} | changes))
+
+
+MEASURED = (on_hub(None, 90.0), on_hub(100, 50.0), on_hub(200, 40.0), on_hub(300, 43.5))
+
+
+def card_of(
+    evaluations: Sequence[Evaluation] = MEASURED,
+    checkpoint: Checkpoint | None = None,
+    recipe: Recipe = RECIPE,
+    metric: str = "mae",
+    base_license: str | None = "llama3.2",
+    **changes: Any,
+) -> Card:
+    """A card of the best of these evaluations under the first one's spec."""
+    spec = evaluations[0].spec
+    selection = select([e for e in evaluations if e.spec == spec], metric)
+    arguments: dict[str, Any] = {
+        "repo": "user/lamp-pricer",
+        "checkpoint": checkpoint or hub_checkpoint(selection.step),
+        "commit": COMMIT,
+        "selection": selection,
+        "evaluations": evaluations,
+        "base_license": base_license,
+        "recipe": recipe,
+        "versions": {"torch": "2.13.0", "peft": "0.21.0"},
+        "pricer_version": "0.2.0",
+    }
+    return model_card(**(arguments | changes))
+
+
+def local_card(checkpoint: Checkpoint, recipe: Recipe) -> Card:
+    return card_of([an_evaluation(checkpoint.step, 40.0, revision=checkpoint.revision)], checkpoint, recipe)
+
+
+def python_in(card: Card) -> str:
+    found = re.findall(r"^```python\n(.*?)^```$", card.body, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1
+    return str(found[0])
+
+
+WHOLE = """\
+# lamp-pricer
+
+A LoRA adapter for `maker/small` that answers the description of a product with its price in dollars.
+
+## Results
+
+Beside the chosen checkpoint: the baselines scored on the same items. In brackets: 95% intervals.
+
+### Validation split
+
+50 items. **This split chose the checkpoint**: of 3 that were measured it is the best by MAE, $3.50 better than the next. A number that took part in a choice is optimistic by construction. On 60 test items, which took no part in it, MAE is $44.00 (43.00 – 45.00).
+
+|  | `step-000200` | `constant` |
+| --- | ---: | ---: |
+| MAE: mean absolute error in dollars | $40.00 (39.00 – 41.00) | $90.00 (89.00 – 91.00) |
+| median error: median absolute error in dollars | $0.25 | $0.25 |
+| RMSLE: root mean squared error of ln(price + 1) | 0.250 | 0.250 |
+| R²: share of the price variance explained | 0.250 | 0.250 |
+| MAPE: mean absolute error as a share of the price | 25.0% | 25.0% |
+| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 – 60.0) | 50.0% (40.0 – 60.0) |
+| no price: answers without a price in them | 0.0% | 0.0% |
+| items | 50 | 50 |
+
+### Test split
+
+60 items that took no part in the choice of the checkpoint.
+
+|  | `step-000200` | `constant` |
+| --- | ---: | ---: |
+| MAE: mean absolute error in dollars | $44.00 (43.00 – 45.00) | $95.00 (94.00 – 96.00) |
+| median error: median absolute error in dollars | $0.25 | $0.25 |
+| RMSLE: root mean squared error of ln(price + 1) | 0.250 | 0.250 |
+| R²: share of the price variance explained | 0.250 | 0.250 |
+| MAPE: mean absolute error as a share of the price | 25.0% | 25.0% |
+| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 – 60.0) | 50.0% (40.0 – 60.0) |
+| no price: answers without a price in them | 0.0% | 0.0% |
+| items | 60 | 60 |
+
+### Validation error by step
+
+| step | epoch | MAE | hits | no price | n |
+| --- | ---: | ---: | ---: | ---: | ---: |
+| 100 | 10.00 | $50.00 ± 1.00 | 50.0% | 0.0% | 50 |
+| **200 (chosen)** | 20.00 | $40.00 ± 1.00 | 50.0% | 0.0% | 50 |
+| 300 | 30.00 | $43.50 ± 1.00 | 50.0% | 0.0% | 50 |
+
+## Use
+
+The prompt is the question, a blank line, the description, a blank line, and a last line that the answer goes on from. Prompt and answer were at most 128 tokens together: longer descriptions were cut at their end. Decoding was greedy, whatever the defaults of the base say.
+
+```python
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+
+name = "maker/small"
+revision = "ba5eba5eba5eba5eba5eba5eba5eba5eba5eba5e"
+tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+base = AutoModelForCausalLM.from_pretrained(
+    name, revision=revision,
+    dtype=torch.bfloat16,
+    quantization_config=BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    ),
+    device_map="auto",
+)
+for module in base.modules():  # on some CPUs bitsandbytes would compute at another precision
+    if hasattr(module, "support_avx512bf16_for_cpu"):
+        module.support_avx512bf16_for_cpu = False
+base.generation_config = GenerationConfig()  # without the sampling and penalties that some bases bring along
+model = PeftModel.from_pretrained(base, "user/lamp-pricer", revision="c0dec0dec0dec0dec0dec0dec0dec0dec0dec0de")
+
+question = "What does this cost to the nearest dollar?"
+description = "…"
+lead = "Price is $"
+prompt = f"{question}\\n\\n{description.strip()}\\n\\n{lead}"
+inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+end = tokenizer.eos_token_id
+# The adapter computes in 16 bits, as in training. Unlike here, pricer reads logits in float32.
+with torch.autocast(model.device.type, dtype=torch.bfloat16):
+    output = model.generate(**inputs, max_new_tokens=16, do_sample=False, eos_token_id=end, pad_token_id=end)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+
+The price is the first free-standing number, one behind a dollar sign first. In the numbers above an answer without a price is charged as the median training price, $100.00, in every error, and is never a hit.
+
+With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
+
+## Training
+
+- Data: `user/lamps` on the Hub, at revision `da7e`; 4,000 training items, fingerprint of all items `da7a`.
+- Base: `maker/small`, commit `ba5eba5eba5eba5eba5eba5eba5eba5eba5eba5e`; held as `nf4` (4-bit NormalFloat, double quantization), computed in `bfloat16`. The numbers above were measured at `nf4/bfloat16`.
+- Adapter: LoRA on every linear layer; r 32, alpha 64, dropout 0.1.
+- Run: set to 3 epochs, 16 items a step, learning rate 0.0001 (`cosine`), seed 42. This checkpoint is from step 200, epoch 20.00.
+- Trained with: `peft 0.21.0, torch 2.13.0`.
+- Licence: that of the base, `llama3.2`.
+
+## Limits
+
+Measured was what the tables show, on items from the same source as the training items. Nothing else was measured: no other source, no other kind of product, no later prices. Items with the same words are in one split; near copies may be in two. An answer is one number, and says nothing about how sure it is.
+
+Written by pricer `0.2.0` from the records of the run.
+"""  # noqa: E501
+
+
+def test_a_whole_card() -> None:
+    tested = [*MEASURED, on_hub(None, 95.0, spec=HUB_TEST, n=60), on_hub(200, 44.0, spec=HUB_TEST, n=60)]
+
+    card = card_of(tested)
+
+    assert card.body == WHOLE
+    assert (card.model_name, card.license, card.base_model) == ("lamp-pricer", "llama3.2", "maker/small")
+    assert card.tags == ("lora", "price-prediction", "pricer")
+    assert (card.datasets, card.dataset_name, card.dataset_type) == (("user/lamps",), "user/lamps", "user/lamps")
+    assert card.dataset_revision == "da7e"
+    values = [40.0, 0.25, 0.25, 0.25, 0.25, 0.5, 0.0, 44.0, 0.25, 0.25, 0.25, 0.25, 0.5, 0.0]
+    assert [result.value for result in card.results] == values
+    assert [(result.split, result.metric) for result in card.results] == [
+        (split, metric) for split in ("val", "test") for metric in METRICS
+    ]
+    assert card.results[1].label == "median error: median absolute error in dollars"
+
+
+def test_the_same_things_make_the_same_card_in_any_order() -> None:
+    shuffled = [MEASURED[3], MEASURED[0], MEASURED[2], MEASURED[1]]
+
+    assert card_of(shuffled, versions={"peft": "0.21.0", "torch": "2.13.0"}) == card_of()
+
+
+def test_a_card_without_the_test_split_says_that_no_number_is_free_of_the_choice() -> None:
+    card = card_of()
+
+    assert (
+        "### Test split\n\nNot measured under the same conditions, so no number here is free of that choice. "
+        "`pricer pick --repo user/lamp-pricer --confirm` measures it.\n\n### Validation error"
+    ) in card.body
+    assert {result.split for result in card.results} == {"val"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        on_hub(300, 12.34, spec=HUB_TEST),  # another checkpoint
+        on_hub(200, 12.34, spec=replace(HUB_TEST, precision="none/float32")),
+        on_hub(200, 12.34, spec=replace(HUB_TEST, data_fingerprint="0dd")),
+        on_hub(200, 12.34, spec=replace(HUB_SPEC, limit=10)),
+        on_hub(None, 12.34, spec=replace(HUB_SPEC, limit=10)),
+    ],
+)
+def test_what_is_not_comparable_is_left_out(other: Evaluation) -> None:
+    assert card_of([*MEASURED, other]) == card_of()
+
+
+def test_of_several_measurements_on_the_test_split_the_largest_is_shown() -> None:
+    part, whole = (on_hub(200, 60.0, spec=replace(HUB_TEST, limit=10), n=10), on_hub(200, 44.0, spec=HUB_TEST, n=60))
+
+    for tests in ([part, whole], [whole, part]):
+        card = card_of([*MEASURED, *tests])
+        assert "60 items that took no part" in card.body
+        assert [r.value for r in card.results if (r.split, r.metric) == ("test", "mae")] == [44.0]
+
+
+def test_a_test_number_that_is_not_the_first_says_so() -> None:
+    own, other = on_hub(200, 44.0, spec=HUB_TEST, n=60), on_hub(300, 45.0, spec=HUB_TEST, n=60)
+
+    assert (
+        "60 items that took no part in the choice of the checkpoint. The split was also looked at for "
+        "`step-000300`, so this is not an untouched number.\n"
+    ) in card_of([*MEASURED, own, other]).body
+
+
+def test_a_card_by_the_median_says_how_the_greedy_answer_of_its_code_compares() -> None:
+    spec = replace(HUB_SPEC, estimator="median")
+    by_estimator = (Metric("greedy", 45.5, (43.5, 47.5), 50, "lower"), Metric("median", 40.0, None, 50, "lower"))
+
+    body = card_of([on_hub(200, 40.0, spec=spec, estimators=by_estimator)]).body
+
+    assert "Decoding was greedy" not in body
+    assert (
+        "The price is the median of the model's distribution over prices, which `pricer predict` gives. The code below "
+        "gives the greedy answer, another estimate. Its MAE on the validation items is $45.50 ± 2.00."
+    ) in body
+
+
+def test_a_single_checkpoint_was_not_chosen_from_anything() -> None:
+    body = card_of([on_hub(100, 50.0)]).body
+
+    assert "50 items. Checkpoints are chosen on this split; only this one was measured.\n" in body
+    assert "|  | `step-000100` |\n| --- | ---: |\n" in body
+
+
+def test_those_that_dropped_out_of_a_race_are_counted() -> None:
+    body = card_of([on_hub(100, 50.0)], dropped=7).body
+
+    assert (
+        "50 items. **This split chose the checkpoint**: of 1 measured on all of them it is the best by MAE; 7 more "
+        "dropped out of a race before they were measured on all of them."
+    ) in body
+
+
+def test_a_tie_is_called_one() -> None:
+    body = card_of([on_hub(100, 50.0), on_hub(200, 50.0)]).body
+
+    assert "of 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in body
+
+
+def with_evidence(rule: Rule = "lowest", metric: str = "mae") -> str:
+    """The body of a card of two checkpoints, of which the second is $3.50 better, and cannot be told apart."""
+    standings = (Standing(100, 3.5, (-0.5, 7.5), True, 0.1), Standing(200, 0.0, None, True, 0.9))
+    evidence = Evidence(standings, 5.0, 41.25, (36.0, 48.5), 20, 10_000, 0)
+    evaluations = [on_hub(100, 43.5), on_hub(200, 40.0)]
+    chosen = evaluations[1 if rule == "lowest" else 0]
+    checkpoint = hub_checkpoint(chosen.step or 0)
+    selection = replace(
+        select(evaluations, metric), rule=rule, step=checkpoint.step, revision=checkpoint.revision, evidence=evidence
+    )
+    return card_of(evaluations, checkpoint, selection=selection).body
+
+
+def test_it_says_how_sure_the_choice_was() -> None:
+    assert (
+        "of 2 that were measured it is the best by MAE, $3.50 (-0.50 – 7.50) better than the next. A number that took "
+        "part in a choice is optimistic by construction. 1 of the other 1 cannot be told apart from the best; "
+        "corrected for the choice, MAE is $41.25 (36.00 – 48.50).\n"
+    ) in with_evidence()
+
+
+def test_a_checkpoint_that_another_rule_chose_is_not_called_the_best() -> None:
+    body = with_evidence("earliest")
+
+    assert "it is the earliest that cannot be told apart from the best by MAE. A number that took part" in body
+    assert "|  | `step-000100` |\n" in body
+    assert "| **100 (chosen)** |" in body
+    assert "A number that took part in a choice is not free of it. 1 of the other 1" in body
+
+
+def test_an_average_is_called_one() -> None:
+    members = (Member(200, "a"), Member(300, "b"))
+    soup = a_checkpoint(300, base="maker/small", base_revision="ba5e" * 10, members=members)
+    measured = on_hub(300, 38.0, name=soup.name, revision=soup.revision, members=(200, 300))
+    evaluations = [*MEASURED, measured]
+    standings = (
+        Standing(100, 12.0, (1.0, 23.0), False, 0.0),
+        Standing(200, 2.0, (-0.5, 4.5), True, 0.2),
+        Standing(300, 5.5, (3.0, 8.0), False, 0.0),
+        Standing(300, 0.0, None, True, 0.8, (200, 300)),
+    )
+    selection = select([e for e in evaluations if e.revision], "mae")
+    selection = replace(selection, evidence=Evidence(standings, 5.0, 39.0, (36.0, 48.5), 20, 10_000, 3))
+
+    body = card_of(evaluations, soup, selection=selection).body
+
+    assert (
+        "of 4 (1 of them an average of neighbouring checkpoints) that were measured it is the best by MAE, "
+        "$2.00 (-0.50 – 4.50) better than the next."
+    ) in body
+    assert (
+        "| 300 | 30.00 | $43.50 ± 1.00 | 50.0% | 0.0% | 50 |\n"
+        "| **200 + 300 (chosen)** | 30.00 | $38.00 ± 1.00 | 50.0% | 0.0% | 50 |\n"
+    ) in body
+    assert "- Adapter: LoRA on every linear layer; r 32 (of the average 64), alpha 64, dropout 0.1.\n" in body
+    said = "This adapter is the exact average of the checkpoints at steps 200, 300, the last of them at epoch 30.00.\n"
+    assert said in body
+    # An average that was not chosen is in no such line.
+    assert "exact average" not in card_of([*MEASURED, replace(measured, metrics=MEASURED[1].metrics)]).body
+
+
+def test_the_table_by_step_has_the_metric_that_chose() -> None:
+    # hits 75 % against 50 %: a margin of 0.25, in no unit.
+    by_hits = card_of([on_hub(100, 50.0, hit_rate=0.75), on_hub(200, 40.0)], metric="hit_rate").body
+    by_rmsle = card_of(metric="rmsle").body
+
+    assert "the best by hits, 0.25 better than the next." in by_hits
+    assert "| step | epoch | MAE | hits | no price | n |" in by_hits
+    assert "| **100 (chosen)** | 10.00 | $50.00 ± 1.00 | 75.0% | 0.0% | 50 |" in by_hits
+    assert "| step | epoch | MAE | RMSLE | hits | no price | n |" in by_rmsle
+    assert "| **100 (chosen)** | 10.00 | $50.00 ± 1.00 | 0.250 | 50.0% | 0.0% | 50 |" in by_rmsle
+
+
+@pytest.mark.parametrize("unknown", [None, "", "unknown", "MIT\nlicense: mit", "my licence"])
+def test_an_unknown_licence_is_not_claimed(unknown: str | None) -> None:
+    card = card_of(base_license=unknown)
+
+    assert card.license is None
+    assert (
+        "- Licence: none is stated; that of the base applies, without which this adapter does nothing.\n" in card.body
+    )
+
+
+def test_an_undefined_metric_is_left_out_of_the_results_and_a_dash_in_the_table() -> None:
+    metrics = (Metric("mae", 40.0, None, 1, "lower"), Metric("r2", None, None, 1, "higher"))
+    card = card_of([on_hub(200, None, metrics=metrics)])
+
+    assert [(result.metric, result.value) for result in card.results] == [("mae", 40.0)]
+    assert "| MAE: mean absolute error in dollars | $40.00 |\n" in card.body
+    assert "| R²: share of the price variance explained | – |\n" in card.body
+    assert "| no price: answers without a price in them | – |\n" in card.body  # an older evaluation, without it
+    assert "| **200 (chosen)** | 20.00 | $40.00 | – | – | 1 |\n" in card.body
+
+
+def test_a_base_and_data_that_come_along_are_no_repositories() -> None:
+    card = local_card(a_checkpoint(200), LOCAL)
+
+    assert (card.base_model, card.datasets, card.dataset_revision) == (None, (), None)
+    assert (card.dataset_name, card.dataset_type) == ("builtin:computers", "builtin-computers")
+    assert "- Data: `builtin:computers`, which comes with pricer; 4,000 training items" in card.body
+    assert "- Base: `builtin:base`, hash of its content `ba5e`; held" in card.body
+    code = python_in(card)
+    assert code.startswith("from importlib.resources import files\n\nimport torch\n")
+    assert 'name = str(files("pricer") / "assets" / "base")\ntokenizer = AutoTokenizer.from_pretrained(name)\n' in code
+
+
+def test_a_folder_on_somebodys_disk_is_named_without_its_place() -> None:
+    where = "/home/alice/secret/"
+    recipe = replace(LOCAL, data_source=f"{where}products 2.csv", quantization="none", compute_dtype="float32")
+    card = local_card(a_checkpoint(200, base=f"{where}llama/"), recipe)
+
+    assert "alice" not in repr(card)
+    assert (card.base_model, card.datasets) == (None, ())
+    assert (card.dataset_name, card.dataset_type) == ("products 2.csv", "products-2.csv")
+    assert "- Data: a local file, `products 2.csv`; 4,000" in card.body
+    assert "held as `none` (not quantized), computed in `float32`." in card.body
+    code = python_in(card)
+    assert 'name = "llama"  # the folder of the base\n' in code
+    assert "BitsAndBytes" not in code
+    assert "bitsandbytes" not in code
+    assert "    name,\n    dtype=torch.float32,\n    device_map" in code
+
+
+def test_a_folder_that_looks_like_a_repository_is_not_taken_for_one() -> None:
+    card = local_card(a_checkpoint(200, base="models/llama"), LOCAL)
+
+    assert card.base_model is None
+
+
+def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> None:
+    template = replace(TEMPLATE, price_format=PriceFormat("padded", 4))
+    recipe = replace(
+        RECIPE, template=template, has_titles=True, target_modules=("v_proj", "q_proj"), data_revision=None
+    )
+    card = card_of(checkpoint=hub_checkpoint(200).at(COMMIT, "step-000200"), recipe=recipe)
+
+    assert "the description (the title, where there is one, in the line above it), a blank line" in card.body
+    assert "The price is the 4 digits it starts with, in whole dollars; fewer are no price." in card.body
+    assert "- Adapter: LoRA on `q_proj`, `v_proj`; r 32" in card.body
+    assert "- Data: `user/lamps` on the Hub, at no pinned revision; 4,000" in card.body
+    assert f'"user/lamp-pricer", revision="{COMMIT}", subfolder="step-000200")\n' in card.body
+
+
+def test_what_a_checkpoint_does_not_state_is_not_said_in_its_name() -> None:
+    foreign = a_checkpoint(200, base="maker/small", base_revision=None, prompt_fingerprint=None, epoch=None)
+    card = card_of([on_hub(200, 40.0, revision=foreign.revision, epoch=None)], foreign)
+
+    assert "This checkpoint is from step 200, an epoch it does not state.\n" in card.body
+    assert "- Not stated by the checkpoint, but by the run that measured it: base revision, prompt.\n" in card.body
+    assert f'revision = "{"ba5e" * 10}"\n' in python_in(card)  # the base that was measured
+
+
+def test_the_wrong_checkpoint_and_a_repository_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"step-000100 \(.{12}\) is not the checkpoint that was chosen"):
+        card_of(checkpoint=hub_checkpoint(100))
+    for repo in ("lamps", "user/lamps\n# x", "user/la mps", "a/b/c"):
+        with pytest.raises(ValueError, match="cannot name a repository"):
+            card_of(repo=repo)
+
+
+HOSTILE = [
+    "a | b",
+    "x\n\n# More\n\n| a |\n| --- |",
+    "`",
+    "``` \n```\n\n[a](https://example.com)",
+    "\r\n~~~\r",
+    "<script>alert(1)</script><!--",
+    "</code><img src=x onerror=y>",
+    "$$x$$",
+    r"\(x\) \\(y\\) \|",
+    "*a* __b__ ![c](d) https://example.com www.example.com @user",
+    "---\nlicense: mit\n---",
+    '"""{x}{{y}}\\',
+    "\u202eabc\u2066\x00\x1b[31m\ud800",
+    "&lt;b&gt;",
+    "",
+    "   ",
+]
+
+
+def hostile_card(text: str) -> Card:
+    """A card with this text in every place that is not ours."""
+    recipe = replace(
+        RECIPE,
+        data_source=text,
+        data_revision=text or "-",
+        template=replace(TEMPLATE, question=text, lead=text),
+        target_modules=(text,),
+        schedule=text,
+    )
+    spec = replace(HUB_SPEC, base=text, base_revision=text, precision=text, data_fingerprint=text)
+    checkpoint = a_checkpoint(200, base=text, base_revision=text).at(text, text or "x")
+    evaluations = [an_evaluation(None, 90.0, spec=spec, name=text)]
+    evaluations.append(an_evaluation(200, 40.0, spec=spec, revision=checkpoint.revision))
+    return card_of(
+        evaluations,
+        checkpoint,
+        recipe,
+        base_license=f"{text}?",
+        versions={text: text},
+        pricer_version=text,
+        commit=text,
+    )
+
+
+def structure_of(card: Card) -> list[str]:
+    """Every block and every inline element of the Markdown but its texts; code is code however it is written."""
+    kinds = []
+    for block in MarkdownIt("commonmark").enable("table").parse(card.body):
+        if block.type != "inline":
+            kinds.append(block.type)
+        for inline in block.children or []:
+            if inline.type == "html_inline":
+                assert inline.content in ("<code>", "</code>")
+            if inline.type not in ("text", "text_special") and inline.content != "</code>":
+                kinds.append(inline.type.replace("html_inline", "code_inline"))
+    return kinds
+
+
+def assert_harmless(text: str) -> None:
+    card = hostile_card(text)
+
+    assert structure_of(card) == structure_of(hostile_card("plain"))
+    assert all(c.isprintable() or c == "\n" for c in card.body)
+    # The Hub would take these for mathematics, in code too.
+    assert "$$" not in card.body
+    assert "\\\\" not in card.body
+    tree = ast.parse(python_in(card))
+    literals = {
+        statement.targets[0].id: statement.value.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Constant)
+    }
+    assert literals == {"name": text, "revision": text, "question": text, "description": "…", "lead": text}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_from_outside_stays_text(text: str) -> None:
+    assert_harmless(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(categories=None) | st.sampled_from("\\`$|<>&#*_[]()\n\"'{} "), max_size=30))
+def test_any_text_from_outside_stays_text(text: str) -> None:
+    assert_harmless(text)
+
+
+def test_odd_names_are_shown_as_they_are() -> None:
+    body = card_of(recipe=replace(RECIPE, data_source="a|b `c` $$<d>")).body
+
+    assert (
+        "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; 4,000" in body
+    )
+
+
+def test_a_card_says_what_the_dearest_item_may_cost() -> None:
+    card = local_card(a_checkpoint(), replace(RECIPE, max_price=99_999.0))
+
+    assert "at revision `da7e`, items above $99,999.00 left out; 4,000 training items" in card.body

@@ -1,0 +1,62 @@
+"""What is shown: the line of training, and tables that fit."""
+
+from pathlib import Path
+
+import pytest
+
+from pricer.commands.evaluate import Evaluated
+from pricer.core.evaluation import evaluate
+from pricer.ml.sft import Progress
+from pricer.stores.runs import Run
+from pricer.views.terminal import evaluated, training_line
+from tests.builders import SPEC, a_checkpoint, an_item, predictions_of
+
+LOGGED = Progress(
+    step=720,
+    steps=2_500,
+    epoch=2.304,
+    loss=1.5,
+    learning_rate=2.1e-3,
+    grad_norm=0.4,
+    tokens_per_second=5_214.4,
+    memory_used=1_230_000_000,
+    memory_total=24_000_000_000,
+)
+
+
+def test_the_live_line_has_everything_once_it_was_measured() -> None:
+    line = training_line(LOGGED, LOGGED, loss=1.432, next_checkpoint=750, seconds_left=192.4)
+
+    assert line == (
+        "epoch 2.30 · step 720/2,500 · loss 1.432 · lr 2.1e-03 · 5,214 tokens/s · 1.2/24.0 GB · "
+        "checkpoint at 750 · 3:12 left"
+    )
+
+
+def test_what_was_not_measured_yet_is_left_out() -> None:
+    line = training_line(Progress(step=1, steps=2_500, epoch=0.0032), None, None, 250, None)
+
+    assert line == "epoch 0.00 · step 1/2,500 · checkpoint at 250"
+
+
+def test_hours_are_shown_as_such() -> None:
+    assert training_line(LOGGED, None, None, 750, 2 * 3600 + 61).endswith("2:01:01 left")
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_table_cuts_no_cell_however_narrow_the_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    items = [an_item("a", 5_000.0), an_item("b", 3_000.0)]
+    # Off by 1,000 and by 2,000: 1,500 ± 1.96 · 707.11 / √2 = 980.
+    evaluation = evaluate(a_checkpoint(2_000), SPEC, predictions_of(items, [4_000.0, 5_000.0]), items)
+
+    evaluated(Evaluated(Run(Path("runs/a")), SPEC, 2, (evaluation,)), as_json=False)
+
+    shown = capsys.readouterr()
+    assert "$1,500.00 ± 979.98" in shown.out
+    assert "no price" in shown.out
+    assert "…" not in shown.out
+    assert max(len(line) for line in shown.out.splitlines()) <= width
+    assert ("no room for " in shown.err) == ("RMSLE" not in shown.out or "MAPE" not in shown.out)
