@@ -39,7 +39,7 @@ def main() -> None:
         for checkpoint, folder in zip(checkpoints, folders, strict=True):
             seconds, said = harness(python, task, setup, folder, count)
             theirs.append(seconds)
-            same = sum(a == b for a, b in zip(answers[checkpoint.revision], said, strict=True))
+            same = sum(a == b for a, b in zip(answers[checkpoint.id], said, strict=True))
             print(f"{checkpoint.name}: harness {seconds:.1f} s; {same} of {count} answers are the same", flush=True)
         starts.append(harness(python, task, setup, folders[-1], 1)[0])
     starting = statistics.mean(starts)

@@ -40,8 +40,8 @@ def make_run(checkpoints: int, items: int) -> None:
         charged = price * np.exp(spread * (0.95 * shared + 0.3 * rng.standard_normal(items)))
         scores = Scores(price, charged.clip(1, 999).round(), rng.random(items) > 0.001)
         metrics = summarise(list(map(_score, *(column.tolist() for column in _columns(scores)))))
-        evaluation = Evaluation(checkpoint.name, step, checkpoint.revision, checkpoint.epoch, SPEC, metrics)
-        run.add_evaluation(checkpoint.revision, evaluation, scores)
+        evaluation = Evaluation(checkpoint.name, step, checkpoint.id, checkpoint.epoch, SPEC, metrics)
+        run.add_evaluation(checkpoint.id, evaluation, scores)
 
 
 def _columns(scores: Scores) -> tuple[np.ndarray, ...]:

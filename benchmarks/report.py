@@ -160,9 +160,9 @@ def _score(
         found = Distribution(quantiles, price, True, price, 0.01, 0.001, 0.0)
         predictions.append(Prediction(item.id, f"{price:.2f}", price, found))
     for start in range(0, len(predictions), 64):
-        run.add_predictions(checkpoint.revision, spec, predictions[start : start + 64])
+        run.add_predictions(checkpoint.id, spec, predictions[start : start + 64])
     scores = Scores.of(judge(spec, predictions, items))
-    run.add_evaluation(checkpoint.revision, evaluate(checkpoint, spec, predictions, items), scores)
+    run.add_evaluation(checkpoint.id, evaluate(checkpoint, spec, predictions, items), scores)
 
 
 if __name__ == "__main__":

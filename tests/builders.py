@@ -74,7 +74,7 @@ def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights")
 def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
     """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
     last = a_checkpoint(members[-1].step, adapter)
-    soup = replace(last, members=tuple(Member(member.step, member.revision) for member in members))
+    soup = replace(last, members=tuple(Member(member.step, member.id) for member in members))
     with Soups(folder).new(soup.member_steps) as own:
         (own / "adapter_model.safetensors").write_bytes(adapter)
         (own / "adapter_config.json").write_text("{}")
@@ -90,7 +90,7 @@ def an_evaluation(
     evaluation = Evaluation(
         name=checkpoint.name if checkpoint else "constant",
         step=step,
-        revision=checkpoint.revision if checkpoint else None,
+        revision=checkpoint.id if checkpoint else None,
         epoch=checkpoint.epoch if checkpoint else None,
         spec=spec,
         metrics=(

@@ -92,7 +92,7 @@ def score_run(
     with run.scored_alone():
         load = cache(partial(load_scorer, setup, run))
         # Before any adapter is put on: the base is tried out, and asked, as it is.
-        missing = sum(existing(run, checkpoint.revision, spec) is None for checkpoint in checkpoints)
+        missing = sum(existing(run, checkpoint.id, spec) is None for checkpoint in checkpoints)
         questions = Questions(
             spec, items, prompts, settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
         )
@@ -112,7 +112,7 @@ def score_run(
     if which == "all":
         return found
     (checkpoint,) = checkpoints
-    behind = details(run, checkpoint.name, checkpoint.revision, spec, items, setup.items.val)
+    behind = details(run, checkpoint.name, checkpoint.id, spec, items, setup.items.val)
     return replace(found, details=behind)
 
 
@@ -142,7 +142,7 @@ def choose(run: Run, which: str) -> list[Checkpoint]:
 
 def is_named(checkpoint: Checkpoint, prefix: str) -> bool:
     """Whether its revision, or the commit that holds it, starts like that."""
-    return any(name.startswith(prefix) for name in (checkpoint.revision, checkpoint.commit) if name)
+    return any(name.startswith(prefix) for name in (checkpoint.id, checkpoint.commit) if name)
 
 
 def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str] = ("prompt", "data", "base")) -> None:
@@ -157,7 +157,7 @@ def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str
     for what, (trained, present) in stated.items():
         if what in checked and trained is not None and trained != present:
             raise CheckpointError(
-                f"checkpoint step {checkpoint.step} ({checkpoint.revision[:7]}) was trained with {what} {trained}, "
+                f"checkpoint step {checkpoint.step} ({checkpoint.id[:7]}) was trained with {what} {trained}, "
                 f"this run has {what} {present}",
                 "scores would not be comparable: put the run's config and data back as they were in training",
             )
@@ -191,25 +191,25 @@ def score_checkpoints(
         loaded[0].use(adapter)
         return loaded[0]
 
-    known = {c.revision: existing(run, c.revision, questions.spec) for c in checkpoints}
+    known = {c.id: existing(run, c.id, questions.spec) for c in checkpoints}
     missing = [revision for revision, evaluation in known.items() if evaluation is None]
     # In a folder all are verified, even those that were scored before; from the Hub only what is needed is fetched.
-    wanted = checkpoints if run.repo is None else [c for c in checkpoints if known[c.revision] is None]
+    wanted = checkpoints if run.repo is None else [c for c in checkpoints if known[c.id] is None]
     adapters = fetched_ahead(run.store.fetch, wanted)
     for checkpoint in checkpoints:
         adapter = next(adapters) if checkpoint in wanted else None
-        evaluation = known[checkpoint.revision]
+        evaluation = known[checkpoint.id]
         if evaluation is None:
             assert adapter is not None  # wanted
             n = len(questions.items)
-            before, total = missing.index(checkpoint.revision) * n, len(missing) * n
+            before, total = missing.index(checkpoint.id) * n, len(missing) * n
             predictions: list[Prediction] = []
             for batch in answers(run, checkpoint, questions, partial(scorer, adapter)):
                 predictions += batch
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
             evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
             scores = Scores.of(judge(questions.spec, predictions, questions.items))
-            run.add_evaluation(checkpoint.revision, evaluation, scores)
+            run.add_evaluation(checkpoint.id, evaluation, scores)
         watcher.scored(evaluation)
         yield evaluation
 

@@ -47,7 +47,7 @@ def pick(
     """
     run = run_here(name, repo)
     checkpoints = run.store.checkpoints()
-    revisions = {checkpoint.revision for checkpoint in checkpoints}
+    revisions = {checkpoint.id for checkpoint in checkpoints}
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
     candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
@@ -60,8 +60,8 @@ def pick(
     run.write_selection(selection)
     scored = {e.revision for e in selection.ranking}
     out = raced.get(selection.spec_fingerprint, frozenset()) - scored
-    dropped = tuple(c.step for c in checkpoints if c.revision in out)
-    unscored = tuple(c.step for c in checkpoints if c.revision not in scored | out)
+    dropped = tuple(c.step for c in checkpoints if c.id in out)
+    unscored = tuple(c.step for c in checkpoints if c.id not in scored | out)
     chosen = _chosen(run, selection)
     if chosen.members and chosen.commit is None and run.repo:
         note(f"pushing {chosen.name} to {run.repo}")
@@ -74,7 +74,7 @@ def pick(
 
 def _chosen(run: Run, selection: Selection) -> Checkpoint:
     kept = run.store.soups() if selection.members else run.store.checkpoints()
-    return next(checkpoint for checkpoint in kept if checkpoint.revision == selection.revision)
+    return next(checkpoint for checkpoint in kept if checkpoint.id == selection.revision)
 
 
 def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:

@@ -64,7 +64,7 @@ def _overview(run: Run) -> Overview:
 def _read(run: Run) -> Overview:
     facts = run.facts()
     checkpoints = run.store.checkpoints()
-    kept = {checkpoint.revision for checkpoint in checkpoints}
+    kept = {checkpoint.id for checkpoint in checkpoints}
     held_out = [e for e in run.evaluations() if e.revision in kept and e.is_complete and e.spec.split is Split.VAL]
     picked = run.store.tagged("best")
     newest = checkpoints[-1].step if checkpoints else 0

@@ -13,7 +13,7 @@ class Member:
     """A checkpoint that is part of an average."""
 
     step: int
-    revision: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Checkpoint:
     left no manifest that says so.
 
     `commit` and `folder` are where it lies on the Hub, None and empty elsewhere. They are no part of what it is: the
-    same checkpoint in two places is equal, and has one revision.
+    same checkpoint in two places is equal, and has one id.
 
     A soup is the average of several checkpoints, its `members` by step; `step` and `epoch` are those of the last one.
     What was trained has no members.
@@ -45,7 +45,7 @@ class Checkpoint:
     folder: str = field(default="", compare=False)
 
     @property
-    def revision(self) -> str:
+    def id(self) -> str:
         """Forty hex digits that name this checkpoint and nothing else, as a commit hash does."""
         return hashlib.sha256(json.dumps(self._manifest(), sort_keys=True).encode()).hexdigest()[:40]
 
@@ -64,24 +64,24 @@ class Checkpoint:
         return replace(self, commit=commit, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values, the revision included for people to read, and where it lies if on the Hub."""
+        """The manifest as JSON values, the id included for people to read, and where it lies if on the Hub."""
         place = {} if self.commit is None else {"commit": self.commit, "folder": self.folder}
-        return {"revision": self.revision, **self._manifest(), **place}
+        return {"id": self.id, **self._manifest(), **place}
 
     def _manifest(self) -> dict[str, Any]:
         manifest = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
         del manifest[
             "members"
-        ]  # what was trained keeps the manifest and the revision that it had before there were soups
+        ]  # what was trained keeps the manifest and the id that it had before there were soups
         return manifest | ({"members": [asdict(member) for member in self.members]} if self.members else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Checkpoint":
-        """Read a manifest back. A missing, unknown or mistyped entry, or a wrong revision, is a ValueError."""
+        """Read a manifest back. A missing, unknown or mistyped entry, or a wrong id, is a ValueError."""
         values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(cls) if f.compare}
         values["members"] = _members(record)
         place = {f.name: record[f.name] for f in fields(cls) if not f.compare and f.name in record}
-        if unknown := sorted(record.keys() - values.keys() - place.keys() - {"revision"}):
+        if unknown := sorted(record.keys() - values.keys() - place.keys() - {"id"}):
             raise ValueError(f"{', '.join(unknown)} is not part of a manifest")
         types: dict[str, type | tuple[type, ...]] = {"step": int, "epoch": (int, float), "members": tuple}
         for name, value in {**values, **place}.items():
@@ -94,8 +94,8 @@ class Checkpoint:
         if values["members"] and values["members"][-1].step != values["step"]:
             raise ValueError(f"step is {values['step']}, its last member's {values['members'][-1].step}")
         checkpoint = cls(**values, **place)
-        if record.get("revision", checkpoint.revision) != checkpoint.revision:
-            raise ValueError(f"revision is {record['revision']!r}, its contents make it {checkpoint.revision}")
+        if record.get("id", checkpoint.id) != checkpoint.id:
+            raise ValueError(f"id is {record['id']!r}, its contents make it {checkpoint.id}")
         return checkpoint
 
 
@@ -116,18 +116,18 @@ def _members(record: Mapping[str, Any]) -> tuple[Member, ...]:
     except TypeError:
         members = ()
     steps = [member.step for member in members]
-    typed = all(type(m.step) is int and m.step >= 0 and isinstance(m.revision, str) for m in members)
+    typed = all(type(m.step) is int and m.step >= 0 and isinstance(m.id, str) for m in members)
     if not typed or not 2 <= len(steps) <= _MOST_MEMBERS or steps != sorted(set(steps)):
         raise ValueError(f"members are {str(record['members'])[:100]}")
     return members
 
 
-def windows_around(checkpoints: Sequence[Checkpoint], revision: str) -> list[tuple[Checkpoint, ...]]:
-    """The runs of two and of three neighbours by step that the checkpoint of that revision is in, the shorter first: at
+def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
+    """The runs of two and of three neighbours by step that the checkpoint of that id is in, the shorter first: at
     most two and three.
     """
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
-    at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.revision == revision)
+    at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
     return [
         tuple(ordered[start : start + size])
         for size in SOUP_SIZES

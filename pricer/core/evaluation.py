@@ -125,7 +125,7 @@ def evaluate(
     return Evaluation(
         name=subject.name,
         step=subject.step,
-        revision=subject.revision,
+        revision=subject.id,
         epoch=subject.epoch,
         spec=spec,
         metrics=metrics,

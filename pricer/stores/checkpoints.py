@@ -80,15 +80,15 @@ class FolderStore:
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
         """Let `name` mean this checkpoint, or soup, whatever it meant before."""
         path = self._folder / "tags.json"
-        write_json(path, {**read_tags(path), name: checkpoint.revision})
+        write_json(path, {**read_tags(path), name: checkpoint.id})
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint, or soup, that `name` means, or None."""
         revision = read_tags(self._folder / "tags.json").get(name)
         if revision is None:
             return None
-        trained = next((c for c in self.checkpoints() if c.revision == revision), None)
-        return trained or next((c for c in self.soups() if c.revision == revision), None)
+        trained = next((c for c in self.checkpoints() if c.id == revision), None)
+        return trained or next((c for c in self.soups() if c.id == revision), None)
 
     def soups(self) -> list[Checkpoint]:
         """Every soup, by its last step."""
@@ -114,7 +114,7 @@ def whole(checkpoint: Checkpoint, folder: Path, said: str) -> Path:
     found = read_manifest(folder)
     if found != checkpoint:
         raise CheckpointError(
-            f"{folder} holds {found.revision[:12]}, {said} {checkpoint.revision[:12]}",
+            f"{folder} holds {found.id[:12]}, {said} {checkpoint.id[:12]}",
             "the folder was changed by hand: put the checkpoint back",
         )
     verify(checkpoint, folder)

@@ -90,7 +90,7 @@ class HubStore:
         if commit is None and not checkpoint.members:
             raise self._absent(checkpoint)
         # Here first: of a repository that is somebody else's, the tag is ours alone.
-        write_json(self._tags, {**read_tags(self._tags), name: checkpoint.revision})
+        write_json(self._tags, {**read_tags(self._tags), name: checkpoint.id})
         if commit is None:
             delivered = self._delivered(checkpoint, self._soups.fetch(checkpoint))
             append_lines(self._log, [delivered.to_json()])
@@ -101,7 +101,7 @@ class HubStore:
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint, or soup, that `name` means, or None."""
         revision = read_tags(self._tags).get(name)
-        return next((c for c in [*read_log(self._log), *self._soups.all()] if c.revision == revision), None)
+        return next((c for c in [*read_log(self._log), *self._soups.all()] if c.id == revision), None)
 
     def soups(self) -> list[Checkpoint]:
         """Every soup that was made here or is in the repository, by its last step."""
@@ -111,7 +111,7 @@ class HubStore:
     def replace(self, checkpoints: Iterable[Checkpoint], tags: Mapping[str, str]) -> None:
         """Take over what was found in the repository: its checkpoints and soups, and tags as commit hashes."""
         found = list(checkpoints)
-        by_commit = {checkpoint.commit: checkpoint.revision for checkpoint in found}
+        by_commit = {checkpoint.commit: checkpoint.id for checkpoint in found}
         write_atomically(self._log, "".join(json.dumps(c.to_json(), ensure_ascii=False) + "\n" for c in found))
         known = {name: by_commit[commit] for name, commit in tags.items() if commit in by_commit}
         write_json(self._tags, {**read_tags(self._tags), **known})
@@ -124,7 +124,7 @@ class HubStore:
         return next((c for c in read_log(self._log) if c == checkpoint), None)
 
     def _absent(self, checkpoint: Checkpoint) -> CheckpointError:
-        return CheckpointError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not in {self.hub.repo}")
+        return CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.hub.repo}")
 
     def _delivered(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         """The checkpoint in its commit, which was read back, with its tag."""

@@ -119,8 +119,8 @@ def model_card(
     """
     if not _HUB_ID.fullmatch(repo) or "/" not in repo:
         raise ValueError(f"{repo!r} cannot name a repository")
-    if checkpoint.revision != selection.revision:
-        raise ValueError(f"{checkpoint.name} ({checkpoint.revision[:12]}) is not the checkpoint that was chosen")
+    if checkpoint.id != selection.revision:
+        raise ValueError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not the checkpoint that was chosen")
     val = selection.chosen
     test = _test_of(val, evaluations)
     stated = base_license if base_license and base_license != "unknown" and _LICENSE.fullmatch(base_license) else None

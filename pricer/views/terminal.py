@@ -95,7 +95,7 @@ class Watcher:
             parts.append(f"val loss {loss}  val MAE ${validation.mae:,.2f} (greedy, n {validation.n:,})")
             if validation.no_price:
                 parts.append(f"{validation.no_price:,} without a price")
-        self.note("  ".join([*parts, checkpoint.revision[:7]]))
+        self.note("  ".join([*parts, checkpoint.id[:7]]))
 
     def uploading(self, done: int, total: int) -> None:
         """Renew the bar of what is still going to the Hub; off a terminal, say once that it is."""

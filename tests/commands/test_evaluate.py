@@ -97,7 +97,7 @@ def test_an_evaluation_without_a_metric_of_today_is_made_again_from_the_saved_pr
     run = Run(trained)
     chosen = run.store.checkpoints()[:1]
     (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
-    run.add_evaluation(chosen[0].revision, replace(whole, metrics=whole.metrics[:3]), some_scores())
+    run.add_evaluation(chosen[0].id, replace(whole, metrics=whole.metrics[:3]), some_scores())
 
     def load() -> FakeScorer:
         raise AssertionError("every answer is saved")
@@ -133,7 +133,7 @@ def test_an_interrupted_evaluation_goes_on_with_the_next_batch(trained: Path, fa
     batches = [["item0", "item1"], ["item2", "item3"], ["item4"]]
     assert second.asked == batches[fail_at:]
     assert evaluation.metric("mae").value == 12.0
-    saved = [[p.item_id for p in batch] for batch in run.predictions(chosen[0].revision, SPEC)]
+    saved = [[p.item_id for p in batch] for batch in run.predictions(chosen[0].id, SPEC)]
     assert saved == batches
 
 
@@ -216,7 +216,7 @@ def test_a_checkpoint_is_named_by_the_start_of_its_revision(trained: Path) -> No
     run = Run(trained)
     checkpoint = run.store.checkpoints()[1]
 
-    assert evaluate.choose(run, checkpoint.revision[:8]) == [checkpoint]
+    assert evaluate.choose(run, checkpoint.id[:8]) == [checkpoint]
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained: Path) -> None:

@@ -253,7 +253,7 @@ def test_everything_as_json() -> None:
                 "problem": None,
                 "best": {
                     "step": 4,
-                    "revision": a_checkpoint(4).revision,
+                    "revision": a_checkpoint(4).id,
                     "mae": 50.0,
                     "interval": [49.0, 51.0],
                     "n": 50,

@@ -156,7 +156,7 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
 
     assert listener.notes[-1] == "going on with stopped after step 3"
     assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
-    assert result.checkpoints[-1].revision == revisions(trained)[-1]
+    assert result.checkpoints[-1].id == revisions(trained)[-1]
 
 
 def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(

@@ -10,7 +10,7 @@ from tests.builders import a_checkpoint
 
 
 def test_a_revision_is_forty_hex_digits() -> None:
-    revision = a_checkpoint().revision
+    revision = a_checkpoint().id
 
     assert len(revision) == 40
     assert set(revision) <= set("0123456789abcdef")
@@ -29,12 +29,12 @@ def test_a_revision_is_forty_hex_digits() -> None:
     ],
 )
 def test_the_revision_changes_with_every_part_of_the_manifest(change: dict[str, Any]) -> None:
-    assert a_checkpoint(**change).revision != a_checkpoint().revision
+    assert a_checkpoint(**change).id != a_checkpoint().id
 
 
 def test_the_revision_is_the_one_that_earlier_checkpoints_were_recorded_under() -> None:
     # A change here makes every stored checkpoint "not what its manifest says".
-    assert a_checkpoint().revision == "7c87faeeb9cdfc7d3410cca095472290f453417c"
+    assert a_checkpoint().id == "7c87faeeb9cdfc7d3410cca095472290f453417c"
 
 
 def test_names_sort_as_steps_do() -> None:
@@ -86,7 +86,7 @@ def test_a_manifest_without_an_entry_is_refused() -> None:
 def test_a_manifest_that_was_changed_by_hand_no_longer_fits_its_revision() -> None:
     record = {**a_checkpoint(5).to_json(), "step": 6}
 
-    with pytest.raises(ValueError, match=f"its contents make it {a_checkpoint(6, epoch=0.5).revision}"):
+    with pytest.raises(ValueError, match=f"its contents make it {a_checkpoint(6, epoch=0.5).id}"):
         Checkpoint.from_json(record)
 
 
@@ -101,7 +101,7 @@ class TestPlaces:
         assert (here.commit, here.folder) == (None, "")
         assert there == here == there.at("d" * 40)
         assert hash(there) == hash(here)
-        assert there.revision == here.revision
+        assert there.id == here.id
 
     def test_a_place_reads_back_as_it_was_written(self) -> None:
         there = a_checkpoint().at("c" * 40, "checkpoint-5")
@@ -138,18 +138,18 @@ def test_what_another_trainer_did_not_say_is_unknown(name: str) -> None:
     checkpoint = a_checkpoint(**unknown)
 
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
-    assert checkpoint.revision != a_checkpoint().revision
+    assert checkpoint.id != a_checkpoint().id
 
 
 def a_soup(*steps: int) -> Checkpoint:
-    return a_checkpoint(steps[-1], members=tuple(Member(step, a_checkpoint(step).revision) for step in steps))
+    return a_checkpoint(steps[-1], members=tuple(Member(step, a_checkpoint(step).id) for step in steps))
 
 
 def test_a_soup_is_named_after_its_members_and_is_another_than_its_last_one() -> None:
     soup = a_soup(400, 450, 500)
 
     assert (soup.name, soup.step, soup.member_steps) == ("soup-000400-000450-000500", 500, (400, 450, 500))
-    assert soup.revision not in {a_checkpoint(500).revision, a_soup(450, 500).revision}
+    assert soup.id not in {a_checkpoint(500).id, a_soup(450, 500).id}
     assert Checkpoint.from_json(json.loads(json.dumps(soup.to_json()))) == soup
     assert "members" not in a_checkpoint(500).to_json()
 
@@ -196,10 +196,10 @@ def test_the_windows_around_a_checkpoint_are_of_two_and_of_three_neighbours(
 ) -> None:
     checkpoints = [a_checkpoint(step) for step in (300, 100, 200, 500, 400)]
 
-    found = windows_around(checkpoints, a_checkpoint(best).revision)
+    found = windows_around(checkpoints, a_checkpoint(best).id)
 
     assert [tuple(c.step for c in window) for window in found] == windows
 
 
 def test_a_single_checkpoint_has_no_window() -> None:
-    assert windows_around([a_checkpoint(100)], a_checkpoint(100).revision) == []
+    assert windows_around([a_checkpoint(100)], a_checkpoint(100).id) == []

@@ -9,7 +9,7 @@ from tests.builders import a_checkpoint, a_spec, an_evaluation
 
 TEST = a_spec(split=Split.TEST)
 PART = a_spec(split=Split.TEST, limit=10)
-FIRST = a_checkpoint(100).revision
+FIRST = a_checkpoint(100).id
 
 
 def test_only_checkpoints_on_the_test_split_are_looks_and_the_measurement_itself_is_none() -> None:

@@ -20,7 +20,7 @@ def test_an_evaluation_says_what_was_scored_under_which_spec() -> None:
 
     evaluation = evaluate(checkpoint, SPEC, predictions_of(ITEMS, [110.0, 170.0]), ITEMS)
 
-    assert (evaluation.name, evaluation.step, evaluation.revision) == ("step-000007", 7, checkpoint.revision)
+    assert (evaluation.name, evaluation.step, evaluation.revision) == ("step-000007", 7, checkpoint.id)
     assert (evaluation.epoch, evaluation.spec) == (0.7, SPEC)
     assert evaluation.metric("mae").value == 20.0  # (10 + 30) / 2
 

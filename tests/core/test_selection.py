@@ -17,7 +17,7 @@ ITEMS, SWING = 2.0 * np.arange(100), 10 * (-1.0) ** np.arange(100)
 ADDED = {100: 30.0 + 0 * SWING, 200: 1.0 + SWING, 300: 0 * SWING}
 EVALUATIONS = [an_evaluation(step, 99.0 + added.mean(), n=100) for step, added in ADDED.items()]
 SCORES = {
-    a_checkpoint(step).revision: Scores(np.full(100, 100.0), 100 + ITEMS + 20 + added, np.ones(100, dtype=np.bool_))
+    a_checkpoint(step).id: Scores(np.full(100, 100.0), 100 + ITEMS + 20 + added, np.ones(100, dtype=np.bool_))
     for step, added in ADDED.items()
 }
 
@@ -25,7 +25,7 @@ SCORES = {
 def test_the_lowest_error_wins() -> None:
     selection = select([an_evaluation(100, 50.0), an_evaluation(200, 40.0), an_evaluation(300, 43.5)], "mae")
 
-    assert (selection.step, selection.revision) == (200, a_checkpoint(200).revision)
+    assert (selection.step, selection.revision) == (200, a_checkpoint(200).id)
     assert [evaluation.step for evaluation in selection.ranking] == [200, 300, 100]
     assert selection.margin == 3.5  # 43.5 − 40
     assert (selection.rule, selection.metric, selection.spec_fingerprint) == ("lowest", "mae", SPEC.fingerprint)
@@ -109,7 +109,7 @@ def test_a_selection_is_written_with_its_ranking() -> None:
 
     assert record == {
         "step": 200,
-        "revision": a_checkpoint(200).revision,
+        "revision": a_checkpoint(200).id,
         "rule": "lowest",
         "metric": "mae",
         "margin": 10.0,
@@ -118,7 +118,7 @@ def test_a_selection_is_written_with_its_ranking() -> None:
         "ranking": [
             {
                 "step": 200,
-                "revision": a_checkpoint(200).revision,
+                "revision": a_checkpoint(200).id,
                 "name": "mae",
                 "value": 40.0,
                 "interval": [39.0, 41.0],
@@ -127,7 +127,7 @@ def test_a_selection_is_written_with_its_ranking() -> None:
             },
             {
                 "step": 100,
-                "revision": a_checkpoint(100).revision,
+                "revision": a_checkpoint(100).id,
                 "name": "mae",
                 "value": 50.0,
                 "interval": [49.0, 51.0],
@@ -157,7 +157,7 @@ def test_a_rule_may_take_an_earlier_one(rule: str, step: int) -> None:
     # The standard error of the best is 2 · 100/√12/√100 = 5.8: within it are $0 and $1, and not $30.
     selection = select(EVALUATIONS, "mae", rule, SCORES)  # type: ignore[arg-type]
 
-    assert (selection.step, selection.revision, selection.rule) == (step, a_checkpoint(step).revision, rule)
+    assert (selection.step, selection.revision, selection.rule) == (step, a_checkpoint(step).id, rule)
     assert selection.chosen.step == step
     assert selection.ranking[0].step == 300
 

@@ -238,7 +238,7 @@ class TestFolderStore:
             self.store().fetch(checkpoint)
 
         assert raised.value.message == (
-            f"kept/step-000005 holds {other.revision[:12]}, checkpoints.jsonl says {checkpoint.revision[:12]}"
+            f"kept/step-000005 holds {other.id[:12]}, checkpoints.jsonl says {checkpoint.id[:12]}"
         )
         assert raised.value.hint == "the folder was changed by hand: put the checkpoint back"
 

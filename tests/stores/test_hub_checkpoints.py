@@ -425,7 +425,7 @@ class TestFetching:
         with pytest.raises(CheckpointError) as raised:
             a_store().fetch(a_checkpoint(7))
 
-        assert raised.value.message == f"step-000007 ({a_checkpoint(7).revision[:12]}) is not in ann/prices"
+        assert raised.value.message == f"step-000007 ({a_checkpoint(7).id[:12]}) is not in ann/prices"
         assert hub.requests == []
 
     @pytest.mark.parametrize("missing", [ADAPTER, CONFIG])
@@ -683,5 +683,5 @@ def test_a_checkpoint_has_one_revision_in_a_folder_and_on_the_hub(repo: Repo) ->
     in_a_folder = FolderStore(Path("folder"), Path("folder.jsonl"), Soups(Path("soups"))).push(source, 5)
 
     assert on_the_hub == in_a_folder
-    assert on_the_hub.revision == in_a_folder.revision
+    assert on_the_hub.id == in_a_folder.id
     assert in_a_folder.commit is None

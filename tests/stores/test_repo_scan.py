@@ -44,7 +44,7 @@ def tagged(repo: Repo, checkpoint: Checkpoint, weights: bytes, tag: str | None =
 
 
 def a_soup() -> Checkpoint:
-    members = (Member(5, a_checkpoint(5, b"a").revision), Member(10, a_checkpoint(10, b"b").revision))
+    members = (Member(5, a_checkpoint(5, b"a").id), Member(10, a_checkpoint(10, b"b").id))
     return a_checkpoint(10, b"soup", members=members)
 
 
@@ -423,4 +423,4 @@ class TestNothingUsable:
 def test_equal_checkpoints_in_two_places_have_one_revision() -> None:
     checkpoint = replace(a_checkpoint(5), commit="c" * 40, folder="checkpoint-5")
 
-    assert (checkpoint, checkpoint.revision) == (a_checkpoint(5), a_checkpoint(5).revision)
+    assert (checkpoint, checkpoint.id) == (a_checkpoint(5), a_checkpoint(5).id)

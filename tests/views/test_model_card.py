@@ -54,7 +54,7 @@ def hub_checkpoint(step: int) -> Checkpoint:
 
 
 def on_hub(step: int | None, mae: float | None, spec: EvalSpec = HUB_SPEC, **changes: Any) -> Evaluation:
-    revision = None if step is None else hub_checkpoint(step).revision
+    revision = None if step is None else hub_checkpoint(step).id
     return an_evaluation(step, mae, spec=spec, **({"revision": revision} | changes))
 
 
@@ -87,7 +87,7 @@ def card_of(
 
 
 def local_card(checkpoint: Checkpoint, recipe: Recipe) -> Card:
-    return card_of([an_evaluation(checkpoint.step, 40.0, revision=checkpoint.revision)], checkpoint, recipe)
+    return card_of([an_evaluation(checkpoint.step, 40.0, revision=checkpoint.id)], checkpoint, recipe)
 
 
 def python_in(card: Card) -> str:
@@ -314,7 +314,7 @@ def with_evidence(rule: Rule = "lowest", metric: str = "mae") -> str:
     chosen = evaluations[1 if rule == "lowest" else 0]
     checkpoint = hub_checkpoint(chosen.step or 0)
     selection = replace(
-        select(evaluations, metric), rule=rule, step=checkpoint.step, revision=checkpoint.revision, evidence=evidence
+        select(evaluations, metric), rule=rule, step=checkpoint.step, revision=checkpoint.id, evidence=evidence
     )
     return card_of(evaluations, checkpoint, selection=selection).body
 
@@ -339,7 +339,7 @@ def test_a_checkpoint_that_another_rule_chose_is_not_called_the_best() -> None:
 def test_an_average_is_called_one() -> None:
     members = (Member(200, "a"), Member(300, "b"))
     soup = a_checkpoint(300, base="maker/small", base_revision="ba5e" * 10, members=members)
-    measured = on_hub(300, 38.0, name=soup.name, revision=soup.revision, members=(200, 300))
+    measured = on_hub(300, 38.0, name=soup.name, revision=soup.id, members=(200, 300))
     evaluations = [*MEASURED, measured]
     standings = (
         Standing(100, 12.0, (1.0, 23.0), False, 0.0),
@@ -451,7 +451,7 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
 
 def test_what_a_checkpoint_does_not_state_is_not_said_in_its_name() -> None:
     foreign = a_checkpoint(200, base="maker/small", base_revision=None, prompt_fingerprint=None, epoch=None)
-    card = card_of([on_hub(200, 40.0, revision=foreign.revision, epoch=None)], foreign)
+    card = card_of([on_hub(200, 40.0, revision=foreign.id, epoch=None)], foreign)
 
     assert "This checkpoint is from step 200, an epoch it does not state.\n" in card.body
     assert "- Not stated by the checkpoint, but by the run that measured it: base revision, prompt.\n" in card.body
@@ -499,7 +499,7 @@ def hostile_card(text: str) -> Card:
     spec = replace(HUB_SPEC, base=text, base_revision=text, precision=text, data_fingerprint=text)
     checkpoint = a_checkpoint(200, base=text, base_revision=text).at(text, text or "x")
     evaluations = [an_evaluation(None, 90.0, spec=spec, name=text)]
-    evaluations.append(an_evaluation(200, 40.0, spec=spec, revision=checkpoint.revision))
+    evaluations.append(an_evaluation(200, 40.0, spec=spec, revision=checkpoint.id))
     return card_of(
         evaluations,
         checkpoint,

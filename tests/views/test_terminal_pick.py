@@ -26,7 +26,7 @@ def a_pick(rule: Rule = "lowest", metric: str = "mae", more_items: int | None = 
     found = {"corrected": 41.25, "corrected_interval": (36.0, 48.5), "more_items": more_items}
     changes = {
         "step": step,
-        "revision": a_checkpoint(step).revision,
+        "revision": a_checkpoint(step).id,
         "rule": rule,
         "evidence": Evidence(STANDINGS, 5.0, resamples=10_000, seed=0, **found),  # type: ignore[arg-type]
     }
@@ -50,7 +50,7 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
         "step-000100 $10.00 (4.00 to 16.00) yes 0.0%",
     ]
     assert lines[-3:] == [
-        f"best: step 300 ({a_checkpoint(300).revision[:7]}), $3.50 better than the runner-up",
+        f"best: step 300 ({a_checkpoint(300).id[:7]}), $3.50 better than the runner-up",
         "1 of the 2 others cannot be told apart from the best; the runner-up could be on about 1,234 more items",
         "mae of step 300: $40.00 on the items that chose it; corrected for the choice $41.25 (95 %: $36.00 to $48.50)",
     ]
@@ -60,7 +60,7 @@ def test_another_rule_says_how_far_behind_the_best_its_choice_is(capsys: pytest.
     best, alike, _ = shown(a_pick("earliest", more_items=None), capsys)[-3:]
 
     assert best == (
-        f"best: step 200 ({a_checkpoint(200).revision[:7]}), the earliest that cannot be told apart from the best, "
+        f"best: step 200 ({a_checkpoint(200).id[:7]}), the earliest that cannot be told apart from the best, "
         "step 300, and $3.50 behind it"
     )
     assert alike == "1 of the 2 others cannot be told apart from the best"

@@ -37,7 +37,7 @@ def race_checkpoints(
     heat = _Heat(run, checkpoints, questions, load, watcher)
     heat.run_to_the_end()
     survivors = set(heat.race.survivors)
-    whole = [c for c in checkpoints if c.revision in survivors or existing(run, c.revision, questions.spec)]
+    whole = [c for c in checkpoints if c.id in survivors or existing(run, c.id, questions.spec)]
     yield from score_checkpoints(run, whole, questions, load, _Later(watcher, heat.answered))
     heat.write(winner=heat.race.winner)
 
@@ -56,12 +56,12 @@ class _Heat:
         config = run.config().eval
         self._alpha, self._budget = config.race_alpha, config.race_budget
         try:
-            self.race = Race([c.revision for c in checkpoints], len(questions.items), self._alpha, self._budget)
+            self.race = Race([c.id for c in checkpoints], len(questions.items), self._alpha, self._budget)
         except ValueError as error:
             raise RunError(f"these checkpoints cannot race: {error}", "pricer eval --all-checkpoints") from None
         self.answered = 0
         self._run = run
-        self._by_revision = {checkpoint.revision: checkpoint for checkpoint in checkpoints}
+        self._by_revision = {checkpoint.id: checkpoint for checkpoint in checkpoints}
         self._questions = questions
         self._load = load
         self._watcher = watcher
@@ -132,18 +132,18 @@ class _Heat:
                 self._watcher.scoring(checkpoint.name, self.answered + len(by_id), total)
             self.answered += length
             scores = judge(spec, list(by_id.values()), items)
-            self.race.record(checkpoint.revision, [one.abs_error for one in scores])
+            self.race.record(checkpoint.id, [one.abs_error for one in scores])
 
     def _with_scorers(
         self, candidates: Sequence[Checkpoint], block: Block
     ) -> Iterator[tuple[Checkpoint, Callable[[], Scorer]]]:
         """Each candidate, and what makes the scorer answer with it; adapters are fetched once, the next one ahead."""
-        wanted = [c for c in candidates if c.revision not in self._adapters and self._is_wanted(c, block)]
+        wanted = [c for c in candidates if c.id not in self._adapters and self._is_wanted(c, block)]
         adapters = fetched_ahead(self._run.store.fetch, wanted)
         for checkpoint in candidates:
             if checkpoint in wanted:
-                self._adapters[checkpoint.revision] = next(adapters)
-            yield checkpoint, partial(self._scorer, checkpoint.revision)
+                self._adapters[checkpoint.id] = next(adapters)
+            yield checkpoint, partial(self._scorer, checkpoint.id)
 
     def _is_wanted(self, checkpoint: Checkpoint, block: Block) -> bool:
         # As in a full evaluation: in a folder all are verified, from the Hub only what is needed is fetched.

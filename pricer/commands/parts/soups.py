@@ -33,14 +33,14 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
         watcher.note("there is one checkpoint, and none to average it with")
         return []
     setup = _setup(run, best.spec)
-    for checkpoint in {c.revision: c for window in windows for c in window}.values():
+    for checkpoint in {c.id: c for window in windows for c in window}.values():
         refuse_foreign(checkpoint, setup)
     items = require(setup.items, best.spec.split, setup.config.data)[: best.spec.limit]
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     with run.scored_alone():
         load = cache(partial(load_scorer, setup, run))
         soups = [_kept(run, window) for window in windows]
-        missing = sum(soup is None or existing(run, soup.revision, best.spec) is None for soup in soups)
+        missing = sum(soup is None or existing(run, soup.id, best.spec) is None for soup in soups)
         # Before any adapter is put on: a trial is of the base as it is.
         batch_tokens = settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
         made = [soup or _make(run, window, load) for soup, window in zip(soups, windows, strict=True)]
@@ -93,4 +93,4 @@ def _make(run: Run, window: Sequence[Checkpoint], load: "Callable[[], Checkpoint
 
 
 def _members(window: Sequence[Checkpoint]) -> tuple[Member, ...]:
-    return tuple(Member(checkpoint.step, checkpoint.revision) for checkpoint in window)
+    return tuple(Member(checkpoint.step, checkpoint.id) for checkpoint in window)

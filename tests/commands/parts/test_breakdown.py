@@ -30,8 +30,8 @@ def answer(item: Item, silent: bool = False) -> Prediction:
 
 
 def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> None:
-    run.add_predictions(CHECKPOINT.revision, spec, predictions)
-    run.add_evaluation(CHECKPOINT.revision, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
+    run.add_predictions(CHECKPOINT.id, spec, predictions)
+    run.add_evaluation(CHECKPOINT.id, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
 
 
 def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Details:
@@ -40,7 +40,7 @@ def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None
         scored(run, replace(spec, split=Split.VAL), VAL, [answer(item) for item in VAL])
     if split is Split.TEST:
         scored(run, spec, TEST, test or [answer(item) for item in TEST])
-    return details(run, "step-000005", CHECKPOINT.revision, spec, TEST if split is Split.TEST else VAL, VAL)
+    return details(run, "step-000005", CHECKPOINT.id, spec, TEST if split is Split.TEST else VAL, VAL)
 
 
 def test_intervals_on_test_items_are_corrected_with_validation_items() -> None:
@@ -112,7 +112,7 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
     scored(run, spec, hostile, [answer(item) for item in hostile])
 
-    terminal_details.show(details(run, "step-000005", CHECKPOINT.revision, spec, hostile, VAL))
+    terminal_details.show(details(run, "step-000005", CHECKPOINT.id, spec, hostile, VAL))
 
     assert "\x1b" not in capsys.readouterr().out
 

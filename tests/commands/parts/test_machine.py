@@ -140,7 +140,7 @@ def test_a_launcher_of_one_process_changes_nothing(trained: Path, monkeypatch: p
     result = train.start(CONFIG, "quickstart", None, listener)
 
     assert listener.notes == ["not used, since a run's config says how it is trained: ACCELERATE_MIXED_PRECISION=bf16"]
-    assert [c.revision for c in result.checkpoints] == [c.revision for c in Run(trained).store.checkpoints()]
+    assert [c.id for c in result.checkpoints] == [c.id for c in Run(trained).store.checkpoints()]
 
 
 def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

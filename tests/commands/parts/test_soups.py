@@ -42,7 +42,7 @@ def run(trained: Path) -> Run:
     run_eval(None, "all", Split.VAL, 6, Listener())
     run = Run(trained)
     last = run.store.checkpoints()[-1]
-    lower(run, next(e for e in run.evaluations() if e.revision == last.revision), 0.5)
+    lower(run, next(e for e in run.evaluations() if e.revision == last.id), 0.5)
     return run
 
 
@@ -79,9 +79,9 @@ class TestCompeting:
 
         soups = run.store.soups()
         assert [soup.name for soup in soups] == NAMES
-        steps = {c.step: c.revision for c in run.store.checkpoints()}
+        steps = {c.step: c.id for c in run.store.checkpoints()}
         for soup in soups:
-            assert [(m.step, m.revision) for m in soup.members] == [(s, steps[s]) for s in soup.member_steps]
+            assert [(m.step, m.id) for m in soup.members] == [(s, steps[s]) for s in soup.member_steps]
             assert read_manifest(run.folder / "soups" / soup.name) == soup
         scored = {e.name: e for e in run.evaluations() if e.members}
         assert scored.keys() == set(NAMES)
@@ -166,12 +166,12 @@ class TestGoingOn:
                 with_soups()
         soup = run.store.soups()[0]
         spec = next(e.spec for e in run.evaluations() if e.step)
-        saved = run.predictions(soup.revision, spec)
+        saved = run.predictions(soup.id, spec)
         assert len(saved) == 1
 
         with_soups()
 
-        assert run.predictions(soup.revision, spec)[0] == saved[0]
+        assert run.predictions(soup.id, spec)[0] == saved[0]
         assert len([e for e in run.evaluations() if e.members]) == 2
 
     def test_making_that_was_interrupted_leaves_no_half_of_a_soup(
@@ -300,15 +300,15 @@ class TestPicked:
         picked = soups_win(run)
 
         soup = run.store.soups()[0]
-        assert (picked.selection.revision, picked.selection.step) == (soup.revision, 6)
+        assert (picked.selection.revision, picked.selection.step) == (soup.id, 6)
         assert picked.selection.members == (4, 6)
         assert run.store.tagged("best") == soup
         record = json.loads((run.folder / "selection.json").read_text())
         assert record["members"] == [4, 6]
         assert [entry.get("members") for entry in record["ranking"]] == [[4, 6], [2, 4, 6], None, None, None]
-        for which in ("best", soup.name, soup.revision[:8]):
+        for which in ("best", soup.name, soup.id[:8]):
             found = score_run(run, which, Split.VAL, 6, Listener())
-            assert found.evaluations[-1].revision == soup.revision
+            assert found.evaluations[-1].revision == soup.id
         # A step is that of the checkpoint.
         assert score_run(run, "6", Split.VAL, 6, Listener()).evaluations[-1].name == "step-000006"
 

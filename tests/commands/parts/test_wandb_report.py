@@ -115,7 +115,7 @@ REPORT = Report("5bec", {5: {"eval/mae": 50.0}}, {"best_step": 5})
 class TestTheTable:
     def rows(self, items: list[Item], predictions: list[Prediction]) -> list[tuple[str | float | None, ...]]:
         run, spec = a_run(), a_spec(estimator="median")
-        run.add_predictions(a_checkpoint(5).revision, spec, predictions)
+        run.add_predictions(a_checkpoint(5).id, spec, predictions)
         evaluation = evaluate(a_checkpoint(5), spec, predictions, items)
         report = evaluation_report(run, spec, items, [], [evaluation])
         assert report is not None

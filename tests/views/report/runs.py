@@ -86,9 +86,9 @@ def scored(run: Run, data: ItemSet, split: Split = Split.VAL, steps: Sequence[in
     for step in steps:
         checkpoint = a_checkpoint(step, adapter=f"step {step}".encode())
         predictions = [_answer(item, step, silent=item is items[0]) for item in items]
-        run.add_predictions(checkpoint.revision, spec, predictions)
+        run.add_predictions(checkpoint.id, spec, predictions)
         run.add_evaluation(
-            checkpoint.revision,
+            checkpoint.id,
             evaluate(checkpoint, spec, predictions, items),
             Scores.of(judge(spec, predictions, items)),
         )
