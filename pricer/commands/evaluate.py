@@ -81,7 +81,7 @@ def score_run(
     setup = prepare(run.config())
     for checkpoint in checkpoints:
         refuse_foreign(checkpoint, setup)
-    run.pin(setup.config)
+    run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
     items = require(setup.items, split, setup.config.data)[:limit]
@@ -89,7 +89,7 @@ def score_run(
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    with run.scored_alone():
+    with run.evaluations.lock():
         load = cache(partial(load_scorer, setup, run))
         # Before any adapter is put on: the base is tried out, and asked, as it is.
         missing = sum(existing(run, checkpoint.id, spec) is None for checkpoint in checkpoints)
@@ -209,7 +209,7 @@ def score_checkpoints(
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
             evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
             scores = Scores.of(judge(questions.spec, predictions, questions.items))
-            run.add_evaluation(checkpoint.id, evaluation, scores)
+            run.evaluations.add(checkpoint.id, evaluation, scores)
         watcher.scored(evaluation)
         yield evaluation
 

@@ -49,7 +49,7 @@ def pick(
     checkpoints = run.store.checkpoints()
     revisions = {checkpoint.id for checkpoint in checkpoints}
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
-    candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
+    candidates = [e for e in run.evaluations.all() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
     raced = raced_out(run)
     ranking = ranked(comparable(candidates, estimator, raced), metric)
@@ -84,7 +84,7 @@ def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
     found: dict[str, Scores] = {}
     for evaluation in ranking:
         assert evaluation.revision is not None  # ranked are checkpoints
-        scores = run.scores(evaluation.revision, evaluation.spec)
+        scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
         if scores is None:
             raise RunError(
                 f"what {evaluation.name} was charged for each item was not kept by its evaluation, an earlier one",

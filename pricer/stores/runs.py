@@ -3,38 +3,30 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.confirmation import Confirmation
-from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.pick_record import PickRecord
-from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
-from pricer.core.scores import Scores
 from pricer.core.selection import Selection
 from pricer.errors import RunError
 from pricer.stores.budget import CommitBudget
 from pricer.stores.checkpoints import FolderStore, Soups
+from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.files import (
     append_lines,
     is_locked,
     last_line,
     locked,
-    read_arrays,
     read_lines,
-    sha256_of,
-    write_arrays,
     write_atomically,
     write_json,
 )
@@ -42,6 +34,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
+from pricer.stores.training_state import TrainingStates
 
 RUNS = Path("runs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -55,6 +48,8 @@ class Run:
         self.name = folder.name
         self.outbox = Outbox(folder / "outbox")
         self.soups = Soups(folder / "soups")
+        self.evaluations = EvaluationStore(folder / "evaluations")
+        self.training_states = TrainingStates(folder / "state")
         self._metrics = folder / "metrics.jsonl"
 
     @cached_property
@@ -100,41 +95,27 @@ class Run:
             raise RunError(f"there is no {path}", "the run was damaged: train another one")
         return load_config(path)
 
-    def put_state(self, state: Path, step: int, *, keep_all: bool) -> None:
-        """Leave a training state in the outbox, with all that another machine needs to go on from it."""
-        own = [self.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
-        self.outbox.put_state(
-            step,
-            [state / name for name in STATE_FILES if (state / name).is_file()],
-            [path for path in own if path.is_file()],
-            keep_all=keep_all,
-        )
-
-    def pin(self, config: RunConfig) -> None:
+    def pin_config(self, config: RunConfig) -> None:
         """Keep a config as it was settled, if the run is a repository that is evaluated here: what its next evaluation
         resolved anew (the base's revision, for one) could be something else.
         """
         if self.facts().get("attached"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
-    def held(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """While open, no other process trains this run; a RunError if one does."""
-        return _alone(
-            self.folder,
-            f"another process is training {self.name}",
-            "wait for it to end, or train another run: --run NAME",
-        )
+        try:
+            with locked(self.folder, wait=False):
+                yield
+        except BlockingIOError:
+            hint = "wait for it to end, or train another run: --run NAME"
+            raise RunError(f"another process is training {self.name}", hint) from None
 
     @property
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether another process trains this run, as far as its file system can tell."""
         return is_locked(self.folder)
-
-    def scored_alone(self) -> AbstractContextManager[None]:
-        """While open, no other process scores this run (one may train it); a RunError if one does."""
-        folder = self.folder / "evaluations"
-        folder.mkdir(exist_ok=True)
-        return _alone(folder, f"another process is scoring {self.name}", "wait for it to end")
 
     def facts(self) -> dict[str, Any]:
         """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
@@ -155,7 +136,7 @@ class Run:
     def finish(self) -> None:
         """Note the end of training, and drop the training state, which is of no use any more."""
         self.record(finished=now())
-        shutil.rmtree(self.state_folder, ignore_errors=True)
+        self.training_states.delete_all()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -171,87 +152,15 @@ class Run:
         except ValueError as error:
             raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
 
-    def reached(self) -> int:
+    def last_step(self) -> int:
         """The newest step in metrics.jsonl; 0: none yet."""
         step = (last_line(self._metrics) or {}).get("step", 0)
         return step if isinstance(step, int) else 0
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics and training states beyond a step: training goes on from there and will write them again.
-
-        A state half-written by a kill would count as the newest when the trainer drops all but two.
-        """
-        for later, folder in self._states():
-            if later > step:
-                shutil.rmtree(folder)
+    def delete_metrics_after(self, step: int) -> None:
+        """Delete metrics beyond a step: training continues from there and will write them again."""
         kept = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.metrics() if line.get("step", 0) <= step]
         write_atomically(self._metrics, "".join(kept))
-
-    @property
-    def state_folder(self) -> Path:
-        """Where the trainer keeps what it needs to go on: optimizer, scheduler, random state."""
-        return self.folder / "state"
-
-    def mark_whole(self, state: Path) -> None:
-        """Record that a training state was written completely, with the sha256 of each file in it."""
-        files = {file.name: sha256_of(file) for file in sorted(state.iterdir()) if file.name != "state.json"}
-        write_json(state / "state.json", {"files": files})
-
-    def newest_state(self) -> tuple[Path, int] | None:
-        """The newest training state that is whole, with its step; None: training starts from the beginning."""
-        return next(((folder, step) for step, folder in reversed(self._states()) if _is_whole(folder)), None)
-
-    def _states(self) -> list[tuple[int, Path]]:
-        return sorted(
-            (int(folder.name.removeprefix("checkpoint-")), folder)
-            for folder in self.state_folder.glob("checkpoint-*")
-            if folder.name.removeprefix("checkpoint-").isdigit()
-        )
-
-    def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
-        """The Predictions saved so far, as the batches they were saved in."""
-        path = self._evaluation_folder(name, spec) / "predictions.jsonl"
-        try:
-            return [[Prediction.from_json(record) for record in line["batch"]] for line in read_lines(path)]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
-
-    def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
-        """Save one batch: all of it or, if killed, none."""
-        folder = self._evaluation_folder(name, spec)
-        append_lines(folder / "predictions.jsonl", [{"batch": [asdict(p) for p in batch]}], durable=False)
-
-    def drop_predictions(self, name: str, spec: EvalSpec) -> None:
-        """Forget the Predictions saved so far."""
-        (self._evaluation_folder(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
-
-    def add_evaluation(self, name: str, evaluation: Evaluation, scores: Scores) -> None:
-        """Save the result of an evaluation whose predictions are complete, and the scores it sums up."""
-        folder = self._evaluation_folder(name, evaluation.spec)
-        write_arrays(folder / "scores.npz", price=scores.price, charged=scores.charged, answered=scores.answered)
-        write_json(folder / "evaluation.json", evaluation.to_json())
-
-    def scores(self, name: str, spec: EvalSpec) -> Scores | None:
-        """The scores behind the evaluation of that name under that spec; None: there are none, as of an evaluation from
-        before they were kept.
-        """
-        path = self._evaluation_folder(name, spec) / "scores.npz"
-        try:
-            return Scores(**read_arrays(path, price=np.float64, charged=np.float64, answered=np.bool_))
-        except FileNotFoundError:
-            return None
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{path} is damaged: {error}", f"remove {path}, and evaluate again") from None
-
-    def evaluation(self, name: str, spec: EvalSpec) -> Evaluation | None:
-        """The evaluation of that name under that spec, or None."""
-        path = self._evaluation_folder(name, spec) / "evaluation.json"
-        return _read_evaluation(path) if path.exists() else None
-
-    def evaluations(self) -> list[Evaluation]:
-        """All evaluations of the run, the earliest step first, baselines before them, soups behind their last step."""
-        found = [_read_evaluation(path) for path in self.folder.glob("evaluations/*/evaluation.json")]
-        return sorted(found, key=lambda e: (e.step or 0, e.members, e.name, e.spec.fingerprint))
 
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
@@ -292,23 +201,6 @@ class Run:
             return RaceRecord.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"{path} is damaged: {error}", "remove it, and race again") from None
-
-    def _evaluation_folder(self, name: str, spec: EvalSpec) -> Path:
-        return self.folder / "evaluations" / f"{name}-{spec.fingerprint}"
-
-
-# What the trainer reads when it goes on, and what says what that is. All else in its folder can be made again.
-STATE_FILES = (
-    "adapter_model.safetensors",
-    "adapter_config.json",
-    "manifest.json",
-    "optimizer.pt",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state.pth",
-    "trainer_state.json",
-    "state.json",
-)
 
 
 def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[str, Any]) -> Run:
@@ -394,15 +286,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-@contextmanager
-def _alone(folder: Path, message: str, hint: str) -> Iterator[None]:
-    try:
-        with locked(folder, wait=False):
-            yield
-    except BlockingIOError:
-        raise RunError(message, hint) from None
-
-
 def _is_run(folder: Path) -> bool:
     # A run is there once it has its run.json: what a kill left behind before that is taken over.
     return (folder / "run.json").exists()
@@ -414,18 +297,3 @@ def _names(stem: str) -> Iterable[str]:
     while True:
         yield f"{stem}-{number}"
         number += 1
-
-
-def _read_evaluation(path: Path) -> Evaluation:
-    try:
-        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        files = json.loads((folder / "state.json").read_text(encoding="utf-8"))["files"]
-        return all(sha256_of(folder / name) == digest for name, digest in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False

@@ -20,7 +20,8 @@ from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 from pricer.stores.hub_training_state import fetch_state, newest_state
 from pricer.stores.repo_scan import Found, find_checkpoints
-from pricer.stores.runs import RUNS, STATE_FILES, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.training_state import STATE_FILES
 
 # What another machine's run.json may tell this one.
 _FACTS = {
@@ -106,9 +107,11 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
     run.hub_store(hub).replace([*found.checkpoints, *found.soups], found.tags)
     log = b""
     if commit is not None:
-        state, step = fetch_state(hub, commit, STATE_FILES, lambda step: run.state_folder / f"checkpoint-{step}")
+        state, step = fetch_state(
+            hub, commit, STATE_FILES, lambda step: run.training_states.folder / f"checkpoint-{step}"
+        )
         _check_trainer_state(repo, state, step)
-        run.mark_whole(state)
+        run.training_states.mark_complete(state)
         log = hub.read(commit, "metrics.jsonl", _LARGEST_LOG) or b""
         note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
     else:
@@ -125,7 +128,7 @@ def _is_behind(run: Run, hub: Hub) -> bool:
     """Whether the state on the Hub is of a later step than the run's own: another machine went on with it meanwhile."""
     if run.facts().get("finished"):
         return False  # its states are gone, and what is left to push is here
-    own = run.newest_state()
+    own = run.training_states.newest()
     try:
         commit = newest_state(hub)
         manifest = hub.read(commit, MANIFEST, LARGEST_TEXT) if commit else None

@@ -32,7 +32,7 @@ def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: S
         checkpoint=checkpoint,
         commit=checkpoint.commit,
         selection=selection,
-        evaluations=run.evaluations(),
+        evaluations=run.evaluations.all(),
         base_license=_licence(config, checkpoint),
         recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
         versions=versions if isinstance(versions, dict) else {},

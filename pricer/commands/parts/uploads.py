@@ -12,6 +12,7 @@ from pricer.stores.hub import Hub, user
 from pricer.stores.hub_training_state import push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
+from pricer.stores.training_state import STATE_FILES
 
 # Fewer than a command takes in the foreground: whatever fails, the worker tries again from the start.
 _ATTEMPTS = 3
@@ -42,7 +43,15 @@ class Uploads:
     def put_state(self, folder: Path, step: int) -> None:
         """Leave the training state in `folder` to be delivered, if states are kept at all."""
         if self._keep_state != "none":
-            self._run.put_state(folder, step, keep_all=self._keep_state == "all")
+            run = self._run
+            # All that another machine needs to continue from it.
+            own = [run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            run.outbox.put_state(
+                step,
+                [folder / name for name in STATE_FILES if (folder / name).is_file()],
+                [path for path in own if path.is_file()],
+                keep_all=self._keep_state == "all",
+            )
             self._uploader.wake()
 
     def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:

@@ -15,7 +15,8 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
-from pricer.stores.runs import STATE_FILES, Run, find_run, runs_of
+from pricer.stores.runs import Run, find_run, runs_of
+from pricer.stores.training_state import STATE_FILES
 from tests.commands.conftest import Listener
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.repos import Repo
@@ -72,10 +73,10 @@ class TestTakeOver:
     def test_the_run_is_whole_before_it_goes_on(self, stopped: Repo) -> None:
         run = take_over("ann/stopped", None, print)
 
-        assert run.newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert run.training_states.newest() == (Path("runs/stopped/state/checkpoint-4"), 4)
         assert (run.repo, run.facts()["finished"], "attached" in run.facts()) == ("ann/stopped", None, False)
         assert run.config().hub.repo == "ann/stopped"
-        assert {path.name for path in (run.state_folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
+        assert {path.name for path in (run.training_states.folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
         assert [c.step for c in run.store.checkpoints()] == [2, 4]
 
     def test_no_adapter_but_that_of_the_state_is_fetched(self, stopped: Repo, hub: LoopbackHub) -> None:
@@ -119,13 +120,13 @@ class TestTakeOver:
     ) -> None:
         monkeypatch.chdir(tmp_path / "trainer")
         own = Run(Path("runs/quickstart"))
-        shutil.rmtree(own.state_folder)
+        shutil.rmtree(own.training_states.folder)
         (own.folder / "metrics.jsonl").write_text("")
 
         run = take_over("ann/stopped", None, print)
 
         assert run.folder == own.folder
-        assert run.newest_state() == (Path("runs/quickstart/state/checkpoint-4"), 4)
+        assert run.training_states.newest() == (Path("runs/quickstart/state/checkpoint-4"), 4)
         assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2, 3, 4]
 
     def test_a_training_that_has_ended_here_is_not_taken_over_again(
@@ -245,7 +246,10 @@ class TestTakeOver:
                 find_run(None)
 
         monkeypatch.setattr(Hub, "download", download)
-        assert take_over("ann/stopped", None, print).newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert take_over("ann/stopped", None, print).training_states.newest() == (
+            Path("runs/stopped/state/checkpoint-4"),
+            4,
+        )
         assert list(Path("runs").rglob(".*")) == []
 
     def test_a_kill_before_the_facts_are_written_leaves_no_run(
@@ -272,7 +276,7 @@ class TestTakeOver:
 
         run = take_over("ann/stopped", None, print)
 
-        assert (run.newest_state(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
+        assert (run.training_states.newest(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
 
 
 def attach_other_then_take_over(name: str) -> Run:

@@ -115,7 +115,7 @@ REPORT = Report("5bec", {5: {"eval/mae": 50.0}}, {"best_step": 5})
 class TestTheTable:
     def rows(self, items: list[Item], predictions: list[Prediction]) -> list[tuple[str | float | None, ...]]:
         run, spec = a_run(), a_spec(estimator="median")
-        run.add_predictions(a_checkpoint(5).id, spec, predictions)
+        run.evaluations.add_predictions(a_checkpoint(5).id, spec, predictions)
         evaluation = evaluate(a_checkpoint(5), spec, predictions, items)
         report = evaluation_report(run, spec, items, [], [evaluation])
         assert report is not None
@@ -181,7 +181,7 @@ class TestSend:
     def test_a_training_in_progress_is_not_disturbed(self) -> None:
         run = a_run()
 
-        with run.held():
+        with run.lock():
             assert self.notes(run) == ["not on W&B yet, where mine is being trained: do this again when that is over"]
         assert not (run.folder / "wandb").exists()
 
