@@ -66,7 +66,7 @@ Scoring = Callable[
 
 def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
     """Evaluate the checkpoints of the run of that name (None: the newest)."""
-    return score_run(find_run(name), which, split, limit, watcher)
+    return score_run(find_run(name, note=watcher.note), which, split, limit, watcher)
 
 
 def score_run(
@@ -194,7 +194,7 @@ def score_checkpoints(
     known = {c.id: existing(run, c.id, questions.spec) for c in checkpoints}
     missing = [revision for revision, evaluation in known.items() if evaluation is None]
     # In a folder all are verified, even those that were scored before; from the Hub only what is needed is fetched.
-    wanted = checkpoints if run.repo is None else [c for c in checkpoints if known[c.id] is None]
+    wanted = checkpoints if not run.store.is_remote else [c for c in checkpoints if known[c.id] is None]
     adapters = fetched_ahead(run.store.fetch, wanted)
     for checkpoint in checkpoints:
         adapter = next(adapters) if checkpoint in wanted else None

@@ -10,13 +10,13 @@ from pricer.stores.runs import Run, find_run
 
 
 class Watcher(Protocol):
-    """Whoever wants to know how it goes."""
+    """Shows how delivery goes."""
 
     def note(self, text: str) -> None:
         """Something the user should know once."""
 
     def uploading(self, done: int, total: int) -> None:
-        """`done` of the `total` things that were left are on the Hub."""
+        """`done` of the `total` things in the outbox are on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Pushed:
 
 
 def push(name: str | None, watcher: Watcher) -> Pushed:
-    """Deliver the outbox of a run (None: the newest); what cannot be delivered is a HubError and stays there."""
-    run = find_run(name, trained=True)
+    """Deliver the outbox of a run (None: the newest). What cannot be delivered stays there, and is a HubError."""
+    run = find_run(name, trained=True, note=watcher.note)
     if run.repo is None:
         raise RunError(
-            f"{run.name} keeps its checkpoints in {run.folder / 'checkpoints'}, not on the Hub",
+            f"{run.name} keeps its checkpoints in {run.store.location}, not on the Hub",
             "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto",
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from pricer.commands.parts.hub_runs import take_over
+from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.machine import leave_launcher, settle, settle_again
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.uploads import Uploads, claim, uploads
@@ -89,7 +89,7 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
     leave_launcher(watcher.note)
-    run = find_run(name, trained=True)
+    run = find_run(name, trained=True, note=watcher.note)
     if run.facts().get("attached"):
         raise RunError(
             f"{run.name} is a repository that was evaluated here, not a training",
@@ -127,7 +127,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
     """Go on with the run that a repository holds, on a machine that may never have seen it (then as run `name`)."""
     leave_launcher(watcher.note)
-    return resume(take_over(repo, name, watcher.note).name, watcher)
+    return resume(resume_hub_run(repo, name, watcher.note).name, watcher)
 
 
 def _refuse_changed(run: Run, setup: Setup) -> None:

@@ -161,8 +161,7 @@ def training_line(
 def trained(result: "Trained") -> None:
     """The end of `pricer train`."""
     run = result.run
-    where = f"https://huggingface.co/{run.repo}" if run.repo else run.folder / "checkpoints"
-    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {where}")
+    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
     note(f"next: pricer eval --all-checkpoints --run {run.name}")
 
 

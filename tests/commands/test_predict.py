@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import run_eval
-from pricer.commands.parts.hub_runs import Question, attach
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.setup import prepare, prepare_to_ask
 from pricer.commands.predict import Predicted, answer, predict
 from pricer.core.items import Item, Split
@@ -96,7 +96,7 @@ def test_a_checkpoint_trained_with_another_prompt_is_refused(trained: Path) -> N
 
 
 def test_a_checkpoint_on_the_hub_answers(pushed: Repo) -> None:
-    run = attach("ann/prices", Question(None, ()), lambda _: None)
+    run = open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None)
 
     assert priced(run, "last", "A lamp").checkpoint.step == 6
 

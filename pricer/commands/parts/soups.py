@@ -74,7 +74,7 @@ def _kept(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
 
 def _make(run: Run, window: Sequence[Checkpoint], load: "Callable[[], CheckpointPredictor]") -> Checkpoint:
     folders = [run.store.fetch(checkpoint) for checkpoint in window]
-    with run.soups.new([checkpoint.step for checkpoint in window]) as folder:
+    with run.store.new_soup([checkpoint.step for checkpoint in window]) as folder:
         try:
             load().average(folders, folder)
         except CheckpointError as error:

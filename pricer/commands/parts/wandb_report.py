@@ -31,7 +31,7 @@ def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], but: st
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),
         note=note,
-        but=but,
+        consequence=but,
     )
     if tracker.run_id:
         run.record(tracking_id=tracker.run_id)
