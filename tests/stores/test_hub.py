@@ -22,10 +22,10 @@ from tests.loopback_hub.server import LoopbackHub
 
 REPO = "ann/prices"
 WEIGHTS = "adapter_model.safetensors"
-SEE_STATUS = "see https://status.huggingface.co"
+SEE_STATUS = "is ENDPOINT up?"
 IS_IT_UP = "is the network up?"
 WHO_AM_I = "hf auth whoami; hf auth login"
-RIGHTS = "what the token may do, and how much space is left: https://huggingface.co/settings"
+RIGHTS = "what the token may do, and how much space is left: ENDPOINT/settings"
 
 
 @pytest.fixture
@@ -104,8 +104,16 @@ class TestFailures:
 
         error = failure(once().refs)
 
-        assert (error.message, error.hint) == (message, hint)
+        assert (error.message, error.hint) == (message, hint.replace("ENDPOINT", hub.url))
         assert (error.transient, error.retry_after, error.limited) == (transient, retry_after, False)
+
+    def test_the_public_hub_has_a_page_that_says_whether_it_is_up(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.faults.script("GET", "/refs", [Fault.status(503)])
+        monkeypatch.delenv("HF_ENDPOINT")
+
+        assert failure(once().refs).hint == "see https://status.huggingface.co"
 
     @pytest.mark.parametrize(
         ("fault", "reason"),
@@ -182,7 +190,7 @@ class TestFailures:
         error = failure(lambda: opened.read(head, "config.json", 100))
 
         assert error.message == "bob/base is gated: its terms have to be accepted first"
-        assert error.hint == "accept them on https://huggingface.co/bob/base, then `hf auth login`"
+        assert error.hint == f"accept them on {hub.url}/bob/base, then `hf auth login`"
         assert not error.transient
 
     @pytest.mark.parametrize("name", ["a/b/c", "ann/pri ces", "-ann/prices", "ann/prices.git", "ann/../prices"])
@@ -282,7 +290,7 @@ class TestFailures:
             "the Hub refuses access to ann/prices (403): Forbidden: you must use a write token to upload to a "
             "repository."
         )
-        assert error.hint == RIGHTS
+        assert error.hint == RIGHTS.replace("ENDPOINT", hub.url)
 
 
 class TestWaits:
