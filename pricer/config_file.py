@@ -35,13 +35,28 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply `section.key=value` overrides; ConfigError names every problem with its place."""
-    text = _read(path)
     try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml"))) if CONFIGS.exists() else ""
+        raise ConfigError([f"there is no config {path}"], f"known by name: {known}" if known else "") from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
+    return parse_config(content, str(path), overrides)
+
+
+def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in the content of a file, as `load_config` reads it; problems name `path` as the file."""
+    try:
+        text = content.decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError([f"not UTF-8 ({path}, line {line})"]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        place = f"{path}, line {mark.line + 1}" if mark else path
         raise ConfigError(
             [redact(f"not YAML: {getattr(error, 'problem', None) or first_line(error)} ({place})")]
         ) from None
@@ -86,19 +101,6 @@ def config_path(name: str) -> Path:
     return known if not path.exists() and known.exists() else path
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml"))) if CONFIGS.exists() else ""
-        raise ConfigError([f"there is no config {path}"], f"known by name: {known}" if known else "") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([f"not UTF-8 ({path}, line {line})"]) from None
-    except OSError as error:
-        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
-
-
 def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
     """Every `section` and `section.key` of a YAML document with its line."""
     if not isinstance(node, yaml.MappingNode):
@@ -111,7 +113,7 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
     return found
 
 
-def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str]) -> None:
+def _refuse_tokens(node: yaml.Node | None, path: str, overrides: Sequence[str]) -> None:
     """Raise a ConfigError if there is a token anywhere. This comes first, because other errors show values."""
     problems = [f"{redact(setting)} holds a token ({path}, line {line})" for setting, line in _tokens(node, "", set())]
     for override in overrides:
@@ -165,10 +167,10 @@ def _setting(detail: Any) -> str:
     return ".".join(str(part) for part in detail["loc"][:2])
 
 
-def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: Path) -> str:
+def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: str) -> str:
     """Pydantic's errors about one setting, as a sentence with its place."""
     detail = details[-1]
-    place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], str(path))
+    place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], path)
     if detail["type"] in ("extra_forbidden", "invalid_key"):
         kind = "setting" if "." in setting else "section"
         known = [name for name in _settings() if ("." in name) == ("." in setting)]

@@ -71,21 +71,10 @@ def read_adapter_settings(record: object) -> AdapterSettings:
     return settings
 
 
+# The last one says how to load the base where there is no task_type. It is not used here.
 _READ = {
-    "peft_type",
-    "task_type",
-    "base_model_name_or_path",
-    "revision",
-    "r",
-    "lora_alpha",
-    "target_modules",
-    "use_rslora",
-    "fan_in_fan_out",
-    "init_lora_weights",
-    "lora_dropout",
-    "inference_mode",
-    "peft_version",
-    # How to load the base where there is no task_type. It is not used here.
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "target_modules"),
+    *("use_rslora", "fan_in_fan_out", "init_lora_weights", "lora_dropout", "inference_mode", "peft_version"),
     "auto_mapping",
 }
 

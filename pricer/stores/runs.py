@@ -38,9 +38,8 @@ from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
 from pricer.stores.training_state import TrainingStates
 
-T = TypeVar("T")
-
 RUNS = Path("runs")
+T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -128,8 +127,7 @@ class Run:
 
     def record(self, **facts: Any) -> None:
         """Add or replace entries of run.json."""
-        # One process may train the run while another scores it.
-        with locked(self.folder.parent, wait=True):
+        with locked(self.folder.parent, wait=True):  # one process may train the run while another scores it
             write_json(self.folder / "run.json", {**self.facts(), **facts})
 
     def finish(self) -> None:
@@ -175,11 +173,12 @@ class Run:
 
     def confirmations(self) -> list[Confirmation]:
         """The confirmations of its picks, the newest last."""
-
-        def parse(record: dict[str, Any]) -> list[Confirmation]:
-            return [Confirmation.from_json(one) for one in record["confirmations"]]
-
-        return self._read("confirmation.json", parse, "remove it, and confirm again") or []
+        found = self._read(
+            "confirmation.json",
+            lambda record: [Confirmation.from_json(one) for one in record["confirmations"]],
+            "remove it, and confirm again",
+        )
+        return found or []
 
     def write_race(self, race: RaceRecord) -> None:
         """Write race.json."""
@@ -258,8 +257,7 @@ def find_run(name: str | None, *, trained: bool = False, note: Callable[[str], o
     known = {run.name: run for run in _every_run()}
     if name in known:
         return known[name]
-    names = ", ".join(known)
-    raise RunError(f"there is no run {name}", f"runs here: {names}" if names else "pricer train")
+    raise RunError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "pricer train")
 
 
 def runs_of(repo: str) -> list[Run]:

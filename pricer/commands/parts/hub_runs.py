@@ -1,6 +1,5 @@
 """Repositories on the Hub as runs here: to score their checkpoints, or to resume their training."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from pricer.commands.evaluate import is_elsewhere
 from pricer.commands.parts.machine import settle
 from pricer.config import RunConfig
-from pricer.config_file import load_config, to_yaml
+from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
 from pricer.stores.checkpoints import MANIFEST
@@ -84,7 +83,7 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     commit = newest_state(hub)
     if not found.has_manifests or newest is None:
         raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
-    config = _read_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}", ())
+    config = parse_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}")
     if commit is None and config.hub.state == "none":
         raise RunError(
             f"{repo} has no training state (hub.state: none), without which nobody can go on with it",
@@ -172,7 +171,7 @@ def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
     text = _text(hub, newest.commit, "config.yaml", _LARGEST_CONFIG)
     # A stranger's config must not decide what this machine shows on W&B. The command line may.
     overrides = ["tracking.mode=off", *given.overrides]
-    return _with_repo(_read_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
+    return _with_repo(parse_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
 
 
 def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], given: GivenConfig) -> RunConfig:
@@ -182,9 +181,7 @@ def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], given: GivenConfi
             [f"{repo} does not say what its checkpoints were asked, nor what they were trained on"],
             f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with",
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = given.path or _written(Path(folder), "")
-        config = load_config(path, given.overrides)
+    config = load_config(given.path, given.overrides) if given.path else parse_config(b"", "", given.overrides)
     bases = sorted({checkpoint.base for checkpoint in checkpoints})
     if len(bases) > 1:
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
@@ -196,22 +193,6 @@ def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], given: GivenConfi
             "say what it is: --set model.base=USER/NAME",
         )
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})
-
-
-def _read_config(text: bytes, place: str, overrides: Sequence[str]) -> RunConfig:
-    """A config from a repository; errors name it instead of a file here."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = _written(Path(folder), text)
-        try:
-            return load_config(path, overrides)
-        except ConfigError as error:
-            raise ConfigError([p.replace(str(path), place) for p in error.problems], error.hint) from None
-
-
-def _written(folder: Path, text: str | bytes) -> Path:
-    path = folder / "config.yaml"
-    write_atomically(path, text)
-    return path
 
 
 def _text(hub: Hub, commit: str, name: str, limit: int = LARGEST_TEXT) -> bytes:
