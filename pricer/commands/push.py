@@ -24,14 +24,13 @@ class Pushed:
     """What `pricer push` returns. `delivered` names what was in the outbox."""
 
     run: Run
-    repo: str
     delivered: tuple[str, ...]
 
 
 def push(name: str | None, watcher: Watcher) -> Pushed:
     """Deliver the outbox of a run (None: the newest). What cannot be delivered stays there, and is a HubError."""
     run = find_run(name, trained=True, note=watcher.note)
-    if run.repo is None:
+    if not run.store.is_remote:
         raise RunError(
             f"{run.name} keeps its checkpoints in {run.store.location}, not on the Hub",
             "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto",
@@ -48,4 +47,4 @@ def push(name: str | None, watcher: Watcher) -> Pushed:
         with uploads(run, watcher.note) as to_hub:
             assert to_hub is not None  # it has a repository
             to_hub.deliver_all(watcher.uploading)
-    return Pushed(run, run.repo, waiting)
+    return Pushed(run, waiting)

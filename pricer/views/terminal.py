@@ -168,9 +168,9 @@ def trained(result: "Trained") -> None:
 def pushed(result: "Pushed") -> None:
     """The end of `pricer push`."""
     if result.delivered:
-        print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.repo}")
+        print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.run.repo}")
     else:
-        print(f"{result.run.name}: nothing was left to deliver to {result.repo}")
+        print(f"{result.run.name}: nothing was left to deliver to {result.run.repo}")
 
 
 def reported(result: "Reported") -> None:
