@@ -18,11 +18,10 @@ from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import EvalSpec, Evaluation
-from pricer.core.pick_record import PickRecord
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
-from pricer.core.scores import Scores
-from pricer.core.selection import Selection
+from pricer.core.scores import ScoreTable
+from pricer.core.selection import PickRecord, Selection
 from pricer.errors import RunError
 from pricer.stores.budget import CommitBudget
 from pricer.stores.checkpoints import FolderStore, Soups
@@ -45,6 +44,14 @@ from pricer.stores.outbox import Outbox
 
 RUNS = Path("runs")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+# The columns of scores.npz and their types.
+_SCORE_COLUMNS: dict[str, Any] = {
+    "item_id": np.str_,
+    "price": np.float64,
+    "imputed": np.float64,
+    "has_price": np.bool_,
+}
 
 
 class Run:
@@ -225,19 +232,18 @@ class Run:
         """Forget the Predictions saved so far."""
         (self._evaluation_folder(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
 
-    def add_evaluation(self, name: str, evaluation: Evaluation, scores: Scores) -> None:
+    def add_evaluation(self, name: str, evaluation: Evaluation, table: ScoreTable) -> None:
         """Save the result of an evaluation whose predictions are complete, and the scores it sums up."""
         folder = self._evaluation_folder(name, evaluation.spec)
-        write_arrays(folder / "scores.npz", price=scores.price, charged=scores.charged, answered=scores.answered)
+        columns = {name: getattr(table, name) for name in _SCORE_COLUMNS}
+        write_arrays(folder / "scores.npz", **columns)
         write_json(folder / "evaluation.json", evaluation.to_json())
 
-    def scores(self, name: str, spec: EvalSpec) -> Scores | None:
-        """The scores behind the evaluation of that name under that spec; None: there are none, as of an evaluation from
-        before they were kept.
-        """
+    def scores(self, name: str, spec: EvalSpec) -> ScoreTable | None:
+        """The scores behind the evaluation of that name under that spec; None: there are none."""
         path = self._evaluation_folder(name, spec) / "scores.npz"
         try:
-            return Scores(**read_arrays(path, price=np.float64, charged=np.float64, answered=np.bool_))
+            return ScoreTable(**read_arrays(path, **_SCORE_COLUMNS))
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError) as error:
@@ -249,9 +255,9 @@ class Run:
         return _read_evaluation(path) if path.exists() else None
 
     def evaluations(self) -> list[Evaluation]:
-        """All evaluations of the run, the earliest step first, baselines before them, soups behind their last step."""
+        """All evaluations of the run, in the order of candidates."""
         found = [_read_evaluation(path) for path in self.folder.glob("evaluations/*/evaluation.json")]
-        return sorted(found, key=lambda e: (e.step or 0, e.members, e.name, e.spec.fingerprint))
+        return sorted(found, key=lambda e: (e.candidate.order, e.spec.fingerprint))
 
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
