@@ -76,7 +76,7 @@ def _chosen(run: Run, selection: Selection) -> Checkpoint:
 
 
 def _tables(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
-    """The scores behind these evaluations by checkpoint id, on the same items; none for a single one, which needs none."""
+    """The scores behind these evaluations by checkpoint id, on the same items; none for a single one."""
     if len(ranking) < 2:
         return {}
     found: dict[str, ScoreTable] = {}

@@ -95,7 +95,7 @@ def evaluate_baselines(
     prompts: Sequence[TokenizedPrompt],
     load: Callable[[], UntunedBase],
 ) -> Iterator[Evaluation]:
-    """The Evaluation of each baseline: read if it exists, else made. `load` is called only by those that need a base."""
+    """The Evaluation of each baseline: read if it exists, else made. `load` is called by those that need a base."""
     asked = Asked(setup, items, prompts, load)
     for baseline in BASELINES:
         evaluation = existing(run, baseline.folder, spec)
