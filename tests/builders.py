@@ -10,6 +10,7 @@ import numpy as np
 
 from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, Split
 from pricer.core.metrics import Metric
@@ -108,6 +109,18 @@ def a_score_table(imputed: Any, price: Any = 100.0, has_price: Any = True) -> Sc
     item_id = np.array([f"{index:04d}" for index in range(len(imputed))], dtype=np.str_)
     price, has_price = (np.broadcast_to(np.asarray(column), imputed.shape) for column in (price, has_price))
     return ScoreTable(item_id, price.astype(np.float64), imputed, has_price.astype(np.bool_))
+
+
+def a_difference(
+    step: int, worse_by: float, interval: tuple[float, float] | None, p_best: float, candidate: Candidate | None = None
+) -> Difference:
+    """The checkpoint at a step compared to the best; the best itself where there is no interval."""
+    is_significant = interval is not None and interval[0] > 0
+    return Difference(candidate or Candidate.of(a_checkpoint(step)), worse_by, interval, is_significant, p_best)
+
+
+def a_comparison(*differences: Difference, **changes: Any) -> Comparison:
+    return replace(Comparison(differences, 41.25, (36.0, 48.5), 1_234, resamples=10_000, seed=0), **changes)
 
 
 def some_scores(mae: float | None = 10.0, n: int = 50) -> ScoreTable:

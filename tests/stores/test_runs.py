@@ -334,7 +334,7 @@ class TestEvaluations:
         for evaluation in (an_evaluation(1000, 40.0), an_evaluation(None, 90.0), an_evaluation(200, 50.0)):
             run.add_evaluation(evaluation.name, evaluation, some_scores())
 
-        assert [evaluation.step for evaluation in run.evaluations()] == [None, 200, 1000]
+        assert [evaluation.candidate.step for evaluation in run.evaluations()] == [None, 200, 1000]
 
     @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"spec": {"split": "val"}}', "5"])
     def test_a_damaged_evaluation_is_named(self, content: str) -> None:
@@ -353,4 +353,4 @@ class TestEvaluations:
 
         run.write_selection(selection)
 
-        assert json.loads((run.folder / "selection.json").read_text())["revision"] == selection.revision
+        assert json.loads((run.folder / "selection.json").read_text())["candidate"]["id"] == selection.candidate.id

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from pricer.core.candidates import Candidate
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.metrics import METRICS
 from pricer.views.formatting import difference, named, worse_by
@@ -26,7 +25,7 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     """
     if held_out.comparison is None:
         return None
-    comparison, metric, chosen = held_out.comparison, held_out.metric, held_out.chosen.candidate
+    comparison, metric = held_out.comparison, held_out.metric
     unit = 100 if METRICS[metric].unit == "share" else 1
     # Soups are in the table alone: they are no points of a training.
     drawn = [one for one in comparison.differences if not one.candidate.is_soup]
@@ -42,9 +41,7 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     ]
     traces = [_curve(drawn, unit)]
     traces += [_differences(which, name, color, symbol, metric, unit) for name, which, color, symbol in groups if which]
-    traces.append(_best(comparison, chosen))
-    if chosen.id != comparison.best.id:
-        traces += [_chosen(one, unit) for one in others if one.candidate.id == chosen.id]
+    traces.append(_best(comparison))
     ends, beyond = difference_scale(comparison)
     scale: dict[str, Any] = {"range": [unit * end for end in ends]}
     if METRICS[metric].unit == "dollars":
@@ -121,32 +118,18 @@ def _differences(
     }
 
 
-def _best(comparison: Comparison, chosen: Candidate) -> dict[str, Any]:
+def _best(comparison: Comparison) -> dict[str, Any]:
     best = comparison.best
     p_best = next(one.p_best for one in comparison.differences if one.is_of_best)
-    name = f"{'chosen, and the' if chosen.id == best.id else 'the'} best: {named(best)}"
-    marker = _STAR if chosen.id == best.id else {"symbol": "diamond", "size": 11, "color": GREEN}
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": label(name),
+        "name": label(f"chosen, and the best: {named(best)}"),
         "x": [best.step],
         "y": [0.0],
-        "marker": marker,
+        "marker": _STAR,
         "text": [f"{named(best)}<br>probability best {share(p_best)}"],
         "hovertemplate": "%{text}<extra></extra>",
-    }
-
-
-def _chosen(one: Difference, unit: int) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": label(f"chosen: step {one.candidate.step:,}"),
-        "x": [one.candidate.step],
-        "y": [unit * one.worse_by],
-        "marker": _STAR,
-        "hoverinfo": "skip",
     }
 
 
