@@ -306,8 +306,10 @@ def test_a_tie_is_called_one() -> None:
     assert "of 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in body
 
 
-def compared(evaluation: Evaluation, *found: Any) -> Difference:
-    return a_difference(0, *found, candidate=evaluation.candidate)
+def compared(
+    evaluation: Evaluation, worse_by: float, interval: tuple[float, float] | None, p_best: float
+) -> Difference:
+    return a_difference(0, worse_by, interval, p_best, evaluation.candidate)
 
 
 def test_it_says_how_sure_the_choice_was() -> None:

@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pricer.commands.parts.report_data import gather
+from pricer.core.candidates import Candidate
 from pricer.core.items import Split
+from pricer.core.metrics import measure_all
 from pricer.core.selection import comparable
 from pricer.data.reading import load_items
 from pricer.errors import RunError
@@ -217,25 +220,23 @@ def test_a_checkpoint_made_anew_is_not_taken_for_the_one_of_its_step_that_was_co
     assert sorted(compared) == [(20, False), (20, True), (40, True), (60, True)]
 
 
-def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(whole: Run, items: Path) -> None:
-    # The test split of all three checkpoints, and a soup under a spec of its own, change nothing for `pricer pick`:
-    # of its two specs that cover every checkpoint, the run's estimator decides.
+def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(whole: Run) -> None:
+    # All checkpoints on all items; and on ten items as well, where a soup makes one evaluation more.
     (whole.folder / "selection.json").unlink()
-    spec = next(e.spec for e in whole.evaluations() if e.spec.split is Split.VAL)
-    greedy = replace(spec, estimator="greedy")
-    for evaluation in whole.evaluations():
-        candidate, table = evaluation.candidate, whole.scores(evaluation.candidate.id or "train-median", spec)
-        if evaluation.spec == spec and table is not None:
-            name = candidate.id or "train-median"
-            whole.add_evaluation(name, replace(evaluation, spec=greedy), table)
-            soup = replace(candidate, id=name[::-1], name="soup", members=(20, 40))
-            whole.add_evaluation(name[::-1], replace(evaluation, spec=greedy, candidate=soup), table)
+    on_all = [e for e in whole.evaluations() if e.candidate.id and e.spec.split is Split.VAL]
+    soup = replace(on_all[-1], candidate=Candidate("soup-000040-000060", "50" * 20, 60, 6.0, (40, 60)))
+    for evaluation in (*on_all, soup):
+        table = whole.scores(on_all[-1].candidate.id or "", evaluation.spec)
+        assert table is not None
+        few = table.rows(np.arange(10))
+        changed = replace(evaluation, spec=replace(evaluation.spec, limit=10), metrics=measure_all(few))
+        whole.add_evaluation(evaluation.candidate.id or "", changed, few)
 
     found = gather(whole).held_out
 
     assert found is not None
-    kept = [e.candidate.id or "" for e in whole.evaluations()]
-    assert found.chosen.spec == comparable(whole.evaluations(), kept)[0].spec == spec
+    assert list(found.checkpoints) == on_all
+    assert comparable(whole.evaluations(), [e.candidate.id or "" for e in on_all]) == on_all
 
 
 TOKEN = "hf_" + "Ab1" * 10
