@@ -40,7 +40,7 @@ def make_run(checkpoints: int, items: int) -> None:
         spread = 0.3 + 0.002 * abs(index - 0.7 * checkpoints)
         imputed = price * np.exp(spread * (0.95 * shared + 0.3 * rng.standard_normal(items)))
         table = ScoreTable(item_id, price, imputed.clip(1, 999).round(), rng.random(items) > 0.001)
-        run.add_evaluation(checkpoint.id, Evaluation(Candidate.of(checkpoint), SPEC, measure_all(table)), table)
+        run.evaluations.add(checkpoint.id, Evaluation(Candidate.of(checkpoint), SPEC, measure_all(table)), table)
 
 
 def measured(command: list[str], folder: str) -> tuple[float, float]:

@@ -10,7 +10,6 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
-from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.runs import Run, run_here
 
 Soups = Callable[[Run, Evaluation], Sequence[Evaluation]]
@@ -44,8 +43,8 @@ def pick(
     """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. With `soups` those
     compete, too; `note` is told what then takes a while.
     """
-    run = run_here(name, repo)
-    checkpoints, evaluations = run.store.checkpoints(), run.evaluations()
+    run = run_here(name, repo, note)
+    checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"
     # Where there is nothing to compare, `ranked` says what is wrong with what there is.
@@ -61,8 +60,8 @@ def pick(
     dropped = tuple(c.step for c in checkpoints if c.id in out)
     unscored = tuple(c.step for c in checkpoints if c.id not in scored | out)
     chosen = _chosen(run, selection)
-    if chosen.members and chosen.commit is None and run.repo:
-        note(f"pushing {chosen.name} to {run.repo}")
+    if run.store.is_remote and chosen.commit is None:
+        note(f"pushing {chosen.name} to {run.store.location}")
     try:
         run.store.tag(chosen, "best")
         return Picked(run, selection, unscored, publish(run, selection, len(dropped)), dropped=dropped)
@@ -82,7 +81,7 @@ def _tables(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
     found: dict[str, ScoreTable] = {}
     for evaluation in ranking:
         assert evaluation.candidate.id is not None  # ranked are checkpoints
-        table = run.scores(evaluation.candidate.id, evaluation.spec)
+        table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
         if table is None:
             raise RunError(f"the scores of {evaluation.name} are missing", "pricer eval --all-checkpoints")
         first = next(iter(found.values()), table)
@@ -100,9 +99,12 @@ def publish(run: Run, selection: Selection, dropped: int) -> str | None:
     that a card could say.
     """
     best = _chosen(run, selection)
-    if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
+    if best.prompt_fingerprint is None:
         return None
-    from pricer.commands.parts.model_card import publish_card
 
-    publish_card(run, run.store, best, selection, dropped)
-    return run.repo
+    def render(repo: str) -> str:
+        from pricer.commands.parts.model_card import card_text
+
+        return card_text(run, repo, best, selection, dropped)
+
+    return run.store.publish_card(render, f"{best.name} is the best")

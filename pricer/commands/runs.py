@@ -62,7 +62,7 @@ def _overview(run: Run) -> Overview:
 def _read(run: Run) -> Overview:
     facts = run.facts()
     checkpoints = run.store.checkpoints()
-    evaluations = run.evaluations()
+    evaluations = run.evaluations.all()
     kept = {checkpoint.id for checkpoint in checkpoints}
     scored = {e.candidate.id for own in by_preference(evaluations, kept) for e in own}
     picked = run.store.tagged("best")
@@ -71,7 +71,7 @@ def _read(run: Run) -> Overview:
         name=run.name,
         state=_state(run, facts),
         repo=run.repo,
-        step=max(newest, run.reached()),
+        step=max(newest, run.last_step()),
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
         scored=len(scored),
@@ -86,7 +86,7 @@ def _state(run: Run, facts: dict[str, Any]) -> State:
         return "attached"
     if facts.get("finished"):
         return "finished"
-    return "training" if run.is_held else "interrupted"
+    return "training" if run.is_locked else "interrupted"
 
 
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:

@@ -26,7 +26,7 @@ def show_pick(result: Picked) -> None:
     selection = result.selection
     beside = [
         e
-        for e in result.run.evaluations()
+        for e in result.run.evaluations.all()
         if e.spec.fingerprint == selection.spec_fingerprint and e.candidate.is_baseline
     ]
     show([*beside, *selection.ranking], None if selection.candidate.is_soup else selection.candidate.step)

@@ -6,6 +6,7 @@ from pricer.commands.pick import Picked
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection
+from pricer.redaction import hub_address
 from pricer.views import terminal
 from pricer.views.formatting import difference, measured, named, not_significant, worse_by
 
@@ -38,7 +39,7 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {_steps(result.unscored)}")
     if result.card:
-        terminal.note(f"tag best and model card: https://huggingface.co/{result.card}")
+        terminal.note(f"tag best and model card: {hub_address(result.card)}")
 
 
 def next_step(result: Picked) -> None:

@@ -26,7 +26,7 @@ def a_run(steps: list[int], evaluations: list[Evaluation]) -> Run:
         run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
     for evaluation in evaluations:
         mae = evaluation.metric("mae")
-        run.add_evaluation(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
+        run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
     return run
 
 
@@ -52,7 +52,7 @@ class TestPick:
         run = a_run([100, 200], [an_evaluation(100, 50.0)])
         pick(None, "mae")
         later = an_evaluation(200, 40.0)
-        run.add_evaluation(later.candidate.id or "", later, some_scores(40.0))
+        run.evaluations.add(later.candidate.id or "", later, some_scores(40.0))
 
         pick(None, "mae")
 
@@ -115,7 +115,7 @@ class TestPick:
     def test_scores_on_other_items_are_refused_by_name(self, price: np.ndarray) -> None:
         run = a_run([100, 200], [an_evaluation(200, 40.0)])
         other = an_evaluation(100, 50.0)
-        run.add_evaluation(other.candidate.id or "", other, a_score_table(price + 50, price))
+        run.evaluations.add(other.candidate.id or "", other, a_score_table(price + 50, price))
 
         with pytest.raises(RunError, match="step-000100 was scored on other items than step-000200"):
             pick(None, "mae")

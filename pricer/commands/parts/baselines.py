@@ -101,8 +101,8 @@ def evaluate_baselines(
         evaluation = existing(run, baseline.folder, spec)
         if evaluation is None:
             predictions = baseline.predict(asked)
-            run.drop_predictions(baseline.folder, spec)
-            run.add_predictions(baseline.folder, spec, predictions)
+            run.evaluations.drop_predictions(baseline.folder, spec)
+            run.evaluations.add_predictions(baseline.folder, spec, predictions)
             evaluation, table = evaluate(Candidate(baseline.name), spec, predictions, items)
-            run.add_evaluation(baseline.folder, evaluation, table)
+            run.evaluations.add(baseline.folder, evaluation, table)
         yield evaluation

@@ -33,7 +33,7 @@ def _calibrations(
     run: Run, checkpoint_id: str, spec: EvalSpec, val_items: Sequence[Item]
 ) -> dict[float, Calibration | None]:
     """A correction for each level; none where no evaluation of validation items gives one."""
-    own = calibration_spec((e.spec for e in run.evaluations() if e.candidate.id == checkpoint_id), spec)
+    own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
     if own is None:
         return {}
     items = val_items[: own.limit]
@@ -44,5 +44,5 @@ def _calibrations(
 
 def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:
     """The saved Predictions in the order of the items; a KeyError if one is missing."""
-    by_id = {p.item_id: p for batch in run.predictions(checkpoint_id, spec) for p in batch}
+    by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
     return [by_id[item.id] for item in items]

@@ -32,7 +32,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     run, selection = picked.run, picked.selection
     picked_id = selection.candidate.id
     assert picked_id is not None  # no baseline is picked
-    evaluations, recorded = run.evaluations(), run.confirmations()
+    evaluations, recorded = run.evaluations.all(), run.confirmations()
     # By its id: the tag `best` may move while this scores.
     evaluation = score_run(run, picked_id, Split.TEST, None, watcher).evaluations[-1]
     spec = evaluation.spec.fingerprint

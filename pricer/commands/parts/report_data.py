@@ -37,7 +37,7 @@ def gather(run: Run) -> RunReport:
 def gather_outline(run: Run) -> RunReport:
     """The same without what lies behind the numbers, for which the data have to be read."""
     config, facts, log = run.config(), run.facts(), training_log(run)
-    evaluations = [e for e in run.evaluations() if e.is_complete]
+    evaluations = [e for e in run.evaluations.all() if e.is_complete]
     pick = run.selection()
     held_out = _held_out(run, config, evaluations, pick)
     return RunReport(
@@ -105,7 +105,7 @@ def _held_out(
         own = [e for e in held_out if e.spec == groups[0][0].spec]
         chosen = min(groups[0], key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
     assert chosen.candidate.id is not None
-    table = run.scores(chosen.candidate.id, chosen.spec)
+    table = run.evaluations.scores(chosen.candidate.id, chosen.spec)
     return HeldOut(
         checkpoints=tuple(own),
         baselines=_baselines(evaluations, chosen.spec),
@@ -170,7 +170,7 @@ def _missing(
 def _behind(run: Run, config: RunConfig, evaluation: Evaluation) -> tuple[Behind | None, str | None]:
     """An evaluation taken apart, and what is wrong if that is possible in part only; None if its scores are missing."""
     assert evaluation.candidate.id is not None
-    table = run.scores(evaluation.candidate.id, evaluation.spec)
+    table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
     if table is None:
         return (
             None,

@@ -20,7 +20,7 @@ def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),
         note=note,
-        but=goes_on,
+        consequence=goes_on,
     )
     if tracker.run_id:
         run.record(tracking_id=tracker.run_id)
@@ -45,7 +45,7 @@ def send(run: Run, report: Report | None, note: Callable[[str], None], goes_on: 
             report = log.unsent(report)
         if report.is_empty:
             return
-        if run.is_held:
+        if run.is_locked:
             # Two processes cannot write one W&B run: the rows of one would be dropped.
             note(f"not on W&B yet, where {run.name} is being trained: do this again when training is over")
             return

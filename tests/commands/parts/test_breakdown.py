@@ -32,9 +32,9 @@ def answer(item: Item, silent: bool = False) -> Prediction:
 
 
 def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> Breakdown:
-    run.add_predictions(CHECKPOINT.id, spec, predictions)
+    run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
     evaluation, table = evaluate(Candidate.of(CHECKPOINT), spec, predictions, items)
-    run.add_evaluation(CHECKPOINT.id, evaluation, table)
+    run.evaluations.add(CHECKPOINT.id, evaluation, table)
     return saved_breakdown(run, CHECKPOINT.id, spec, table, items, VAL)
 
 

@@ -86,10 +86,10 @@ def scored(run: Run, data: ItemSet, split: Split = Split.VAL, steps: Sequence[in
     for step in steps:
         checkpoint = a_checkpoint(step, adapter=f"step {step}".encode())
         predictions = [_answer(item, step, silent=item is items[0]) for item in items]
-        run.add_predictions(checkpoint.id, spec, predictions)
-        run.add_evaluation(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
+        run.evaluations.add_predictions(checkpoint.id, spec, predictions)
+        run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
     constant = [Prediction(item.id, "300.00", 300.0) for item in items]
-    run.add_evaluation("train-median", *evaluate(Candidate("train <i>median</i>"), spec, constant, items))
+    run.evaluations.add("train-median", *evaluate(Candidate("train <i>median</i>"), spec, constant, items))
     return spec
 
 
@@ -102,8 +102,8 @@ def _answer(item: Item, step: int, *, silent: bool) -> Prediction:
 
 def picked(run: Run, spec: EvalSpec) -> None:
     """Choose as `pricer pick` does."""
-    own = [e for e in run.evaluations() if e.candidate.id and e.spec == spec]
-    scores = {e.candidate.id: run.scores(e.candidate.id, spec) for e in own if e.candidate.id}
+    own = [e for e in run.evaluations.all() if e.candidate.id and e.spec == spec]
+    scores = {e.candidate.id: run.evaluations.scores(e.candidate.id, spec) for e in own if e.candidate.id}
     run.write_selection(select(own, "mae", {name: found for name, found in scores.items() if found}))
 
 

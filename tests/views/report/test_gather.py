@@ -145,10 +145,10 @@ def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -
 
 
 def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run) -> None:
-    first = next(e for e in whole.evaluations() if e.candidate.step == 20)
-    scores = whole.scores(first.candidate.id or "", first.spec)
+    first = next(e for e in whole.evaluations.all() if e.candidate.step == 20)
+    scores = whole.evaluations.scores(first.candidate.id or "", first.spec)
     assert scores is not None
-    whole.add_evaluation(first.candidate.id or "", replace(first, spec=replace(first.spec, limit=5)), scores)
+    whole.evaluations.add(first.candidate.id or "", replace(first, spec=replace(first.spec, limit=5)), scores)
 
     found = gather(whole)
 
@@ -208,10 +208,10 @@ def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items
 
 
 def test_a_checkpoint_made_anew_is_not_taken_for_the_one_of_its_step_that_was_compared(whole: Run) -> None:
-    first = next(e for e in whole.evaluations() if e.candidate.step == 20)
-    scores = whole.scores(first.candidate.id or "", first.spec)
+    first = next(e for e in whole.evaluations.all() if e.candidate.step == 20)
+    scores = whole.evaluations.scores(first.candidate.id or "", first.spec)
     assert scores is not None
-    whole.add_evaluation("f" * 40, replace(first, candidate=replace(first.candidate, id="f" * 40)), scores)
+    whole.evaluations.add("f" * 40, replace(first, candidate=replace(first.candidate, id="f" * 40)), scores)
 
     found = gather(whole).held_out
 
@@ -223,20 +223,20 @@ def test_a_checkpoint_made_anew_is_not_taken_for_the_one_of_its_step_that_was_co
 def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(whole: Run) -> None:
     # All checkpoints on all items; and on ten items as well, where a soup makes one evaluation more.
     (whole.folder / "selection.json").unlink()
-    on_all = [e for e in whole.evaluations() if e.candidate.id and e.spec.split is Split.VAL]
+    on_all = [e for e in whole.evaluations.all() if e.candidate.id and e.spec.split is Split.VAL]
     soup = replace(on_all[-1], candidate=Candidate("soup-000040-000060", "50" * 20, 60, 6.0, (40, 60)))
     for evaluation in (*on_all, soup):
-        table = whole.scores(on_all[-1].candidate.id or "", evaluation.spec)
+        table = whole.evaluations.scores(on_all[-1].candidate.id or "", evaluation.spec)
         assert table is not None
         few = table.rows(np.arange(10))
         changed = replace(evaluation, spec=replace(evaluation.spec, limit=10), metrics=measure_all(few))
-        whole.add_evaluation(evaluation.candidate.id or "", changed, few)
+        whole.evaluations.add(evaluation.candidate.id or "", changed, few)
 
     found = gather(whole).held_out
 
     assert found is not None
     assert list(found.checkpoints) == on_all
-    assert comparable(whole.evaluations(), [e.candidate.id or "" for e in on_all]) == on_all
+    assert comparable(whole.evaluations.all(), [e.candidate.id or "" for e in on_all]) == on_all
 
 
 TOKEN = "hf_" + "Ab1" * 10
