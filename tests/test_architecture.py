@@ -73,7 +73,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("plotext", {"terminal_chart.py"}),
         ("plotly", {"views/report/figures.py"}),
         ("kaleido", {"views/report/figures.py"}),
-        ("typer", {"cli.py"}),
+        ("typer", {"cli.py", "cli_errors.py"}),
         ("yaml", {"config_file.py"}),
         ("pydantic", {"config.py", "config_file.py"}),
     ],
