@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-all bench gpu clean
+.PHONY: demo test check test-all docs bench gpu clean
 
 demo: .venv/installed
 	$(BIN)/pricer train
@@ -25,6 +25,10 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The options of every command and all settings in docs/, from the code.
+docs: .venv/installed
+	$(BIN)/python -m tools.docs
 
 # Timings, side by side: nothing else that is heavy may run meanwhile. RUN=runs/NAME also times scoring that run's
 # checkpoints, and HARNESS=PYTHON, one with lm_eval[hf] installed, against the lm-evaluation-harness.

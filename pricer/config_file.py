@@ -1,4 +1,4 @@
-"""Config files: YAML into a RunConfig with every problem named at once, each with its line, and back."""
+"""Config files: from YAML to a RunConfig, with every problem named at once and its line, and back."""
 
 import difflib
 import reprlib
@@ -13,7 +13,7 @@ from pricer.config import RunConfig
 from pricer.errors import ConfigError
 from pricer.redaction import redact, token_in
 
-# In the wheel the configs lie inside the package, in a checkout beside it.
+# The wheel has the configs inside the package, a checkout beside it.
 CONFIGS = next(
     (
         folder
@@ -22,12 +22,10 @@ CONFIGS = next(
     ),
     Path("configs"),
 )
-
-
-# Several times as many as there are.
+# Several times the number of settings there are.
 _MOST_SETTINGS = 300
 
-# Values as they are shown: aliases let a few lines of YAML stand for gigabytes.
+# Shortens values in messages: with aliases, a few lines of YAML can stand for gigabytes.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
@@ -48,13 +46,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError([f"a config is a mapping of sections, this is a {type(values).__name__} ({path})"])
+        raise ConfigError([f"a config is a mapping of sections, not a {type(values).__name__} ({path})"])
     _refuse_tokens(node, path, overrides)
-    # A section whose settings are all commented out is an empty one.
+    # A section with all its settings commented out is empty.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
     lines = _lines(node)
-    if len(lines) > _MOST_SETTINGS:  # somebody else's file may hold any number, each with an error of its own
-        raise ConfigError([f"{len(lines):,} settings are given, at most {_MOST_SETTINGS} are read ({path})"])
+    if len(lines) > _MOST_SETTINGS:  # a file from elsewhere may hold any number, each with its own error
+        raise ConfigError([f"{len(lines):,} settings, of at most {_MOST_SETTINGS} ({path})"])
     places = {key: f"{path}, line {line}" for key, line in lines}
     problems = [
         f"{key} is given twice ({path}, line {line})"
@@ -66,7 +64,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        found: dict[str, list[Any]] = {}  # a setting of several types has an error for each
+        found: dict[str, list[Any]] = {}  # a setting with several types has an error for each type
         for detail in error.errors():
             found.setdefault(_setting(detail), []).append(detail)
         problems += [_problem(setting, details, places, path) for setting, details in found.items()]
@@ -76,12 +74,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The config as a file that reads back to the same RunConfig."""
+    """The config as YAML; `load_config` reads it back as the same RunConfig."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
 def config_path(name: str) -> Path:
-    """The config file that a user means: a path, or the name of one that comes with pricer."""
+    """The config file for a path or for the name of a bundled config."""
     path, known = Path(name), CONFIGS / f"{name}.yaml"
     return known if not path.exists() and known.exists() else path
 
@@ -112,7 +110,7 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
 
 
 def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str]) -> None:
-    """Raise a ConfigError if a token stands anywhere. Before all else: other errors show values, and this one none."""
+    """Raise a ConfigError if there is a token anywhere. It comes first: other errors show values."""
     problems = [f"{redact(setting)} holds a token ({path}, line {line})" for setting, line in _tokens(node, "", set())]
     for override in overrides:
         if token_in(override):
@@ -125,8 +123,8 @@ def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str])
 
 
 def _tokens(node: yaml.Node | None, setting: str, seen: set[int]) -> list[tuple[str, int]]:
-    """Every token of a YAML document: the setting it stands in, and its line."""
-    if node is None or id(node) in seen:  # an alias leads back to what was seen
+    """The setting and the line of every token in a YAML document."""
+    if node is None or id(node) in seen:  # an alias leads back to a node that was visited
         return []
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
@@ -143,7 +141,7 @@ def _tokens(node: yaml.Node | None, setting: str, seen: set[int]) -> list[tuple[
 
 
 def _override(values: dict[str, Any], places: dict[str, str], override: str) -> list[str]:
-    """Apply one `section.key=value` in place; the problems with its form."""
+    """Apply one `section.key=value` to `values` in place, and return the problems with its form."""
     key, equals, text = override.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -161,12 +159,12 @@ def _override(values: dict[str, Any], places: dict[str, str], override: str) -> 
 
 
 def _setting(detail: Any) -> str:
-    """The setting a pydantic error is about; a union adds the tried alternative to the location, a list its index."""
+    """The setting of a pydantic error. Its location may go on with the type that was tried, or an index."""
     return ".".join(str(part) for part in detail["loc"][:2])
 
 
 def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: Path) -> str:
-    """What pydantic has against one setting, as a sentence with its place."""
+    """The errors of pydantic about one setting, as one sentence with its place."""
     detail = details[-1]
     place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], str(path))
     if detail["type"] in ("extra_forbidden", "invalid_key"):
@@ -196,16 +194,3 @@ def _hint(problems: Sequence[str]) -> str:
 def _settings() -> list[str]:
     sections = RunConfig.model_fields
     return [*sections, *(f"{s}.{name}" for s, f in sections.items() for name in f.default.__class__.model_fields)]
-
-
-def documentation() -> list[tuple[str, str, str]]:
-    """Every setting as (section.key, default, one line of doc), for the README and its test."""
-    return [
-        (f"{section}.{name}", _as_yaml(field.default), " ".join((field.description or "").split()))
-        for section, holder in RunConfig.model_fields.items()
-        for name, field in holder.default.__class__.model_fields.items()
-    ]
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...").strip()
