@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,7 @@ class RuleName(StrEnum):
 
 RunOption = Annotated[str | None, _option("--run NAME", "Name of the run. Default: the newest.")]
 RepoOption = Annotated[str | None, _option("--repo USER/NAME", "Use the run in this Hub repository.")]
+SetOption = Annotated[list[str] | None, _option("--set KEY=VALUE", "Override a setting: train.epochs=2. Repeatable.")]
 JsonOption = Annotated[bool, _option("--json", "Print everything as JSON.")]
 
 
@@ -63,18 +65,15 @@ def train(
     config: Annotated[
         str, typer.Argument(metavar="[CONFIG]", help="A YAML file, or the name of a bundled one.")
     ] = "quickstart",
-    override: Annotated[
-        list[str] | None, _option("--set KEY=VALUE", "Override a setting: --set train.epochs=2. Repeatable.")
-    ] = None,
+    override: SetOption = None,
     run: Annotated[str | None, _option("--run NAME", "Name of the run. Default: after the config.")] = None,
     resume: Annotated[bool, _option("--resume", "Continue the newest run, or --run, with its config.")] = False,
     repo: Annotated[
-        str | None,
-        _option("--repo USER/NAME", "Push checkpoints to this Hub repository; with --resume, continue its run."),
+        str | None, _option("--repo USER/NAME", "Push to this repository; with --resume, continue its run.")
     ] = None,
     dry_run: Annotated[bool, _option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
     gpu: Annotated[
-        str | None, _option("--gpu NAME", "With --dry-run: estimate the memory on t4, a100-40, h100, …")
+        str | None, _option("--gpu NAME", "With --dry-run: its memory, estimated. t4, a100-40, h100, …")
     ] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
@@ -109,17 +108,11 @@ def evaluate(
     all_checkpoints: Annotated[bool, _option("--all-checkpoints", "Score every checkpoint.")] = False,
     checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")] = None,
     split: Annotated[Literal["val", "test"], _option("--split", "Held-out items to score on.")] = "val",
-    limit: Annotated[int | None, _option("--limit N", "Only the first N items. Default: all.", minimum=1)] = None,
+    limit: Annotated[int | None, _option("--limit N", "Only the first N items.", minimum=1)] = None,
     repo: RepoOption = None,
-    config: Annotated[
-        str | None, _option("--config CONFIG", "With --repo: data and prompt. Default: the repository's own.")
-    ] = None,
-    override: Annotated[
-        list[str] | None, _option("--set KEY=VALUE", "With --repo: override a setting. Repeatable.")
-    ] = None,
-    race: Annotated[
-        bool, _option("--race", "With --all-checkpoints: stop scoring those that have fallen behind.")
-    ] = False,
+    config: Annotated[str | None, _option("--config CONFIG", "With --repo: the data and the prompt.")] = None,
+    override: SetOption = None,
+    race: Annotated[bool, _option("--race", "With --all-checkpoints: drop the worse half in rounds.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
@@ -133,7 +126,7 @@ def evaluate(
     if race and split != "val":
         raise _misused("--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal
+    from pricer.views import terminal, terminal_chart, terminal_details
 
     which = "all" if all_checkpoints else checkpoint or "last"
     with terminal.Watcher() as watcher:
@@ -147,13 +140,9 @@ def evaluate(
         source = find_run(run) if repo is None else attach(repo, question, watcher.note)
         result = race_run(source, limit, watcher) if race else score_run(source, which, Split(split), limit, watcher)
     if all_checkpoints and not as_json:
-        from pricer.views import terminal_chart
-
         terminal_chart.show(result.evaluations)
     terminal.evaluated(result, as_json=as_json)
     if result.details and not as_json:
-        from pricer.views import terminal_details
-
         terminal_details.show(result.details)
     from pricer.commands.parts.wandb_report import send
 
@@ -174,9 +163,7 @@ def pick(
         Literal["checkpoints", "soup"],
         _option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
     ] = "checkpoints",
-    confirm: Annotated[
-        bool, _option("--confirm", "Score the pick once on the test split: the number to publish.")
-    ] = False,
+    confirm: Annotated[bool, _option("--confirm", "Also score the pick on the test split, once.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
@@ -186,12 +173,10 @@ def pick(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pricer.commands.parts.wandb_report import pick_report, send
     from pricer.commands.pick import pick as command
-    from pricer.views import terminal, terminal_pick
+    from pricer.views import terminal, terminal_chart, terminal_pick
 
     if candidates == "soup":
         with terminal.Watcher() as watcher:
-            from functools import partial
-
             from pricer.commands.parts.soups import score_soups
 
             soups = partial(score_soups, watcher=watcher)
@@ -199,18 +184,15 @@ def pick(
     else:
         result = command(run, metric.value, repo, rule.value)
     if not as_json:
-        from pricer.views import terminal_chart
-
         terminal_chart.show_pick(result)
         terminal_pick.picked(result, as_json=False)
-    confirmed, problem = None, result.problem
+    confirmed = None
     if confirm:
         sys.stdout.flush()  # scoring takes a while
         with terminal.Watcher() as watcher:
             from pricer.commands.parts.confirmation import confirm as score
 
             confirmed = score(result, watcher)
-        problem = confirmed.problem
     if as_json:
         terminal_pick.picked(result, as_json=True, confirmed=confirmed)
     elif confirmed:
@@ -219,7 +201,7 @@ def pick(
         terminal_pick.next_step(result)
     sys.stdout.flush()  # what follows may wait for W&B
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
-    if problem:
+    if problem := (confirmed or result).problem:
         raise problem
 
 
@@ -237,16 +219,12 @@ def runs(as_json: JsonOption = False) -> None:
 @exit_codes()
 def predict(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="A description. Default: JSON lines on standard input.")
+        str | None, typer.Argument(metavar="[TEXT]", help="A description. Default: standard input.")
     ] = None,
-    file: Annotated[
-        Path | None, _option("--file FILE", "One text a line; in a .jsonl file one object or string a line.")
-    ] = None,
+    file: Annotated[Path | None, _option("--file FILE", "One text a line, or JSON lines (.jsonl).")] = None,
     run: RunOption = None,
     repo: RepoOption = None,
-    checkpoint: Annotated[
-        str | None, _option("--checkpoint STEP|ID|best|last", "Default: best, or last if none is picked.")
-    ] = None,
+    checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Default: best, else last.")] = None,
     as_json: Annotated[bool, _option("--json", "Print one line of JSON for each text.")] = False,
 ) -> None:
     """Price one description or many, each with an 80 % interval."""
@@ -275,10 +253,8 @@ def report(
         list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs to compare.", show_default=False)
     ] = None,
     run: RunOption = None,
-    output: Annotated[
-        Path | None, _option("--output FILE", "Default: the run's report.html, or runs/comparison.html.")
-    ] = None,
-    png: Annotated[bool, _option("--png", "Also write the main charts as pictures beside it.")] = False,
+    output: Annotated[Path | None, _option("--output FILE", "Default: report.html in the run's folder.")] = None,
+    png: Annotated[bool, _option("--png", "Also write the main charts as pictures.")] = False,
 ) -> None:
     """Write one HTML page of charts and tables about a run or several."""
     if runs and run is not None:
