@@ -64,7 +64,7 @@ def _options(version: Annotated[bool, _option("--version", "Show the version.")]
 @exit_codes()
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="[CONFIG]", help="A YAML file, or the name of a bundled one.")
+        str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled one.")
     ] = "quickstart",
     override: SetOption = None,
     run: Annotated[str | None, _option("--run NAME", "Name of the run. Default: after the config.")] = None,
@@ -220,7 +220,7 @@ def runs(as_json: JsonOption = False) -> None:
 @exit_codes()
 def predict(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="A description. Default: standard input.")
+        str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")
     ] = None,
     file: Annotated[Path | None, _option("--file FILE", "One text a line, or JSON lines (.jsonl).")] = None,
     run: RunOption = None,
@@ -252,7 +252,7 @@ def predict(
 @exit_codes()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs to compare.", show_default=False)
+        list[str] | None, typer.Argument(metavar="RUN", help="Runs to compare.", show_default=False)
     ] = None,
     run: RunOption = None,
     output: Annotated[Path | None, _option("--output FILE", "Default: report.html in the run's folder.")] = None,
