@@ -46,7 +46,8 @@ def _command(name: str) -> str:
     context = command.context_class(command, info_name=f"pricer {name}")
     usage = " ".join([f"pricer {name}", *command.collect_usage_pieces(context)])
     records = (parameter.get_help_record(context) for parameter in command.params)
-    rows = ((f"`{_cell(option.removesuffix(' <str>'))}`", _cell(text)) for option, text in records)
+    # An argument is shown with its Python type.
+    rows = ((f"`{_cell(re.sub(r' <(list.)?str.*', '', option))}`", _cell(text)) for option, text in records)
     return f"{inspect.cleandoc(command.help)}\n\n```\n{usage}\n```\n\n{_table(('', ''), rows)}"
 
 
