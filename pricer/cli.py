@@ -4,7 +4,6 @@ import importlib.util
 import io
 import os
 import sys
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,7 @@ import typer
 
 import pricer
 from pricer.cli_errors import OUTPUT_CLOSED, exit_codes, output_is_closed
+from pricer.core.metrics import choosing_metrics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,23 +28,11 @@ def _option(usage: str, text: str, minimum: int | None = None) -> Any:
     return typer.Option(name, metavar=value or None, help=text, min=minimum)
 
 
-class MetricName(StrEnum):
-    """The metrics that can choose."""
-
-    mae = "mae"
-    median_ae = "median_ae"
-    rmsle = "rmsle"
-    r2 = "r2"
-    mape = "mape"
-    hit_rate = "hit_rate"
-
-
-class RuleName(StrEnum):
-    """The rules that can choose."""
-
-    lowest = "lowest"
-    earliest = "earliest"
-    one_se = "one-se"
+def _metric_name(name: str) -> str:
+    # A type checker does not know an enum or a literal that is made from a table.
+    if name not in choosing_metrics():
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, choosing_metrics()))}.")
+    return name
 
 
 RunOption = Annotated[str | None, _option("--run NAME", "Name of the run. Default: the newest.")]
@@ -127,7 +115,7 @@ def evaluate(
     if race and split != "val":
         raise _misused("--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal, terminal_chart, terminal_details
+    from pricer.views import terminal, terminal_breakdown, terminal_chart
 
     which = "all" if all_checkpoints else checkpoint or "last"
     with terminal.Watcher() as watcher:
@@ -143,9 +131,9 @@ def evaluate(
     if all_checkpoints and not as_json:
         terminal_chart.show(result.evaluations)
     terminal.evaluated(result, as_json=as_json)
-    if result.details and not as_json:
-        terminal_details.show(result.details)
-    from pricer.commands.parts.wandb_report import send
+    if result.breakdown and not as_json:
+        terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
+    from pricer.commands.parts.wandb_sending import send
 
     sys.stdout.flush()  # what follows may wait for W&B
     send(result.run, result.report, terminal.note, "the evaluation stands")
@@ -156,10 +144,12 @@ def evaluate(
 def pick(
     run: RunOption = None,
     repo: RepoOption = None,
-    metric: Annotated[MetricName, _option("--metric", "What best means.")] = MetricName.mae,
-    rule: Annotated[
-        RuleName, _option("--rule", "The best; the earliest that cannot be told apart from it, or within its error.")
-    ] = RuleName.lowest,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric", metavar=f"<{'|'.join(choosing_metrics())}>", callback=_metric_name, help="What best means."
+        ),
+    ] = "mae",
     candidates: Annotated[
         Literal["checkpoints", "soup"],
         _option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
@@ -172,7 +162,8 @@ def pick(
     # Read when numpy is imported. The matrix products here are short: a second thread gains little, and if another
     # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pricer.commands.parts.wandb_report import pick_report, send
+    from pricer.commands.parts.wandb_report import pick_report
+    from pricer.commands.parts.wandb_sending import send
     from pricer.commands.pick import pick as command
     from pricer.views import terminal, terminal_chart, terminal_pick
 
@@ -181,9 +172,9 @@ def pick(
             from pricer.commands.parts.soups import score_soups
 
             soups = partial(score_soups, watcher=watcher)
-            result = command(run, metric.value, repo, rule.value, soups, watcher.note)
+            result = command(run, metric, repo, soups, watcher.note)
     else:
-        result = command(run, metric.value, repo, rule.value)
+        result = command(run, metric, repo)
     if not as_json:
         terminal_chart.show_pick(result)
         terminal_pick.picked(result, as_json=False)
@@ -219,9 +210,7 @@ def runs(as_json: JsonOption = False) -> None:
 @app.command()
 @exit_codes()
 def predict(
-    text: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")
-    ] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")] = None,
     file: Annotated[Path | None, _option("--file FILE", "One text a line, or JSON lines (.jsonl).")] = None,
     run: RunOption = None,
     repo: RepoOption = None,

@@ -1,10 +1,17 @@
 """The settings of a run: one frozen RunConfig, with its documentation under each setting."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from pricer.core.predictions import ESTIMATORS
+
+if TYPE_CHECKING:  # a type checker does not know literals that are made from a table
+    EstimatorName = str
+else:
+    EstimatorName = Literal[("auto", *ESTIMATORS)]
 
 
 class _Section(BaseModel):
@@ -175,7 +182,7 @@ class EvalConfig(_Section):
     batch_tokens: Count | Literal["auto"] = "auto"
     """Maximum number of tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the
     first answer."""
-    estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
+    estimator: EstimatorName = "auto"
     """The estimate that is scored. `auto`: the median of the model's distribution over prices, which has the lowest
     expected error; greedy, with a note, if the tokenizer's way of writing numbers is not supported."""
     unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
