@@ -28,13 +28,6 @@ def _option(usage: str, text: str, minimum: int | None = None) -> Any:
     return typer.Option(name, metavar=value or None, help=text, min=minimum)
 
 
-def _metric_name(name: str) -> str:
-    # A type checker does not know an enum or a literal that is made from a table.
-    if name not in choosing_metrics():
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, choosing_metrics()))}.")
-    return name
-
-
 RunOption = Annotated[str | None, _option("--run NAME", "Name of the run. Default: the newest.")]
 RepoOption = Annotated[str | None, _option("--repo USER/NAME", "Use the run in this Hub repository.")]
 SetOption = Annotated[list[str] | None, _option("--set KEY=VALUE", "Override a setting: train.epochs=2. Repeatable.")]
@@ -144,12 +137,7 @@ def evaluate(
 def pick(
     run: RunOption = None,
     repo: RepoOption = None,
-    metric: Annotated[
-        str,
-        typer.Option(
-            "--metric", metavar=f"<{'|'.join(choosing_metrics())}>", callback=_metric_name, help="What best means."
-        ),
-    ] = "mae",
+    metric: Annotated[str, _option(f"--metric <{'|'.join(choosing_metrics())}>", "What best means.")] = "mae",
     candidates: Annotated[
         Literal["checkpoints", "soup"],
         _option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
@@ -159,6 +147,8 @@ def pick(
 ) -> None:
     """Choose the checkpoint with the best validation result."""
     _refuse_both(run, repo)
+    if metric not in choosing_metrics():
+        raise _misused("--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
     # Read when numpy is imported. The matrix products here are short: a second thread gains little, and if another
     # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
