@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.loopback_hub.faults import ANY_KIND, Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import COMMON_FAULTS, Fault, LoopbackHub, Repo
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +29,7 @@ SETTINGS = {
 }
 # What the Hub does besides failing and cutting: refusing who was let in, and conflicts.
 WORST = (
-    *ANY_KIND,
+    *COMMON_FAULTS,
     Fault.rate_limit(reset_in=0),
     Fault.stall(0.5),
     *(Fault.status(code) for code in (401, 403, 409, 412)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pricer.stores.checkpoints import read_manifest, verify
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
 
 pytestmark = pytest.mark.slow
 

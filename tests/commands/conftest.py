@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,10 +20,8 @@ from pricer.core.evaluation import Evaluation
 from pricer.errors import Interrupted
 from pricer.ml.sft import Progress
 from pricer.stores.runs import Run
-from tests.loopback_hub.fixtures import connect, disconnect
-from tests.loopback_hub.fixtures import waits as waits  # noqa: PLC0414 (a fixture, for whoever asks for it)
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub, Repo
+from tests.loopback_hub.fixtures import connected_hub
 from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
@@ -113,13 +110,10 @@ def to_hub(repo: str) -> RunConfig:
 @contextmanager
 def _a_hub(folder: Path) -> Iterator[LoopbackHub]:
     """A hub for what is made once for all tests, in a folder of its own."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), LoopbackHub() as hub:
-        warnings.filterwarnings("ignore", message="Use 'content=", category=DeprecationWarning)
-        connect(hub, patch, hub.add_user("ann"))
+    with pytest.MonkeyPatch.context() as patch, connected_hub(patch) as hub:
         use_cache(folder / ".huggingface", patch)
         patch.chdir(folder)
         yield hub
-        disconnect(hub)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,7 @@ from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import STATE_FILES, Run, find_run, runs_of
 from tests.commands.conftest import Listener
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import ADAPTER, Cli, sha256
 
 NOTHING_NEW = Question(None, ())

@@ -21,7 +21,7 @@ from pricer.stores.runs import Run, create_run
 from pricer.stores.wandb_log import Report
 from tests.builders import a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 from tests.commands.conftest import CONFIG, Listener
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub import Repo
 from tests.wandb_files import curve, sessions, table
 
 OFFLINE = TrackingConfig(mode="offline", project="lamps")
