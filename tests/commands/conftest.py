@@ -65,33 +65,57 @@ class Listener:
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Listener]:
+    folder, listener = tmp_path_factory.mktemp("trained"), Listener()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train.start(CONFIG, "quickstart", None, Listener())
-    return folder
+        train.start(CONFIG, "quickstart", None, listener)
+    return folder, listener
 
 
 @pytest.fixture
-def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def trained(_trained: tuple[Path, Listener], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a finished run, in runs/ of the current folder; each test has its own copy."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(_trained / "runs", tmp_path / "runs")
+    shutil.copytree(_trained[0] / "runs", tmp_path / "runs")
     return tmp_path / "runs" / "quickstart"
 
 
-class Stopped(Listener):
-    """Sends the signal that stops training in good order, at a step."""
+@pytest.fixture
+def heard(_trained: tuple[Path, Listener]) -> Listener:
+    """What the watcher of `trained` was told."""
+    return _trained[1]
 
-    def __init__(self, step: int) -> None:
+
+class Stopper(Listener):
+    """Ends training at a step: by a signal, or without one as if the process were killed."""
+
+    def __init__(self, step: int, number: int | None) -> None:
         super().__init__()
-        self._step = step
+        self._step, self._number = step, number
 
     def progress(self, progress: Progress, next_checkpoint: int) -> None:
         super().progress(progress, next_checkpoint)
         if progress.step == self._step and progress.loss is None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if self._number is None:
+                raise SystemError("killed")  # nothing handles it: as close as a test comes to SIGKILL
+            os.kill(os.getpid(), self._number)
+
+
+@pytest.fixture(scope="session")
+def _killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with pytest.raises(SystemError):
+            train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
+    return folder / "runs" / "killed"
+
+
+@pytest.fixture
+def killed(_killed: Path, tmp_path: Path) -> Path:
+    """The folder of a run like `trained` that was killed at step 3, after one checkpoint; a copy for each test."""
+    return Path(shutil.copytree(_killed, tmp_path / "runs" / "killed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +168,7 @@ def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     folder = tmp_path_factory.mktemp("stopped")
     with _a_hub(folder) as hub:
         with pytest.raises(Interrupted):
-            train.start(to_hub("ann/stopped"), "quickstart", None, Stopped(4))
+            train.start(to_hub("ann/stopped"), "quickstart", None, Stopper(4, signal.SIGTERM))
         return Recorded(hub.repo("ann/stopped"), folder / "runs")
 
 

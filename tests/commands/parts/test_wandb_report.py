@@ -1,6 +1,5 @@
 """What of evaluations and picks is shown on W&B, and that it disturbs neither them nor a training."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -214,12 +213,10 @@ class TestSend:
         monkeypatch.setattr("pricer.stores.wandb._PATIENCE", 1.0)
         monkeypatch.setenv("WANDB_API_KEY", "0a1b2c3d4e" * 4)
         run = a_run("online")
-        began = time.monotonic()
 
         (note,) = self.notes(run)
 
         assert note.startswith("tracking stopped, the pick stands: ")
-        assert time.monotonic() - began < 8
         assert not (run.folder / "tracking.jsonl").exists()
 
 
