@@ -339,23 +339,25 @@ folder, notes = pathlib.Path("{FOLDER}"), []
 def opened(mode):
     return wandb.open_tracker(TrackingConfig(mode=mode), run_name="mine", settings={{}}, folder=folder, run_id="one",
                               note=notes.append)
-def nothing_is_left():
+def wait_for_the_end():
+    # Killed is not dead yet. The test times out if the service or the thread stays, as either holds up the process.
     children = psutil.Process().children()
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
-        time.sleep(0.01)  # killed, but not dead yet
-    return "tracking" not in [thread.name for thread in threading.enumerate()]
+        time.sleep(0.01)
+    while "tracking" in [thread.name for thread in threading.enumerate()]:
+        time.sleep(0.01)
 """
 
 
 def in_a_process(code: str) -> tuple[list[str], str]:
     """What `code` prints, in a process of its own, whose end W&B could hold up; and its stderr."""
-    done = subprocess.run([sys.executable, "-c", CHILD + code], capture_output=True, text=True, timeout=300, check=True)
+    done = subprocess.run([sys.executable, "-c", CHILD + code], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.splitlines(), done.stderr
 
 
 @pytest.mark.parametrize(("sent", "why"), [("SIGSTOP", "no answer in 2 seconds"), ("SIGKILL", "")])
 def test_a_service_process_that_hangs_or_dies_is_one_note(sent: str, why: str) -> None:
-    (nothing_left, note), errors = in_a_process(f"""
+    (note,), errors = in_a_process(f"""
 tracker = opened("offline")
 tracker.log({{"loss": 1.0}}, 1)
 path = folder / "wandb/latest-run/run-one.wandb"
@@ -367,10 +369,11 @@ service.send_signal(signal.{sent})
 for step in range(2, 10_000):
     tracker.log({{"loss": 1.0}}, step)  # would not return if it waited for the service
 tracker.finish()
-print(nothing_is_left(), *notes, sep="\\n")
+wait_for_the_end()
+print(*notes, sep="\\n")
 """)
 
-    assert (nothing_left, errors) == ("True", "")
+    assert errors == ""
     assert note.startswith(f"tracking stopped, training goes on: {why}")
 
 
@@ -390,11 +393,11 @@ with socket.create_server(("127.0.0.1", 0)) as silent:
     try:
         tracker.finish()
     except KeyboardInterrupt:
-        print("interrupted", nothing_is_left(), *notes, sep="\\n")
+        wait_for_the_end()
+        print("interrupted", *notes, sep="\\n")
 """)
 
-    # Neither the service nor the thread is left to hold up the end of the process.
-    assert lines == ["interrupted", "True", "tracking stopped, training goes on: interrupted"]
+    assert lines == ["interrupted", "tracking stopped, training goes on: interrupted"]
 
 
 class FakeRun:
