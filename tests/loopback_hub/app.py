@@ -125,18 +125,17 @@ def _read_request() -> None:
 
 
 def _read_slowly() -> bytes:
-    """Read the body of an upload at `upload_rate` bytes per second, or without a limit if that is None."""
-    rate = state().upload_rate
-    if rate is None:
-        return request.get_data()
-    began = time.monotonic()
-    body = b""
-    # Chunks of a twentieth of a second give the client a steady stream.
-    while chunk := request.stream.read(max(1, int(rate / 20))):
+    """Read the body of an upload at `upload_rate` bytes per second, from the moment that it is None without a limit."""
+    body, began = b"", time.monotonic()
+    while (rate := state().upload_rate) is not None:
+        # Chunks of a twentieth of a second give the client a steady stream.
+        chunk = request.stream.read(max(1, int(rate / 20)))
+        if not chunk:
+            return body
         body += chunk
         if state().stopping.wait(max(0.0, began + len(body) / rate - time.monotonic())):
             raise ConnectionAbortedError
-    return body
+    return body + request.stream.read()
 
 
 def _add_headers(response: Response) -> Response:

@@ -90,7 +90,7 @@ class LoopbackHub:
         return found[0]
 
     def slow_uploads(self, bytes_per_second: float | None) -> None:
-        """Read the body of every LFS upload at this rate; None means without a limit."""
+        """Read the body of every LFS upload at this rate; None means without a limit, also for those under way."""
         self._state.upload_rate = bytes_per_second
 
     def quota(self, max_bytes: int | None) -> None:
