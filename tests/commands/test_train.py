@@ -114,13 +114,13 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(trained:
 def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trained: Path) -> None:
     class Cut(Listener):
         def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
-            state = find_run("cut").state_folder / f"checkpoint-{checkpoint.step}"
+            state = find_run("cut").training_states.folder / f"checkpoint-{checkpoint.step}"
             (state / "state.json").unlink()
             raise SystemError("killed")
 
     with pytest.raises(SystemError):
         train.start(CONFIG, "quickstart", "cut", Cut())
-    assert find_run("cut").newest_state() is None
+    assert find_run("cut").training_states.newest() is None
 
     result = train.resume("cut", Listener())
 
@@ -251,7 +251,7 @@ def test_a_run_does_not_go_on_with_something_else(killed: Path, old: str, new: s
 def test_a_run_is_trained_by_one_process_at_a_time(killed: Path) -> None:
     before = (killed / "metrics.jsonl").read_bytes()
 
-    with find_run("killed").held(), pytest.raises(RunError, match="another process is training killed"):
+    with find_run("killed").lock(), pytest.raises(RunError, match="another process is training killed"):
         train.resume("killed", Listener())
 
     assert (killed / "metrics.jsonl").read_bytes() == before
