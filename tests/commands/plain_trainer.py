@@ -1,7 +1,7 @@
 """The Trainer's own pushes: a process that trains one small adapter after the other, whichever stdin asks for.
 
-Each line of stdin is a repository and a hub_strategy. The answers on stdout are a line `saved` after the last save, when
-its push may still be under way, and a line `pushed` at the end.
+Each line of stdin is a repository and a hub_strategy. The answers on stdout are a line `saved` after the last save,
+whose push may still be under way, and a line `pushed` at the end.
 """
 
 import sys
@@ -19,7 +19,7 @@ EXAMPLES = [
 ]
 
 
-class Teller(TrainerCallback):  # type: ignore[misc]
+class Teller(TrainerCallback):
     """Says when the last checkpoint is saved. The Trainer has begun to push it by then, or skipped that."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -255,7 +255,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(killed: Path) -> None:
         train.resume("killed", Listener())
 
     assert (killed / "metrics.jsonl").read_bytes() == before
-    with find_run("killed").held():  # free again
+    with find_run("killed").lock():  # free again
         pass
 
 
