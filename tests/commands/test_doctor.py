@@ -14,7 +14,7 @@ from pricer.commands import doctor
 from pricer.commands.doctor import Check, ask_probe
 from pricer.core.machine_checks import Finding
 from pricer.core.machine_facts import Package
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
 
 RUNNER = typer.testing.CliRunner()
 TORCH = [Finding("GPU", "ok", "Tesla T4"), Finding("4-bit product", "ok", "right on the GPU in float16, to 5e-04")]

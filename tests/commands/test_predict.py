@@ -16,7 +16,7 @@ from pricer.errors import CheckpointError, PricerError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 from tests.commands.conftest import Listener
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub import Repo
 
 
 class Counter:

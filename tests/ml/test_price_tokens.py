@@ -118,11 +118,12 @@ def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str, 
     tokenizer, tail = loaded(name, tmp_path), tail_of(lead)
     encoder = Encoder(tokenizer, 96, tail, ["0227"])
 
-    for style in (PLAIN, PADDED):
+    # All 10,000 plain prices take most of a second, so only one lead gets them; the others get 1,000.
+    for style, digits in ((PLAIN, 4 if lead == LEADS[0] else 3), (PADDED, 4)):
         template = PromptTemplate("How much?", lead, style, 96)
-        writing = writing_of(tokenizer, tail, style, 4)
+        writing = writing_of(tokenizer, tail, style, digits)
         assert writing is not None
-        for price in (0, 7, 22, 227, 1299, 9999):
+        for price in (price for price in (0, 7, 22, 227, 1299, 9999) if price < 10**digits):
             (taught,) = encoder.examples([template.example(Item("a", "A lamp", float(price)))])
             answer = taught.ids[taught.start :].tolist()
             assert tokenizer.decode(answer, skip_special_tokens=True).strip() == format_price(price, style)

@@ -16,8 +16,7 @@ from pricer.core.items import Split
 from pricer.errors import CheckpointError, ModelError, PricerError, RunError
 from pricer.stores.runs import Run, create_run, find_run
 from tests.commands.conftest import CONFIG, Listener
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub, Repo
 from tests.repositories import Cli
 
 # What Adam keeps of the first parameter, in the words of torch and of bitsandbytes.

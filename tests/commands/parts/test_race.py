@@ -22,8 +22,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 from tests.builders import an_evaluation, some_scores
 from tests.commands.conftest import Listener
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub, Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 100.0) for n in range(400)]
 SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
