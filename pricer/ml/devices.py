@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from pricer.config import ModelConfig
-from pricer.core.launchers import several_processes, show_one_gpu
+from pricer.core.machine_checks import find_several_processes, show_one_gpu
 from pricer.errors import ModelError
 
 
@@ -99,7 +99,7 @@ def refuse_several_gpus(precision: Precision) -> None:
 
 def refuse_several_processes() -> None:
     """Raise a ModelError where this is one of several processes that a launcher started."""
-    if several := several_processes(os.environ):
+    if several := find_several_processes(os.environ):
         raise ModelError(*several)
 
 

@@ -4,7 +4,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from pricer.core.machine_facts import HubAnswer
+from pricer.core.machine_checks import HubAnswer
 from pricer.redaction import without_password
 from pricer.stores.hub import offline_variable
 

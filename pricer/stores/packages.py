@@ -4,7 +4,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pricer.core.machine_facts import Package
+from pricer.core.machine_checks import Package
 
 # In the wheel the file lies inside the package, in a checkout beside it.
 _CONSTRAINTS = (Path(__file__).parents[1] / "constraints.txt", Path(__file__).parents[2] / "constraints.txt")

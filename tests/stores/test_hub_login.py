@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import huggingface_hub.constants
 import pytest
 
-from pricer.core.machine_facts import HubAnswer
+from pricer.core.machine_checks import HubAnswer
 from pricer.stores import hub_login
 from pricer.stores.hub_login import ask_hub
 from tests.loopback_hub.faults import Fault
