@@ -125,7 +125,7 @@ class TrainConfig(_Section):
     """Supervised fine-tuning."""
 
     epochs: Annotated[Number, Field(gt=0)] = 3
-    """Passes over the training items. Take too many: `pricer pick` finds the best checkpoint."""
+    """StepSettings over the training items. Take too many: `pricer pick` finds the best checkpoint."""
     batch_size: Count = 16
     """Items per optimizer step."""
     micro_batch: Count | Literal["auto"] = "auto"
@@ -178,7 +178,7 @@ class EvalConfig(_Section):
     estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
     (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
-    unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+    residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
     elsewhere median and intervals are exact."""
     race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05

@@ -31,14 +31,14 @@ class EvalSpec:
     precision: str
     estimator: str
     fallback: float
-    unexplored: float | None = None
+    residual_mass: float | None = None
 
     @property
     def fingerprint(self) -> str:
         """Short name of the spec: changes with any part of it."""
         parts = asdict(self)
-        if self.unexplored is None:
-            del parts["unexplored"]  # specs had no such part once, and keep the names they had
+        if self.residual_mass is None:
+            del parts["residual_mass"]  # specs had no such part once, and keep the names they had
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -67,13 +67,20 @@ def has_room_for_dense(dense: int, free: int) -> bool:
     return 0 < dense <= _DENSE * free
 
 
-def on_card(shape: TrainingShape, card_bytes: int, *, is_ampere: bool) -> TrainingShape:
-    """The shape as training has it on a card: with its 4-bit weights dequantized where there is room for that.
+def needs_attention_mask(*, is_ampere: bool, compute_bytes: int) -> bool:
+    """Whether attention on a GPU is slow without a mask. `is_ampere`: compute capability 8 or higher.
 
-    `is_ampere`: compute capability 8 or higher. Below, and in float32, the kernel that needs no mask is not there.
+    Without a mask transformers asks for fewer heads of keys than of queries. On older GPUs and in float32 torch has no
+    kernel for that and computes attention in single steps, in float32.
     """
-    shape = replace(shape, needs_mask=not is_ampere or shape.compute_bytes == 4)
-    if not has_room_for_dense(shape.dense_bytes, card_bytes - CONTEXT_BYTES - shape.base_bytes):
+    return not is_ampere or compute_bytes == 4
+
+
+def fit_to_gpu(shape: TrainingShape, gpu_bytes: int, *, is_ampere: bool) -> TrainingShape:
+    """The shape as it is trained on a GPU: with a mask if needed, and 4-bit weights dequantized if there is room."""
+    needs_mask = needs_attention_mask(is_ampere=is_ampere, compute_bytes=shape.compute_bytes)
+    shape = replace(shape, needs_mask=needs_mask)
+    if not has_room_for_dense(shape.dense_bytes, gpu_bytes - CONTEXT_BYTES - shape.base_bytes):
         return shape
     base_bytes = shape.base_bytes - shape.packed_bytes + shape.dense_bytes
     return replace(shape, base_bytes=base_bytes, packed_bytes=0, dense_bytes=0, dequantized_bytes=0)

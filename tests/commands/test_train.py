@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,18 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import run_eval
-from pricer.commands.parts.setup import prepare
-from pricer.commands.parts.validation import Validation, is_writable
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
+from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.predict import Predictor
-from pricer.ml.sft import Progress
 from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.validation import fits_format
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
 from tests.commands.conftest import CONFIG, Listener
@@ -106,10 +104,10 @@ def test_metrics_have_a_line_for_each_logged_step_and_each_checkpoint(trained: P
 
 
 def test_the_gpus_utilisation_is_logged_where_it_is_known() -> None:
-    known = train.metrics_line(Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0))
+    known = Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0).to_json()
 
     assert known["gpu_utilisation"] == 87.0
-    assert "gpu_utilisation" not in train.metrics_line(Progress(1, 6, 0.5, loss=1.0))
+    assert "gpu_utilisation" not in Progress(1, 6, 0.5, loss=1.0).to_json()
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
@@ -195,9 +193,9 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
 
 def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = json.loads((trained / "run.json").read_text())
-    asked = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
-    passes = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
-    assert facts["passes"] == {"cpu": {"asked": asked, "passes": passes}}
+    requested = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
+    settings = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
+    assert facts["step_settings"] == {"cpu": {"requested": requested, "settings": settings}}
     sizes: list[int] = []
 
     def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
@@ -208,8 +206,8 @@ def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: p
     with pytest.raises(SystemError):
         train.start(CONFIG, "quickstart", "cut", Stopper(3, None))
     run = find_run("cut")
-    # As if a trial had found it, on a GPU.
-    run.record(passes={"cpu": {"asked": asked, "passes": {**passes, "micro_batch": 8}}})
+    # As if it had been measured, on a GPU.
+    run.record(step_settings={"cpu": {"requested": requested, "settings": {**settings, "micro_batch": 8}}})
     sizes.clear()
 
     with pytest.raises(SystemError):
@@ -315,10 +313,7 @@ def test_descriptions_that_were_cut_are_counted() -> None:
 def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_error(
     price: float, writable: bool
 ) -> None:
-    setup = prepare(CONFIG)
-    narrow = replace(setup, template=replace(setup.template, price_format=PriceFormat("padded", 2)))
-
-    assert is_writable(Item("a", "A lamp", price), narrow) is writable
+    assert fits_format(Item("a", "A lamp", price), PriceFormat("padded", 2)) is writable
 
 
 def test_nothing_is_created_when_something_is_wrong() -> None:

@@ -78,7 +78,7 @@ def test_one_prediction_does_not_answer_for_two_items_of_one_id() -> None:
         {"precision": "nf4 bfloat16"},
         {"estimator": "median"},
         {"fallback": 101.0},
-        {"unexplored": 0.02},
+        {"residual_mass": 0.02},
     ],
 )
 def test_the_fingerprint_changes_with_every_part_of_the_spec(change: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def test_answers_without_a_distribution_have_no_table_of_estimators() -> None:
 
 def test_an_evaluation_from_before_there_were_estimators_is_read() -> None:
     record = an_evaluation(5, 40.0).to_json()
-    del record["estimators"], record["spec"]["unexplored"]
+    del record["estimators"], record["spec"]["residual_mass"]
 
     assert Evaluation.from_json(record) == an_evaluation(5, 40.0)
 

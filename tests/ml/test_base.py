@@ -14,15 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError, ModelError
-from pricer.ml.base import (
-    AdapterSwitch,
-    add_adapter,
-    computing,
-    dense_bytes,
-    dequantize,
-    load_base,
-    load_tokenizer,
-)
+from pricer.ml.adapters import AdapterSwitch, add_adapter
+from pricer.ml.base import dense_bytes, dequantize, load_base, load_tokenizer, mixed_precision
 from pricer.ml.devices import Precision
 from pricer.stores.bases import ASSETS
 
@@ -116,7 +109,7 @@ def test_swapping_adapters_leaves_nothing_of_the_one_before(tmp_path: Path) -> N
 
 
 def computed(model: Any) -> torch.Tensor:
-    with computing(model):
+    with mixed_precision(model):
         return logits(model)
 
 
@@ -359,7 +352,7 @@ def test_over_dequantized_weights_an_adapter_learns_what_it_learns_over_4_bits()
         precision = Precision("cpu", "nf4", "bfloat16")
         model = add_adapter(load_base(BASE, precision, dense=dense), AdapterConfig(r=4, dropout=0.1), seed=0)
         torch.manual_seed(0)
-        with computing(model):
+        with mixed_precision(model):
             loss = model.train()(input_ids=torch.arange(5, 25)[None]).logits.logsumexp(-1).mean()
         torch.autograd.backward(loss)
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
