@@ -66,7 +66,7 @@ Scoring = Callable[
 
 def run_eval(name: str | None, which: str, split: Split, limit: int | None, watcher: Watcher) -> Evaluated:
     """Evaluate the checkpoints of the run of that name (None: the newest)."""
-    return score_run(find_run(name), which, split, limit, watcher)
+    return score_run(find_run(name, note=watcher.note), which, split, limit, watcher)
 
 
 def score_run(
@@ -81,7 +81,7 @@ def score_run(
     setup = prepare(run.config())
     for checkpoint in checkpoints:
         refuse_foreign(checkpoint, setup)
-    run.pin(setup.config)
+    run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
     items = require(setup.items, split, setup.config.data)[:limit]
@@ -89,7 +89,7 @@ def score_run(
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    with run.scored_alone():
+    with run.evaluations.lock():
         load = cache(partial(load_scorer, setup, run))
         # Before any adapter is put on: the base is tried out, and asked, as it is.
         missing = sum(existing(run, checkpoint.id, spec) is None for checkpoint in checkpoints)
@@ -194,7 +194,7 @@ def score_checkpoints(
     known = {c.id: existing(run, c.id, questions.spec) for c in checkpoints}
     missing = [revision for revision, evaluation in known.items() if evaluation is None]
     # In a folder all are verified, even those that were scored before; from the Hub only what is needed is fetched.
-    wanted = checkpoints if run.repo is None else [c for c in checkpoints if known[c.id] is None]
+    wanted = checkpoints if not run.store.is_remote else [c for c in checkpoints if known[c.id] is None]
     adapters = fetched_ahead(run.store.fetch, wanted)
     for checkpoint in checkpoints:
         adapter = next(adapters) if checkpoint in wanted else None
@@ -209,7 +209,7 @@ def score_checkpoints(
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
             evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
             scores = Scores.of(judge(questions.spec, predictions, questions.items))
-            run.add_evaluation(checkpoint.id, evaluation, scores)
+            run.evaluations.add(checkpoint.id, evaluation, scores)
         watcher.scored(evaluation)
         yield evaluation
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.parts.hub_runs import take_over
+from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.machine import leave_launcher, settle, settle_resumed
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.training import (
@@ -72,14 +72,14 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
         setup = setup.with_repo(repo)
         facts["repo"] = repo
     run = create_run(setup.config, stem, name, facts)
-    with run.held():
+    with run.lock():
         return _train(run, setup, _Training(model, examples, settings), None, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Resume a run (None: the newest) from its newest whole training state, as its own config says."""
     leave_launcher(watcher.note)
-    run = find_run(name, trained=True)
+    run = find_run(name, trained=True, note=watcher.note)
     if run.facts().get("attached"):
         raise RunError(
             f"{run.name} is a repository that was evaluated here, not a training",
@@ -87,8 +87,8 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
         )
     if run.facts().get("finished"):
         return _resume_finished(run, watcher)
-    with run.held():
-        state = run.newest_state()
+    with run.lock():
+        state = run.training_states.newest()
         setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
         _refuse_changed(run, setup)
         return _train(run, setup, _prepare_resumed(run, setup, watcher), state, watcher)
@@ -97,7 +97,7 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
     """Resume the run that a repository holds. On a machine that has never seen it, it becomes the run `name`."""
     leave_launcher(watcher.note)
-    return resume(take_over(repo, name, watcher.note).name, watcher)
+    return resume(resume_hub_run(repo, name, watcher.note).name, watcher)
 
 
 def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
@@ -114,7 +114,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
         raise RunError(
             f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
         )
-    with run.held(), uploads(run, watcher.note) as to_hub:
+    with run.lock(), uploads(run, watcher.note) as to_hub:
         if to_hub:
             to_hub.deliver_all(watcher.uploading)
     return Trained(run, tuple(run.store.checkpoints()))
@@ -172,7 +172,9 @@ def _settings_fact(setup: Setup, settings: StepSettings) -> dict[str, Any]:
 def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
     """Train a run to its end, from a whole training state and its step (None: from the beginning)."""
     config = setup.config.train
-    run.forget_after(state[1] if state else 0)
+    reached = state[1] if state else 0
+    run.delete_metrics_after(reached)
+    run.training_states.delete_after(reached)
     _note_cut_prompts([example.prompt for example in training.examples], setup, watcher)
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
@@ -190,7 +192,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
                 training.examples,
                 config,
                 setup.precision,
-                state_folder=run.state_folder,
+                state_folder=run.training_states.folder,
                 resume_from=state[0] if state else None,
                 on_checkpoint=keep_checkpoints(run, setup, measure, to_hub, tracker, watcher),
                 on_progress=log_progress(run, config.checkpoint_every, tracker, watcher),

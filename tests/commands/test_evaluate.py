@@ -97,7 +97,7 @@ def test_an_evaluation_without_a_metric_of_today_is_made_again_from_the_saved_pr
     run = Run(trained)
     chosen = run.store.checkpoints()[:1]
     (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
-    run.add_evaluation(chosen[0].id, replace(whole, metrics=whole.metrics[:3]), some_scores())
+    run.evaluations.add(chosen[0].id, replace(whole, metrics=whole.metrics[:3]), some_scores())
 
     def load() -> FakeScorer:
         raise AssertionError("every answer is saved")
@@ -133,7 +133,7 @@ def test_an_interrupted_evaluation_goes_on_with_the_next_batch(trained: Path, fa
     batches = [["item0", "item1"], ["item2", "item3"], ["item4"]]
     assert second.asked == batches[fail_at:]
     assert evaluation.metric("mae").value == 12.0
-    saved = [[p.item_id for p in batch] for batch in run.predictions(chosen[0].id, SPEC)]
+    saved = [[p.item_id for p in batch] for batch in run.evaluations.predictions(chosen[0].id, SPEC)]
     assert saved == batches
 
 

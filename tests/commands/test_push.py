@@ -59,9 +59,9 @@ def put(run: Run, step: int) -> None:
 
 
 def put_state(run: Run, step: int) -> None:
-    state, _ = a_saved_checkpoint(run.state_folder / f"checkpoint-{step}", step)
+    state, _ = a_saved_checkpoint(run.training_states.folder / f"checkpoint-{step}", step)
     (state / "optimizer.pt").write_bytes(b"optimizer")
-    run.mark_whole(state)
+    run.training_states.mark_complete(state)
     Uploads(run, REPO, print).put_state(state, step)
 
 

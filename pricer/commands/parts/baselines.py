@@ -46,10 +46,10 @@ def baselines(
         evaluation = existing(run, folder, spec)
         if evaluation is None:
             predictions = make()
-            run.drop_predictions(folder, spec)
-            run.add_predictions(folder, spec, predictions)
+            run.evaluations.drop_predictions(folder, spec)
+            run.evaluations.add_predictions(folder, spec, predictions)
             evaluation = evaluate(name, spec, predictions, items)
-            run.add_evaluation(folder, evaluation, Scores.of(judge(spec, predictions, items)))
+            run.evaluations.add(folder, evaluation, Scores.of(judge(spec, predictions, items)))
         yield evaluation
 
 

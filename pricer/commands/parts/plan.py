@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pricer.config import RunConfig
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
-from pricer.data.reading import load_items, local_path, require
+from pricer.data.reading import load_items, require
+from pricer.data.sources import local_path
 from pricer.ml.base_sizes import Sizes, gpu_here, measure
 from pricer.ml.devices import Precision
 from pricer.stores.bases import find_base

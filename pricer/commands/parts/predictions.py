@@ -50,7 +50,7 @@ def answers(
     predict = scorer().predict
     for batch in left:
         predictions = predict([questions.prompts[index] for index in batch])
-        run.add_predictions(checkpoint.id, questions.spec, predictions)
+        run.evaluations.add_predictions(checkpoint.id, questions.spec, predictions)
         yield predictions
 
 
@@ -58,19 +58,19 @@ def saved_answers(run: Run, checkpoint: Checkpoint, questions: Questions) -> lis
     """The saved Predictions of a checkpoint, in their batches. Unless they are whole, those that were batched by
     another token budget are dropped: an evaluation is made of one kind of batches.
     """
-    saved = run.predictions(checkpoint.id, questions.spec)
+    saved = run.evaluations.predictions(checkpoint.id, questions.spec)
     batches = [[p.item_id for p in batch] for batch in saved]
     whole = sorted(prompt.item_id for prompt in questions.prompts)
     if sorted(itertools.chain(*batches)) != whole and not _are_made_here(batches, run, questions):
-        run.drop_predictions(checkpoint.id, questions.spec)
+        run.evaluations.drop_predictions(checkpoint.id, questions.spec)
         return []
     return saved
 
 
 def existing(run: Run, name: str, spec: EvalSpec) -> Evaluation | None:
     """The evaluation of that name, if there is one with every metric of today and the scores behind them."""
-    evaluation = run.evaluation(name, spec)
-    return evaluation if evaluation and evaluation.is_complete and run.scores(name, spec) else None
+    evaluation = run.evaluations.find(name, spec)
+    return evaluation if evaluation and evaluation.is_complete and run.evaluations.scores(name, spec) else None
 
 
 def race_of(run: Run, spec: EvalSpec) -> RaceRecord | None:

@@ -147,7 +147,7 @@ class _Heat:
 
     def _is_wanted(self, checkpoint: Checkpoint, block: Block) -> bool:
         # As in a full evaluation: in a folder all are verified, from the Hub only what is needed is fetched.
-        if self._run.repo is None:
+        if not self._run.store.is_remote:
             return True
         saved = {p.item_id for batch in saved_answers(self._run, checkpoint, self._questions) for p in batch}
         return not saved.issuperset(item.id for item in self._questions.items[: block.stop])

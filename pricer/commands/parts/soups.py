@@ -37,7 +37,7 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
         refuse_foreign(checkpoint, setup)
     items = require(setup.items, best.spec.split, setup.config.data)[: best.spec.limit]
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
-    with run.scored_alone():
+    with run.evaluations.lock():
         load = cache(partial(load_scorer, setup, run))
         soups = [_kept(run, window) for window in windows]
         missing = sum(soup is None or existing(run, soup.id, best.spec) is None for soup in soups)
@@ -74,7 +74,7 @@ def _kept(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
 
 def _make(run: Run, window: Sequence[Checkpoint], load: "Callable[[], CheckpointPredictor]") -> Checkpoint:
     folders = [run.store.fetch(checkpoint) for checkpoint in window]
-    with run.soups.new([checkpoint.step for checkpoint in window]) as folder:
+    with run.store.new_soup([checkpoint.step for checkpoint in window]) as folder:
         try:
             load().average(folders, folder)
         except CheckpointError as error:

@@ -87,7 +87,7 @@ def keep_checkpoints(
             tracker.log(line, step)
         # Before the checkpoint is kept: a step that was kept must never be trained again, which on a GPU would give it
         # other weights. After a kill in between, resuming keeps it from the state.
-        run.mark_whole(folder)
+        run.training_states.mark_complete(folder)
         keep(folder, step, run, to_hub)
         watcher.checkpoint(checkpoint, validation)
 

@@ -114,7 +114,7 @@ def test_who_dropped_out_has_answers_but_no_evaluation(trained: Path) -> None:
 
     race(run, FakeScorer())
 
-    assert [e.name for e in run.evaluations()] == ["step-000004"]
+    assert [e.name for e in run.evaluations.all()] == ["step-000004"]
     assert len(list((trained / "evaluations").glob("*/predictions.jsonl"))) == 3
 
 
@@ -132,7 +132,7 @@ def test_an_interrupted_race_goes_on_as_the_same_and_asks_nothing_twice(trained:
     first, second = FakeScorer(fail_at), FakeScorer()
     with pytest.raises(SystemError):
         race(run, first)
-    assert run.evaluations() == []
+    assert run.evaluations.all() == []
     assert the_record(run).winner is None
 
     assert race(run, second) == finished
@@ -268,7 +268,7 @@ class TestPick:
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
             evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, revision=checkpoint.id)
-            run.add_evaluation(checkpoint.id, evaluation, some_scores())
+            run.evaluations.add(checkpoint.id, evaluation, some_scores())
 
         picked = pick(None, "mae")
 
