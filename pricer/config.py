@@ -105,7 +105,7 @@ class PromptConfig(_Section):
     price_width: Count | None = None
     """Digits of a padded price; null: as many as the dearest training item needs."""
     max_length: Annotated[Whole, Field(ge=8)] = 128
-    """Most tokens of prompt and completion together; a longer description is cut, never the completion."""
+    """Maximum number of tokens in prompt plus completion; a longer description is cut, never the completion."""
 
 
 class AdapterConfig(_Section):
@@ -129,8 +129,9 @@ class TrainConfig(_Section):
     batch_size: Count = 16
     """Items per optimizer step."""
     micro_batch: Count | Literal["auto"] = "auto"
-    """Items per forward and backward pass; a step adds up as many passes as its batch takes. `auto`: on a GPU as many
-    as a trial on the longest items found room for, elsewhere the whole batch. The same weights but for rounding."""
+    """Items per forward and backward pass; a step accumulates the gradients of its whole batch. `auto`: on a GPU the
+    size that was measured to fit with the longest items, elsewhere the whole batch. The weights differ only by
+    rounding."""
     learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
     """Peak, after warm-up. TRL's default is 2e-5; LoRA wants more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -152,11 +153,11 @@ class TrainConfig(_Section):
     val_items: Annotated[Whole, Field(ge=0)] = 200
     """Validation items, always the same, whose loss and price error are measured at each checkpoint; 0: none."""
     activation_checkpointing: bool | Literal["auto"] = "auto"
-    """Recompute activations in the backward pass: much less memory, a third more time. `auto`: where a batch does not
-    fit into the GPU and the trial found it faster than a smaller `micro_batch`. TRL's default is true."""
+    """Recompute activations in the backward pass: much less memory, a third more time. `auto`: if a batch does not fit
+    into the GPU, and recomputing was measured to be faster than a smaller `micro_batch`. TRL's default is true."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the model's layers (torch.compile) on a GPU: a minute or two at the start, then faster steps. `auto`: for
-    a training of more than half an hour, if the trial found it faster."""
+    a training of more than half an hour, if it was measured to be faster."""
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
     """Seeds adapter initialisation, dropout and the order of items."""
 
@@ -173,14 +174,14 @@ class EvalConfig(_Section):
     """Scoring."""
 
     batch_tokens: Count | Literal["auto"] = "auto"
-    """Most tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the first answer,
-    and kept in run.json."""
+    """Maximum number of tokens, padding included, in one batch of prompts. `auto`: measured before the first
+    prediction, and kept in run.json."""
     estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
     (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
     residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
-    """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
-    elsewhere median and intervals are exact."""
+    """Share of a distribution that may be left out if prices are several tokens without numeric order; otherwise median
+    and intervals are exact."""
     race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
     """With `--race`: the probability, at most, that the best checkpoint is dropped as surely beaten."""
     race_budget: Annotated[Number, Field(gt=0, le=1)] | None = 0.3
