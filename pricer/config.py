@@ -125,7 +125,7 @@ class TrainConfig(_Section):
     """Supervised fine-tuning."""
 
     epochs: Annotated[Number, Field(gt=0)] = 3
-    """StepSettings over the training items. Take too many: `pricer pick` finds the best checkpoint."""
+    """Passes over the training items. Take too many: `pricer pick` finds the best checkpoint."""
     batch_size: Count = 16
     """Items per optimizer step."""
     micro_batch: Count | Literal["auto"] = "auto"

@@ -16,15 +16,13 @@ from pricer.commands.evaluate import run_eval
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.items import Item, Split
+from pricer.core.items import Split
 from pricer.core.predictions import Prediction
-from pricer.core.prices import PriceFormat
 from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
-from pricer.ml.validation import fits_format
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
 from tests.commands.conftest import CONFIG, Listener
@@ -307,13 +305,6 @@ def test_descriptions_that_were_cut_are_counted() -> None:
     assert len(listener.notes) == 1
     assert " of 48 training descriptions (" in listener.notes[0]
     assert listener.notes[0].endswith("were cut to 40 tokens (prompt.max_length)")
-
-
-@pytest.mark.parametrize(("price", "writable"), [(99.0, True), (100.0, False)])
-def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_error(
-    price: float, writable: bool
-) -> None:
-    assert fits_format(Item("a", "A lamp", price), PriceFormat("padded", 2)) is writable
 
 
 def test_nothing_is_created_when_something_is_wrong() -> None:
