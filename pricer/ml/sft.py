@@ -109,7 +109,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
 
 class _Events(TrainerCallback):
-    """StepSettings the Trainer's events on, and stops it with a checkpoint when asked to."""
+    """Forwards the Trainer's events, and stops it with a checkpoint on request."""
 
     def __init__(
         self,

@@ -185,7 +185,7 @@ def test_an_adapter_is_merged_into_layers_that_keep_their_weights_the_other_way_
 def test_an_adapter_is_not_merged_where_it_would_be_rounded_or_take_much_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, room: int
 ) -> None:
-    monkeypatch.setattr("pricer.ml.base._ROOM_FOR_DENSE", room)
+    monkeypatch.setattr("pricer.ml.merging._MAX_MERGED_BYTES", room)
     switch = AdapterSwitch(load_base(BASE, Precision("cpu", "nf4", dtype)))
 
     switch.use(save_adapter(tmp_path / "adapter", 1))
@@ -264,7 +264,7 @@ def test_target_modules_that_the_base_does_not_have_are_refused() -> None:
 
 
 def test_an_adapter_on_the_output_layer_is_refused() -> None:
-    with pytest.raises(ModelError, match="takes in the output layer, where an adapter is not trained"):
+    with pytest.raises(ModelError, match="includes the output layer, which cannot be adapted"):
         add_adapter(load_base(BASE, CPU), AdapterConfig(target_modules=["q_proj", "lm_head"]), seed=0)
 
 

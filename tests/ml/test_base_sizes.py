@@ -161,7 +161,7 @@ def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
     set_checkpointing(model, checkpointing)
     ids = torch.randint(3, 64, (items, tokens))
     spans = [(tokens - COMPLETION_TOKENS, tokens)] * items
-    monkeypatch.setattr("pricer.ml.loss.needs_mask", lambda *_: not fused)
+    monkeypatch.setattr("pricer.ml.loss.is_slow_without_mask", lambda *_: not fused)
     # It keeps the same as on a GPU.
     with LiveBytes(model.parameters()) as live, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         with mixed_precision(model):
