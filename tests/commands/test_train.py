@@ -47,8 +47,8 @@ def changed(section: str, **values: object) -> RunConfig:
     return CONFIG.model_copy(update={section: getattr(CONFIG, section).model_copy(update=values)})
 
 
-def revisions(run: Path) -> list[str]:
-    return [record["revision"] for record in read_lines(run / "checkpoints.jsonl")]
+def checkpoint_ids(run: Path) -> list[str]:
+    return [record["id"] for record in read_lines(run / "checkpoints.jsonl")]
 
 
 def test_a_run_folder_holds_what_the_run_was_and_did(trained: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, step: int) 
 
     result = train.resume("killed", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     steps = [line["step"] for line in result.run.metrics() if "loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trai
 
     result = train.resume("cut", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -152,7 +152,7 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
 
     assert listener.notes[-1] == "going on with stopped after step 3"
     assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
-    assert result.checkpoints[-1].id == revisions(trained)[-1]
+    assert result.checkpoints[-1].id == checkpoint_ids(trained)[-1]
 
 
 def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
@@ -170,7 +170,7 @@ def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
         ):
             train.start(CONFIG, "quickstart", "full", Full())
 
-    assert revisions(train.resume("full", Listener()).run.folder) == revisions(trained)
+    assert checkpoint_ids(train.resume("full", Listener()).run.folder) == checkpoint_ids(trained)
 
 
 def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     assert [validation for _, validation in listener.checkpoints] == [None] * 3
     assert [line["step"] for line in result.run.metrics() if "val_mae" in line] == []
     assert listener.notes[0].startswith("step 2 is kept without a validation: there is no memory left to answer about ")
