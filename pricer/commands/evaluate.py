@@ -7,18 +7,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pricer.commands.parts.baselines import baselines
+from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.batch_size import settle_batch_tokens
-from pricer.commands.parts.breakdown import Details, details
+from pricer.commands.parts.breakdown import saved_breakdown
 from pricer.commands.parts.predictions import Questions, Scorer, answers, existing
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.wandb_report import evaluation_report
+from pricer.core.breakdowns import Breakdown
+from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
-from pricer.core.scores import Scores
 from pricer.data.reading import require
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
@@ -44,15 +45,15 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint the details;
-    `race` is how all of them raced, if they did. `report` is what a run that is tracked shows of it on W&B.
+    """What `pricer eval` returns: baselines first, then the checkpoints by step. Of a single checkpoint there is a
+    breakdown; `race` is how all of them raced, if they did. `report` is what a run that is tracked shows of it on W&B.
     """
 
     run: Run
     spec: EvalSpec
     n: int
     evaluations: tuple[Evaluation, ...]
-    details: Details | None = None
+    breakdown: Breakdown | None = None
     race: RaceRecord | None = None
     report: Report | None = None
 
@@ -97,7 +98,7 @@ def score_run(
             spec, items, prompts, settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
         )
         known = []
-        for evaluation in baselines(run, setup, spec, items, prompts, load):
+        for evaluation in evaluate_baselines(run, setup, spec, items, prompts, load):
             watcher.scored(evaluation)
             known.append(evaluation)
         how = score or score_checkpoints
@@ -107,13 +108,14 @@ def score_run(
 
             run.record(peak_memory_eval=peak_memory(setup.precision.device))
     tracked = setup.config.tracking.mode != "off"
-    report = evaluation_report(run, spec, items, known, evaluations) if tracked else None
+    report = evaluation_report(spec, items, [*known, *evaluations], run.evaluations.predictions) if tracked else None
     found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)
     if which == "all":
         return found
     (checkpoint,) = checkpoints
-    behind = details(run, checkpoint.name, checkpoint.id, spec, items, setup.items.val)
-    return replace(found, details=behind)
+    table = run.evaluations.scores(checkpoint.id, spec)
+    assert table is not None  # kept with the evaluation
+    return replace(found, breakdown=saved_breakdown(run, checkpoint.id, spec, table, items, setup.items.val))
 
 
 def choose(run: Run, which: str) -> list[Checkpoint]:
@@ -207,9 +209,9 @@ def score_checkpoints(
             for batch in answers(run, checkpoint, questions, partial(scorer, adapter)):
                 predictions += batch
                 watcher.scoring(checkpoint.name, before + len(predictions), total)
-            evaluation = evaluate(checkpoint, questions.spec, predictions, questions.items)
-            scores = Scores.of(judge(questions.spec, predictions, questions.items))
-            run.evaluations.add(checkpoint.id, evaluation, scores)
+            candidate = Candidate.of(checkpoint)
+            evaluation, table = evaluate(candidate, questions.spec, predictions, questions.items)
+            run.evaluations.add(checkpoint.id, evaluation, table)
         watcher.scored(evaluation)
         yield evaluation
 

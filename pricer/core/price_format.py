@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from pricer.core.predictions import Estimator
 from pricer.core.prices import PriceFormat, PriceStyle, width_for
 from pricer.errors import ConfigError
 
@@ -35,7 +34,7 @@ def choose_price_format(
     return PriceFormat("padded", width or needed)
 
 
-def choose_estimator(wanted: Estimator | Literal["auto"], *, has_distribution: bool) -> Estimator:
+def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
     """The estimator, with `auto` settled; a ConfigError if it needs a distribution that cannot be computed."""
     if wanted == "auto":
         return "median" if has_distribution else "greedy"

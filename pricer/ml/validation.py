@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from pricer.core.items import Item
-from pricer.core.metrics import score
 from pricer.core.prices import PriceFormat, width_for
 from pricer.core.prompts import PromptTemplate
+from pricer.core.scores import score_predictions
 from pricer.core.training import Validation
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import Encoder, TokenizedExample, TokenizedPrompt, batches_of
@@ -66,16 +66,15 @@ def validate(model: Any, tokenizer: Any, validation_set: ValidationSet, batch_to
 
 def _measure(predictor: Predictor, validation_set: ValidationSet, batch_tokens: int) -> Validation:
     prompts, examples = validation_set.prompts, validation_set.examples
-    by_id = {item.id: item for item in validation_set.items}
     predictions = [
         prediction
         for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens)
         for prediction in predictor.predict([prompts[index] for index in batch])
     ]
-    scores = [score(p, by_id[p.item_id], validation_set.fallback) for p in predictions]
+    table = score_predictions(predictions, validation_set.items, validation_set.fallback)
     return Validation(
         loss=predictor.loss(examples, batch_tokens) if examples else None,
-        mae=fmean(s.abs_error for s in scores),
-        no_price=sum(not s.answered for s in scores),
-        n=len(scores),
+        mae=fmean(table.abs_error.tolist()),
+        no_price=int((~table.has_price).sum()),
+        n=len(table),
     )

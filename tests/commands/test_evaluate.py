@@ -187,8 +187,8 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert 100e6 < Run(trained).facts()["peak_memory_eval"] < 100e9
     picked = pick.pick(None, "mae")
     best = min(result.evaluations[4:], key=lambda e: e.metric("mae").value or 0.0)
-    assert picked.selection.revision == best.revision
-    assert json.loads((trained / "selection.json").read_text())["revision"] == best.revision
+    assert picked.selection.candidate.id == best.candidate.id
+    assert json.loads((trained / "selection.json").read_text())["candidate"]["id"] == best.candidate.id
 
     final = run_eval(None, "best", Split.TEST, None, Listener())
     assert [e.name for e in final.evaluations] == [*known, best.name]

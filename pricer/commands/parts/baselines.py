@@ -1,23 +1,24 @@
-"""What a checkpoint has to beat on the same items: a constant, two regressions, and the base that nobody tuned."""
+"""Baselines: what a checkpoint has to beat on the same items. A constant, two regressions, and the untuned base."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pricer.commands.parts.predictions import existing
 from pricer.commands.parts.setup import Setup
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
+from pricer.core.candidates import Candidate
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.core.scores import Scores
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
 
-# Training items whose embeddings are looked at: more take as long as training does, and teach a ridge little.
+# Number of training items that are embedded: more take as long as training does, and teach a ridge little.
 _EMBEDDED = 5000
 
 
 class UntunedBase(Protocol):
-    """A base in memory on which no adapter has been put yet."""
+    """A base in memory, before any adapter is put on it."""
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch."""
@@ -26,7 +27,67 @@ class UntunedBase(Protocol):
         """The last layer at each prompt's end: (prompts, hidden size)."""
 
 
-def baselines(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a baseline is made for: the items with their prompts, and what it may learn from. `load` gives the base."""
+
+    setup: Setup
+    items: Sequence[Item]
+    prompts: Sequence[TokenizedPrompt]
+    load: Callable[[], UntunedBase]
+
+
+def _train_median(asked: Asked) -> list[Prediction]:
+    return _as_predictions(asked.items, [asked.setup.items.train_median] * len(asked.items))
+
+
+def _words(asked: Asked) -> list[Prediction]:
+    from pricer.ml.baselines import predict_with_ridge
+
+    return _as_predictions(asked.items, predict_with_ridge(asked.setup.items.train, asked.items))
+
+
+def _embeddings(asked: Asked) -> list[Prediction]:
+    from pricer.ml.baselines import predict_with_embeddings
+
+    setup, base = asked.setup, asked.load()
+    train, budget = setup.items.train[:_EMBEDDED], setup.batch_tokens
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in train])
+    prices = predict_with_embeddings(
+        base.embed(prompts, budget), [item.price for item in train], base.embed(asked.prompts, budget)
+    )
+    return _as_predictions(asked.items, prices)
+
+
+def _untuned(asked: Asked) -> list[Prediction]:
+    base, prompts = asked.load(), asked.prompts
+    batches = batches_of([len(prompt.ids) for prompt in prompts], asked.setup.batch_tokens)
+    return [prediction for batch in batches for prediction in base.predict([prompts[index] for index in batch])]
+
+
+def _as_predictions(items: Sequence[Item], prices: Sequence[float]) -> list[Prediction]:
+    return [Prediction(item.id, f"{price:.2f}", price) for item, price in zip(items, prices, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """One baseline: its name, the folder of its evaluation, and how it predicts the prices of the items."""
+
+    name: str
+    folder: str
+    predict: Callable[[Asked], list[Prediction]]
+
+
+BASELINES = (
+    Baseline("train median", "train-median", _train_median),
+    Baseline("tf-idf + ridge", "tf-idf-ridge", _words),
+    Baseline("base embeddings + ridge", "base-embeddings-ridge", _embeddings),
+    Baseline("untuned base", "untuned-base", _untuned),
+)
+"""Every baseline, in the order in which tables show them."""
+
+
+def evaluate_baselines(
     run: Run,
     setup: Setup,
     spec: EvalSpec,
@@ -34,48 +95,14 @@ def baselines(
     prompts: Sequence[TokenizedPrompt],
     load: Callable[[], UntunedBase],
 ) -> Iterator[Evaluation]:
-    """The Evaluation of each baseline: read if it exists, else made. `load` is called only if it does not."""
-    makers: dict[str, Callable[[], list[Prediction]]] = {
-        "train median": lambda: _as_predictions(items, [setup.items.train_median] * len(items)),
-        "tf-idf + ridge": lambda: _words(setup, items),
-        "base embeddings + ridge": lambda: _embeddings(setup, items, prompts, load()),
-        "untuned base": lambda: _untuned(setup, prompts, load()),
-    }
-    for name, make in makers.items():
-        folder = name.replace(" ", "-").replace("+-", "")
-        evaluation = existing(run, folder, spec)
+    """The Evaluation of each baseline: read if it exists, else made. `load` is called by those that need a base."""
+    asked = Asked(setup, items, prompts, load)
+    for baseline in BASELINES:
+        evaluation = existing(run, baseline.folder, spec)
         if evaluation is None:
-            predictions = make()
-            run.evaluations.drop_predictions(folder, spec)
-            run.evaluations.add_predictions(folder, spec, predictions)
-            evaluation = evaluate(name, spec, predictions, items)
-            run.evaluations.add(folder, evaluation, Scores.of(judge(spec, predictions, items)))
+            predictions = baseline.predict(asked)
+            run.evaluations.drop_predictions(baseline.folder, spec)
+            run.evaluations.add_predictions(baseline.folder, spec, predictions)
+            evaluation, table = evaluate(Candidate(baseline.name), spec, predictions, items)
+            run.evaluations.add(baseline.folder, evaluation, table)
         yield evaluation
-
-
-def _words(setup: Setup, items: Sequence[Item]) -> list[Prediction]:
-    from pricer.ml.baselines import predict_with_ridge
-
-    return _as_predictions(items, predict_with_ridge(setup.items.train, items))
-
-
-def _embeddings(
-    setup: Setup, items: Sequence[Item], prompts: Sequence[TokenizedPrompt], base: UntunedBase
-) -> list[Prediction]:
-    from pricer.ml.baselines import predict_with_embeddings
-
-    train, budget = setup.items.train[:_EMBEDDED], setup.batch_tokens
-    asked = setup.encoder.prompts([setup.template.prompt(item) for item in train])
-    prices = predict_with_embeddings(
-        base.embed(asked, budget), [item.price for item in train], base.embed(prompts, budget)
-    )
-    return _as_predictions(items, prices)
-
-
-def _untuned(setup: Setup, prompts: Sequence[TokenizedPrompt], base: UntunedBase) -> list[Prediction]:
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
-    return [prediction for batch in batches for prediction in base.predict([prompts[index] for index in batch])]
-
-
-def _as_predictions(items: Sequence[Item], prices: Sequence[float]) -> list[Prediction]:
-    return [Prediction(item.id, f"{price:.2f}", price) for item, price in zip(items, prices, strict=True)]

@@ -10,11 +10,12 @@ from pathlib import Path
 from pricer.commands.evaluate import Evaluated, Watcher, fetched_ahead, score_checkpoints, score_run
 from pricer.commands.parts.predictions import Questions, Scorer, answers, existing, race_of, saved_answers
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import Evaluation, judge
+from pricer.core.evaluation import Evaluation
 from pricer.core.halving import Block, Race
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import Dropout, RaceRecord
+from pricer.core.scores import score_predictions
 from pricer.errors import RunError
 from pricer.stores.runs import Run
 
@@ -131,8 +132,8 @@ class _Heat:
                 by_id |= {prediction.item_id: prediction for prediction in batch if prediction.item_id in ids}
                 self._watcher.scoring(checkpoint.name, self.answered + len(by_id), total)
             self.answered += length
-            scores = judge(spec, list(by_id.values()), items)
-            self.race.record(checkpoint.id, [one.abs_error for one in scores])
+            table = score_predictions(list(by_id.values()), items, spec.fallback, spec.estimator)
+            self.race.record(checkpoint.id, table.abs_error.tolist())
 
     def _with_scorers(
         self, candidates: Sequence[Checkpoint], block: Block

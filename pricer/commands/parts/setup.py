@@ -7,7 +7,6 @@ from typing import Any
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, ItemSet, Split
-from pricer.core.predictions import Estimator
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.price_format import (
     MAX_PLAIN_DIGITS,
@@ -158,7 +157,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
 
 
 def _settle(
-    config: RunConfig, revision: str | None, compute_dtype: str, price_format: PriceFormat, estimator: Estimator
+    config: RunConfig, revision: str | None, compute_dtype: str, price_format: PriceFormat, estimator: str
 ) -> RunConfig:
     """The config with these values in place of `auto`."""
     changes = {

@@ -27,8 +27,8 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     """The Evaluations, under the spec of the `best` single checkpoint, of the averages of two and of three neighbours
     that it is one of. What is there already is neither made nor scored again.
     """
-    assert best.revision is not None  # a checkpoint's
-    windows = windows_around(run.store.checkpoints(), best.revision)
+    assert best.candidate.id is not None  # a checkpoint's
+    windows = windows_around(run.store.checkpoints(), best.candidate.id)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []
