@@ -69,7 +69,8 @@ def train(
     to_repo = [f"hub.repo={repo}"] if repo and not resume else []
     settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
     if settings and dry_run:
-        from pricer.commands.parts.plan import find_gpu, plan
+        from pricer.commands.parts.plan import plan
+        from pricer.core.gpus import find_gpu
 
         terminal.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
         return

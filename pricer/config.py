@@ -185,7 +185,7 @@ class EvalConfig(_Section):
     estimator: EstimatorName = "auto"
     """The estimate that is scored. `auto`: the median of the model's distribution over prices, which has the lowest
     expected error; greedy, with a note, if the tokenizer's way of writing numbers is not supported."""
-    unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+    residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may stay unexamined where the tokens of prices are not in numeric order. In numeric
     order median and intervals are exact."""
     race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05

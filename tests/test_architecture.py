@@ -63,8 +63,8 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
     ("library", "home"),
     [
         ("trl", {"ml/sft.py"}),
-        ("peft", {"ml/base.py"}),
-        ("bitsandbytes", {"ml/__init__.py", "ml/base.py", "ml/probe.py"}),
+        ("peft", {"ml/adapters.py"}),
+        ("bitsandbytes", {"ml/__init__.py", "ml/base.py", "ml/merging.py", "ml/probe.py"}),
         ("sklearn", {"ml/baselines.py"}),
         (
             "huggingface_hub",
@@ -142,3 +142,13 @@ def test_only_the_terminal_prints() -> None:
     }
 
     assert printing == {"views/terminal.py"}
+
+
+def test_no_command_imports_torch() -> None:
+    found = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in (PACKAGE / "commands").rglob("*.py")
+        if "torch" in {name.split(".")[0] for name in imported(file)}
+    }
+
+    assert found == set()
