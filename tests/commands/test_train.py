@@ -317,7 +317,7 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
     said = [
         "left out: 1 item that costs more than $1,000,000 (data.max_price)",
         "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
-        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
+        "computed from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
         "prompt.price_format=padded to have it",
     ]
     assert training.notes == said
