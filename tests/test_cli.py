@@ -315,7 +315,7 @@ def test_a_dry_run_without_a_gpu_says_how_to_name_one() -> None:
     result = Result("train", "--dry-run", "--set", "model.device=cpu")
 
     assert "memory" not in result.out
-    assert result.err == "memory: --gpu NAME estimates what training takes of a GPU (--gpu a100-40, for one)\n"
+    assert result.err == "memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40\n"
 
 
 def test_a_base_too_large_for_the_gpu_has_no_micro_batch() -> None:
