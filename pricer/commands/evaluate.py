@@ -14,8 +14,7 @@ from pricer.commands.parts.predictions import Questions, Scorer, answers, existi
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.core.breakdowns import Breakdown
-from pricer.core.candidates import Candidate
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction

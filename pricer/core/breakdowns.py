@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.evaluation import ScoreTable
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -18,7 +19,6 @@ from pricer.core.intervals import (
 from pricer.core.items import Item
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 
 _BANDS = 5
 

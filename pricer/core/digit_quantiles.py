@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
+from pricer.core.predictions import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
 
 DigitTokens = tuple[np.ndarray, ...]
 """For each position of a price: the token ids (D,) of its digits (or groups of digits), in numeric order."""

@@ -22,11 +22,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, ScoreTable
 from pricer.core.items import Split
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 
 # The lowest and the highest price, in dollars; both belong to it.
 Interval = tuple[float, float]

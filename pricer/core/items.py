@@ -1,11 +1,13 @@
-"""Items and splits: what is priced, and which part of the data each Item belongs to for good."""
+"""Items: what is priced, which split each one belongs to for good, and the prompt that asks for its price."""
 
 import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from pricer.core.prices import PriceFormat, format_price
 
 
 class Split(StrEnum):
@@ -108,3 +110,67 @@ def _fingerprint(parts: Mapping[Split, Sequence[Item]]) -> str:
             row = [split.value, item.id, item.text, item.price]
             digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is shown for one Item, in three parts, so that only `description` is ever cut to fit."""
+
+    item_id: str
+    head: str
+    description: str
+    tail: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return self.head + self.description + self.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt with the completion it should be answered by."""
+
+    prompt: Prompt
+    completion: str
+
+
+def tail_of(lead: str) -> str:
+    """What every prompt with this lead ends with, whatever is cut; the completion goes on from it."""
+    return f"\n\n{lead}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """How an Item becomes a prompt and a completion: question, blank line, description, blank line, `lead`.
+
+    `max_length` is the most tokens that prompt, completion and end-of-text token may take together; it is part of the
+    template because it decides what the model gets to see.
+    """
+
+    question: str
+    lead: str
+    price_format: PriceFormat
+    max_length: int
+
+    def prompt(self, item: Item) -> Prompt:
+        """What the model is shown. Never looks at the price, so a prompt cannot leak it."""
+        return Prompt(
+            item_id=item.id,
+            head=f"{self.question}\n\n",
+            description=item.text.strip(),
+            tail=tail_of(self.lead),
+        )
+
+    def completion(self, item: Item) -> str:
+        """What the model should say."""
+        return format_price(item.price, self.price_format)
+
+    def example(self, item: Item) -> Example:
+        """Both, for training."""
+        return Example(prompt=self.prompt(item), completion=self.completion(item))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that changes a prompt or how an answer is read."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]

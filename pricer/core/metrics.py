@@ -5,14 +5,14 @@ Nothing here imports numpy: the command line lists the table for `--help`.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pricer.core.scores import ScoreTable
+    from pricer.core.evaluation import ScoreTable
 
 Unit = Literal["dollars", "share", "number"]
 Better = Literal["lower", "higher"]
@@ -23,12 +23,11 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. `label` names it in tables and charts, `meaning` says on the model card what it is.
+    """One metric. `label` names it in tables and charts, `meaning` explains it on the model card.
 
-    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions: their `mean`,
-    the `root_mean`, the `median`, or the share of the price variance that they leave `explained`. `interval` is the
-    kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`: whether
-    narrow tables keep its column; they drop the others from the end of the table. `on_wandb`: whether W&B shows it.
+    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions. `interval` is
+    the kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`:
+    whether narrow tables keep its column. `on_wandb`: whether W&B shows it.
     """
 
     name: str
@@ -154,11 +153,6 @@ class Metric:
     interval: tuple[float, float] | None
     n: int
     better: Better
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Metric":
-        """Read back what `asdict` made of it; KeyError or TypeError where it did not."""
-        return cls(**{**record, "interval": tuple(record["interval"]) if record["interval"] else None})
 
 
 def choosing_metrics() -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, DecodingStep, Distribution, compute_quantiles, renormalize
+from pricer.core.predictions import PROMPT, DecodingStep, Distribution, compute_quantiles, renormalize
 
 
 @dataclass(frozen=True, slots=True, eq=False)

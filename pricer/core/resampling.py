@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.evaluation import ScoreTable
 from pricer.core.metrics import METRICS, Z95, MetricDefinition, price_spread
-from pricer.core.scores import ScoreTable
 
 RESAMPLES = 10_000
 SEED = 0

@@ -10,8 +10,7 @@ import numpy as np
 
 from pricer.core.digit_quantiles import DigitTokens
 from pricer.core.prefix_search import PriceTrie, build_trie
-from pricer.core.price_format import MAX_PLAIN_DIGITS
-from pricer.core.prices import PriceFormat, format_price
+from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
 from pricer.ml.tokens import continuations
 
 PriceTokens = DigitTokens | PriceTrie

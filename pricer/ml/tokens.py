@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pricer.core.prompts import Example, Prompt
+from pricer.core.items import Example, Prompt
 from pricer.errors import ConfigError
 
 # Minimum number of description tokens for which a prompt makes sense.

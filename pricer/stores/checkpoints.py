@@ -2,14 +2,17 @@
 wherever the checkpoints are kept.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from pricer.core.checkpoints import Checkpoint, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.files import append_lines, new_folder, read_json, read_lines, sha256_of, write_json
+from pricer.stores.files import append_lines, new_folder, parse_json, read_json, read_lines, sha256_of, write_json
+from pricer.stores.records import parse_record
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -113,7 +116,7 @@ def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 def read_log(path: Path) -> list[Checkpoint]:
     """The checkpoints and soups of a log, in order; a later line replaces an earlier one of the same name."""
     try:
-        by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(path))}
+        by_name = {c.name: c for c in map(_parse, read_lines(path))}
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     return in_order(by_name.values())
@@ -144,11 +147,29 @@ def read_manifest(folder: Path) -> Checkpoint:
     """The checkpoint that the manifest in `folder` describes; a CheckpointError if there is no valid manifest."""
     path = folder / MANIFEST
     try:
-        return Checkpoint.from_json(read_json(path))
+        return parse_manifest(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint in {folder} (no {MANIFEST})") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not a manifest: {error}") from None
+
+
+def parse_manifest(text: str | bytes) -> Checkpoint:
+    """The checkpoint that the text of a manifest describes; a ValueError of one line if it is not one, or was changed
+    by hand.
+    """
+    record = parse_json(text)
+    if record is None:
+        raise ValueError("not a JSON object")
+    return _parse(record)
+
+
+def _parse(manifest: dict[str, Any]) -> Checkpoint:
+    stated = manifest.pop("id", None)
+    checkpoint = parse_record(Checkpoint, json.dumps(manifest))
+    if stated not in (None, checkpoint.id):
+        raise ValueError(f"id is {str(stated)[:100]!r}, its contents make it {checkpoint.id}")
+    return checkpoint
 
 
 def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints in a repository on the Hub: one commit and one tag each, and each is read back before it counts."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from pricer.stores.checkpoints import (
     Soups,
     find_tagged,
     in_order,
+    parse_manifest,
     read_checkpoint,
     read_log,
     verified_folder,
@@ -239,6 +239,6 @@ def refuse_without_room(folder: Path, size: int, what: str) -> None:
 
 def _is(manifest: bytes, checkpoint: Checkpoint) -> bool:
     try:
-        return Checkpoint.from_json(json.loads(manifest)) == checkpoint
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        return parse_manifest(manifest) == checkpoint
+    except ValueError:
         return False

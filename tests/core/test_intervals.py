@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -23,7 +24,6 @@ from pricer.core.intervals import (
 )
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, wilson_interval
-from pricer.core.scores import ScoreTable, score_predictions
 from tests.builders import a_spec, an_item, predictions_of
 
 # Of price + 1: from 100 to 200.

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.core.items import Item
+from pricer.core.items import Item, Prompt, PromptTemplate
 from pricer.core.prices import PriceFormat
-from pricer.core.prompts import Prompt, PromptTemplate
 from pricer.errors import ConfigError
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import Encoder, batches_of, left_padded, splits_digits

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from pricer.commands.parts.predictions import existing
 from pricer.commands.parts.setup import Setup
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction

@@ -10,12 +10,11 @@ from pathlib import Path
 from pricer.commands.evaluate import Evaluated, Watcher, fetched_ahead, score_checkpoints, score_run
 from pricer.commands.parts.predictions import Questions, Scorer, answers, existing, race_of, saved_answers
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.halving import Block, Race
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import Dropout, RaceRecord
-from pricer.core.scores import score_predictions
 from pricer.errors import RunError
 from pricer.stores.runs import Run
 
