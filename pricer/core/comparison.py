@@ -39,8 +39,8 @@ class Comparison:
 
     `corrected` is the metric that the best would have on other items, with its 95 % interval: its metric on the items
     that chose it is too good. `more_items` is how many more items would make the difference between the best and the
-    second significant every other time, if it is as large as it looks; None if it is significant, or if they are
-    level. `resamples` counts the defined ones, which were drawn with `seed`.
+    second significant every other time, if it is as large as it looks; None if it is significant, or if they are level.
+    `resamples` counts the defined ones, which were drawn with `seed`.
     """
 
     differences: tuple[Difference, ...]

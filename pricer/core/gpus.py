@@ -12,8 +12,8 @@ from pricer.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """`memory` is the total in bytes that `torch.cuda.mem_get_info` reports, a little less than what is printed on the
-    box. `bfloat16`: compute capability 8 or higher; older cards compute in float16.
+    """`memory` is the total in bytes that `torch.cuda.mem_get_info` reports, a little less than advertised. `bfloat16`:
+    compute capability 8 or higher; older cards compute in float16.
     """
 
     name: str
@@ -45,7 +45,7 @@ GPUS = {
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Training on a GPU with activations kept or (`checkpointing`) recomputed. `whole` is its memory with the whole
-    batch in one forward pass; `micro_batch` is the largest number of items that fits in one, None if none does.
+    batch in one forward pass; `micro_batch` is the largest that fits, None if none does.
     """
 
     checkpointing: bool
@@ -55,10 +55,10 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class GpuPlan:
-    """An estimate of what a run takes of a GPU, for steps of `batch_size` items with `tokens` tokens each.
+    """What a run is estimated to take of a GPU, for steps of `batch_size` items with `tokens` tokens each.
 
-    `paged`: the optimizer's state may move to main memory. `dequantized`: there is room to dequantize 4-bit weights
-    once. `fits` is first without, then with activation checkpointing; empty if the base is not built like Llama.
+    `paged`: the optimizer's state may move to main memory. `dequantized`: there is room to dequantize 4-bit weights.
+    `fits` is without and with activation checkpointing; empty if the base is not built like Llama.
     """
 
     gpu: Gpu
@@ -82,18 +82,15 @@ def plan_gpu(gpu: Gpu, shape: TrainingShape | None, *, batch_size: int, tokens: 
     if shape is None:
         return GpuPlan(gpu, batch_size, tokens, paged, dequantized=False, fits=())
     fitted = fit_to_gpu(shape, gpu.memory, is_ampere=gpu.bfloat16)
-    fits = tuple(_estimate(gpu, fitted, batch_size, tokens, checkpointing) for checkpointing in (False, True))
+    fits = tuple(
+        Fit(
+            checkpointing=checkpointing,
+            whole=training_memory(fitted, batch_size, tokens, checkpointing=checkpointing, accumulates=False),
+            micro_batch=largest_micro_batch(fitted, gpu.memory, batch_size, tokens, checkpointing=checkpointing),
+        )
+        for checkpointing in (False, True)
+    )
     return GpuPlan(gpu, batch_size, tokens, paged, fitted.base_bytes != shape.base_bytes, fits)
-
-
-def _estimate(gpu: Gpu, shape: TrainingShape, batch_size: int, tokens: int, checkpointing: bool) -> Fit:
-    whole = training_memory(
-        shape, micro_batch=batch_size, tokens=tokens, checkpointing=checkpointing, accumulates=False
-    )
-    micro_batch = largest_micro_batch(
-        shape, gpu.memory, batch_size=batch_size, tokens=tokens, checkpointing=checkpointing
-    )
-    return Fit(checkpointing, whole, micro_batch)
 
 
 # Share of a GPU's memory; if less is free, other processes use it.
@@ -121,8 +118,8 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """What torch reports. `built_for` is the CUDA version of this build, None if it has none; `problem` says why torch
-    finds no GPU; `archs` are the architectures of its kernels (sm_75 …), empty if unknown.
+    """What torch reports. `built_for` is the CUDA version of this build; `problem` says why torch finds no GPU; `archs`
+    are the architectures of its kernels (sm_75 …), empty if unknown.
     """
 
     torch: str
@@ -134,9 +131,8 @@ class Cuda:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What NVIDIA's driver reports: its version, the newest CUDA it can run, and the names of all GPUs. They are empty
-    unless `state` is works: there is no driver (absent), it fails, or it could not be asked (unknown). `problem` says
-    why.
+    """What NVIDIA's driver reports: its version, the newest CUDA it can run, and the names of all GPUs. If `state` is
+    not `works`, they are empty and `problem` says why.
     """
 
     state: Literal["works", "absent", "fails", "unknown"]
@@ -148,8 +144,8 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """How exact products with 4-bit weights are. `errors` gives, for each computation, the relative distance from the
-    product with the dequantised weights; `quantisation` is the relative distance of those from the original weights.
+    """How exact products with 4-bit weights are. `errors` has the relative distance of each computation from the
+    product with dequantised weights; `quantisation` is the distance of these from the original weights.
     """
 
     device: str
@@ -187,9 +183,9 @@ def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]
 
 
 def has_kernels(capability: tuple[int, int], archs: Sequence[str]) -> bool:
-    """Whether a torch built for `archs` (of torch.cuda.get_arch_list) can compute on a card. A binary (sm_75) runs on
-    the same major version from its minor version on, PTX (compute_75) on all later ones, and a binary for one card
-    (sm_90a) on that card alone. True if no CUDA architecture is listed.
+    """Whether a torch built for `archs` (of torch.cuda.get_arch_list) can compute on a card; True if none is listed. A
+    binary (sm_75) runs on the same major version from its minor version on, PTX (compute_75) on all later ones, and a
+    binary for one card (sm_90a) on that card alone.
     """
     built = [found for arch in archs if (found := _ARCH.fullmatch(arch))]
     return not built or any(_runs(found, capability) for found in built)

@@ -37,8 +37,8 @@ class Item:
 def place_of(text: str) -> float:
     """Where the Item with this text stands between 0 and 1: a stable hash, the same in any order and on any machine.
 
-    Hashing the words and not the row keeps copies of one product together: a test item never repeats a train item
-    word for word, whatever its case and spacing.
+    Hashing the words and not the row keeps copies of one product together: a test item never repeats a train item word
+    for word, whatever its case and spacing.
     """
     words = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64

@@ -16,8 +16,8 @@ from pricer.core.predictions import PROMPT, DecodingStep, Distribution, compute_
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTrie:
     """A branching point in the token sequences of all prices. Candidate i is the token `tokens[i]`; the prices behind
-    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]`. None: a single price is left.
-    All arrays are (n,).
+    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]`. None: a single price is left. All
+    arrays are (n,).
     """
 
     tokens: np.ndarray
@@ -125,8 +125,8 @@ class _ItemSearch:
 
 
 class PrefixSearch:
-    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until
-    the residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
+    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until the
+    residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
     """
 
     def __init__(

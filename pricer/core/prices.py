@@ -14,9 +14,9 @@ PriceStyle = Literal["plain", "padded"]
 class PriceFormat:
     """How a price is written.
 
-    `plain` is `227.00`, whole dollars with two zeros, as the published models were trained; it has no width.
-    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that every price has the same number of
-    tokens and digit order is numeric order.
+    `plain` is `227.00`, whole dollars with two zeros, as the published models were trained; it has no width. `padded`
+    is `0227`, whole dollars with leading zeros to `width` digits, so that every price has the same number of tokens and
+    digit order is numeric order.
     """
 
     style: PriceStyle
@@ -102,8 +102,8 @@ def choose_price_format(
     wanted: PriceStyle | Literal["auto"], width: int | None, *, auto: PriceStyle, max_price: float
 ) -> PriceFormat:
     """The format for training prices of up to `max_price` dollars. `auto` is what that setting stands for, `width` the
-    number of digits of padded prices; None: as many as `max_price` needs. A ConfigError if the settings contradict
-    each other or the prices.
+    number of digits of padded prices; None: as many as `max_price` needs. A ConfigError if the settings contradict each
+    other or the prices.
     """
     style = auto if wanted == "auto" else wanted
     if style == "plain":
