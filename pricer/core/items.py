@@ -35,10 +35,8 @@ class Item:
 
 
 def place_of(text: str) -> float:
-    """Where the Item with this text stands between 0 and 1: a stable hash, the same in any order and on any machine.
-
-    Hashing the words and not the row keeps copies of one product together: a test item never repeats a train item word
-    for word, whatever its case and spacing.
+    """Where the Item with this text stands between 0 and 1: a hash of its words, so that a test item never repeats a
+    train item word for word.
     """
     words = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
@@ -48,9 +46,7 @@ def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
     """The split of an Item, from its place: it never changes when items are added."""
     if place < test_fraction:
         return Split.TEST
-    if place < test_fraction + val_fraction:
-        return Split.VAL
-    return Split.TRAIN
+    return Split.VAL if place < test_fraction + val_fraction else Split.TRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class ItemSet:
 
     @property
     def train_median(self) -> float:
-        """The median training price: the best constant answer, and what an answer without a price is charged as."""
+        """The median training price: the best constant answer, which is imputed for an answer without a price."""
         return statistics.median(item.price for item in self.train)
 
 
@@ -82,11 +78,9 @@ def split_items(
     limits: Mapping[Split, int | None],
     max_price: float | None = None,
 ) -> ItemSet:
-    """Put every Item of at most `max_price` dollars (None: every one) into its split, at most `limits[split]` of each
-    (None or absent: all).
+    """Put every Item of at most `max_price` dollars into its split, at most `limits[split]` into each; None: no limit.
 
-    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample, however the
-    data was sorted.
+    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample.
     """
     parts: dict[Split, list[Item]] = {split: [] for split in Split}
     given = list(items)
@@ -136,7 +130,7 @@ class Example:
 
 
 def tail_of(lead: str) -> str:
-    """What every prompt with this lead ends with, whatever is cut; the completion goes on from it."""
+    """The end of every prompt with this lead, whatever is cut."""
     return f"\n\n{lead}"
 
 
@@ -144,8 +138,8 @@ def tail_of(lead: str) -> str:
 class PromptTemplate:
     """How an Item becomes a prompt and a completion: question, blank line, description, blank line, `lead`.
 
-    `max_length` is the most tokens that prompt, completion and end-of-text token may take together; it is part of the
-    template because it decides what the model gets to see.
+    `max_length` is the maximum number of tokens of prompt, completion and end of text together: it decides what the
+    model gets to see.
     """
 
     question: str
@@ -155,12 +149,7 @@ class PromptTemplate:
 
     def prompt(self, item: Item) -> Prompt:
         """What the model is shown. Never looks at the price, so a prompt cannot leak it."""
-        return Prompt(
-            item_id=item.id,
-            head=f"{self.question}\n\n",
-            description=item.text.strip(),
-            tail=tail_of(self.lead),
-        )
+        return Prompt(item.id, f"{self.question}\n\n", item.text.strip(), tail_of(self.lead))
 
     def completion(self, item: Item) -> str:
         """What the model should say."""

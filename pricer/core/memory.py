@@ -184,15 +184,8 @@ def _moments(
     inputs = b * h * size
 
     def at(copies: int, gradients: int, activations: int, transients: int) -> TrainingMemory:
-        return TrainingMemory(
-            base=shape.base_bytes,
-            adapter=weights + copies,
-            gradients=gradients,
-            optimizer=2 * weights,
-            activations=activations,
-            transients=transients,
-            context=CONTEXT_BYTES,
-        )
+        adapter, optimizer = weights + copies, 2 * weights
+        return TrainingMemory(shape.base_bytes, adapter, gradients, optimizer, activations, transients, CONTEXT_BYTES)
 
     layer_copy = copy // layers
     backward = _layer_transients(shape, size)
@@ -214,16 +207,16 @@ def _moments(
 
 
 def _loss(shape: TrainingShape, size: int, items: int) -> int:
-    """The peak of the loss, in float32: the log-softmax that cross_entropy keeps, its gradient and the gradient of the
-    logits (each as wide as the vocabulary), and the last norm's input.
+    """The peak of the loss, in float32: the log-softmax that cross_entropy keeps, its gradient, the gradient of the
+    logits, and the last norm's input.
     """
     logits = 4 * shape.vocabulary * COMPLETION_TOKENS * items
     return 3 * logits + 4 * shape.hidden * size
 
 
 def _final_norm(shape: TrainingShape, size: int) -> int:
-    """The norm before the output layer. Its input is kept in float32; its backward pass needs the gradient in the
-    compute dtype and five tensors in float32 (two for the product; the mean; the power; its factor).
+    """The norm before the output layer: its input in float32, and in its backward pass the gradient in the compute
+    dtype and five tensors in float32.
     """
     return (4 + shape.compute_bytes + 5 * 4) * shape.hidden * size
 
@@ -243,13 +236,11 @@ def _layer_transients(shape: TrainingShape, size: int) -> int:
 
 
 def _end_of_layer(shape: TrainingShape, size: int) -> int:
-    """What down_proj needs at the end of its layer: its input and output; the residual stream and the normed input,
-    which the frames of layer and MLP hold; and the adapter's product and scaled product.
+    """What down_proj needs at the end of its layer: its input and output, the residual stream and the normed input, and
+    the adapter's product and scaled product.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
-    if "down_proj" not in shape.adapted:
-        return (b * i + 3 * b * h) * size
-    return (b * i + 5 * b * h) * size
+    return (b * i + (5 if "down_proj" in shape.adapted else 3) * b * h) * size
 
 
 def _forward_transients(shape: TrainingShape, size: int) -> int:

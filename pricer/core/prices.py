@@ -12,11 +12,8 @@ PriceStyle = Literal["plain", "padded"]
 
 @dataclass(frozen=True, slots=True)
 class PriceFormat:
-    """How a price is written.
-
-    `plain` is `227.00`, whole dollars with two zeros, as the published models were trained; it has no width. `padded`
-    is `0227`, whole dollars with leading zeros to `width` digits, so that every price has the same number of tokens and
-    digit order is numeric order.
+    """How a price is written: `plain` is `227.00`, whole dollars with two zeros, as the published models were trained;
+    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that digit order is numeric order.
     """
 
     style: PriceStyle
@@ -33,10 +30,8 @@ def width_for(prices: Iterable[float]) -> int:
 
 
 def format_price(price: float, style: PriceFormat) -> str:
-    """The completion the model is taught to write for a price in dollars.
-
-    Rounds to the dollar, halves to even. A price too long for a padded width is a ValueError: cut digits would teach a
-    wrong price.
+    """The completion the model is taught to write for a price in dollars, rounded (halves to even). A price too long
+    for a padded width is a ValueError.
     """
     dollars = round(price)
     if style.width is None:
@@ -57,11 +52,10 @@ _PADDED = re.compile(r"\s*([0-9]+)(?![0-9]|[.,][0-9]|[\w\-−–/%])")
 
 
 def parse_price(completion: str, style: PriceFormat) -> float | None:
-    """The price in dollars that a completion states, or None: there is no price in it.
+    """The price in dollars that a completion states, or None.
 
-    The completion goes on after `Price is $`. In `padded` format it must start with exactly `width` digits: fewer mean
-    that the model stopped early, and reading them as a number would be off by a power of ten. In `plain` format it is
-    the first free-standing number, one behind a dollar sign first.
+    A `padded` price must start with exactly `width` digits: with fewer, the model stopped early, and the number would
+    be off by a power of ten. A `plain` one is the first free-standing number, preferably behind a dollar sign.
     """
     if style.width is not None:
         match = _PADDED.match(completion)
@@ -101,23 +95,19 @@ _MAX_PLAIN_PRICE = 10**MAX_PLAIN_DIGITS - 1
 def choose_price_format(
     wanted: PriceStyle | Literal["auto"], width: int | None, *, auto: PriceStyle, max_price: float
 ) -> PriceFormat:
-    """The format for training prices of up to `max_price` dollars. `auto` is what that setting stands for, `width` the
-    number of digits of padded prices; None: as many as `max_price` needs. A ConfigError if the settings contradict each
-    other or the prices.
+    """The format for training prices of up to `max_price` dollars, with `width` digits if padded (None: as many as
+    needed). A ConfigError if the settings contradict each other or the prices.
     """
     style = auto if wanted == "auto" else wanted
     if style == "plain":
         if width is not None:
-            raise ConfigError(
-                [f"prompt.price_width is {width}, but a plain price has no width"], "prompt.price_format: padded"
-            )
+            problem = f"prompt.price_width is {width}, but a plain price has no width"
+            raise ConfigError([problem], "prompt.price_format: padded")
         return PriceFormat("plain")
     needed = width_for([max_price])
     if width is not None and width < needed:
-        raise ConfigError(
-            [f"prompt.price_width is {width}, the dearest training item costs {max_price:g}"],
-            f"prompt.price_width: {needed}",
-        )
+        problem = f"prompt.price_width is {width}, the dearest training item costs {max_price:g}"
+        raise ConfigError([problem], f"prompt.price_width: {needed}")
     return PriceFormat("padded", width or needed)
 
 
@@ -126,10 +116,9 @@ def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
     if wanted == "auto":
         return "median" if has_distribution else "greedy"
     if wanted != "greedy" and not has_distribution:
-        raise ConfigError(
-            [f"eval.estimator is {wanted}, but no distribution can be computed from this tokenizer's price tokens"],
-            f"data.max_price: {_MAX_PLAIN_PRICE}, or prompt.price_format: padded, or eval.estimator: greedy",
-        )
+        problem = f"eval.estimator is {wanted}, but no distribution can be computed from this tokenizer's price tokens"
+        hint = f"data.max_price: {_MAX_PLAIN_PRICE}, or prompt.price_format: padded, or eval.estimator: greedy"
+        raise ConfigError([problem], hint)
     return wanted
 
 
@@ -151,8 +140,8 @@ def explain_padding(width: int, max_price: float) -> str:
 
 
 def explain_greedy(width: int | None, max_price: float, *, can_pad: bool) -> str:
-    """Why there is no distribution for prices of this width (None: plain), and which setting would bring one.
-    `can_pad`: padded prices of that many digits would.
+    """Why there is no distribution for prices of this width (None: plain), and which setting would bring one; padded
+    prices do if `can_pad`.
     """
     needed = width_for([max_price])
     if (width or needed) <= MAX_PLAIN_DIGITS:
