@@ -176,9 +176,8 @@ def evaluate(
 
         which = "all" if all_checkpoints else checkpoint or "last"
         with terminal.Watcher() as watcher:
-            from pricer.commands.evaluate import score_run
+            from pricer.commands.evaluate import evaluate_run, race_run
             from pricer.commands.parts.hub_runs import Question, attach
-            from pricer.commands.parts.race import race_run
             from pricer.config_file import config_path
             from pricer.stores.runs import find_run
 
@@ -187,7 +186,7 @@ def evaluate(
             if race:
                 result = race_run(source, limit, watcher)
             else:
-                result = score_run(source, which, Split(split.value), limit, watcher)
+                result = evaluate_run(source, which, Split(split.value), limit, watcher)
         if all_checkpoints and not as_json:
             from pricer.views import terminal_chart
 

@@ -173,18 +173,17 @@ class EvalConfig(_Section):
     """Scoring."""
 
     batch_tokens: Count | Literal["auto"] = "auto"
-    """Most tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the first answer,
-    and kept in run.json."""
+    """Maximum number of tokens, padding included, in one batch of prompts. `auto`: found by a short trial on this
+    device. An evaluation that has begun keeps the number it began with."""
     estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
     (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
     unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
     elsewhere median and intervals are exact."""
-    race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
-    """With `--race`: the probability, at most, that the best checkpoint is dropped as surely beaten."""
-    race_budget: Annotated[Number, Field(gt=0, le=1)] | None = 0.3
-    """With `--race`: share of the work within which all but one are dropped; null: only what is surely beaten is."""
+    race_budget: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    """With `--race`: the share of scoring everything that it takes to drop all checkpoints but one. The winner is then
+    scored on the rest of the items, too."""
 
 
 class HubConfig(_Section):

@@ -112,11 +112,9 @@ def publish(run: Run, selection: Selection, dropped: int) -> str | None:
 
 
 def raced_out(run: Run) -> dict[str, Set[str]]:
-    """The revisions that dropped out of the run's race, by the fingerprint of its spec; nothing while it runs."""
+    """The revisions that dropped out of the run's race, by the fingerprint of its spec."""
     race = run.race()
-    if race is None or race.winner is None:
-        return {}
-    return {race.spec_fingerprint: frozenset(one.revision for one in race.dropped)}
+    return {race.spec_fingerprint: frozenset(one.id for one in race.dropped)} if race else {}
 
 
 def comparable(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pricer.commands.parts.hub_runs import take_over
 from pricer.commands.parts.machine import leave_launcher, settle, settle_again
@@ -19,6 +19,7 @@ from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.uploads import Uploads, claim, uploads
 from pricer.commands.parts.validation import Validation, validator
 from pricer.commands.parts.wandb_report import tracker_of
+from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
@@ -37,22 +38,6 @@ from pricer.stores.wandb import Tracker
 _GRACE = 20.0
 # Bytes left on a disk that could not take another file.
 _FULL = 1_000_000
-
-
-class Watcher(Protocol):
-    """Whoever wants to know how training goes."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know once."""
-
-    def progress(self, progress: Progress, next_checkpoint: int) -> None:
-        """A step was done."""
-
-    def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
-        """A checkpoint was kept."""
-
-    def uploading(self, done: int, total: int) -> None:
-        """Training is over; `done` of the `total` things that were left are on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)

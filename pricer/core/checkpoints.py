@@ -70,9 +70,7 @@ class Checkpoint:
 
     def _manifest(self) -> dict[str, Any]:
         manifest = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
-        del manifest[
-            "members"
-        ]  # what was trained keeps the manifest and the id that it had before there were soups
+        del manifest["members"]  # what was trained keeps the manifest and the id that it had before there were soups
         return manifest | ({"members": [asdict(member) for member in self.members]} if self.members else {})
 
     @classmethod

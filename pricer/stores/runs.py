@@ -18,9 +18,9 @@ from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.halving import RaceRecord
 from pricer.core.pick_record import PickRecord
 from pricer.core.predictions import Prediction
-from pricer.core.race_record import RaceRecord
 from pricer.core.scores import Scores
 from pricer.core.selection import Selection
 from pricer.errors import RunError
@@ -208,6 +208,25 @@ class Run:
             if folder.name.removeprefix("checkpoint-").isdigit()
         )
 
+    def batch_tokens(self, spec: EvalSpec) -> int | None:
+        """The maximum number of tokens in a batch that evaluations under that spec began with; None: none has begun."""
+        return self._batch_tokens().get(spec.fingerprint)
+
+    def keep_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
+        """Fix the batches of all evaluations under that spec."""
+        kept = {**self._batch_tokens(), spec.fingerprint: batch_tokens}
+        write_json(self.folder / "evaluations" / "batches.json", kept)
+
+    def _batch_tokens(self) -> dict[str, int]:
+        path = self.folder / "evaluations" / "batches.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return {fingerprint: _positive(batch_tokens) for fingerprint, batch_tokens in kept.items()}
+        except FileNotFoundError:
+            return {}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}", f"remove {path.parent}, and evaluate again") from None
+
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
         """The Predictions saved so far, as the batches they were saved in."""
         path = self._evaluation_folder(name, spec) / "predictions.jsonl"
@@ -286,7 +305,7 @@ class Run:
         write_json(self.folder / "race.json", race.to_json())
 
     def race(self) -> RaceRecord | None:
-        """The newest race of its checkpoints, over or not, or None."""
+        """The newest finished race of its checkpoints, or None."""
         path = self.folder / "race.json"
         try:
             return RaceRecord.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
@@ -401,6 +420,12 @@ def _alone(folder: Path, message: str, hint: str) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise RunError(message, hint) from None
+
+
+def _positive(value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{value!r} is no number of tokens")
+    return value
 
 
 def _is_run(folder: Path) -> bool:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # this file is on the way of every error message, and of `pri
     from pricer.commands.train import Trained
     from pricer.core.checkpoints import Checkpoint
     from pricer.core.evaluation import Evaluation
+    from pricer.core.halving import RaceRecord
     from pricer.core.metrics import Metric
     from pricer.core.predictions import Prediction
-    from pricer.core.race_record import RaceRecord
     from pricer.ml.sft import Progress
 
 # Weight of the past in the smoothed loss of the live line, per logged step.
@@ -366,16 +366,10 @@ def _race_table(race: "RaceRecord") -> None:
     from pricer.core.checkpoints import tag_name
 
     if race.dropped:
-        rows = [
-            [one.name, f"{one.n:,}", f"${one.margin:,.2f}", tag_name(one.leader), _WHY[one.why]] for one in race.dropped
-        ]
-        budget = "" if race.budget is None else f", budget {100 * race.budget:g} %"
-        columns = ("dropped", "after items", "behind by", "leader", "because")
-        table(f"Race at alpha {race.alpha:g}{budget}", columns, rows)
+        rows = [[one.name, f"{one.n:,}", f"${one.margin:,.2f}", tag_name(one.leader)] for one in race.dropped]
+        columns = ("dropped", "after items", "behind by", "leader")
+        table(f"Race within {100 * race.budget:g} % of the work", columns, rows)
     print(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
-
-
-_WHY = {"beaten": "surely beaten", "cut": "cut for the budget"}
 
 
 def _width(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:

@@ -1,27 +1,23 @@
-"""How many tokens a batch of prompts should have on this machine, found by trying."""
+"""The batch size finder: how many tokens a batch of prompts should have on this device, found by trying."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pricer.commands.parts.setup import Setup
 from pricer.ml.devices import device_name
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
 
-# Tokens in the smallest batch that is tried, and in the largest.
-_FEWEST, _MOST = 512, 131_072
-# A larger batch takes more memory, and so has to be faster by that factor.
+# Tokens in the smallest and in the largest batch that is tried.
+_SMALLEST, _LARGEST = 512, 131_072
+# A larger batch takes more memory, so it has to be faster by this factor.
 _FASTER = 1.03
-# The most of all the work that trying may take.
+# Trying may take at most this share of the tokens that are to be answered.
 _SHARE = 0.05
 
-
-class Answerer(Protocol):
-    """Answers a batch of prompts."""
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Any]:
-        """One answer per prompt."""
+Predict = Callable[[Sequence[TokenizedPrompt]], Any]
+"""Answers a batch of prompts."""
 
 
 def settle_batch_tokens(
@@ -29,13 +25,13 @@ def settle_batch_tokens(
     setup: Setup,
     prompts: Sequence[TokenizedPrompt],
     checkpoints: int,
-    load: Callable[[], Answerer],
+    predict: Predict,
     note: Callable[[str], None],
 ) -> int:
-    """The token budget of a run's batches: as its config says or, with `auto`, as a trial on this device found once.
+    """The maximum number of tokens in a batch: what the config says or, with `auto`, what was found on this device.
 
-    `checkpoints` are to answer the prompts; `load` is called if they are worth a trial. What was found stays in
-    run.json: an evaluation that goes on must make the batches that it made before.
+    `checkpoints` are to answer the prompts. `predict` is called only if that is enough work to try several sizes. What
+    was found is kept in run.json, for the next evaluation on this device.
     """
     if setup.config.eval.batch_tokens != "auto":
         return setup.batch_tokens
@@ -43,45 +39,42 @@ def settle_batch_tokens(
     found = run.facts().get("batch_tokens", {})
     if device in found:
         return int(found[device])
-    if not checkpoints:
-        return setup.batch_tokens
     affordable = int(_SHARE * checkpoints * sum(len(prompt.ids) for prompt in prompts))
-    budget = fastest_batch(prompts, affordable, load) or setup.batch_tokens
-    run.record(batch_tokens={**found, device: budget})
-    note(f"batches of up to {budget:,} tokens")
-    return budget
+    batch_tokens = fastest_batch(prompts, affordable, predict) or setup.batch_tokens
+    run.record(batch_tokens={**found, device: batch_tokens})
+    note(f"batches of up to {batch_tokens:,} tokens")
+    return batch_tokens
 
 
 def fastest_batch(
     prompts: Sequence[TokenizedPrompt],
     affordable: int,
-    load: Callable[[], Answerer],
+    predict: Predict,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int | None:
-    """The token budget at which the longest prompts are answered fastest, doubling it as long as that helps; None if
-    less than two can be told apart with `affordable` tokens.
+    """The number of tokens in a batch at which the longest prompts are answered fastest, doubled as long as that helps.
+    None if `affordable` tokens are not enough to compare two sizes.
     """
     lengths = [len(prompt.ids) for prompt in prompts]
 
-    def batch(budget: int) -> list[TokenizedPrompt]:
-        return [prompts[index] for index in batches_of(lengths, budget)[0]]
+    def batch(batch_tokens: int) -> list[TokenizedPrompt]:
+        return [prompts[index] for index in batches_of(lengths, batch_tokens)[0]]
 
-    budget, spent = _FEWEST, 2 * _FEWEST  # the first time takes longer, and does not count
-    if spent + 2 * _FEWEST > affordable or len(batch(_FEWEST)) == len(prompts):
+    tried, spent = _SMALLEST, 2 * _SMALLEST  # the first call takes longer, and does not count
+    if spent + 2 * _SMALLEST > affordable or len(batch(_SMALLEST)) == len(prompts):
         return None
-    answerer = load()
-    answerer.predict(batch(_FEWEST))
-    best, fastest = budget, 0.0
+    predict(batch(_SMALLEST))
+    best, fastest = tried, 0.0
     while True:
-        asked = batch(budget)
+        asked = batch(tried)
         start = clock()
-        answerer.predict(asked)
+        predict(asked)
         speed = sum(len(prompt.ids) for prompt in asked) / (clock() - start)
         if speed > fastest * _FASTER:
-            best, fastest = budget, speed
-        elif budget > 2 * best:
+            best, fastest = tried, speed
+        elif tried > 2 * best:
             return best
-        budget *= 2
-        spent += budget
-        if spent > affordable or budget > _MOST or len(asked) == len(prompts):
+        tried *= 2
+        spent += tried
+        if spent > affordable or tried > _LARGEST or len(asked) == len(prompts):
             return best

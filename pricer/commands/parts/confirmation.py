@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pricer.commands.evaluate import Watcher, score_run
+from pricer.commands.evaluate import evaluate_run
+from pricer.commands.parts.watcher import Watcher
 from pricer.commands.pick import Picked, publish
 from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.items import Split
@@ -30,7 +31,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     run, selection = picked.run, picked.selection
     evaluations, recorded = run.evaluations(), run.confirmations()
     # By its revision: what the tag means may change while this scores.
-    evaluation = score_run(run, selection.revision, Split.TEST, None, watcher).evaluations[-1]
+    evaluation = evaluate_run(run, selection.revision, Split.TEST, None, watcher).evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.revision, e.spec.fingerprint) != (selection.revision, spec) for e in evaluations)
     others = looks_besides(evaluations, selection.revision, spec, recorded)

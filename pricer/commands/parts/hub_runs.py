@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.evaluate import is_elsewhere
+from pricer.commands.parts.checkpoints import is_local_folder
 from pricer.commands.parts.machine import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
@@ -194,7 +194,7 @@ def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], question: Questio
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
         return config  # compared with the checkpoints' own before anything is scored
-    if is_elsewhere(bases[0]):
+    if is_local_folder(bases[0]):
         raise CheckpointError(
             f"the adapters of {repo} name the base {bases[0]}, a folder on another machine",
             "say what it is: --set model.base=USER/NAME",

@@ -168,7 +168,7 @@ def _missing(
     race = run.race()
     if held_out and race and race.dropped and race.spec_fingerprint == held_out.chosen.spec.fingerprint:
         scored = {e.revision for e in held_out.checkpoints}
-        steps = ", ".join(f"{one.step:,}" for one in race.dropped if one.revision not in scored)
+        steps = ", ".join(f"{one.step:,}" for one in race.dropped if one.id not in scored)
         notes += [f"Dropped in a race, so not shown: steps {steps}."] if steps else []
     return notes
 

@@ -32,7 +32,7 @@ class Machine:
 
 
 def found(machine: Machine, affordable: int = 10**9, prompts: Sequence[TokenizedPrompt] = PROMPTS) -> int | None:
-    return fastest_batch(prompts, affordable, lambda: machine, clock=lambda: machine.time)
+    return fastest_batch(prompts, affordable, machine.predict, clock=lambda: machine.time)
 
 
 def test_the_budget_doubles_as_long_as_that_helps() -> None:
@@ -60,10 +60,10 @@ def test_a_trial_takes_no_more_than_it_may() -> None:
 
 @pytest.mark.parametrize(("affordable", "prompts"), [(2000, PROMPTS), (10**9, PROMPTS[:8])])
 def test_little_work_is_not_worth_a_trial(affordable: int, prompts: Sequence[TokenizedPrompt]) -> None:
-    def load() -> Machine:
-        raise AssertionError("nothing is loaded for it")
+    machine = Machine(float)
 
-    assert fastest_batch(prompts, affordable, load) is None
+    assert found(machine, affordable, prompts) is None
+    assert machine.asked == []
 
 
 class TestSettle:
@@ -72,21 +72,15 @@ class TestSettle:
         setup = prepare(run.config())
         monkeypatch.setattr("pricer.commands.parts.batch_size.fastest_batch", lambda *_: 4096)
 
-        first = settle_batch_tokens(run, setup, PROMPTS, 3, lambda: Machine(float), notes.append)
+        first = settle_batch_tokens(run, setup, PROMPTS, 3, Machine(float).predict, notes.append)
         monkeypatch.setattr("pricer.commands.parts.batch_size.fastest_batch", lambda *_: 512)
-        again = settle_batch_tokens(run, setup, PROMPTS, 3, lambda: Machine(float), notes.append)
+        again = settle_batch_tokens(run, setup, PROMPTS, 3, Machine(float).predict, notes.append)
 
         assert (first, again) == (4096, 4096)
         assert run.facts()["batch_tokens"] == {"cpu": 4096}
         assert notes == ["batches of up to 4,096 tokens"]
 
-    def test_without_anything_to_answer_nothing_is_tried_or_kept(self, trained: Path) -> None:
-        run = Run(trained)
-
-        assert settle_batch_tokens(run, prepare(run.config()), PROMPTS, 0, lambda: Machine(float), print) == 2048
-        assert "batch_tokens" not in run.facts()
-
     def test_a_config_may_say_it(self, trained: Path) -> None:
         config = Run(trained).config().model_copy(update={"eval": EvalConfig(batch_tokens=640)})
 
-        assert settle_batch_tokens(Run(trained), prepare(config), PROMPTS, 3, lambda: Machine(float), print) == 640
+        assert settle_batch_tokens(Run(trained), prepare(config), PROMPTS, 3, Machine(float).predict, print) == 640
