@@ -32,6 +32,8 @@ _FACTS = {
     "train_median": float,
     "tracking_id": str,
 }
+# What this machine's run.json keeps when its repository is attached again.
+_OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
 _LARGEST_LOG = 500_000_000
 # Bytes of a config.yaml, which takes two thousand; a million would be read for ten seconds.
 _LARGEST_CONFIG = 100_000
@@ -68,8 +70,8 @@ def attach(repo: str, question: Question, note: Callable[[str], None]) -> Run:
     store.replace([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
-    if tracking_id := present[-1].facts().get("tracking_id") if present else None:
-        facts["tracking_id"] = tracking_id
+    if present:
+        facts |= {name: value for name, value in present[-1].facts().items() if name in _OWN_FACTS}
     record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
