@@ -114,9 +114,9 @@ def ours(run: Run, scratch: Path, count: int) -> tuple[float, float, dict[str, l
     subprocess.run([*evaluate, "--all-checkpoints"], check=True, capture_output=True, cwd=scratch)
     seconds = time.time() - began
     said, ends, ids = {}, [], [item.id for item in prepare(run.config()).items.val[:count]]
-    for evaluation in Run(copy).evaluations():
+    for evaluation in Run(copy).evaluations.all():
         if evaluation.revision is not None:
-            batches = Run(copy).predictions(evaluation.revision, evaluation.spec)
+            batches = Run(copy).evaluations.predictions(evaluation.revision, evaluation.spec)
             by_id = {p.item_id: p.completion for batch in batches for p in batch}
             said[evaluation.revision] = [by_id[key] for key in ids]
             folder = copy / "evaluations" / f"{evaluation.revision}-{evaluation.spec.fingerprint}"

@@ -41,7 +41,7 @@ def make_run(checkpoints: int, items: int) -> None:
         scores = Scores(price, charged.clip(1, 999).round(), rng.random(items) > 0.001)
         metrics = summarise(list(map(_score, *(column.tolist() for column in _columns(scores)))))
         evaluation = Evaluation(checkpoint.name, step, checkpoint.id, checkpoint.epoch, SPEC, metrics)
-        run.add_evaluation(checkpoint.id, evaluation, scores)
+        run.evaluations.add(checkpoint.id, evaluation, scores)
 
 
 def _columns(scores: Scores) -> tuple[np.ndarray, ...]:

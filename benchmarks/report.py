@@ -109,7 +109,7 @@ def a_big_run(steps: int, checkpoints: int, items: int) -> Run:
         _score(run, data, val, checkpoint, spread, random)
         if number == chosen:
             _score(run, data, replace(val, split=Split.TEST), checkpoint, spread, random)
-    run.write_selection(select([e for e in run.evaluations() if e.spec == val], "mae"))
+    run.write_selection(select([e for e in run.evaluations.all() if e.spec == val], "mae"))
     run.finish()
     return run
 
@@ -160,9 +160,9 @@ def _score(
         found = Distribution(quantiles, price, True, price, 0.01, 0.001, 0.0)
         predictions.append(Prediction(item.id, f"{price:.2f}", price, found))
     for start in range(0, len(predictions), 64):
-        run.add_predictions(checkpoint.id, spec, predictions[start : start + 64])
+        run.evaluations.add_predictions(checkpoint.id, spec, predictions[start : start + 64])
     scores = Scores.of(judge(spec, predictions, items))
-    run.add_evaluation(checkpoint.id, evaluate(checkpoint, spec, predictions, items), scores)
+    run.evaluations.add(checkpoint.id, evaluate(checkpoint, spec, predictions, items), scores)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The command line: parse, call one command, show what it returned, exit with its code."""
 
+import importlib.util
 import io
 import logging
 import os
@@ -177,12 +178,12 @@ def evaluate(
         which = "all" if all_checkpoints else checkpoint or "last"
         with terminal.Watcher() as watcher:
             from pricer.commands.evaluate import evaluate_run, race_run
-            from pricer.commands.parts.hub_runs import Question, attach
+            from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
             from pricer.config_file import config_path
             from pricer.stores.runs import find_run
 
-            question = Question(config_path(config) if config else None, override or [])
-            source = find_run(run) if repo is None else attach(repo, question, watcher.note)
+            given = GivenConfig(config_path(config) if config else None, override or [])
+            source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
             if race:
                 result = race_run(source, limit, watcher)
             else:
@@ -310,11 +311,12 @@ def predict(
             return read_texts(file, config) if file else read_lines_of(sys.stdin.buffer.read(), config)
 
         with terminal.Watcher() as watcher:
-            from pricer.commands.parts.hub_runs import Question, attach
+            from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
             from pricer.commands.predict import predict as command
             from pricer.stores.runs import find_run
 
-            source = find_run(run) if repo is None else attach(repo, Question(None, []), watcher.note)
+            given = GivenConfig(None, [])
+            source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
             result = command(source, checkpoint, read, watcher)
         terminal.predicted(result, as_json=as_json)
 
@@ -460,6 +462,8 @@ def _nobody_reads() -> bool:
 
 def main() -> None:
     """The entry point of the `pricer` command."""
+    if importlib.util.find_spec("fcntl") is None:  # file locks, which Windows does not have
+        sys.exit("error: pricer runs on Linux and macOS; on Windows use WSL")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an arrow in ASCII is no reason to fail

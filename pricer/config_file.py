@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from pricer.config import RunConfig
-from pricer.errors import ConfigError
+from pricer.errors import ConfigError, first_line
 from pricer.redaction import redact, token_in
 
 # In the wheel the configs lie inside the package, in a checkout beside it.
@@ -25,9 +25,9 @@ CONFIGS = next(
 
 
 # Several times as many as there are.
-_MOST_SETTINGS = 300
+_MAX_SETTINGS = 300
 
-# Values as they are shown: aliases let a few lines of YAML stand for gigabytes.
+# Shortens values in messages: with aliases, a few lines of YAML can stand for gigabytes.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
@@ -35,15 +35,30 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply `section.key=value` overrides; ConfigError names every problem with its place."""
-    text = _read(path)
     try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml"))) if CONFIGS.exists() else ""
+        raise ConfigError([f"there is no config {path}"], f"known by name: {known}" if known else "") from None
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
+    return parse_config(content, str(path), overrides)
+
+
+def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in the content of a file, as `load_config` reads it; problems name `path` as the file."""
+    try:
+        text = content.decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError([f"not UTF-8 ({path}, line {line})"]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        place = f"{path}, line {mark.line + 1}" if mark else path
         raise ConfigError(
-            [redact(f"not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]} ({place})")]
+            [redact(f"not YAML: {getattr(error, 'problem', None) or first_line(error)} ({place})")]
         ) from None
     if values is None:
         values = {}
@@ -53,8 +68,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     # A section whose settings are all commented out is an empty one.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
     lines = _lines(node)
-    if len(lines) > _MOST_SETTINGS:  # somebody else's file may hold any number, each with an error of its own
-        raise ConfigError([f"{len(lines):,} settings are given, at most {_MOST_SETTINGS} are read ({path})"])
+    if len(lines) > _MAX_SETTINGS:  # a stranger's file may hold any number, and each would get an error
+        raise ConfigError([f"{len(lines):,} settings are given, at most {_MAX_SETTINGS} are read ({path})"])
     places = {key: f"{path}, line {line}" for key, line in lines}
     problems = [
         f"{key} is given twice ({path}, line {line})"
@@ -81,22 +96,9 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def config_path(name: str) -> Path:
-    """The config file that a user means: a path, or the name of one that comes with pricer."""
+    """The config file that a user names: by its path, or by the name of a bundled one."""
     path, known = Path(name), CONFIGS / f"{name}.yaml"
     return known if not path.exists() and known.exists() else path
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml"))) if CONFIGS.exists() else ""
-        raise ConfigError([f"there is no config {path}"], f"known by name: {known}" if known else "") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError([f"not UTF-8 ({path}, line {line})"]) from None
-    except OSError as error:
-        raise ConfigError([f"{path} cannot be read: {error.strerror}"]) from None
 
 
 def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
@@ -111,8 +113,8 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
     return found
 
 
-def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str]) -> None:
-    """Raise a ConfigError if a token stands anywhere. Before all else: other errors show values, and this one none."""
+def _refuse_tokens(node: yaml.Node | None, path: str, overrides: Sequence[str]) -> None:
+    """Raise a ConfigError if there is a token anywhere. This comes first, because other errors show values."""
     problems = [f"{redact(setting)} holds a token ({path}, line {line})" for setting, line in _tokens(node, "", set())]
     for override in overrides:
         if token_in(override):
@@ -125,8 +127,8 @@ def _refuse_tokens(node: yaml.Node | None, path: Path, overrides: Sequence[str])
 
 
 def _tokens(node: yaml.Node | None, setting: str, seen: set[int]) -> list[tuple[str, int]]:
-    """Every token of a YAML document: the setting it stands in, and its line."""
-    if node is None or id(node) in seen:  # an alias leads back to what was seen
+    """Every token of a YAML document: the setting that holds it, and its line."""
+    if node is None or id(node) in seen:  # an alias may lead back to an earlier node
         return []
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
@@ -161,14 +163,14 @@ def _override(values: dict[str, Any], places: dict[str, str], override: str) -> 
 
 
 def _setting(detail: Any) -> str:
-    """The setting a pydantic error is about; a union adds the tried alternative to the location, a list its index."""
+    """The setting that a pydantic error is about. Unions and lists add further parts to its location."""
     return ".".join(str(part) for part in detail["loc"][:2])
 
 
-def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: Path) -> str:
-    """What pydantic has against one setting, as a sentence with its place."""
+def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: str) -> str:
+    """Pydantic's errors about one setting, as a sentence with its place."""
     detail = details[-1]
-    place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], str(path))
+    place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], path)
     if detail["type"] in ("extra_forbidden", "invalid_key"):
         kind = "setting" if "." in setting else "section"
         known = [name for name in _settings() if ("." in name) == ("." in setting)]

@@ -1,8 +1,8 @@
-"""What can go wrong for a user: one sentence that says what is so, and a hint that can be pasted."""
+"""What can go wrong for a user: one sentence that says what is wrong, and a hint that can be pasted."""
 
 
 class PricerError(Exception):
-    """An expected failure. `message` says what is so, with the value; `hint` what to do (empty: nothing to add)."""
+    """An expected failure. `message` says what is wrong, with the value; `hint` what to do (empty: nothing to add)."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -11,7 +11,7 @@ class PricerError(Exception):
 
 
 class ConfigError(PricerError):
-    """A setting that is unknown, mistyped or impossible. `problems` holds every one found, each with its place."""
+    """Settings that are unknown, mistyped or impossible. `problems` holds all that were found, each with its place."""
 
     def __init__(self, problems: list[str], hint: str = "") -> None:
         super().__init__("\n".join(problems), hint)
@@ -27,7 +27,7 @@ class ModelError(PricerError):
 
 
 class CheckpointError(PricerError):
-    """A checkpoint that is missing, is not what its manifest says, or does not fit the question asked."""
+    """A checkpoint that is missing, differs from its manifest, or does not fit the config it is evaluated with."""
 
 
 class RunError(PricerError):
@@ -35,8 +35,8 @@ class RunError(PricerError):
 
 
 class HubError(PricerError):
-    """The Hub cannot be reached, or refuses. `transient`: the same request may well succeed later, `retry_after`
-    seconds from now at the earliest where the Hub says so; `limited`: nothing failed, a limit has to be waited for.
+    """The Hub cannot be reached, or refuses. `transient`: the same request may succeed later. `retry_after`: seconds to
+    wait before that, None if the Hub names none. `limited`: nothing failed, but a rate limit was reached.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class HubError(PricerError):
         self.limited = limited
 
 
-class Interrupted(PricerError):  # noqa: N818  # asked for: an end, not an error
-    """The user (or the machine) asked for an orderly stop; what was done so far is saved."""
+class Interrupted(PricerError):  # noqa: N818  # it was asked for, so it is no error
+    """The user, or the machine, asked for an orderly stop. What was done so far is saved."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its type where it says nothing."""
-    said = str(error).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    """The first line of an exception's message, or its type if it has no message."""
+    message = str(error).strip()
+    return message.splitlines()[0] if message else type(error).__name__

@@ -1,14 +1,15 @@
-"""Tokens: what looks like one, or is one of the environment's, is not shown and not written."""
+"""What is shown and written without secrets: text without tokens, addresses without passwords."""
 
 import os
 import re
 from urllib.parse import urlsplit, urlunsplit
 
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+_HUB = "https://huggingface.co"
 # A shorter one would be a word that stands in other texts too.
 _SHORTEST = 8
 
-# 40 hex digits are no token by their look: a commit hash has as many.
+# 40 hex digits do not count as a token: a commit hash has as many.
 _TOKEN = re.compile(
     r"""
     hf_[A-Za-z0-9]{20,}
@@ -23,7 +24,7 @@ _TOKEN = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with `***` for every token: those of the environment, and whatever looks like one."""
+    """The text with `***` in place of every token: those of the environment, and whatever looks like one."""
     values = {os.environ.get(name, "").strip() for name in _VARIABLES}
     # The longest first: a shorter one may be a part of it.
     for value in sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True):
@@ -37,8 +38,8 @@ def token_in(text: str) -> bool:
 
 
 def without_password(address: str) -> str:
-    """An address without a user's name and password in front of its host; what is no whole address is shown from its
-    last @ on.
+    """An address without the user's name and password before its host. Of an incomplete address, what follows the last
+    @ is kept.
     """
     try:
         parts = urlsplit(address)
@@ -49,12 +50,18 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def hub_address(page: str = "") -> str:
+    """The address of a repository, or of another page, on the Hub that HF_ENDPOINT names, without a password."""
+    endpoint = without_password(os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+    return f"{endpoint}/{page}" if page else endpoint
+
+
 def endpoint_problem() -> tuple[str, str] | None:
-    """What is wrong with HF_ENDPOINT, and what to do, where huggingface_hub cannot be imported for it; else None."""
+    """What is wrong with HF_ENDPOINT, and a hint, if huggingface_hub cannot be imported because of it; else None."""
     endpoint = os.environ.get("HF_ENDPOINT", "")
     try:
         urlsplit(endpoint)
     except ValueError as error:
         text = f"HF_ENDPOINT={without_password(endpoint)} is no address: {error}"
-        return text, "unset HF_ENDPOINT, or set it to one like https://huggingface.co"
+        return text, f"unset HF_ENDPOINT, or set it to one like {_HUB}"
     return None

@@ -73,12 +73,17 @@ def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights")
 
 def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
     """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
+    with Soups(folder).new([member.step for member in members]) as own:
+        return write_soup(own, members, adapter)
+
+
+def write_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
+    """The average of these checkpoints, written into `folder`."""
     last = a_checkpoint(members[-1].step, adapter)
     soup = replace(last, members=tuple(Member(member.step, member.id) for member in members))
-    with Soups(folder).new(soup.member_steps) as own:
-        (own / "adapter_model.safetensors").write_bytes(adapter)
-        (own / "adapter_config.json").write_text("{}")
-        write_manifest(own, soup)
+    (folder / "adapter_model.safetensors").write_bytes(adapter)
+    (folder / "adapter_config.json").write_text("{}")
+    write_manifest(folder, soup)
     return soup
 
 

@@ -533,3 +533,12 @@ def test_an_endpoint_that_is_no_address_is_named() -> None:
         "error: HF_ENDPOINT=http://[::1 is no address: Invalid IPv6 URL",
         " hint: unset HF_ENDPOINT, or set it to one like https://huggingface.co",
     ]
+
+
+def test_a_system_without_file_locks_is_told_so_in_one_line() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; from pricer.cli import main; main()"  # as on Windows
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: pricer runs on Linux and macOS; on Windows use WSL\n"

@@ -40,19 +40,6 @@ def test_every_setting_has_a_sentence() -> None:
     assert [name for name, _, text in documentation() if not text.endswith(".")] == []
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    tree = README.split("## The code")[1].split("```")[1]
-    named = set(re.findall(r"[\w./-]+\.py\b", tree))
-
-    present = {
-        file.name
-        for folder in ("", "core", "ml", "stores", "report", "commands")
-        for file in (ROOT / "pricer" / folder).glob("*.py")
-        if not file.name.startswith("__")
-    }
-    assert named == present
-
-
 def test_links_in_the_documents_lead_somewhere() -> None:
     for document in ROOT.glob("*.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):

@@ -11,7 +11,7 @@ from pricer.commands.doctor import Check
 from pricer.config_file import load_config
 from pricer.core.machine_checks import Finding
 from pricer.errors import ConfigError, PricerError
-from pricer.redaction import redact, token_in, without_password
+from pricer.redaction import hub_address, redact, token_in, without_password
 from pricer.views import terminal
 
 # Put together here, so that no scanner takes this file for a leak.
@@ -231,3 +231,22 @@ class TestCommandLine:
 
     def test_a_config_of_that_name(self) -> None:
         assert self.run("train", HF)[2].startswith("error: there is no config ***\n")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        (None, "https://huggingface.co/ann/prices"),
+        ("", "https://huggingface.co/ann/prices"),
+        ("https://hub.example.com/", "https://hub.example.com/ann/prices"),
+        ("https://ann:secret@hub.example.com:8443", "https://hub.example.com:8443/ann/prices"),
+    ],
+)
+def test_a_repository_is_shown_at_the_endpoint_without_a_password(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str | None, address: str
+) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    if endpoint is not None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+
+    assert hub_address("ann/prices") == address

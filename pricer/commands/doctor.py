@@ -48,7 +48,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Iterable[Finding]:
-    from pricer.stores.packages import python
+    from pricer.stores.machine import python
 
     version, needed, fits = python()
     where = f"{version} on {platform.system()} {platform.machine()}, pricer {pricer.__version__}"
@@ -58,7 +58,7 @@ def _python() -> Iterable[Finding]:
 
 
 def _packages() -> Iterable[Finding]:
-    from pricer.stores.packages import is_installed, packages
+    from pricer.stores.machine import is_installed, packages
 
     if not is_installed():
         text = "pricer itself is not installed, so what it needs is not known"
@@ -144,7 +144,7 @@ def _disk() -> Iterable[Finding]:
 
 
 def _cache() -> Iterable[Finding]:
-    from pricer.data.reading import data_cache
+    from pricer.data.sources import data_cache
     from pricer.stores.hub import cache
     from pricer.stores.machine import look_at_disk
 
@@ -155,7 +155,7 @@ def _cache() -> Iterable[Finding]:
 
 
 def _hub() -> Iterable[Finding]:
-    from pricer.stores.hub_login import ask_hub
+    from pricer.stores.machine import ask_hub
 
     return machine_checks.judge_hub(ask_hub())
 

@@ -50,7 +50,7 @@ def evaluate_run(
     setup = prepare(run.config())
     for checkpoint in checkpoints:
         refuse_foreign(checkpoint, setup)
-    run.pin(setup.config)
+    run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
     with open_session(run, setup, split, limit, len(checkpoints), watcher) as session:

@@ -12,7 +12,6 @@ from pricer.core.items import Split
 from pricer.core.scores import Scores
 from pricer.core.selection import Selection, ranked, select
 from pricer.errors import HubError, RunError
-from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.runs import Run, run_here
 
 Soups = Callable[[Run, Evaluation], Sequence[Evaluation]]
@@ -45,11 +44,11 @@ def pick(
     """Select the best checkpoint of a run by `rule`, write selection.json and tag the checkpoint `best`. With `soups`
     those compete, too; `note` is told what then takes a while.
     """
-    run = run_here(name, repo)
+    run = run_here(name, repo, note)
     checkpoints = run.store.checkpoints()
     revisions = {checkpoint.id for checkpoint in checkpoints}
     # An evaluation of weights that are no longer kept cannot be chosen, nor compared one without today's metrics.
-    candidates = [e for e in run.evaluations() if e.revision in revisions and e.is_complete]
+    candidates = [e for e in run.evaluations.all() if e.revision in revisions and e.is_complete]
     estimator = run.config().eval.estimator if candidates else "auto"
     raced = raced_out(run)
     ranking = ranked(comparable(candidates, estimator, raced), metric)
@@ -63,8 +62,8 @@ def pick(
     dropped = tuple(c.step for c in checkpoints if c.id in out)
     unscored = tuple(c.step for c in checkpoints if c.id not in scored | out)
     chosen = _chosen(run, selection)
-    if chosen.members and chosen.commit is None and run.repo:
-        note(f"pushing {chosen.name} to {run.repo}")
+    if run.store.is_remote and chosen.commit is None:
+        note(f"pushing {chosen.name} to {run.store.location}")
     try:
         run.store.tag(chosen, "best")
         return Picked(run, selection, unscored, publish(run, selection, len(dropped)), dropped=dropped)
@@ -84,7 +83,7 @@ def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
     found: dict[str, Scores] = {}
     for evaluation in ranking:
         assert evaluation.revision is not None  # ranked are checkpoints
-        scores = run.scores(evaluation.revision, evaluation.spec)
+        scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
         if scores is None:
             raise RunError(
                 f"what {evaluation.name} was charged for each item was not kept by its evaluation, an earlier one",
@@ -103,12 +102,15 @@ def _scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, Scores]:
 def publish(run: Run, selection: Selection, dropped: int) -> str | None:
     """Write the model card of a run on the Hub; of what another trainer made, nothing is known that one could say."""
     best = _chosen(run, selection)
-    if not isinstance(run.store, HubStore) or best.prompt_fingerprint is None:
+    if best.prompt_fingerprint is None:
         return None
-    from pricer.commands.parts.model_card import publish_card
 
-    publish_card(run, run.store, best, selection, dropped)
-    return run.repo
+    def render(repo: str) -> str:
+        from pricer.commands.parts.model_card import card_text
+
+        return card_text(run, repo, best, selection, dropped)
+
+    return run.store.publish_card(render, f"{best.name} is the best")
 
 
 def raced_out(run: Run) -> dict[str, Set[str]]:

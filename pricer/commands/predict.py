@@ -35,7 +35,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     checkpoint = _choose(run, which, watcher)
     setup = prepare_to_ask(config)
     refuse_foreign(checkpoint, setup, checked=("prompt", "base"))
-    run.pin(setup.config)
+    run.pin_config(setup.config)
     adapter = run.store.fetch(checkpoint)
     scorer = load_scorer(setup, run)
     scorer.use(adapter)

@@ -14,16 +14,15 @@ class Pushed:
     """What `pricer push` returns. `delivered` names what was in the outbox."""
 
     run: Run
-    repo: str
     delivered: tuple[str, ...]
 
 
 def push(name: str | None, watcher: Watcher) -> Pushed:
-    """Deliver the outbox of a run (None: the newest); what cannot be delivered is a HubError and stays there."""
-    run = find_run(name, trained=True)
-    if run.repo is None:
+    """Deliver the outbox of a run (None: the newest). What cannot be delivered stays there, and is a HubError."""
+    run = find_run(name, trained=True, note=watcher.note)
+    if not run.store.is_remote:
         raise RunError(
-            f"{run.name} keeps its checkpoints in {run.folder / 'checkpoints'}, not on the Hub",
+            f"{run.name} keeps its checkpoints in {run.store.location}, not on the Hub",
             "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto",
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())
@@ -38,4 +37,4 @@ def push(name: str | None, watcher: Watcher) -> Pushed:
         with uploads(run, watcher.note) as to_hub:
             assert to_hub is not None  # it has a repository
             to_hub.deliver_all(watcher.uploading)
-    return Pushed(run, run.repo, waiting)
+    return Pushed(run, waiting)

@@ -39,7 +39,7 @@ def report(names: Sequence[str], output: Path | None, note: Callable[[str], None
     """Write the page of a run (no name: the newest), or of several over each other, into the run's folder, `runs/`, or
     `output`; with `pictures`, its main charts beside it. `note` is told what is missing in it.
     """
-    runs = [find_run(name) for name in names] or [find_run(None)]
+    runs = [find_run(name) for name in names] or [find_run(None, note=note)]
     if output is not None and output.is_dir():
         raise PricerError(f"{output} is a folder", f"--output {output / 'report.html'}")
     reports = [gather(run) if len(runs) == 1 else gather_outline(run) for run in runs]

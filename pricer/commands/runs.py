@@ -65,14 +65,14 @@ def _read(run: Run) -> Overview:
     facts = run.facts()
     checkpoints = run.store.checkpoints()
     kept = {checkpoint.id for checkpoint in checkpoints}
-    held_out = [e for e in run.evaluations() if e.revision in kept and e.is_complete and e.spec.split is Split.VAL]
+    held_out = [e for e in run.evaluations.all() if e.revision in kept and e.is_complete and e.spec.split is Split.VAL]
     picked = run.store.tagged("best")
     newest = checkpoints[-1].step if checkpoints else 0
     return Overview(
         name=run.name,
         state=_state(run, facts),
         repo=run.repo,
-        step=max(newest, run.reached()),
+        step=max(newest, run.last_step()),
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
         scored=len({e.revision for e in held_out}),
@@ -88,7 +88,7 @@ def _state(run: Run, facts: dict[str, Any]) -> State:
         return "attached"
     if facts.get("finished"):
         return "finished"
-    return "training" if run.is_held else "interrupted"
+    return "training" if run.is_locked else "interrupted"
 
 
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.parts.hub_runs import take_over
+from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.machine import leave_launcher, settle, settle_again
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.uploads import Uploads, claim, uploads
@@ -67,14 +67,14 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
         setup = setup.with_repo(repo)
         facts["repo"] = repo
     run = create_run(setup.config, stem, name, facts)
-    with run.held():
+    with run.lock():
         return _train(run, setup, (model, examples, passes), None, watcher)
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
     """Go on with a run (None: the newest) from its newest whole training state; its own config says how."""
     leave_launcher(watcher.note)
-    run = find_run(name, trained=True)
+    run = find_run(name, trained=True, note=watcher.note)
     if run.facts().get("attached"):
         raise RunError(
             f"{run.name} is a repository that was evaluated here, not a training",
@@ -82,8 +82,8 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
         )
     if run.facts().get("finished"):
         return _resume_finished(run, watcher)
-    with run.held():
-        state = run.newest_state()
+    with run.lock():
+        state = run.training_states.newest()
         setup = _prepared(settle_again(run, state[0] if state else None, watcher.note), watcher)
         _refuse_changed(run, setup)
         return _train(run, setup, _ready(run, setup, watcher), state, watcher)
@@ -103,7 +103,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
         raise RunError(
             f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
         )
-    with run.held(), uploads(run, watcher.note) as to_hub:
+    with run.lock(), uploads(run, watcher.note) as to_hub:
         if to_hub:
             to_hub.deliver_all(watcher.uploading)
     return Trained(run, tuple(run.store.checkpoints()))
@@ -112,7 +112,7 @@ def _resume_finished(run: Run, watcher: Watcher) -> Trained:
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
     """Go on with the run that a repository holds, on a machine that may never have seen it (then as run `name`)."""
     leave_launcher(watcher.note)
-    return resume(take_over(repo, name, watcher.note).name, watcher)
+    return resume(resume_hub_run(repo, name, watcher.note).name, watcher)
 
 
 def _refuse_changed(run: Run, setup: Setup) -> None:
@@ -167,7 +167,9 @@ def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None
     """Train a run to its end, from a whole training state and its step (None: from the beginning)."""
     model, examples, passes = ready
     config = setup.config.train
-    run.forget_after(state[1] if state else 0)
+    reached = state[1] if state else 0
+    run.delete_metrics_after(reached)
+    run.training_states.delete_after(reached)
     _say_what_was_cut([example.prompt for example in examples], setup, watcher)
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
@@ -181,7 +183,7 @@ def _train(run: Run, setup: Setup, ready: _Ready, state: tuple[Path, int] | None
                 examples,
                 config,
                 setup.precision,
-                state_folder=run.state_folder,
+                state_folder=run.training_states.folder,
                 resume_from=state[0] if state else None,
                 on_checkpoint=_checkpoint_keeper(run, setup, validator(model, setup), to_hub, tracker, watcher),
                 on_progress=_progress_logger(run, config.checkpoint_every, tracker, watcher),
@@ -251,7 +253,7 @@ def _checkpoint_keeper(
             tracker.log(line, step)
         # Before the checkpoint is kept, so that a step that was kept is never trained again, which on a GPU would give
         # it other weights. A kill in between is made good on resuming, from the state, which holds the checkpoint.
-        run.mark_whole(folder)
+        run.training_states.mark_complete(folder)
         _keep(folder, step, run, to_hub)
         watcher.checkpoint(checkpoint, validation)
 

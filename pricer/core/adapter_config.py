@@ -1,7 +1,7 @@
-"""What an adapter's configuration says: the few settings that predictions need, read from a stranger's JSON.
+"""An adapter's configuration: the few settings that predictions need, read from a stranger's JSON.
 
-peft's own reader imports modules that the file names, matches its strings as regular expressions and takes keys it does
-not know for harmless. Here nothing is known by default: a key is read, or it holds nothing, or the file is refused.
+peft's own reader imports modules that the file names, matches its strings as regular expressions, and ignores unknown
+keys. Here a key is read, or its value means nothing, or the file is refused.
 """
 
 import json
@@ -11,28 +11,28 @@ from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 MAX_RANK = 1024
-"""More than any adapter in use; the rank is checked against the weights as well, before it costs memory."""
+"""Larger than any adapter in use. The rank is also compared with the weights, before it costs memory."""
 
 _MAX_ALPHA = 1_000_000.0
 _MAX_MODULES = 4096  # a list of whole paths has one for each layer: 882 for the largest Llama
 _MAX_NAME = 256
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_.]+")
 
-# The value of each key that changes nothing, where that is more than null, false, or an empty string, list or object.
+# Values that change nothing, besides null, false, and an empty string, list or object.
 _HARMLESS: dict[str, object] = {
     "bias": "none",
     "megatron_core": "megatron.core",  # which module to import if megatron_config were there
-    "qalora_group_size": 16,  # counts with use_qalora only
+    "qalora_group_size": 16,  # is used only with use_qalora
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
-    """A LoRA adapter as far as its predictions depend on its configuration.
+    """The settings of a LoRA adapter that its predictions depend on.
 
     The update of a layer is scaled by `alpha / r`, or `alpha / sqrt(r)` with `use_rslora`. `target_modules` are module
     names, or their last parts, or `all-linear`: every linear layer but the output layer. `base` and `base_revision` are
-    what the file says, which may be nothing, or a path on another machine.
+    as in the file: None, or possibly a path on another machine.
     """
 
     base: str | None
@@ -45,7 +45,7 @@ class AdapterSettings:
 
 
 def read_adapter_settings(record: object) -> AdapterSettings:
-    """Read the contents of an adapter_config.json. A ValueError, one sentence, for whatever is not plain LoRA."""
+    """Read the content of an adapter_config.json. Anything but plain LoRA is a ValueError of one sentence."""
     if not isinstance(record, Mapping):
         raise ValueError(f"it holds {_shown(record)}, not an object")
     for key in ("peft_type", "r", "lora_alpha", "target_modules"):
@@ -64,36 +64,25 @@ def read_adapter_settings(record: object) -> AdapterSettings:
         use_rslora=_switch(record, "use_rslora"),
         fan_in_fan_out=_switch(record, "fan_in_fan_out"),
     )
-    _check_what_changes_nothing(record)
+    _check_unused_keys(record)
     for key, value in record.items():
         if key not in _READ and not _is_nothing(value) and not _is_same(value, _HARMLESS.get(key)):
             raise ValueError(f"{_key(key)} is {_shown(value)}, which is not supported")
     return settings
 
 
+# The last one says how to load the base where there is no task_type. It is not used here.
 _READ = {
-    "peft_type",
-    "task_type",
-    "base_model_name_or_path",
-    "revision",
-    "r",
-    "lora_alpha",
-    "target_modules",
-    "use_rslora",
-    "fan_in_fan_out",
-    "init_lora_weights",
-    "lora_dropout",
-    "inference_mode",
-    "peft_version",
-    # Which class of which package to load the base with, where there is no task_type. Nothing here looks at it.
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "target_modules"),
+    *("use_rslora", "fan_in_fan_out", "init_lora_weights", "lora_dropout", "inference_mode", "peft_version"),
     "auto_mapping",
 }
 
 
-def _check_what_changes_nothing(record: Mapping[str, object]) -> None:
-    """Check the keys that matter in training only, or say who wrote the file."""
+def _check_unused_keys(record: Mapping[str, object]) -> None:
+    """Check the keys that matter only in training, or say what wrote the file."""
     start = record.get("init_lora_weights", True)
-    # PiSSA, OLoRA, LoftQ and their like change the base's weights too: such an adapter is wrong on the base as it is.
+    # PiSSA, OLoRA, LoftQ and others change the base's weights, too: such an adapter is wrong on the original base.
     if not isinstance(start, bool) and start != "gaussian":
         raise ValueError(f"init_lora_weights is {_shown(start)}, only true, false and gaussian leave the base as it is")
     dropout = record.get("lora_dropout", 0.0)
@@ -110,7 +99,7 @@ def _rank(value: object) -> int:
 
 
 def _alpha(value: object) -> float:
-    # Not a number and infinity compare as false, a whole number of a thousand digits without becoming a float.
+    # NaN and infinity fail the comparison, and an integer of a thousand digits is compared without becoming a float.
     if not _is_number(value) or not 0 < value <= _MAX_ALPHA:
         raise ValueError(f"lora_alpha is {_shown(value)}, it must be above 0 and at most {_MAX_ALPHA:,.0f}")
     return float(value)
@@ -120,7 +109,7 @@ def _modules(value: object) -> tuple[str, ...] | Literal["all-linear"]:
     if value == "all-linear":
         return "all-linear"
     if isinstance(value, str):
-        # A regular expression, to peft. One like (a+)+$ takes for ever on the wrong name.
+        # peft takes it for a regular expression. One like (a+)+$ takes forever on some names.
         raise ValueError(f"target_modules is the pattern {_shown(value)}, only all-linear or a list of names is read")
     if not isinstance(value, list) or not value:
         raise ValueError(f"target_modules is {_shown(value)}, only all-linear or a list of names is read")
@@ -153,7 +142,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _is_nothing(value: object) -> bool:
-    # Not 0: as layers_to_transform it means the first layer.
+    # 0 does not count: in layers_to_transform it means the first layer.
     return value is None or value is False or (isinstance(value, str | list | dict | tuple | set) and not value)
 
 
@@ -166,7 +155,7 @@ def _key(key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: short, and nothing in it that a terminal would obey."""
+    """A value for a message: short, and without control characters for a terminal."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple | set):

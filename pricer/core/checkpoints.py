@@ -1,8 +1,9 @@
-"""What a checkpoint is: weights saved at a step, found at a revision, with what they were trained on; and averages."""
+"""What a checkpoint is: weights saved at a step, with a record of what they were trained on; and averages of them."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,18 +19,18 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One saved adapter and everything that says what it is: the manifest kept beside the weights.
+    """One saved adapter with the manifest that is kept beside the weights.
 
     `step` counts optimizer steps, `epoch` passes over the training items (3.5: half-way through the fourth).
-    `base_revision` is a commit hash, or the content hash of a local base. The hashes are those of
-    `adapter_model.safetensors` and `adapter_config.json`, which holds the scale of the update. None: whoever trained it
-    left no manifest that says so.
+    `base_revision` is a commit hash, or the content hash of a local base. `adapter_sha256` is the hash of
+    `adapter_model.safetensors`, `adapter_config_sha256` that of `adapter_config.json`, which holds the scale of the
+    update. None: another trainer made it, and did not record this.
 
-    `commit` and `folder` are where it lies on the Hub, None and empty elsewhere. They are no part of what it is: the
+    `commit` and `folder` say where it lies on the Hub; None and empty elsewhere. They are not part of its identity: the
     same checkpoint in two places is equal, and has one id.
 
-    A soup is the average of several checkpoints, its `members` by step; `step` and `epoch` are those of the last one.
-    What was trained has no members.
+    A soup is the average of several checkpoints, its `members`, sorted by step; `step` and `epoch` are its last
+    member's. A trained checkpoint has no members.
     """
 
     step: int
@@ -46,31 +47,31 @@ class Checkpoint:
 
     @property
     def id(self) -> str:
-        """Forty hex digits that name this checkpoint and nothing else, as a commit hash does."""
+        """Forty hex digits that identify this checkpoint, as a commit hash identifies a commit."""
         return hashlib.sha256(json.dumps(self._manifest(), sort_keys=True).encode()).hexdigest()[:40]
 
     @property
     def name(self) -> str:
-        """The tag and folder name: `step-005000`, or of a soup `soup-004500-005000`."""
+        """The tag and folder name: `step-005000`, or for a soup `soup-004500-005000`."""
         return soup_name(self.member_steps) if self.members else tag_name(self.step)
 
     @property
     def member_steps(self) -> tuple[int, ...]:
-        """The steps that a soup is the average of; empty of what was trained."""
+        """The steps of a soup's members; empty for a trained checkpoint."""
         return tuple(member.step for member in self.members)
 
     def at(self, commit: str, folder: str = "") -> "Checkpoint":
-        """The same checkpoint, found at that commit."""
+        """The same checkpoint at that commit."""
         return replace(self, commit=commit, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values, the id included for people to read, and where it lies if on the Hub."""
+        """The manifest as JSON values, with the id for people to read and, on the Hub, where it lies."""
         place = {} if self.commit is None else {"commit": self.commit, "folder": self.folder}
         return {"id": self.id, **self._manifest(), **place}
 
     def _manifest(self) -> dict[str, Any]:
         manifest = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
-        del manifest["members"]  # what was trained keeps the manifest and the id that it had before there were soups
+        del manifest["members"]
         return manifest | ({"members": [asdict(member) for member in self.members]} if self.members else {})
 
     @classmethod
@@ -102,11 +103,11 @@ _MAY_BE_UNKNOWN = ("epoch", "base_revision", "prompt_fingerprint", "data_fingerp
 
 SOUP_SIZES = (2, 3)
 """How many neighbours are averaged."""
-_MOST_MEMBERS = 8
+_MAX_MEMBERS = 8
 
 
 def _members(record: Mapping[str, Any]) -> tuple[Member, ...]:
-    """The members of a manifest; a ValueError unless they are some checkpoints by step."""
+    """The members in a manifest, none if it names none; a ValueError unless they are checkpoints sorted by step."""
     if "members" not in record:
         return ()
     try:
@@ -115,14 +116,14 @@ def _members(record: Mapping[str, Any]) -> tuple[Member, ...]:
         members = ()
     steps = [member.step for member in members]
     typed = all(type(m.step) is int and m.step >= 0 and isinstance(m.id, str) for m in members)
-    if not typed or not 2 <= len(steps) <= _MOST_MEMBERS or steps != sorted(set(steps)):
+    if not typed or not 2 <= len(steps) <= _MAX_MEMBERS or steps != sorted(set(steps)):
         raise ValueError(f"members are {str(record['members'])[:100]}")
     return members
 
 
 def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
-    """The runs of two and of three neighbours by step that the checkpoint of that id is in, the shorter first: at
-    most two and three.
+    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first: at
+    most two of two, and three of three.
     """
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
     at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
@@ -140,21 +141,47 @@ def soup_name(steps: Sequence[int]) -> str:
 
 
 def tag_name(step: int) -> str:
-    """The name of the checkpoint saved at a step, wide enough to sort by name."""
+    """The name of the checkpoint saved at a step, padded so that names sort by step."""
     return f"step-{step:06d}"
 
 
 class CheckpointStore(Protocol):
-    """Where checkpoints are kept."""
+    """Where a run's checkpoints are kept."""
+
+    @property
+    def location(self) -> str:
+        """Where that is, as a user is told: a folder, or the address of a repository."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is reached over a network. Then fetch only what is needed: it is downloaded. Where it is False,
+        fetching costs nothing but the verification.
+        """
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every whole checkpoint, oldest step first."""
+        """Every complete checkpoint, sorted by step."""
+
+    def soups(self) -> list[Checkpoint]:
+        """Every soup, sorted by its last step, the smaller first."""
+
+    def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
+        """A folder for the average of the checkpoints at these steps: adapter and manifest. It is kept when the block
+        ends well, and replaces an older one.
+        """
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Keep the checkpoint in `folder` (adapter and manifest). Pushing the same one again changes nothing."""
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """A local folder with the adapter, its sha256 verified against the manifest."""
+        """A local folder with the adapter of a checkpoint or soup, its sha256 verified against the manifest."""
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint, whatever it meant before."""
+        """Let `name` mean this checkpoint or soup, whatever it meant before; a CheckpointError if it is not kept."""
+
+    def tagged(self, name: str) -> Checkpoint | None:
+        """The checkpoint or soup that `name` means, or None."""
+
+    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
+        """Publish a model card, and return the name of its repository. `render` gives its text for that name. None:
+        there is no repository, and `render` was not called.
+        """

@@ -12,8 +12,8 @@ from pricer.errors import DataError
 
 
 def read_texts(path: Path, config: DataConfig) -> list[Item]:
-    """The Items of a file: a .jsonl file has an object or a string in each line, any other a text. Empty lines are
-    skipped; a DataError names the first line that cannot be used.
+    """The Items of a file. Each line of a .jsonl file is an object or a string; each line of any other file is a text.
+    Empty lines are skipped. A DataError names the first line that cannot be used.
     """
     try:
         data = path.read_bytes()
@@ -23,14 +23,14 @@ def read_texts(path: Path, config: DataConfig) -> list[Item]:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     lines = _decoded(data.split(b"\n"), str(path))
     if path.suffix == ".jsonl":
-        return _some(parse_lines(lines, config, str(path)), str(path))
-    return _some([_item(number, line, None) for number, line in lines], str(path))
+        return _not_empty(parse_lines(lines, config, str(path)), str(path))
+    return _not_empty([_item(number, line, None) for number, line in lines], str(path))
 
 
 def read_lines_of(data: bytes, config: DataConfig) -> list[Item]:
-    """The Items of standard input, JSON lines."""
+    """The Items of standard input, which is JSON lines."""
     where = "standard input"
-    return _some(parse_lines(_decoded(data.split(b"\n"), where), config, where), where)
+    return _not_empty(parse_lines(_decoded(data.split(b"\n"), where), config, where), where)
 
 
 def one_text(text: str) -> Item:
@@ -41,8 +41,8 @@ def one_text(text: str) -> Item:
 
 
 def parse_lines(lines: Iterable[tuple[int, str]], config: DataConfig, where: str) -> Iterator[Item]:
-    """Items from numbered JSON lines. An object has its text in the run's column of descriptions and, where the run has
-    one, of titles, and keeps its `id`; a string is the text.
+    """Items from numbered JSON lines. A line is a text in quotes, or an object: its description and title are in the
+    columns that the run's config names, and its `id` is kept.
     """
     for number, line in lines:
         place = f"({where}, line {number})"
@@ -64,11 +64,11 @@ def parse_lines(lines: Iterable[tuple[int, str]], config: DataConfig, where: str
 
 
 def _item(key: Any, text: str, title: str | None) -> Item:
-    # The price is what is asked for: nothing on the way to a prompt looks at it.
+    # The price is unknown, and no prompt depends on it.
     return Item(str(key), text, math.nan, title)
 
 
-def _some(items: Iterable[Item], where: str) -> list[Item]:
+def _not_empty(items: Iterable[Item], where: str) -> list[Item]:
     found = list(items)
     if not found:
         raise DataError(f"nothing to price in {where}", "a description in each line")

@@ -1,20 +1,26 @@
-"""Base models: from a name to a local folder and a pinned revision. Safetensors and JSON only, never code."""
+"""Base models: from a name to a local folder and a pinned revision. Only safetensors and JSON are read, never code."""
 
+import contextlib
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pricer.config import ModelConfig
-from pricer.errors import ModelError
-from pricer.stores.files import sha256_of
+from pricer.errors import ModelError, first_line
+from pricer.stores.files import read_json, sha256_of, write_json
+from pricer.stores.hub_errors import gated
 
 ASSETS = Path(__file__).parent.parent / "assets"
-# Weights as pickles (*.bin, *.pth) and Python files are never asked for.
+# Pickled weights (*.bin, *.pth) and Python files are never downloaded.
 _WANTED = ["*.safetensors", "*.json"]
-# The same weights once more, in the layout of their makers.
+# Second copies of the weights, in the layout of their makers.
 _UNWANTED = ["consolidated*", "original/*"]
+# Bytes from which a file's hash is remembered: smaller ones are hashed in a moment.
+_WORTH_REMEMBERING = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +33,12 @@ class Base:
 
 
 def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
-    """The base that `model.base` names, downloaded if need be; without `weights` its config.json is enough."""
+    """The base that `model.base` names, downloaded if necessary; without `weights` only its config.json is needed."""
     folder = _local_folder(config.base)
     if folder is None:
         base = _download(config, weights=weights)
     else:
-        # Sizes need config.json alone, and hashing gigabytes of weights takes minutes.
+        # Sizes need only config.json, and hashing gigabytes of weights takes minutes.
         base = Base(config.base, folder, _content_revision(folder) if weights else "")
         if weights and config.revision not in (None, base.revision):
             raise ModelError(
@@ -63,7 +69,7 @@ def read_config(base: Base) -> dict[str, Any]:
 
 
 def names_a_folder(name: str) -> bool:
-    """Whether a name can only be that of a folder, not of a Hub repository (`user/name`)."""
+    """Whether a name can only name a folder, not a repository on the Hub (`user/name`)."""
     return name.startswith(("/", ".", "~")) or name.count("/") != 1
 
 
@@ -82,12 +88,51 @@ def _local_folder(name: str) -> Path | None:
 
 
 def _content_revision(folder: Path) -> str:
-    digest = hashlib.sha256()
     # All that is read from a base: tokenizer_config.json, for one, decides whether a prompt gets a start-of-text token.
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        if file.is_file():
-            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+    files = [path for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]) if path.is_file()]
+    large = [path for path in files if path.stat().st_size >= _WORTH_REMEMBERING]
+    remembered = _hashes_of(folder, large) if large else {}
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name} {remembered.get(path.name) or sha256_of(path)}\n".encode())
     return digest.hexdigest()[:40]
+
+
+def _hashes_of(folder: Path, files: Sequence[Path]) -> dict[str, str]:
+    """The sha256 of files in a folder. Each is remembered in the user's cache until the file changes; a cache that is
+    damaged or cannot be written is no error.
+    """
+    folder = folder.resolve()
+    hashes = {}
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
+        cache = _cache_folder() / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
+        known: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = read_json(cache)
+        records = {path.name: _remembered(path, known.get(path.name)) for path in files}
+        hashes = {name: str(record["sha256"]) for name, record in records.items()}
+        # The cache last: if it cannot be written, the hashes are there all the same.
+        if records != known:
+            write_json(cache, records)
+    return hashes
+
+
+def _remembered(path: Path, known: object) -> dict[str, object]:
+    """What is remembered of a file: its sha256, and what tells that it has not changed since."""
+    found = path.stat()
+    state: dict[str, object] = {
+        "size": found.st_size,
+        "mtime_ns": found.st_mtime_ns,
+        "ctime_ns": found.st_ctime_ns,  # changes with the content, even where a copy keeps the time of its source
+        "inode": found.st_ino,
+    }
+    digest = known.get("sha256") if isinstance(known, dict) else None
+    is_unchanged = isinstance(digest, str) and known == {**state, "sha256": digest}
+    return {**state, "sha256": digest if is_unchanged else sha256_of(path)}
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pricer" / "base-hashes"
 
 
 def _download(config: ModelConfig, *, weights: bool) -> Base:
@@ -107,10 +152,7 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
             snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
         )
     except GatedRepoError:
-        raise ModelError(
-            f"{name} is gated: its licence has to be accepted first",
-            f"accept it on https://huggingface.co/{name}, then `hf auth login`",
-        ) from None
+        raise ModelError(*gated(name)) from None
     except RepositoryNotFoundError:
         raise ModelError(
             f"there is no base {name} on the Hub, nor a folder of that name", "a private one needs `hf auth login`"
@@ -118,9 +160,7 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
     except RevisionNotFoundError:
         raise ModelError(f"{name} has no revision {config.revision}", "model.revision: a commit hash") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(
-            f"the base {name} cannot be downloaded: {str(error).splitlines()[0]}", "is the network up?"
-        ) from None
+        raise ModelError(f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?") from None
     # The cache keeps every revision in a folder named by its commit hash.
     return Base(name, folder, folder.name)
 

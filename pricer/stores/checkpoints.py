@@ -1,20 +1,21 @@
-"""The folder store: checkpoints kept in a folder, each with its manifest, verified whenever they are fetched; and
-soups, which lie in a folder wherever the checkpoints are.
+"""Checkpoints in a folder, each with its manifest and verified whenever it is fetched; and soups, which lie in a folder
+wherever the checkpoints are kept.
 """
 
-import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, soup_name, tag_name
+from pricer.core.checkpoints import Checkpoint, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.files import append_lines, new_folder, read_lines, sha256_of, write_json
+from pricer.stores.files import append_lines, new_folder, read_json, read_lines, sha256_of, write_json
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 MANIFEST = "manifest.json"
+PARTS = (ADAPTER, ADAPTER_CONFIG, MANIFEST)
+"""The files that a checkpoint consists of."""
 
 
 class Soups:
@@ -24,48 +25,53 @@ class Soups:
         self._folder = folder
 
     def all(self) -> list[Checkpoint]:
-        """Every soup, by its last step, the smaller first."""
-        found = [read_manifest(path.parent) for path in self._folder.glob(f"soup-*/{MANIFEST}")]
-        return sorted(found, key=by_last_step)
+        """Every soup, sorted by its last step, the smaller first."""
+        return in_order(read_manifest(path.parent) for path in self._folder.glob(f"soup-*/{MANIFEST}"))
 
     @contextmanager
     def new(self, steps: Sequence[int]) -> Iterator[Path]:
-        """A folder to put the average of the checkpoints at these steps into: it is there as a whole or not at all, and
-        takes the place of an older one.
+        """A folder for the average of the checkpoints at these steps. It appears as a whole when the block ends well,
+        and replaces an older one.
         """
         with new_folder(self._folder / soup_name(steps)) as folder:
             yield folder
 
     def fetch(self, soup: Checkpoint) -> Path:
-        """Its folder, verified like that of a checkpoint."""
-        return whole(soup, self._folder / soup.name, "it was")
+        """Its folder, verified; a CheckpointError if the soup is not there or was changed."""
+        return verified_folder(soup, self._folder / soup.name)
 
 
 class FolderStore:
-    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push.
-    `soups` are made of them.
-    """
+    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push."""
+
+    is_remote = False
 
     def __init__(self, folder: Path, log: Path, soups: Soups) -> None:
+        self.location = str(folder)
         self._folder = folder
         self._log = log
         self._soups = soups
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every whole checkpoint, oldest step first; a step pushed again replaces what it was before."""
+        """Every complete checkpoint, sorted by step; a step pushed again replaces what it was before."""
         return read_log(self._log)
+
+    def soups(self) -> list[Checkpoint]:
+        """Every soup, sorted by its last step."""
+        return self._soups.all()
+
+    def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
+        """A folder for the average of the checkpoints at these steps."""
+        return self._soups.new(steps)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again changes nothing."""
-        checkpoint = read_manifest(folder)
-        verify(checkpoint, folder)
-        if checkpoint.step != step:
-            raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
+        checkpoint = read_checkpoint(folder, step)
         known = checkpoint in self.checkpoints()
-        # A folder that is gone or was changed is put back by pushing again.
+        # Pushing again restores a folder that was removed or changed.
         if not (known and self._holds(checkpoint)):
             with new_folder(self._folder / checkpoint.name) as target:
-                for name in (ADAPTER, ADAPTER_CONFIG, MANIFEST):
+                for name in PARTS:
                     shutil.copyfile(folder / name, target / name)
         if not known:
             append_lines(self._log, [checkpoint.to_json()])
@@ -75,24 +81,21 @@ class FolderStore:
         """The folder of a checkpoint or soup, after its manifest and the sha256 of its adapter were verified."""
         if checkpoint.members:
             return self._soups.fetch(checkpoint)
-        return whole(checkpoint, self._folder / tag_name(checkpoint.step), f"{self._log} says")
+        return verified_folder(checkpoint, self._folder / checkpoint.name)
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
         """Let `name` mean this checkpoint, or soup, whatever it meant before."""
-        path = self._folder / "tags.json"
-        write_json(path, {**read_tags(path), name: checkpoint.id})
+        if checkpoint not in [*self.checkpoints(), *self.soups()]:
+            raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.location}")
+        write_tags(self._folder, {name: checkpoint.id})
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint, or soup, that `name` means, or None."""
-        revision = read_tags(self._folder / "tags.json").get(name)
-        if revision is None:
-            return None
-        trained = next((c for c in self.checkpoints() if c.id == revision), None)
-        return trained or next((c for c in self.soups() if c.id == revision), None)
+        return find_tagged(self._folder, name, [*self.checkpoints(), *self.soups()])
 
-    def soups(self) -> list[Checkpoint]:
-        """Every soup, by its last step."""
-        return self._soups.all()
+    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
+        """None: nobody else sees this folder, so it needs no model card."""
+        return None
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
         try:
@@ -102,61 +105,76 @@ class FolderStore:
         return True
 
 
-def by_last_step(checkpoint: Checkpoint) -> tuple[int, int]:
-    """What checkpoints and soups are sorted by: the step, or last one, and the smaller first."""
-    return checkpoint.step, len(checkpoint.members)
-
-
-def whole(checkpoint: Checkpoint, folder: Path, said: str) -> Path:
-    """The folder, if the checkpoint is in it as a whole and no other one; else a CheckpointError. `said` names who said
-    which one it is.
-    """
-    found = read_manifest(folder)
-    if found != checkpoint:
-        raise CheckpointError(
-            f"{folder} holds {found.id[:12]}, {said} {checkpoint.id[:12]}",
-            "the folder was changed by hand: put the checkpoint back",
-        )
-    verify(checkpoint, folder)
-    return folder
+def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """Checkpoints and soups sorted by their step, of a soup its last one; the smaller soup first."""
+    return sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, len(checkpoint.members)))
 
 
 def read_log(path: Path) -> list[Checkpoint]:
-    """The checkpoints of a log, and its soups, oldest step first; what stands there again replaces what was before."""
+    """The checkpoints and soups of a log, in order; a later line replaces an earlier one of the same name."""
     try:
         by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(path))}
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
-    return sorted(by_name.values(), key=by_last_step)
+    return in_order(by_name.values())
 
 
-def read_tags(path: Path) -> dict[str, str]:
-    """What each tag means, as revisions; none if there is no file."""
+def find_tagged(folder: Path, name: str, known: Iterable[Checkpoint]) -> Checkpoint | None:
+    """The checkpoint among those `known` that a tag in `folder` means; None: there is no such tag, or no such one."""
+    checkpoint_id = _read_tags(folder).get(name)
+    return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
+
+
+def write_tags(folder: Path, ids: dict[str, str]) -> None:
+    """Set tags in `folder`: their names, and the ids of the checkpoints they mean. Others stay as they are."""
+    write_json(folder / "tags.json", {**_read_tags(folder), **ids})
+
+
+def _read_tags(folder: Path) -> dict[str, str]:
+    path = folder / "tags.json"
     if not path.exists():
         return {}
     try:
-        tags = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError:
-        tags = None
-    if not isinstance(tags, dict):
-        raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again")
-    return tags
+        raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again") from None
 
 
 def read_manifest(folder: Path) -> Checkpoint:
-    """What the checkpoint in `folder` says it is; a CheckpointError if it does not say."""
+    """The checkpoint that the manifest in `folder` describes; a CheckpointError if there is no valid manifest."""
     path = folder / MANIFEST
     try:
-        return Checkpoint.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Checkpoint.from_json(read_json(path))
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint in {folder} (no {MANIFEST})") from None
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path} is not a manifest: {error}") from None
 
 
 def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
-    """Say beside the adapter what it is."""
+    """Write the manifest beside the adapter."""
     write_json(folder / MANIFEST, checkpoint.to_json())
+
+
+def read_checkpoint(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint in `folder`, verified; a CheckpointError if it is of another step."""
+    checkpoint = read_manifest(folder)
+    verify(checkpoint, folder)
+    if checkpoint.step != step:
+        raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
+    return checkpoint
+
+
+def verified_folder(checkpoint: Checkpoint, folder: Path) -> Path:
+    """The folder, after its manifest and adapter were verified; a CheckpointError if they are not this checkpoint's."""
+    found = read_manifest(folder)
+    if found != checkpoint:
+        raise CheckpointError(
+            f"{folder} holds {found.id[:12]}, not {checkpoint.id[:12]}",
+            "the folder was changed by hand: put the checkpoint back",
+        )
+    verify(checkpoint, folder)
+    return folder
 
 
 def verify(checkpoint: Checkpoint, folder: Path) -> None:

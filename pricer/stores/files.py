@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-# Bytes at the end of an appended file that hold its last line.
+# Bytes at the end of an appended file in which its last line is looked for.
 _TAIL = 1 << 16
-# Times and seconds between them that a lock is tried: `is_locked`, for a moment, keeps it, too.
+# A lock is tried several times, with seconds between: `is_locked` takes it for a moment, too.
 _ATTEMPTS, _PAUSE = 5, 0.02
 
 
@@ -44,6 +44,23 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> dict[str, Any] | None:
+    """The JSON object that a text holds; None if it holds anything else, or is nested too deeply to be read."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; a ValueError if the file holds anything else, an OSError if it cannot be read."""
+    record = parse_json(path.read_bytes())
+    if record is None:
+        raise ValueError("not a JSON object")
+    return record
+
+
 def write_arrays(path: Path, **columns: np.ndarray) -> None:
     """Write columns of numbers atomically, as numpy's .npz without pickle."""
     file = io.BytesIO()
@@ -52,11 +69,11 @@ def write_arrays(path: Path, **columns: np.ndarray) -> None:
 
 
 def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
-    """Read back columns of these names and types (a number for each row). A FileNotFoundError if there is no file; a
+    """Read back columns of these names and types, each of shape (rows,). A FileNotFoundError if there is no file; a
     KeyError or ValueError if the file holds anything else.
     """
     try:
-        # Opened here: of a file that is no archive, numpy leaves it open.
+        # Opened here, because numpy does not close a file that is no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in columns}
     except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
@@ -69,11 +86,16 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
-    """Append JSON objects, a line each, in one write. A torn last line of a killed writer is cut off first; one that
-    another process is just writing is waited for.
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON objects, a line each, atomically: a file that `append_lines` can add to."""
+    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
-    Not `durable`: handed to the operating system but not forced to disk, which survives a kill but not a power cut.
+
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
+    """Append JSON objects, a line each, in one write. A last line that a killed writer left half-written is cut off
+    first. Processes wait for each other.
+
+    Not `durable`: the lines are not forced to disk, so they survive a kill but not a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -87,9 +109,9 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: b
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an appended file, none if there is no file; a torn last line is left out.
+    """The JSON objects of an appended file, none if there is no file; a half-written last line is left out.
 
-    A broken line before the last is a ValueError that names it: no killed writer leaves one.
+    Any other broken line is a ValueError that names it: no killed writer leaves one.
     """
     if not path.exists():
         return
@@ -97,28 +119,24 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
+            record = parse_json(line)
+            if record is None:
                 raise ValueError(f"not a JSON object ({path}, line {number})")
             yield record
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
-    """The last whole line of an appended file, found without reading the rest; None if there is none, or it is no JSON
-    object.
+    """The last complete line of an appended file, found without reading the rest; None if there is none, or if it is
+    not a JSON object.
     """
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL))
             whole = file.read().rpartition(b"\n")[0]
-        record = json.loads(whole.rpartition(b"\n")[2])
-    except (FileNotFoundError, ValueError, RecursionError):
+    except FileNotFoundError:
         return None
-    return record if isinstance(record, dict) else None
+    return parse_json(whole.rpartition(b"\n")[2])
 
 
 def sha256_of(path: Path) -> str:
@@ -128,8 +146,8 @@ def sha256_of(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """The same content under a second name, without a second copy where the file system can: whoever later replaces or
-    removes one of the two leaves the other as it is.
+    """Give a file's content a second name, as a hard link where the file system has them. Replacing or removing one of
+    the two leaves the other as it is.
     """
     try:
         os.link(source.resolve(), target)
@@ -139,7 +157,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill that appears under its name, in place of any older one, only when the block ends well."""
+    """A folder to fill. It appears under its name, in place of any older one, only when the block ends well."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch) / "new"
@@ -156,9 +174,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Keep a folder from other processes that lock it too; a BlockingIOError if one has it and `wait` is false.
+    """Lock a folder against other processes that call this; a BlockingIOError if one holds it and `wait` is false.
 
-    The lock goes with the process, however that ends.
+    The lock ends with the process, even if that is killed.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -169,8 +187,8 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process keeps the folder by `locked`; False where the file system has no locks. It disturbs
-    nobody: it shares the lock with others that ask, and who wants it tries more than once.
+    """Whether another process holds the folder by `locked`; False where the file system has no locks. Asking disturbs
+    nobody: the lock is shared with others that ask, and `locked` tries more than once.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:

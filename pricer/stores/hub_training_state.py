@@ -1,31 +1,31 @@
-"""Training states on the Hub: the branch `state`, which another machine can go on from."""
+"""Training states on the Hub: the branch `state`, from which another machine can continue the training."""
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import tag_name
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.checkpoints import ADAPTER_CONFIG, read_manifest, verify
-from pricer.stores.files import new_folder, sha256_of
-from pricer.stores.hub import Hub, refuse_without_room
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT
+from pricer.stores.files import new_folder, parse_json, sha256_of
+from pricer.stores.hub import Hub
+from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, refuse_without_room
 
 BRANCH = "state"
 _RECORD = "state.json"
-# Adam keeps two numbers for each weight.
+# Adam keeps two numbers for each weight, beside the weight itself.
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
 _LARGEST_LOG = 500_000_000
-# Without these the trainer would begin anew in part, and say nothing.
+# Without one of these the trainer would silently start afresh in part.
 _NEEDED = ("adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
-    """Put the training state in `folder` on the branch, read it back, and (unless `keep_all`) drop the older ones.
+    """Put the training state in `folder` on the branch, read it back, and (unless `keep_all`) delete the older ones.
 
     Pushing the same one again changes nothing.
     """
@@ -35,31 +35,26 @@ def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
         refs = hub.refs()
     head, title = refs.branches[BRANCH], f"state of {tag_name(step)}"
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir())}
-    if _differs(hub, head, folder, files):
+    if hub.first_difference(head, folder, list(files)):
         head = hub.commit(files, title, branch=BRANCH, parent=head)
-        if name := _differs(hub, head, folder, files):
+        if name := hub.first_difference(head, folder, list(files)):
             raise HubError(f"{hub.repo} holds another {name} on its branch {BRANCH} than was pushed", transient=True)
     if not keep_all:
         hub.squash(BRANCH, title)
 
 
 def newest_state(hub: Hub) -> str | None:
-    """The commit with the newest training state, None if there is none: a branch is made before its first state."""
+    """The commit with the newest training state, None if there is none."""
+    # The branch is made before its first state.
     head = hub.refs().branches.get(BRANCH)
     return head if head and hub.files(head, [_RECORD]) else None
 
 
-def _differs(hub: Hub, commit: str, folder: Path, names: Iterable[str]) -> str | None:
-    """The first of these files of which the commit holds none, or another; None if it holds them all."""
-    found = hub.files(commit, list(names))
-    return next((name for name in names if name not in found or not found[name].holds(folder / name)), None)
-
-
 def fetch_state(hub: Hub, commit: str, state_files: tuple[str, ...], target: Callable[[int], Path]) -> tuple[Path, int]:
-    """Download the training state of a commit into the folder `target(step)`; that folder and the step.
+    """Download the training state of a commit into the folder `target(step)`, and return that folder and the step.
 
-    Only files of the names that a state has are fetched, each is compared with the sha256 that the state's own record
-    has for it, and the adapter with its manifest; anything else is a CheckpointError.
+    Only `state_files` are fetched. A CheckpointError unless each has the sha256 of the state's own record, and the
+    adapter the one of its manifest.
     """
     hashes = _recorded(hub, commit)
     wanted = [name for name in state_files if name in hashes]
@@ -92,22 +87,16 @@ def fetch_state(hub: Hub, commit: str, state_files: tuple[str, ...], target: Cal
 
 
 def _recorded(hub: Hub, commit: str) -> dict[str, str]:
-    record = hub.read(commit, _RECORD, LARGEST_TEXT)
-    try:
-        hashes = json.loads(record or b"")["files"]
-        if all(_NAME.fullmatch(name) and isinstance(digest, str) for name, digest in hashes.items()):
-            return dict(hashes)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
+    """The sha256 of each file, by the state's own record."""
+    hashes = (parse_json(hub.read(commit, _RECORD, LARGEST_TEXT) or b"") or {}).get("files")
+    if isinstance(hashes, dict) and all(_NAME.fullmatch(n) and isinstance(h, str) for n, h in hashes.items()):
+        return hashes
     raise CheckpointError(f"{hub.repo} has no training state that can be read on its branch {BRANCH}")
 
 
 def _step_of(manifest: bytes, repo: str) -> int:
-    try:
-        step = json.loads(manifest)["step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        step = None
-    # A step becomes the name of a folder, which cannot have hundreds of digits.
+    step = (parse_json(manifest) or {}).get("step")
+    # The step goes into the name of a folder, which cannot have hundreds of digits.
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
         raise CheckpointError(f"the training state in {repo} does not say its step")
     return step

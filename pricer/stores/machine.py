@@ -1,27 +1,42 @@
-"""Main memory and disks of this machine."""
+"""What is known of this machine: memory, disks, installed packages, and who it is to the Hub."""
 
 import os
+import platform
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-# Bytes that are written to see whether that is possible: a quota says nothing to those who only ask what is free.
+from pricer.core.machine_facts import HubAnswer, Package
+from pricer.errors import first_line
+from pricer.redaction import without_password
+from pricer.stores.hub_errors import offline_variable
+
+# Bytes that are written to see whether that is possible: the free space on a disk says nothing of a quota.
 _TRIAL = 1 << 20
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
-# The limit, what is used, and in which line of which file how much of that is files that can be dropped: versions 2, 1.
+"""Where Linux keeps the limits of a container."""
+# Files with the limit, with the bytes in use, and with the bytes of cached files (its line); cgroup versions 2 and 1.
 _CGROUPS = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
 
+# In the wheel the file lies inside the package, in a checkout beside it.
+_CONSTRAINTS = (Path(__file__).parents[1] / "constraints.txt", Path(__file__).parents[2] / "constraints.txt")
+# Not imported by pricer, but a tokenizer decides how a price is written.
+_INDIRECT = ("tokenizers",)
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Where a folder is or would be. `free` in bytes, None: unknown; `problem`: why nothing can be written there, and
-    `obstacle` what is in its place, if that is why: a file, or a link to nothing.
+    """The disk with a folder that exists or is to be made. `free` in bytes, None: unknown. `problem`: why nothing can
+    be written there, empty if it can. `obstacle`: the file, or link to nothing, that is in the folder's place.
     """
 
     folder: Path
@@ -31,8 +46,8 @@ class Disk:
 
 
 def look_at_disk(folder: Path) -> Disk:
-    """How much is free for a folder, and whether a file can be written and forced to disk there, or above it where it
-    is not there yet. Nothing stays behind.
+    """How much is free for a folder, and whether a file can be written and forced to disk there, or in its nearest
+    existing parent. Nothing stays behind.
     """
     folder = folder.absolute()
     # Path.exists and Path.is_dir raise below a folder that may not be looked into.
@@ -56,20 +71,118 @@ def look_at_disk(folder: Path) -> Disk:
 
 
 def memory() -> tuple[int, int]:
-    """Bytes of main memory that can be had without swapping, and in all: of the container where this is one."""
+    """Bytes of main memory that are available without swapping, and in total. A container's limits count."""
     import psutil
 
     found = psutil.virtual_memory()
     available, total = found.available, found.total
     for limit, used, stat, reclaimable in _CGROUPS:
         try:
-            most = int((CGROUP / limit).read_text(encoding="ascii"))
+            maximum = int((CGROUP / limit).read_text(encoding="ascii"))
             taken = int((CGROUP / used).read_text(encoding="ascii"))
             lines = (CGROUP / stat).read_text(encoding="ascii").splitlines()
         except (OSError, ValueError):  # no such version, or no limit: max
             continue
-        # Files that were read count, too, until somebody needs the memory.
+        # Cached files count as used, until another program needs the memory.
         files = sum(int(line.split()[1]) for line in lines if line.split()[:1] == [reclaimable])
-        total = min(total, most)
-        available = min(available, max(0, most - taken + files))
+        total = min(total, maximum)
+        available = min(available, max(0, maximum - taken + files))
     return available, total
+
+
+def packages() -> list[Package]:
+    """Every package that pricer needs, in the order of pyproject.toml, then indirect ones that matter. pricer must be
+    installed.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    tested = versions_tested()
+    found = []
+    for requirement in map(Requirement, [*(metadata.requires("pricer") or ()), *_INDIRECT]):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        installed = _version(requirement.name)
+        meets = installed is None or requirement.specifier.contains(installed, prereleases=True)
+        wanted = None if meets else str(requirement.specifier)
+        found.append(Package(requirement.name, installed, tested.get(canonicalize_name(requirement.name)), wanted))
+    return found
+
+
+def versions_tested() -> dict[str, str]:
+    """The versions that the tests ran with, by canonical name; empty if there is no constraints.txt."""
+    from packaging.utils import canonicalize_name
+
+    path = next((path for path in _CONSTRAINTS if path.is_file()), None)
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    pins = [line.partition("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, _, version in pins if version}
+
+
+def python() -> tuple[str, str, bool]:
+    """Python's version, the versions that pricer needs (empty: not known), and whether it is one of them."""
+    from packaging.specifiers import SpecifierSet
+
+    version = platform.python_version()
+    needed = metadata.metadata("pricer")["Requires-Python"] or "" if is_installed() else ""
+    return version, needed, SpecifierSet(needed).contains(version, prereleases=True)
+
+
+def is_installed() -> bool:
+    """Whether pricer is installed as a package, and not merely found on the path."""
+    return _version("pricer") is not None
+
+
+def _version(name: str) -> str | None:
+    try:
+        # For a package that was half removed this is None, whatever the annotation says.
+        found: str | None = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+    return found
+
+
+def ask_hub(timeout: float = 5.0) -> HubAnswer:
+    """The Hub's answer to "who am I", asked once. No answer within `timeout` seconds is a finding, not an error."""
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
+
+    token, endpoint = get_token(), without_password(constants.ENDPOINT)
+    has_token = token is not None
+    if constants.is_offline_mode():
+        return HubAnswer(endpoint, has_token, problem="switched off", off_by=offline_variable())
+    headers = build_hf_headers(token=token or False)
+    start = time.time()
+    try:
+        answer = get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers, timeout=timeout)
+    except Exception as error:  # each library on the way has classes of its own
+        # The token of a login is in no variable, and need not look like a token.
+        problem = first_line(error).replace(constants.ENDPOINT, endpoint).replace(token or "\0", "***")
+        return HubAnswer(endpoint, has_token, problem=problem)
+    skew = _skew(answer.headers.get("date", ""), (start + time.time()) / 2)
+    if answer.status_code != 200:
+        return HubAnswer(endpoint, has_token, status=answer.status_code, skew=skew)
+    name, role = _account(answer)
+    if name is None:
+        return HubAnswer(endpoint, has_token, problem="what answers there is not a Hub")
+    return HubAnswer(endpoint, has_token, status=200, account=name, role=role, skew=skew)
+
+
+def _account(answer: Any) -> tuple[str | None, str | None]:
+    """The account's name and its token's role, each None if the answer has none."""
+    try:
+        record = answer.json()
+        name, token = record["name"], record.get("auth", {}).get("accessToken", {})
+        role = token.get("role")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, None
+    return (name if isinstance(name, str) else None), (role if isinstance(role, str) else None)
+
+
+def _skew(date: str, now: float) -> float | None:
+    """Seconds by which `now`, by this machine's clock, is ahead of an answer's Date; None without one."""
+    try:
+        # A Date has whole seconds, rounded down: on average half a second has gone by since.
+        return now - (parsedate_to_datetime(date).timestamp() + 0.5)
+    except (ValueError, TypeError):
+        return None

@@ -1,4 +1,6 @@
-"""The outbox: what is still to be delivered to the Hub, safe on disk, and the worker that delivers it in order."""
+"""The outbox: what is still to be delivered to the Hub, safe on disk; the worker that delivers it in order; and the
+record of commits, because the Hub allows only so many an hour.
+"""
 
 import contextlib
 import math
@@ -12,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from pricer.errors import CheckpointError, HubError, PricerError
-from pricer.stores.files import link_or_copy, locked, new_folder
-from pricer.stores.hub import pause
+from pricer.stores.files import append_lines, link_or_copy, locked, new_folder, read_lines
+from pricer.stores.hub_errors import pause
 
 Kind = Literal["checkpoint", "state"]
 _ENTRY = re.compile(r"(\d{6,})-(checkpoint|state)-(\d{6,})")
@@ -22,11 +24,14 @@ _PATIENCE = 10
 _LOCK_WAIT = 5.0
 # Seconds between two training states while checkpoints are waiting.
 _STATE_EVERY = 600.0
+# The Hub refuses the 129th commit of an hour to a repository; some are left to people and to `pricer pick`.
+COMMITS_PER_HOUR = 120
+_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to deliver: a folder that nothing changes any more."""
+    """One thing to deliver: a folder that does not change any more."""
 
     folder: Path
     number: int
@@ -35,7 +40,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """What it is, as a user is told."""
         return f"step {self.step:,}" if self.kind == "checkpoint" else f"the training state of step {self.step:,}"
 
 
@@ -44,6 +49,7 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.budget = CommitBudget(folder / "commits.jsonl")
 
     def put_checkpoint(self, step: int, files: Iterable[Path]) -> None:
         """Add a checkpoint of these files, which may be replaced or removed afterwards, but not written into."""
@@ -52,8 +58,8 @@ class Outbox:
     def put_state(self, step: int, files: Iterable[Path], growing: Iterable[Path], *, keep_all: bool) -> None:
         """Add a training state of these files, and of copies of the `growing` ones.
 
-        Unless all are wanted, only two ever wait: the oldest, which may be on its way, and the newest. They are large,
-        and a Hub that cannot be reached must not fill the disk with what it will never be sent.
+        Unless all are to be kept, at most two wait: the oldest, which may be on its way, and the newest. States are
+        large, and while the Hub cannot be reached they must not fill the disk.
         """
         self._put("state", step, files, growing)
         if not keep_all:
@@ -81,8 +87,14 @@ class Outbox:
         """Remove an entry."""
         _remove(delivered.folder)
 
+    def clear(self) -> None:
+        """Remove every entry. The record of commits stays: the Hub counts them, whatever becomes of the entries."""
+        for entry in self.entries():
+            _remove(entry.folder)
+        self.sweep()
+
     def sweep(self) -> None:
-        """Remove what a kill left half-made or half-removed. Nobody else may be at work here."""
+        """Remove what a kill left half-made or half-removed. No other process may be using the outbox."""
         for folder in self.folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,6 +106,37 @@ def _remove(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         folder.replace(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+class CommitBudget:
+    """At most `per_hour` commits in any hour, restarts included: their times are kept in a file."""
+
+    def __init__(self, path: Path, *, per_hour: int = COMMITS_PER_HOUR, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._per_hour = per_hour
+        self._clock = clock
+
+    def take(self) -> None:
+        """Count one commit; if none is left in this hour, a `limited` HubError that says how long to wait."""
+        now = self._clock()
+        # Times in the future were written before the clock was set back. They would block the repository for too long.
+        recent = sorted(t for t in self._times() if now - _HOUR < t <= now)
+        if len(recent) >= self._per_hour:
+            left = recent[-self._per_hour] + _HOUR - now
+            raise HubError(
+                f"the Hub allows {self._per_hour} commits in an hour: the next one can be made in "
+                f"{left / 60:.0f} minutes",
+                transient=True,
+                retry_after=left,
+                limited=True,
+            )
+        append_lines(self._path, [{"time": now}], durable=False)
+
+    def _times(self) -> list[float]:
+        try:
+            return [float(line["time"]) for line in read_lines(self._path)]
+        except (KeyError, TypeError, ValueError):
+            return []
 
 
 class Uploader:

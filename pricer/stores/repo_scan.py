@@ -9,28 +9,28 @@ from dataclasses import dataclass, replace
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, by_last_step
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, in_order
 from pricer.stores.hub import Hub, Refs, RemoteCommit
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 
 _TAG = re.compile(r"step-[0-9]{6,12}")
 _SOUP = re.compile(r"soup(-[0-9]{6,12}){2,8}")
-# What the Trainer's `hub_strategy="every_save"` writes, with `save_strategy="epoch"` the second, and the names people
-# give to a branch per step.
+# Titles that the Trainer's `hub_strategy="every_save"` writes, the second with `save_strategy="epoch"`; and the names
+# people give to a branch per step.
 _TITLE = re.compile(r"\bstep[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
 _EPOCH = re.compile(r"\bepoch[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:.*[^a-z])?(?:step|checkpoint|ckpt)[-_]?([0-9]{1,12})", re.IGNORECASE)
 _FOLDER = re.compile(r"checkpoint-([0-9]{1,12})/" + re.escape(ADAPTER))
+# Each commit takes a few requests, and the Hub answers 1,000 in five minutes.
+_MAX_COMMITS = 1000
 # The Trainer's titles for what it pushes when it is done.
-# Each takes a few requests, and the Hub answers 1,000 in five minutes.
-_MOST = 1000
 _LAST = ("End of training", "Model save")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a repository holds. `tags` as commit hashes; `has_manifests`: pricer pushed it; `notes`: what a user should
-    know about it; `soups`: the averages that were picked.
+class RepoScan:
+    """What a repository holds. `tags` are names to commit hashes; `has_manifests`: pricer pushed it; `notes`: what a
+    user should know about it; `soups`: the averages that were picked.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -42,8 +42,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an adapter of a step lies: a commit, and a folder in it. `label` is how the repository calls it. Where it
-    counts epochs and no steps, the epoch stands for the step.
+    """Where the adapter of a step lies: a commit, and a folder in it. `label` is the repository's name for it. If the
+    repository counts epochs (`is_epoch`), the epoch stands for the step.
     """
 
     step: int
@@ -56,13 +56,12 @@ class _Place:
         return f"{self.folder}/{name}" if self.folder else name
 
 
-def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
-    """List the checkpoints of a repository, oldest step first; those `known` at the same commit are not read again.
+def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
+    """Find the checkpoints of a repository, sorted by step. Those `known` at the same commit are not read again.
 
-    Ours are what the tags `step-…` mean, each with its manifest. Without such tags the repository is some other
-    trainer's: a step is found in the title of a commit, the name of a folder, or the name of a branch, and prompt and
-    data stay unknown. Soups are what the tags `soup-…` mean, whoever trained. A repository without a checkpoint is a
-    CheckpointError.
+    pricer's own have a tag `step-…` each, and a manifest. A repository without such tags is another trainer's: a step
+    is found in the title of a commit, the name of a folder or of a branch; prompt and data stay unknown. A soup has a
+    tag `soup-…`, whoever trained. A repository without a checkpoint is a CheckpointError.
     """
     refs = hub.refs()
     by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
@@ -70,11 +69,11 @@ def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
     def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
         places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
         ours = [by_place.get(place) or _ours(hub, *place) for place in places]
-        return tuple(sorted(ours, key=by_last_step))
+        return tuple(in_order(ours))
 
     ours, soups = tagged(_TAG), tagged(_SOUP)
     if ours:
-        return Found(ours, refs.tags, has_manifests=True, soups=soups)
+        return RepoScan(ours, refs.tags, has_manifests=True, soups=soups)
     places, last = _places(hub, refs)
     found, notes = _described(hub, places)
     if not found:
@@ -87,7 +86,7 @@ def find_checkpoints(hub: Hub, known: Iterable[Checkpoint] = ()) -> Found:
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
     checkpoints, repeated = _once_each(found)
-    return Found(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
+    return RepoScan(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
 
 
 def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
@@ -105,8 +104,8 @@ def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
 
 
 def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
-    """Every place that names its step, in the order in which they are believed: folders, branches, commits. And the
-    commit that the Trainer makes at the end, which names none, or None.
+    """Every place that names its step, the most reliable first: folders, branches, commits. And the Trainer's last
+    commit, which names no step, or None.
     """
     head = refs.branches.get("main")
     if head is None:
@@ -122,8 +121,10 @@ def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
         if name != "main" and (match := _BRANCH.fullmatch(name))
     ]
     commits = hub.commits()
-    if len(commits) > _MOST:
-        raise CheckpointError(f"{hub.repo} has {len(commits):,} commits: more than {_MOST:,} are not looked through")
+    if len(commits) > _MAX_COMMITS:
+        raise CheckpointError(
+            f"{hub.repo} has {len(commits):,} commits: more than {_MAX_COMMITS:,} are not looked through"
+        )
     places += _titled(commits, _TITLE) or ([] if places else _titled(commits, _EPOCH))
     return places, next((commit for commit in commits if commit.title in _LAST), None)
 
@@ -137,7 +138,7 @@ def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_
 
 
 def _unnamed(hub: Hub, commit: RemoteCommit | None, adapters: Collection[str]) -> list[str]:
-    """A note about the Trainer's last commit, if its adapter is not that of a step anyway."""
+    """A note about the Trainer's last commit, unless its adapter is also the adapter of a step."""
     adapter = hub.files(commit.hash, [ADAPTER]).get(ADAPTER) if commit else None
     if commit is None or adapter is None or adapter.sha256 in adapters:
         return []
@@ -188,8 +189,8 @@ def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoin
 
 
 def _once_each(found: Sequence[tuple[Checkpoint, str]]) -> tuple[list[Checkpoint], list[str]]:
-    """Each adapter once. An adapter under several steps is that of the last one: whoever pushed it under an earlier
-    name read the files late, after they had been overwritten, and nobody can push weights before they are there.
+    """Each adapter once, with notes on those found under several steps. Such an adapter belongs to the last of them: a
+    slow push under an earlier name reads files that were overwritten meanwhile, but no push reads files too early.
     """
     by_adapter: dict[str, list[tuple[Checkpoint, str]]] = {}
     for checkpoint, label in found:

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run's curves as they grow. It helps to watch a run, and never stops or slows one."""
+"""Weights & Biases: a run's curves while it trains. It never stops or slows a run."""
 
 import itertools
 import threading
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import psutil
 
 from pricer.config import TrackingConfig
+from pricer.errors import first_line
 from pricer.redaction import redact, without_password
 from pricer.stores.wandb_log import Report, Table, TrackingLog
 
@@ -19,20 +20,20 @@ _PATIENCE = 20.0
 
 
 class Tracker(Protocol):
-    """Where the numbers of a run are shown while it trains. No method raises, and none waits but `finish`."""
+    """Where the numbers of a run are shown while it trains. No method raises, and only `finish` waits."""
 
     @property
     def run_id(self) -> str | None:
-        """The W&B run, to be kept for when training goes on; None: not tracked."""
+        """The W&B run, to be kept for a resumed training; None: not tracked."""
 
     def log(self, record: Mapping[str, float | int | None], step: int) -> None:
-        """Hand over what was measured at a step. What was handed over for that step or a later one is left out."""
+        """Send what was measured at a step. Metrics already sent for that step or a later one are left out."""
 
     def send(self, report: Report) -> None:
-        """Hand over what was measured of checkpoints. What of it was sent before, by any process, is left out."""
+        """Send what was measured of checkpoints. What any process sent before is left out."""
 
     def finish(self) -> None:
-        """Upload the rest, and give up after a while: what is left then stays on disk."""
+        """Upload the rest, and give up after a while: then the rest stays on disk."""
 
 
 class NoTracker:
@@ -58,21 +59,21 @@ def open_tracker(
     folder: Path,
     run_id: str | None,
     note: Callable[[str], None],
-    but: str = "training goes on",
+    consequence: str = "training goes on",
 ) -> Tracker:
     """A tracker for the run in `folder`, with W&B's own files in `folder/wandb`; it returns at once.
 
-    `settings` are shown with the run, tokens replaced. `run_id` None: a new W&B run; else that one goes on. `note` is
-    told at most once that tracking failed, from another thread, and what this does not change: `but`.
+    `settings` are shown with the run, tokens replaced. `run_id`: the W&B run to continue; None: a new one. If tracking
+    fails, `note` is told once, from another thread, with the `consequence`.
     """
     if config.mode == "off":
         return NoTracker()
-    return WandbTracker(config, run_name, settings, folder, run_id, note, but)
+    return WandbTracker(config, run_name, settings, folder, run_id, note, consequence)
 
 
 class WandbTracker:
-    """A W&B run, in a thread of its own: importing wandb takes a second, starting it as long as the network likes,
-    and a call of it waits for its service process, whatever state that is in.
+    """A W&B run in a thread of its own: importing wandb takes a second, its start waits for the network, and each call
+    waits for its service process.
     """
 
     def __init__(
@@ -83,28 +84,28 @@ class WandbTracker:
         folder: Path,
         run_id: str | None,
         note: Callable[[str], None],
-        but: str,
+        consequence: str,
     ) -> None:
-        # Named here and not by W&B, so that the run can record it before W&B has started.
+        # Chosen here and not by W&B, so that the run can record it before W&B has started.
         self.run_id = run_id or token_hex(6)
         self._config = config
         self._run_name = run_name
         self._settings = _redacted(settings)
         self._folder = folder
         self._note = note
-        self._but = but
+        self._consequence = consequence
         self._given_up = False
         self._records = SimpleQueue[tuple[dict[str, Any], int] | Report | None]()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
     def log(self, record: Mapping[str, float | int | None], step: int) -> None:
-        """Hand over what was measured at a step."""
+        """Send what was measured at a step."""
         if not self._given_up:
             self._records.put((dict(record), step))
 
     def send(self, report: Report) -> None:
-        """Hand over what was measured of checkpoints."""
+        """Send what was measured of checkpoints."""
         if not self._given_up:
             self._records.put(report)
 
@@ -121,7 +122,7 @@ class WandbTracker:
 
     def _abandon(self, why: str) -> None:
         self._give_up(why)
-        # Python would wait for it at the end of the process. Without it, the thread's call fails and returns.
+        # Python would wait for the thread at its end. Without W&B's service process, the thread's call fails.
         for child in psutil.Process().children():
             if child.name() == "wandb-core":
                 child.kill()
@@ -137,17 +138,16 @@ class WandbTracker:
             finally:
                 wandb.teardown()  # ends the service process
         except (Exception, SystemExit) as error:  # teardown exits when the service process did not end well
-            lines = str(error).strip().splitlines()
-            self._give_up(lines[0] if lines else type(error).__name__)
+            self._give_up(first_line(error))
 
     def _give_up(self, why: str) -> None:
         if not self._given_up:
             self._given_up = True
-            self._note(f"tracking stopped, {self._but}: {why}")
+            self._note(f"tracking stopped, {self._consequence}: {why}")
 
     def _track(self, wandb: Any) -> None:
         run = self._start(wandb)
-        # Every curve has our step below it: W&B's own counts the calls.
+        # Every curve is drawn over the training step: W&B's own step counts the calls.
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step")
         logged = TrackingLog(self._folder / "tracking.jsonl", self.run_id)
@@ -160,13 +160,13 @@ class WandbTracker:
             record, step = item
             new = {name: value for name, value in record.items() if value is not None and logged.is_new(name, step)}
             if new:
-                # First: a kill in between leaves a gap in a curve, the other order would draw the step twice.
+                # The log first: a kill in between leaves a gap in a curve. The other order would draw the step twice.
                 logged.add(new, step)
                 run.log({**new, "step": step}, step=next(rows), commit=True)
         run.finish()
 
     def _start(self, wandb: Any) -> Any:
-        # Before init: it is silent only later, and a login question is asked only where it is not.
+        # Before init, so that it is silent from the start and asks nobody to log in.
         setup = wandb.setup(wandb.Settings(silent=True, mode="offline"))
         online = self._config.mode == "online" or (self._config.mode == "auto" and _logged_in(setup.settings.base_url))
         if self._config.mode == "auto" and not online:
@@ -186,11 +186,11 @@ class WandbTracker:
                 init_timeout=_PATIENCE,
                 finish_timeout=_PATIENCE,
                 summary_timeout=int(_PATIENCE),
-                # A killed run loses what was not written yet, by default 15 seconds of it.
+                # A killed run loses what was not written yet: 15 seconds by default.
                 x_transaction_log_flush_interval=1,
                 silent=True,
                 console="off",
-                # The numbers and W&B's own of the machine's load; no code, command line, host or packages.
+                # Send the numbers, and W&B's measurements of the load; no code, command line, host or packages.
                 host="",
                 disable_git=True,
                 disable_code=True,
@@ -213,7 +213,7 @@ def _log_report(wandb: Any, run: Any, logged: TrackingLog, report: Report, rows:
         run.log({**shown, "step": step}, step=next(rows), commit=True)
     if report.summary:
         logged.add_values(report.summary)
-    # The last row is not that of the last step: what another machine learns from this must be how far the run is.
+    # The last row need not be the last step's. Another machine reads here how far the run is.
     run.summary.update({**report.summary, "step": logged.last_step})
 
 
@@ -239,6 +239,7 @@ def _redacted(value: Any) -> Any:
 
 def _logged_in(base_url: str) -> bool:
     """Whether W&B finds a login in the environment, netrc or its settings; asks neither the network nor the user."""
+    # Private, so pyproject.toml has an upper bound. The public `wandb.login` asks the network or the user.
     from wandb.sdk.lib import wbauth
 
     found = wbauth.authenticate_session(host=base_url, source="pricer", prompt=False, update_session=False)

@@ -161,17 +161,16 @@ def training_line(
 def trained(result: "Trained") -> None:
     """The end of `pricer train`."""
     run = result.run
-    where = f"https://huggingface.co/{run.repo}" if run.repo else run.folder / "checkpoints"
-    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {where}")
+    print(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
     note(f"next: pricer eval --all-checkpoints --run {run.name}")
 
 
 def pushed(result: "Pushed") -> None:
     """The end of `pricer push`."""
     if result.delivered:
-        print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.repo}")
+        print(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.run.repo}")
     else:
-        print(f"{result.run.name}: nothing was left to deliver to {result.repo}")
+        print(f"{result.run.name}: nothing was left to deliver to {result.run.repo}")
 
 
 def reported(result: "Reported") -> None:

@@ -25,7 +25,7 @@ def show_pick(result: Picked) -> None:
     """
     selection = result.selection
     beside = [
-        e for e in result.run.evaluations() if e.spec.fingerprint == selection.spec_fingerprint and e.step is None
+        e for e in result.run.evaluations.all() if e.spec.fingerprint == selection.spec_fingerprint and e.step is None
     ]
     show([*beside, *selection.ranking], None if selection.members else selection.step)
 

@@ -7,6 +7,7 @@ from pricer.core.comparison import Evidence, Standing
 from pricer.core.confirmation import Confirmation
 from pricer.core.evaluation import Evaluation
 from pricer.core.selection import Selection
+from pricer.redaction import hub_address
 from pricer.views import terminal
 from pricer.views.formatting import IN_DOLLARS, behind, difference, measured, named, told_apart
 
@@ -51,7 +52,7 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {_steps(result.unscored)}")
     if result.card:
-        terminal.note(f"tag best and model card: https://huggingface.co/{result.card}")
+        terminal.note(f"tag best and model card: {hub_address(result.card)}")
 
 
 def next_step(result: Picked) -> None:

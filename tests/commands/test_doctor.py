@@ -35,8 +35,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU, 30 GB of memory and 100 GB of disk, whose packages are as tested."""
     checks(monkeypatch, torch=lambda: TORCH)
     tested = [Package("torch", "2.13.0", "2.13.0"), Package("peft", "0.21.2", "0.21.2")]
-    monkeypatch.setattr("pricer.stores.packages.packages", lambda: tested)
-    monkeypatch.setattr("pricer.stores.packages.python", lambda: ("3.12.1", ">=3.11", True))
+    monkeypatch.setattr("pricer.stores.machine.packages", lambda: tested)
+    monkeypatch.setattr("pricer.stores.machine.python", lambda: ("3.12.1", ">=3.11", True))
     monkeypatch.setattr("pricer.stores.machine.memory", lambda: (30_000_000_000, 32_000_000_000))
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100_000_000_000}))
     monkeypatch.setattr("platform.system", lambda: "Linux")
@@ -95,7 +95,7 @@ class TestCommand:
         self, machine: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         missing = [Package("peft", None, "0.21.2")]
-        monkeypatch.setattr("pricer.stores.packages.packages", lambda: missing)
+        monkeypatch.setattr("pricer.stores.machine.packages", lambda: missing)
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 20_000_000}))
 
         code, lines = run()
@@ -158,7 +158,7 @@ class TestCommand:
         assert lines[-1] == "training cannot work here: HF_ENDPOINT"
 
     def test_another_python_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pricer.stores.packages.python", lambda: ("3.10.4", ">=3.11", False))
+        monkeypatch.setattr("pricer.stores.machine.python", lambda: ("3.10.4", ">=3.11", False))
 
         code, lines = run()
 
@@ -169,7 +169,7 @@ class TestCommand:
         )
 
     def test_pricer_that_is_not_installed_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pricer.stores.packages.is_installed", lambda: False)
+        monkeypatch.setattr("pricer.stores.machine.is_installed", lambda: False)
 
         code, lines = run()
 

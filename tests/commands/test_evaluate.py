@@ -9,7 +9,7 @@ import pytest
 from pricer.commands import pick
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.checkpoints import choose_checkpoints
-from pricer.commands.parts.hub_runs import Question, attach
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.session import Scorer, score_checkpoints
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split
@@ -95,7 +95,7 @@ def test_an_interrupted_evaluation_continues_with_the_next_batch(trained: Path, 
 
     assert [ids for _, ids in second.asked] == BATCHES[fail_at:]
     assert evaluation.metric("mae").value == 12.0
-    saved = run.predictions(run.store.checkpoints()[0].id, SPEC)
+    saved = run.evaluations.predictions(run.store.checkpoints()[0].id, SPEC)
     assert [[prediction.item_id for prediction in batch] for batch in saved] == BATCHES
 
 
@@ -144,8 +144,8 @@ class TestGoingOnWithTheSameBatches:
 
     def batches(self, run: Run) -> list[list[list[str]]]:
         """The item ids of the saved batches, for each checkpoint."""
-        spec = next(evaluation.spec for evaluation in run.evaluations() if evaluation.step)
-        saved = [run.predictions(checkpoint.id, spec) for checkpoint in run.store.checkpoints()]
+        spec = next(evaluation.spec for evaluation in run.evaluations.all() if evaluation.step)
+        saved = [run.evaluations.predictions(checkpoint.id, spec) for checkpoint in run.store.checkpoints()]
         return [[[prediction.item_id for prediction in batch] for batch in batches] for batches in saved]
 
     def go_on(self, run: Run, begun: list[list[list[str]]]) -> Listener:
@@ -177,15 +177,15 @@ class TestGoingOnWithTheSameBatches:
         assert "this evaluation has begun with batches of up to 300 tokens and keeps them" in listener.notes
 
     def test_after_its_repository_was_attached_again(self, pushed: Repo) -> None:
-        begun = self.interrupt(attach("ann/prices", Question(None, ()), lambda _: None))
+        begun = self.interrupt(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None))
 
-        self.go_on(attach("ann/prices", Question(None, ()), lambda _: None), begun)
+        self.go_on(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None), begun)
 
     def test_a_damaged_record_of_the_batches_is_named(self, trained: Path) -> None:
         self.interrupt(Run(trained))
         (trained / "evaluations" / "batches.json").write_text('{"a": 0}')
 
-        with pytest.raises(RunError, match=r"batches\.json is damaged: 0 is no number of tokens"):
+        with pytest.raises(RunError, match=r"batches\.json is damaged: not every spec has a number of tokens"):
             evaluate_run(Run(trained), "all", Split.VAL, None, Listener())
 
 

@@ -28,7 +28,7 @@ def a_run(steps: list[int], evaluations: list[Evaluation]) -> Run:
         run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
     for evaluation in evaluations:
         mae = evaluation.metric("mae")
-        run.add_evaluation(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
+        run.evaluations.add(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
     return run
 
 
@@ -105,7 +105,7 @@ class TestPick:
         run = a_run([100, 200], [an_evaluation(100, 50.0)])
         pick(None, "mae")
         later = an_evaluation(200, 40.0)
-        run.add_evaluation(later.revision or "", later, some_scores(40.0))
+        run.evaluations.add(later.revision or "", later, some_scores(40.0))
 
         pick(None, "mae")
 
@@ -149,7 +149,7 @@ class TestPick:
         run = a_run([100, 200], [an_evaluation(200, 40.0)])
         close, price = an_evaluation(100, 40.1), np.full(50, 100.0)
         scores = Scores(price, 140.1 + noise - noise.mean(), np.ones(50, dtype=np.bool_))
-        run.add_evaluation(close.revision or "", close, scores)
+        run.evaluations.add(close.revision or "", close, scores)
 
         assert pick(None, "mae").selection.step == 200
         assert pick(None, "mae", rule="earliest").selection.step == 100
@@ -178,7 +178,7 @@ class TestPick:
         run = a_run([100, 200], [an_evaluation(200, 40.0)])
         other = an_evaluation(100, 50.0)
         scores = Scores(price, price + 50, np.ones(len(price), dtype=np.bool_))
-        run.add_evaluation(other.revision or "", other, scores)
+        run.evaluations.add(other.revision or "", other, scores)
 
         with pytest.raises(RunError, match="step-000100 was scored on other items than step-000200"):
             pick(None, "mae")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.hub_runs import Question, attach
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.setup import prepare, prepare_to_ask
 from pricer.commands.predict import Predicted, predict, predict_items
 from pricer.core.items import Item, Split
@@ -46,7 +46,7 @@ def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path
 def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None:
     run = Run(trained)
     evaluated = evaluate_run(find_run(None), "last", Split.VAL, 4, Listener())
-    saved = run.predictions(str(evaluated.evaluations[-1].revision), evaluated.spec)[0][0]
+    saved = run.evaluations.predictions(str(evaluated.evaluations[-1].revision), evaluated.spec)[0][0]
     item = next(item for item in prepare(run.config()).items.val if item.id == saved.item_id)
 
     found = predict(run, "last", lambda _: [item], Listener())
@@ -95,7 +95,7 @@ def test_a_checkpoint_trained_with_another_prompt_is_refused(trained: Path) -> N
 
 
 def test_a_checkpoint_on_the_hub_answers(pushed: Repo) -> None:
-    run = attach("ann/prices", Question(None, ()), lambda _: None)
+    run = open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None)
 
     assert priced(run, "last", "A lamp").checkpoint.step == 6
 

@@ -57,9 +57,9 @@ def put(run: Run, step: int) -> None:
 
 
 def put_state(run: Run, step: int) -> None:
-    state, _ = a_saved_checkpoint(run.state_folder / f"checkpoint-{step}", step)
+    state, _ = a_saved_checkpoint(run.training_states.folder / f"checkpoint-{step}", step)
     (state / "optimizer.pt").write_bytes(b"optimizer")
-    run.mark_whole(state)
+    run.training_states.mark_complete(state)
     Uploads(run, REPO, print).put_state(state, step)
 
 
@@ -68,7 +68,7 @@ def test_where_everything_arrived_there_is_nothing_to_do(hub: LoopbackHub, repo:
 
     pushed = push(None, Watcher())
 
-    assert (pushed.run.name, pushed.repo, pushed.delivered) == (run.name, REPO, ())
+    assert (pushed.run.name, pushed.delivered) == (run.name, ())
     assert hub.requests == []
 
 

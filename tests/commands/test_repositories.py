@@ -69,7 +69,7 @@ def downloads(hub: LoopbackHub, repo: str = "") -> list[str]:
 def answers(name: str, evaluation: dict[str, Any]) -> list[Prediction]:
     """What a run here keeps of the answers of a checkpoint."""
     run, spec = Run(Path("runs") / name), Evaluation.from_json(evaluation).spec
-    return [prediction for batch in run.predictions(evaluation["revision"], spec) for prediction in batch]
+    return [prediction for batch in run.evaluations.predictions(evaluation["revision"], spec) for prediction in batch]
 
 
 def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[Prediction]:

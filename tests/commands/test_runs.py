@@ -32,7 +32,7 @@ def a_run(name: str, steps: list[int], evaluations: list[Evaluation], config: Ru
         run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
     for evaluation in evaluations:
         mae = evaluation.metric("mae")
-        run.add_evaluation(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
+        run.evaluations.add(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
     return run
 
 
@@ -145,7 +145,7 @@ def training() -> Iterator[Popen[str]]:
     """Another process that is training the run `mine`."""
     code = (
         "import pathlib, sys; from pricer.stores.runs import Run\n"
-        "with Run(pathlib.Path('runs/mine')).held(): print('held', flush=True); sys.stdin.read()"
+        "with Run(pathlib.Path('runs/mine')).lock(): print('held', flush=True); sys.stdin.read()"
     )
     a_run("mine", [4], [])
     with Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:

@@ -127,13 +127,13 @@ def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, step: int) 
 def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trained: Path) -> None:
     class Cut(Listener):
         def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
-            state = find_run("cut").state_folder / f"checkpoint-{checkpoint.step}"
+            state = find_run("cut").training_states.folder / f"checkpoint-{checkpoint.step}"
             (state / "state.json").unlink()
             raise SystemError("killed")
 
     with pytest.raises(SystemError):
         train.start(CONFIG, "quickstart", "cut", Cut())
-    assert find_run("cut").newest_state() is None
+    assert find_run("cut").training_states.newest() is None
 
     result = train.resume("cut", Listener())
 
@@ -281,7 +281,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(trained: Path) -> None:
         train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
     before = Path("runs/killed/metrics.jsonl").read_bytes()
 
-    with find_run("killed").held(), pytest.raises(RunError, match="another process is training killed"):
+    with find_run("killed").lock(), pytest.raises(RunError, match="another process is training killed"):
         train.resume("killed", Listener())
 
     assert Path("runs/killed/metrics.jsonl").read_bytes() == before

@@ -50,9 +50,9 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
     assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
 
 
-def test_a_manifest_may_leave_the_revision_out() -> None:
+def test_a_manifest_may_leave_the_id_out() -> None:
     record = a_checkpoint().to_json()
-    del record["revision"]
+    del record["id"]
 
     assert Checkpoint.from_json(record) == a_checkpoint()
 

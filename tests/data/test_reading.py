@@ -6,7 +6,8 @@ import pytest
 
 from pricer.config import DataConfig
 from pricer.core.items import Item, Split
-from pricer.data.reading import item_id, load_items, local_path, require
+from pricer.data.reading import item_id, load_items, require
+from pricer.data.sources import local_path
 from pricer.errors import DataError
 from tests.builders import an_item
 from tests.stores.item_files import LAMP, csv, error, jsonl, load, parquet, prices

@@ -1,13 +1,16 @@
 """Base models: from a name to a folder and a pinned revision."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from pricer.config import ModelConfig
 from pricer.errors import ModelError
+from pricer.stores import bases
 from pricer.stores.bases import Base, find_base, read_config
+from pricer.stores.files import sha256_of
 
 
 def a_base(name: str = "base", config: str = '{"model_type": "llama"}') -> Path:
@@ -173,3 +176,74 @@ def test_a_hub_base_in_the_cache_is_found_at_its_commit(home: Path) -> None:
     base = find_base(ModelConfig(base="user/name"))
 
     assert (base.name, base.folder, base.revision) == ("user/name", snapshot, commit)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were hashed; every file counts as large."""
+    names: list[str] = []
+
+    def counting(path: Path) -> str:
+        names.append(path.name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(bases, "sha256_of", counting)
+    monkeypatch.setattr(bases, "_WORTH_REMEMBERING", 0)
+    return names
+
+
+def the_cache(home: Path) -> Path:
+    (found,) = (home / ".cache" / "pricer" / "base-hashes").iterdir()
+    return found
+
+
+def test_a_file_that_did_not_change_is_hashed_once(hashed: list[str]) -> None:
+    folder = a_base()
+    before = revision(folder)
+    names, files = sorted(hashed), sorted(path.name for path in folder.iterdir())
+    hashed.clear()
+
+    assert revision(folder) == before
+    assert names == files  # and nothing was written into the base's folder
+    assert hashed == []
+
+
+def test_a_file_of_the_same_size_and_time_with_other_content_is_hashed_again(hashed: list[str]) -> None:
+    folder = a_base()
+    path = folder / "model.safetensors"
+    before, times = revision(folder), path.stat()
+    hashed.clear()
+
+    path.write_bytes(b"WEIGHTS")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert revision(folder) != before
+    assert hashed == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"config.json": 5}', b'{"config.json": {"sha256": 1}}'],
+)
+def test_a_damaged_cache_is_no_error(hashed: list[str], home: Path, content: bytes) -> None:
+    folder = a_base()
+    before = revision(folder)
+    the_cache(home).write_bytes(content)
+
+    assert revision(folder) == before
+    hashed.clear()
+    assert revision(folder) == before
+    assert hashed == []  # it was mended
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(hashed: list[str], home: Path) -> None:
+    (home / ".cache").write_text("a file where the folder should be")
+    folder = a_base()
+
+    assert revision(folder) == revision(folder)
+
+
+def test_small_files_are_not_worth_a_cache(home: Path) -> None:
+    revision(a_base())
+
+    assert not (home / ".cache").exists()

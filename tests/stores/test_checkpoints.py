@@ -1,10 +1,11 @@
 """One contract for every CheckpointStore, and what is particular to the folder store."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -14,44 +15,48 @@ from pricer.stores.checkpoints import FolderStore, Soups, read_manifest, write_m
 from pricer.stores.files import append_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import a_checkpoint, a_saved_checkpoint
+from tests.builders import a_checkpoint, a_saved_checkpoint, write_soup
+from tests.memory_store import MemoryStore
 
 ADAPTER = "adapter_model.safetensors"
 
 
-class TaggedStore(CheckpointStore, Protocol):
-    """A CheckpointStore that also says what a tag means."""
-
-    def tagged(self, name: str) -> Checkpoint | None: ...
-
-
-def folder_store() -> TaggedStore:
+def folder_store() -> CheckpointStore:
     """The same store each time it is opened in one working folder."""
     return FolderStore(Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
 
 
-def hub_store() -> TaggedStore:
+def hub_store() -> CheckpointStore:
     """As on a machine that was started again: the same folder and log, and nothing remembered."""
     return HubStore(Hub("ann/prices"), Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
 
 
-# To keep checkpoints elsewhere, add how to open the store here.
-STORES = {"folder": folder_store, "hub": hub_store}
+# To keep checkpoints elsewhere, add how to open the store here. The store in memory has to stay open.
+OpenStore = Callable[[], CheckpointStore]
+STORES: dict[str, Callable[[], OpenStore]] = {
+    "folder": lambda: folder_store,
+    "hub": lambda: hub_store,
+    "memory": lambda: one_store(MemoryStore()),
+}
+
+
+def one_store(store: CheckpointStore) -> OpenStore:
+    return lambda: store
 
 
 @pytest.fixture(params=STORES)
-def open_store(request: pytest.FixtureRequest) -> Callable[[], TaggedStore]:
+def open_store(request: pytest.FixtureRequest) -> OpenStore:
     if request.param == "hub":
         request.getfixturevalue("hub").create("ann/prices")
-    return STORES[request.param]
+    return STORES[request.param]()
 
 
 class TestEveryStore:
-    def test_a_new_store_is_empty(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_new_store_is_empty(self, open_store: OpenStore) -> None:
         assert open_store().checkpoints() == []
         assert open_store().tagged("best") is None
 
-    def test_a_pushed_checkpoint_comes_back_byte_for_byte(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_pushed_checkpoint_comes_back_byte_for_byte(self, open_store: OpenStore) -> None:
         source, checkpoint = a_saved_checkpoint(Path("out"), step=5, adapter=b"weights of step 5")
 
         pushed = open_store().push(source, 5)
@@ -62,7 +67,7 @@ class TestEveryStore:
         assert (folder / "adapter_config.json").read_text() == "{}"
         assert read_manifest(folder) == checkpoint
 
-    def test_the_source_may_be_overwritten_by_the_next_step(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_the_source_may_be_overwritten_by_the_next_step(self, open_store: OpenStore) -> None:
         store = open_store()
         checkpoints = []
         for step in (5, 10):
@@ -74,7 +79,7 @@ class TestEveryStore:
 
         assert contents == [b"weights of 5", b"weights of 10"]
 
-    def test_pushing_the_same_twice_is_pushing_it_once(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_pushing_the_same_twice_is_pushing_it_once(self, open_store: OpenStore) -> None:
         source, checkpoint = a_saved_checkpoint(Path("out"))
         open_store().push(source, 5)
 
@@ -83,15 +88,13 @@ class TestEveryStore:
         assert again == checkpoint
         assert open_store().checkpoints() == [checkpoint]
 
-    def test_the_oldest_step_comes_first_in_whatever_order_they_were_pushed(
-        self, open_store: Callable[[], TaggedStore]
-    ) -> None:
+    def test_the_oldest_step_comes_first_in_whatever_order_they_were_pushed(self, open_store: OpenStore) -> None:
         for step in (1000, 5, 200):
             open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step)
 
         assert [checkpoint.step for checkpoint in open_store().checkpoints()] == [5, 200, 1000]
 
-    def test_a_step_that_is_trained_again_replaces_what_it_was(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_step_that_is_trained_again_replaces_what_it_was(self, open_store: OpenStore) -> None:
         open_store().push(a_saved_checkpoint(Path("first"), 5, b"first")[0], 5)
         source, second = a_saved_checkpoint(Path("second"), 5, b"second")
 
@@ -100,7 +103,7 @@ class TestEveryStore:
         assert open_store().checkpoints() == [second]
         assert (open_store().fetch(second) / ADAPTER).read_bytes() == b"second"
 
-    def test_a_checkpoint_that_was_replaced_is_not_fetched(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_checkpoint_that_was_replaced_is_not_fetched(self, open_store: OpenStore) -> None:
         source, first = a_saved_checkpoint(Path("first"), 5, b"first")
         open_store().push(source, 5)
         open_store().push(a_saved_checkpoint(Path("second"), 5, b"second")[0], 5)
@@ -108,7 +111,7 @@ class TestEveryStore:
         with pytest.raises(CheckpointError):
             open_store().fetch(first)
 
-    def test_another_step_than_the_manifest_says_is_refused(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_another_step_than_the_manifest_says_is_refused(self, open_store: OpenStore) -> None:
         source, _ = a_saved_checkpoint(Path("out"), step=5)
 
         with pytest.raises(CheckpointError, match=r"^out holds step 5, not 6$"):
@@ -116,9 +119,7 @@ class TestEveryStore:
 
         assert open_store().checkpoints() == []
 
-    def test_an_adapter_that_is_not_what_its_manifest_says_is_not_pushed(
-        self, open_store: Callable[[], TaggedStore]
-    ) -> None:
+    def test_an_adapter_that_is_not_what_its_manifest_says_is_not_pushed(self, open_store: OpenStore) -> None:
         source, checkpoint = a_saved_checkpoint(Path("out"))
         (source / ADAPTER).write_bytes(b"other weights")
 
@@ -133,7 +134,7 @@ class TestEveryStore:
         assert open_store().checkpoints() == []
 
     def test_of_an_adapter_that_was_damaged_where_it_is_kept_the_right_bytes_are_fetched_or_none(
-        self, open_store: Callable[[], TaggedStore]
+        self, open_store: OpenStore
     ) -> None:
         source, checkpoint = a_saved_checkpoint(Path("out"))
         open_store().push(source, 5)
@@ -147,9 +148,7 @@ class TestEveryStore:
             assert fetched == b"weights"
 
     @pytest.mark.parametrize("missing", [ADAPTER, "adapter_config.json", "manifest.json"])
-    def test_a_folder_that_is_not_a_whole_checkpoint_is_not_pushed(
-        self, open_store: Callable[[], TaggedStore], missing: str
-    ) -> None:
+    def test_a_folder_that_is_not_a_whole_checkpoint_is_not_pushed(self, open_store: OpenStore, missing: str) -> None:
         source, _ = a_saved_checkpoint(Path("out"))
         (source / missing).unlink()
 
@@ -158,11 +157,48 @@ class TestEveryStore:
 
         assert open_store().checkpoints() == []
 
-    def test_a_checkpoint_that_was_never_pushed_is_not_fetched(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_checkpoint_that_was_never_pushed_is_not_fetched(self, open_store: OpenStore) -> None:
         with pytest.raises(CheckpointError):
             open_store().fetch(a_checkpoint(7))
 
-    def test_a_tag_moves(self, open_store: Callable[[], TaggedStore]) -> None:
+    def test_a_soup_is_kept_fetched_and_tagged_but_is_no_checkpoint(self, open_store: OpenStore) -> None:
+        five, ten = (open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step) for step in (5, 10))
+        with open_store().new_soup([5, 10]) as folder:
+            soup = write_soup(folder, [five, ten], b"average")
+
+        open_store().tag(soup, "best")
+
+        assert open_store().checkpoints() == [five, ten]
+        assert open_store().soups() == [soup]
+        assert open_store().tagged("best") == soup
+        assert (open_store().fetch(soup) / ADAPTER).read_bytes() == b"average"
+
+    def test_a_soup_that_was_not_finished_is_not_kept(self, open_store: OpenStore) -> None:
+        with contextlib.suppress(ZeroDivisionError), open_store().new_soup([5, 10]) as folder:
+            write_soup(folder, [a_checkpoint(5), a_checkpoint(10)])
+            raise ZeroDivisionError
+
+        assert open_store().soups() == []
+
+    def test_what_is_not_kept_is_not_tagged(self, open_store: OpenStore) -> None:
+        open_store().push(a_saved_checkpoint(Path("out"), 5)[0], 5)
+        with pytest.raises(CheckpointError):
+            open_store().tag(a_checkpoint(7), "best")
+
+        assert open_store().tagged("best") is None
+
+    def test_a_card_is_rendered_only_where_it_is_published(self, open_store: OpenStore) -> None:
+        rendered: list[str] = []
+
+        def render(repo: str) -> str:
+            rendered.append(repo)
+            return f"---\nlicense: mit\n---\n# {repo}"
+
+        published = open_store().publish_card(render, "a card")
+
+        assert rendered == ([published] if published else [])
+
+    def test_a_tag_moves(self, open_store: OpenStore) -> None:
         five, ten = (open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step) for step in (5, 10))
         open_store().tag(five, "best")
         open_store().tag(five, "published")
@@ -208,7 +244,7 @@ class TestFolderStore:
 
     def test_a_push_that_was_killed_before_its_log_line_is_not_there(self) -> None:
         checkpoint = self.pushed()
-        Path("checkpoints.jsonl").write_bytes(b'{"revision": "torn')
+        Path("checkpoints.jsonl").write_bytes(b'{"id": "torn')
 
         assert self.store().checkpoints() == []
         assert self.pushed() == checkpoint
@@ -237,18 +273,16 @@ class TestFolderStore:
         with pytest.raises(CheckpointError) as raised:
             self.store().fetch(checkpoint)
 
-        assert raised.value.message == (
-            f"kept/step-000005 holds {other.id[:12]}, checkpoints.jsonl says {checkpoint.id[:12]}"
-        )
+        assert raised.value.message == (f"kept/step-000005 holds {other.id[:12]}, not {checkpoint.id[:12]}")
         assert raised.value.hint == "the folder was changed by hand: put the checkpoint back"
 
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ("", "Expecting value"),
-            ("{", "Expecting property name"),
+            ("", "not a JSON object"),
+            ("{", "not a JSON object"),
             ("{}", "step is None"),
-            ("[]", "'list' object has no attribute"),
+            ("[" * 100_000, "not a JSON object"),
         ],
     )
     def test_a_manifest_that_is_none_is_named(self, content: str, reason: str) -> None:
@@ -263,7 +297,7 @@ class TestFolderStore:
         [
             ("not JSON", r"not a JSON object \(checkpoints.jsonl, line 1\)"),
             ("{}", "step is None"),
-            (json.dumps({**a_checkpoint(5).to_json(), "base": "other"}), "revision is "),
+            (json.dumps({**a_checkpoint(5).to_json(), "base": "other"}), "id is "),
         ],
     )
     def test_a_damaged_log_is_named(self, line: str, reason: str) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pricer.errors import HubError
-from pricer.stores.budget import CommitBudget
-from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, licence_of, pause, user
+from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, user
+from pricer.stores.hub_errors import pause
+from pricer.stores.outbox import CommitBudget
 from tests.loopback_hub.blobs import git_oid
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.fixtures import waits  # noqa: F401  # a fixture: huggingface_hub's own waits take no time
@@ -21,10 +22,10 @@ from tests.loopback_hub.server import LoopbackHub
 
 REPO = "ann/prices"
 WEIGHTS = "adapter_model.safetensors"
-SEE_STATUS = "see https://status.huggingface.co"
+SEE_STATUS = "is ENDPOINT up?"
 IS_IT_UP = "is the network up?"
 WHO_AM_I = "hf auth whoami; hf auth login"
-RIGHTS = "what the token may do, and how much space is left: https://huggingface.co/settings"
+RIGHTS = "what the token may do, and how much space is left: ENDPOINT/settings"
 
 
 @pytest.fixture
@@ -103,8 +104,16 @@ class TestFailures:
 
         error = failure(once().refs)
 
-        assert (error.message, error.hint) == (message, hint)
+        assert (error.message, error.hint) == (message, hint.replace("ENDPOINT", hub.url))
         assert (error.transient, error.retry_after, error.limited) == (transient, retry_after, False)
+
+    def test_the_public_hub_has_a_page_that_says_whether_it_is_up(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.faults.script("GET", "/refs", [Fault.status(503)])
+        monkeypatch.delenv("HF_ENDPOINT")
+
+        assert failure(once().refs).hint == "see https://status.huggingface.co"
 
     @pytest.mark.parametrize(
         ("fault", "reason"),
@@ -181,7 +190,7 @@ class TestFailures:
         error = failure(lambda: opened.read(head, "config.json", 100))
 
         assert error.message == "bob/base is gated: its terms have to be accepted first"
-        assert error.hint == "accept them on https://huggingface.co/bob/base, then `hf auth login`"
+        assert error.hint == f"accept them on {hub.url}/bob/base, then `hf auth login`"
         assert not error.transient
 
     @pytest.mark.parametrize("name", ["a/b/c", "ann/pri ces", "-ann/prices", "ann/prices.git", "ann/../prices"])
@@ -281,7 +290,7 @@ class TestFailures:
             "the Hub refuses access to ann/prices (403): Forbidden: you must use a write token to upload to a "
             "repository."
         )
-        assert error.hint == RIGHTS
+        assert error.hint == RIGHTS.replace("ENDPOINT", hub.url)
 
 
 class TestWaits:
@@ -403,7 +412,7 @@ class TestReading:
         same_size.write_bytes(bytes(file.size))
         longer.write_bytes(repo.files()[name] + b"\n")
 
-        assert [file.holds(path) for path in (own, same_size, longer)] == [True, False, False]
+        assert [file.is_same_as(path) for path in (own, same_size, longer)] == [True, False, False]
 
     def test_a_file_of_several_blocks_is_hashed_whole(self, repo: Repo) -> None:
         content = bytes(range(256)) * 8192  # 2 MiB, and the last byte counts
@@ -413,8 +422,8 @@ class TestReading:
         Path("other").write_bytes(content[:-1] + b"\0")
 
         assert file.sha256 is None
-        assert file.holds(Path("own"))
-        assert not file.holds(Path("other"))
+        assert file.is_same_as(Path("own"))
+        assert not file.is_same_as(Path("other"))
 
     def test_a_small_file_is_read_and_one_that_is_not_there_is_none(self, repo: Repo) -> None:
         head = repo.branches["main"]
@@ -493,7 +502,7 @@ class TestCommitting:
         waited: list[float] = []
         hub.faults.script("POST", "/commit/", [Fault.status(503, 2), Fault.cut_answer()])
 
-        Hub(REPO, wait=waited.append).commit({"card.md": b"a card"}, "card", again=True)
+        Hub(REPO, wait=waited.append).commit({"card.md": b"a card"}, "card", retry=True)
 
         assert (waited[0], len(waited), hub.faults.left) == (2.0, 2, 0)
         assert repo.files()["card.md"] == b"a card"
@@ -540,7 +549,7 @@ class TestCommitting:
         assert [commit.title for commit in repo.commits()] == ["edit", "two files", "initial commit"]
 
     def test_a_commit_beyond_the_budget_is_not_sent(self, hub: LoopbackHub, repo: Repo) -> None:
-        opened = Hub(REPO, budget=CommitBudget(Path("commits.jsonl"), per_hour=1, clock=lambda: 1000.0))
+        opened = Hub(REPO, before_commit=CommitBudget(Path("commits.jsonl"), per_hour=1, clock=lambda: 1000.0).take)
         opened.commit({"a.txt": b"a"}, "a")
         before = len(hub.requests)
 
@@ -644,5 +653,5 @@ class TestAccountsAndBases:
     ) -> None:
         hub.create("bob/base").commit({"README.md": readme})
 
-        assert licence_of("bob/base", "main") == licence
-        assert licence_of("bob/base", None) == licence
+        assert Hub("bob/base").licence("main") == licence
+        assert Hub("bob/base").licence(None) == licence

@@ -49,7 +49,7 @@ def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubS
     """The same repository on another machine, which knows what it found there."""
     there = Path("there")
     store = HubStore(Hub(REPO, attempts=1), there / "kept", there / "checkpoints.jsonl", Soups(there / "soups"))
-    store.replace(found, tags or {})
+    store.record_scan(found, tags or {})
     return store
 
 
@@ -224,9 +224,9 @@ class Liar(Hub):
         *,
         branch: str = "main",
         parent: str | None = None,
-        again: bool = False,
+        retry: bool = False,
     ) -> str:
-        return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, again=again)
+        return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, retry=retry)
 
 
 class TestConfirming:
@@ -566,7 +566,7 @@ class TestTags:
         five, ten = (a_store().push(saved(step), step) for step in (5, 10))
         store = elsewhere(five, tags={"mine": five.commit or ""})
 
-        store.replace([five, ten], {"best": ten.commit or ""})
+        store.record_scan([five, ten], {"best": ten.commit or ""})
 
         assert store.checkpoints() == [five, ten]
         assert (store.tagged("mine"), store.tagged("best")) == (five, ten)

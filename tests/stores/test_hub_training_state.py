@@ -14,7 +14,8 @@ from pricer.stores.checkpoints import write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.hub_training_state import fetch_state, push_state
-from pricer.stores.runs import STATE_FILES, Run
+from pricer.stores.runs import Run
+from pricer.stores.training_state import STATE_FILES
 from tests.builders import a_checkpoint
 from tests.loopback_hub.blobs import LfsFile
 from tests.loopback_hub.faults import Fault
@@ -52,7 +53,7 @@ def a_state(step: int = 5, config: bytes = LORA) -> Path:
         adapter_config_sha256=sha256_of(folder / "adapter_config.json"),
     )
     write_manifest(folder, checkpoint)
-    Run(Path("run")).mark_whole(folder)
+    Run(Path("run")).training_states.mark_complete(folder)
     (folder / "config.yaml").write_text("train: {}\n")
     (folder / "metrics.jsonl").write_text('{"step": 1}\n' * step)
     return folder
@@ -185,9 +186,9 @@ class TestFetching:
         run = Run(Path("run"))
 
         folder, _ = fetched(repo, "run/state")
-        run.mark_whole(folder)
+        run.training_states.mark_complete(folder)
 
-        assert run.newest_state() == (Path("run/state/checkpoint-5"), 5)
+        assert run.training_states.newest() == (Path("run/state/checkpoint-5"), 5)
 
     def test_an_older_one_that_was_kept_is_fetched_by_its_commit(self, repo: Repo) -> None:
         for step in (1, 2):

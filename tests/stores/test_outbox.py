@@ -51,6 +51,16 @@ class TestOutbox:
             (3, "checkpoint", 1_000_000),
         ]
 
+    def test_clearing_it_removes_all_but_the_record_of_commits(self) -> None:
+        put(5)
+        put_state(5)
+        (an_outbox().folder / ".000003-checkpoint-000010.x").mkdir()  # what a kill left of an entry
+        an_outbox().budget.take()
+
+        an_outbox().clear()
+
+        assert [path.name for path in an_outbox().folder.iterdir()] == ["commits.jsonl"]
+
     def test_an_entry_is_named_in_words(self) -> None:
         put(5000)
         put_state(5000)

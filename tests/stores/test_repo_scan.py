@@ -9,7 +9,7 @@ import pytest
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.hub import Hub
-from pricer.stores.repo_scan import Found, find_checkpoints
+from pricer.stores.repo_scan import RepoScan, scan_repo
 from tests.builders import a_checkpoint
 from tests.loopback_hub.repos import Commit, Repo
 from tests.loopback_hub.server import LoopbackHub
@@ -23,11 +23,11 @@ def repo(hub: LoopbackHub) -> Repo:
     return hub.create("ann/plain")
 
 
-def found(known: tuple[Checkpoint, ...] = ()) -> Found:
-    return find_checkpoints(Hub("ann/plain"), known)
+def found(known: tuple[Checkpoint, ...] = ()) -> RepoScan:
+    return scan_repo(Hub("ann/plain"), known)
 
 
-def steps(result: Found) -> list[int]:
+def steps(result: RepoScan) -> list[int]:
     return [checkpoint.step for checkpoint in result.checkpoints]
 
 

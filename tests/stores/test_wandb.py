@@ -342,7 +342,7 @@ import os, pathlib, psutil, signal, time
 from pricer.config import TrackingConfig
 from pricer.stores import wandb
 folder, notes = pathlib.Path("{FOLDER}"), []
-tracker = tracking.open_tracker(TrackingConfig(mode="offline"), run_name="mine", settings={{}}, folder=folder,
+tracker = wandb.open_tracker(TrackingConfig(mode="offline"), run_name="mine", settings={{}}, folder=folder,
                                 run_id="one", note=notes.append)
 tracker.log({{"loss": 1.0}}, 1)
 path = folder / "wandb/latest-run/run-one.wandb"
@@ -376,7 +376,7 @@ notes = []
 with socket.create_server(("127.0.0.1", 0)) as silent:
     os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{{silent.getsockname()[1]}}"
     os.environ["WANDB_API_KEY"] = "{KEY}"
-    tracker = tracking.open_tracker(TrackingConfig(mode="online"), run_name="mine", settings={{}},
+    tracker = wandb.open_tracker(TrackingConfig(mode="online"), run_name="mine", settings={{}},
                                     folder=pathlib.Path("{FOLDER}"), run_id="one", note=notes.append)
     silent.accept()  # W&B has asked, and waits for an answer
     began = time.monotonic()

@@ -146,7 +146,7 @@ def test_pick_shows_it_on_a_terminal_and_never_in_json(arguments: list[str], is_
     for one in [an_evaluation(None, 12.0, name=RIDGE), *CURVE]:
         if one.step:
             run.store.push(a_saved_checkpoint(Path("out"), one.step)[0], one.step)
-        run.add_evaluation(one.revision or "ridge", one, some_scores(one.metric("mae").value))
+        run.evaluations.add(one.revision or "ridge", one, some_scores(one.metric("mae").value))
 
     shown = on_a_terminal("pick", *arguments)
 

@@ -27,8 +27,8 @@ def baselines(session: EvaluationSession, setup: Setup) -> Iterator[Evaluation]:
         evaluation = session.find(folder)
         if evaluation is None:
             predictions = make()
-            session.run.drop_predictions(folder, session.spec)
-            session.run.add_predictions(folder, session.spec, predictions)
+            session.run.evaluations.drop_predictions(folder, session.spec)
+            session.run.evaluations.add_predictions(folder, session.spec, predictions)
             evaluation = session.finish(folder, name, predictions)
         yield evaluation
 

@@ -69,7 +69,7 @@ def _calibrations(
     """A correction for each level, from the largest evaluation of validation items that is like this one otherwise."""
     alike = [
         e.spec
-        for e in run.evaluations()
+        for e in run.evaluations.all()
         if e.revision == revision
         and e.spec.split is Split.VAL
         and replace(e.spec, split=spec.split, limit=spec.limit) == spec
@@ -85,7 +85,7 @@ def _calibrations(
 
 def _predictions(run: Run, revision: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:
     """The saved Predictions in the order of the items."""
-    by_id = {p.item_id: p for batch in run.predictions(revision, spec) for p in batch}
+    by_id = {p.item_id: p for batch in run.evaluations.predictions(revision, spec) for p in batch}
     return [by_id[item.id] for item in items]
 
 

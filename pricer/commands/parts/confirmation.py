@@ -29,7 +29,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     scored before is read, and is no new look.
     """
     run, selection = picked.run, picked.selection
-    evaluations, recorded = run.evaluations(), run.confirmations()
+    evaluations, recorded = run.evaluations.all(), run.confirmations()
     # By its revision: what the tag means may change while this scores.
     evaluation = evaluate_run(run, selection.revision, Split.TEST, None, watcher).evaluations[-1]
     spec = evaluation.spec.fingerprint

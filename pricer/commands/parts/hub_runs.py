@@ -1,9 +1,6 @@
-"""Repositories on the Hub as runs here: to score checkpoints from elsewhere, or to go on with their training."""
+"""Repositories on the Hub as runs here: to score their checkpoints, or to resume their training."""
 
-import json
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +8,19 @@ from typing import Any
 from pricer.commands.parts.checkpoints import is_local_folder
 from pricer.commands.parts.machine import settle
 from pricer.config import RunConfig
-from pricer.config_file import load_config, to_yaml
+from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
 from pricer.stores.checkpoints import MANIFEST
-from pricer.stores.files import write_atomically, write_json
+from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 from pricer.stores.hub_training_state import fetch_state, newest_state
-from pricer.stores.repo_scan import Found, find_checkpoints
-from pricer.stores.runs import RUNS, STATE_FILES, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.repo_scan import RepoScan, scan_repo
+from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.training_state import STATE_FILES
 
-# What another machine's run.json may tell this one.
+# The facts that are taken from another machine's run.json, with their types.
 _FACTS = {
     "id": str,
     "seed": int,
@@ -32,42 +30,41 @@ _FACTS = {
     "train_median": float,
     "tracking_id": str,
 }
-# What this machine's run.json keeps when its repository is attached again.
+# What this machine's run.json keeps when its repository is opened again.
 _OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
 _LARGEST_LOG = 500_000_000
-# Bytes of a config.yaml, which takes two thousand; a million would be read for ten seconds.
+# Bytes of a config.yaml. One has two thousand; reading a million would take ten seconds.
 _LARGEST_CONFIG = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the command line says about data and prompt: a config file (None: the repository's own) and overrides."""
+class GivenConfig:
+    """The config on the command line: a file (None: the repository's own) and overrides."""
 
-    config: Path | None
+    path: Path | None
     overrides: Sequence[str]
 
 
-def attach(repo: str, question: Question, note: Callable[[str], None]) -> Run:
+def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> Run:
     """The run here that stands for a repository, with the checkpoints that are in it now.
 
-    A training of this machine is itself. Anything else becomes a folder `runs/USER--NAME`, whose config is the
-    repository's own or, where another trainer made it, the one that `question` names.
+    A run that was trained here stands for its own repository. Any other repository gets a folder `runs/USER--NAME`. Its
+    config is the repository's own, or the one that is `given`, as it must be where another trainer made it.
     """
     present = runs_of(repo)
     if present and not present[-1].facts().get("attached"):
-        if question.config or question.overrides:
+        if given.path or given.overrides:
             raise RunError(f"{present[-1].name} was trained here and has its own config", f"--run {present[-1].name}")
         return present[-1]
     hub = Hub(repo)
     run = present[-1] if present else Run(RUNS / repo.replace("/", "--"))
     store = run.hub_store(hub)
-    found = find_checkpoints(hub, [*store.checkpoints(), *store.soups()])
+    found = scan_repo(hub, [*store.checkpoints(), *store.soups()])
     for text in found.notes:
         note(text)
-    asks_nothing_new = not (question.config or question.overrides)
-    if not (present and asks_nothing_new):  # a base that was pinned the first time stays pinned
-        write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, question)))
-    store.replace([*found.checkpoints, *found.soups], found.tags)
+    if given.path or given.overrides or not present:  # else a base that was pinned the first time stays pinned
+        write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, given)))
+    store.record_scan([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
     if present:
@@ -77,18 +74,18 @@ def attach(repo: str, question: Question, note: Callable[[str], None]) -> Run:
     return Run(run.folder)
 
 
-def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
-    """The run of a repository, with its newest training state, so that this machine can go on with it."""
+def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
+    """The run of a repository, with its newest training state, so that this machine can resume it."""
     hub = Hub(repo)
     here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("attached")), None)
     if here and name in (None, here.name) and not _is_behind(here, hub):
         return here
-    found = find_checkpoints(hub)
+    found = scan_repo(hub)
     newest = found.checkpoints[-1].commit
     commit = newest_state(hub)
     if not found.has_manifests or newest is None:
         raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
-    config = _read_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}", ())
+    config = parse_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}")
     if commit is None and config.hub.state == "none":
         raise RunError(
             f"{repo} has no training state (hub.state: none), without which nobody can go on with it",
@@ -100,17 +97,19 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
     settle(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
     if here and name in (None, here.name):
         run = here
-        shutil.rmtree(run.outbox.folder, ignore_errors=True)  # what went another way meanwhile
+        run.outbox.clear()  # another machine went on meanwhile, so these uploads are out of date
     else:
         refuse_name(name)
         run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
         run.clear()  # of an earlier attempt that was killed
-    run.hub_store(hub).replace([*found.checkpoints, *found.soups], found.tags)
+    run.hub_store(hub).record_scan([*found.checkpoints, *found.soups], found.tags)
     log = b""
     if commit is not None:
-        state, step = fetch_state(hub, commit, STATE_FILES, lambda step: run.state_folder / f"checkpoint-{step}")
+        state, step = fetch_state(
+            hub, commit, STATE_FILES, lambda step: run.training_states.folder / f"checkpoint-{step}"
+        )
         _check_trainer_state(repo, state, step)
-        run.mark_whole(state)
+        run.training_states.mark_complete(state)
         log = hub.read(commit, "metrics.jsonl", _LARGEST_LOG) or b""
         note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
     else:
@@ -124,29 +123,25 @@ def take_over(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
 
 
 def _is_behind(run: Run, hub: Hub) -> bool:
-    """Whether the state on the Hub is of a later step than the run's own: another machine went on with it meanwhile."""
+    """Whether the state on the Hub has a later step than the run's own: another machine went on with it meanwhile."""
     if run.facts().get("finished"):
-        return False  # its states are gone, and what is left to push is here
-    own = run.newest_state()
+        return False  # its states are deleted, and what is left to push is here
+    own = run.training_states.newest()
     try:
         commit = newest_state(hub)
         manifest = hub.read(commit, MANIFEST, LARGEST_TEXT) if commit else None
-        return manifest is not None and json.loads(manifest)["step"] > (own[1] if own else 0)
     except HubError:
-        return False  # without the Hub this machine goes on with what it has
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
+        return False  # without the Hub, this machine continues from what it has
+    step = (parse_json(manifest or b"") or {}).get("step")
+    return isinstance(step, int | float) and step > (own[1] if own else 0)
 
 
-def _trainer_state(repo: str, text: str | bytes) -> tuple[int, int]:
-    """The step that the trainer is at, and its last one."""
-    try:
-        record = json.loads(text)
-        reached, last = record["global_step"], record["max_steps"]
-        if isinstance(reached, int) and isinstance(last, int):
-            return reached, last
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
+def _trainer_state(repo: str, text: bytes) -> tuple[int, int]:
+    """The step that the trainer has reached, and its last one."""
+    record = parse_json(text) or {}
+    reached, last = record.get("global_step"), record.get("max_steps")
+    if isinstance(reached, int) and isinstance(last, int):
+        return reached, last
     raise CheckpointError(f"the training state in {repo} has no trainer_state.json that can be read")
 
 
@@ -168,56 +163,38 @@ def _check_trainer_state(repo: str, state: Path, step: int) -> None:
         )
 
 
-def _config(hub: Hub, found: Found, question: Question) -> RunConfig:
+def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
     newest = found.checkpoints[-1]
     assert newest.commit is not None
     if not found.has_manifests:
-        return _with_repo(_for_foreign(hub.repo, found.checkpoints, question), hub.repo)
-    if question.config is not None:
-        return _with_repo(load_config(question.config, question.overrides), hub.repo)
+        return _with_repo(_for_foreign(hub.repo, found.checkpoints, given), hub.repo)
+    if given.path is not None:
+        return _with_repo(load_config(given.path, given.overrides), hub.repo)
     text = _text(hub, newest.commit, "config.yaml", _LARGEST_CONFIG)
-    # Nor must a stranger's config decide what this machine shows on W&B: that, whoever attaches it says.
-    overrides = ["tracking.mode=off", *question.overrides]
-    return _with_repo(_read_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
+    # A stranger's config must not decide what this machine shows on W&B. The command line may.
+    overrides = ["tracking.mode=off", *given.overrides]
+    return _with_repo(parse_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
 
 
-def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], question: Question) -> RunConfig:
-    """The config for a repository of another trainer: all from the command line, but the base that adapters name."""
-    if question.config is None and not question.overrides:
+def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], given: GivenConfig) -> RunConfig:
+    """The config for a repository of another trainer: the command line's, with the base that the adapters name."""
+    if given.path is None and not given.overrides:
         raise ConfigError(
             [f"{repo} does not say what its checkpoints were asked, nor what they were trained on"],
             f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with",
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = question.config or _written(Path(folder), "")
-        config = load_config(path, question.overrides)
+    config = load_config(given.path, given.overrides) if given.path else parse_config(b"", "", given.overrides)
     bases = sorted({checkpoint.base for checkpoint in checkpoints})
     if len(bases) > 1:
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
-        return config  # compared with the checkpoints' own before anything is scored
+        return config  # it is compared with the checkpoints' own base before anything is scored
     if is_local_folder(bases[0]):
         raise CheckpointError(
             f"the adapters of {repo} name the base {bases[0]}, a folder on another machine",
             "say what it is: --set model.base=USER/NAME",
         )
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})
-
-
-def _read_config(text: bytes, place: str, overrides: Sequence[str]) -> RunConfig:
-    """A config from a repository; errors name it instead of a file here."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = _written(Path(folder), text)
-        try:
-            return load_config(path, overrides)
-        except ConfigError as error:
-            raise ConfigError([p.replace(str(path), place) for p in error.problems], error.hint) from None
-
-
-def _written(folder: Path, text: str | bytes) -> Path:
-    path = folder / "config.yaml"
-    write_atomically(path, text)
-    return path
 
 
 def _text(hub: Hub, commit: str, name: str, limit: int = LARGEST_TEXT) -> bytes:
@@ -228,16 +205,13 @@ def _text(hub: Hub, commit: str, name: str, limit: int = LARGEST_TEXT) -> bytes:
 
 
 def _with_repo(config: RunConfig, repo: str) -> RunConfig:
-    # What a stranger's config says must not decide where this machine pushes.
+    # A stranger's config must not decide where this machine pushes.
     return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
 
 
 def _facts(hub: Hub, commit: str) -> dict[str, Any]:
-    try:
-        record = json.loads(_text(hub, commit, "run.json"))
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, Mapping):
+    record = parse_json(_text(hub, commit, "run.json"))
+    if record is None:
         raise RunError(f"run.json of {hub.repo} cannot be read", "it was not pushed by pricer train")
     known = {name: record[name] for name, kind in _FACTS.items() if isinstance(record.get(name), kind)}
     items, versions = record.get("items"), record.get("versions")

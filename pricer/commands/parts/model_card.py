@@ -11,8 +11,7 @@ from pricer.core.selection import Selection
 from pricer.errors import HubError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.cards import render
-from pricer.stores.hub import licence_of
-from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from pricer.views.model_card import Recipe, model_card
 
@@ -20,26 +19,26 @@ from pricer.views.model_card import Recipe, model_card
 _OWN_LICENCE = "apache-2.0"
 
 
-def publish_card(run: Run, store: HubStore, checkpoint: Checkpoint, selection: Selection, dropped: int) -> None:
-    """Write the README of the run's repository: which checkpoint was chosen, how it was measured (`dropped` others
-    only in part, in a race), how to load it.
+def card_text(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection, dropped: int) -> str:
+    """The README of the run's repository: which checkpoint was chosen, how it was measured (`dropped` others only in
+    part, in a race), how to load it.
     """
     assert checkpoint.commit is not None  # it is in the repository
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
     card = model_card(
-        repo=store.hub.repo,
+        repo=repo,
         checkpoint=checkpoint,
         commit=checkpoint.commit,
         selection=selection,
-        evaluations=run.evaluations(),
+        evaluations=run.evaluations.all(),
         base_license=_licence(config, checkpoint),
         recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
         dropped=dropped,
     )
-    store.hub.commit({"README.md": render(card).encode()}, f"{checkpoint.name} is the best", again=True)
+    return render(card)
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
@@ -49,7 +48,7 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
     if not _base_is_on_hub(config):
         return None
     try:
-        return licence_of(checkpoint.base, checkpoint.base_revision)
+        return Hub(checkpoint.base, attempts=3).licence(checkpoint.base_revision)
     except HubError:
         return None  # the card then says that it is not known
 

@@ -7,7 +7,8 @@ from pricer.config import RunConfig
 from pricer.core.gpus import GPUS, Gpu
 from pricer.core.items import Split
 from pricer.core.memory import TrainingMemory, TrainingShape, largest_micro_batch, on_card, training_memory
-from pricer.data.reading import load_items, local_path, require
+from pricer.data.reading import load_items, require
+from pricer.data.sources import local_path
 from pricer.errors import ModelError
 from pricer.ml.base_sizes import Sizes, gpu_here, measure
 from pricer.ml.devices import Precision

@@ -39,7 +39,7 @@ def gather(run: Run) -> RunReport:
 def gather_outline(run: Run) -> RunReport:
     """The same without what lies behind the numbers, for which the data have to be read."""
     config, facts, log = run.config(), run.facts(), training_log(run)
-    evaluations = [e for e in run.evaluations() if e.is_complete]
+    evaluations = [e for e in run.evaluations.all() if e.is_complete]
     pick = run.selection()
     held_out = _held_out(run, evaluations, pick)
     return RunReport(
@@ -106,7 +106,7 @@ def _held_out(run: Run, evaluations: Sequence[Evaluation], pick: PickRecord | No
         own = max(by_spec.values(), key=lambda es: (len(es), es[0].metric("mae").n, es[0].spec.estimator != "greedy"))
         chosen = min(own, key=lambda e: (e.metric("mae").value or 0.0, e.step or 0))
     assert chosen.revision is not None
-    scores = run.scores(chosen.revision, chosen.spec)
+    scores = run.evaluations.scores(chosen.revision, chosen.spec)
     picked = pick is not None and (chosen.revision, chosen.spec.fingerprint) == (pick.revision, pick.spec_fingerprint)
     return HeldOut(
         checkpoints=tuple(own),
@@ -176,7 +176,7 @@ def _missing(
 def _behind(run: Run, config: RunConfig, evaluation: Evaluation) -> tuple[Behind | None, str | None]:
     """An evaluation taken apart, and what is wrong if it is so only in part; None if its scores were not kept."""
     assert evaluation.revision is not None
-    scores = run.scores(evaluation.revision, evaluation.spec)
+    scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
     if scores is None:
         return (
             None,

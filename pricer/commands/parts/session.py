@@ -58,8 +58,9 @@ class EvaluationSession:
 
     def find(self, name: str) -> Evaluation | None:
         """The finished evaluation of that name, with the scores behind it; None if there is none."""
-        evaluation = self.run.evaluation(name, self.spec)
-        return evaluation if evaluation and evaluation.is_complete and self.run.scores(name, self.spec) else None
+        evaluation = self.run.evaluations.find(name, self.spec)
+        has_scores = self.run.evaluations.scores(name, self.spec) is not None
+        return evaluation if evaluation and evaluation.is_complete and has_scores else None
 
     def with_scorers(
         self, checkpoints: Sequence[Checkpoint], part: slice = _ALL
@@ -67,9 +68,8 @@ class EvaluationSession:
         """Each checkpoint, and a function that returns the scorer with its adapter, to answer a part of the items.
         While the caller works with one checkpoint, the adapter of the next is fetched.
         """
-        # In a folder every adapter is verified, even if its answers are saved. From the Hub only what is needed is
-        # fetched.
-        needed = [c for c in checkpoints if self.run.repo is None or not self._is_answered(c, part)]
+        # A store that costs no download verifies every adapter, even one whose answers are saved.
+        needed = [c for c in checkpoints if not self.run.store.is_remote or not self._is_answered(c, part)]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
             adapter = next(adapters) if checkpoint in needed else None
@@ -93,7 +93,7 @@ class EvaluationSession:
             predict = scorer().predict
             for batch in batches_of([len(prompt.ids) for prompt in left], self.batch_tokens):
                 predictions = predict([left[index] for index in batch])
-                self.run.add_predictions(checkpoint.id, self.spec, predictions)
+                self.run.evaluations.add_predictions(checkpoint.id, self.spec, predictions)
                 found |= {prediction.item_id: prediction for prediction in predictions}
                 progress.add(checkpoint.name, len(batch))
         return [found[prompt.item_id] for prompt in prompts]
@@ -101,7 +101,7 @@ class EvaluationSession:
     def finish(self, name: str, subject: Checkpoint | str, predictions: Sequence[Prediction]) -> Evaluation:
         """Score a Prediction for each item, and save the metrics and the scores under that name."""
         evaluation = evaluate(subject, self.spec, predictions, self.items)
-        self.run.add_evaluation(name, evaluation, Scores.of(judge(self.spec, predictions, self.items)))
+        self.run.evaluations.add(name, evaluation, Scores.of(judge(self.spec, predictions, self.items)))
         return evaluation
 
     def _scorer_with(self, adapter: Path | None) -> Scorer:
@@ -111,7 +111,7 @@ class EvaluationSession:
         return scorer
 
     def _saved(self, checkpoint: Checkpoint) -> dict[str, Prediction]:
-        batches = self.run.predictions(checkpoint.id, self.spec)
+        batches = self.run.evaluations.predictions(checkpoint.id, self.spec)
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def _is_answered(self, checkpoint: Checkpoint, part: slice) -> bool:
@@ -129,15 +129,15 @@ def open_session(
     spec, prompts = setup.spec(split, limit), setup.prompts(items)
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    with run.scored_alone():
+    with run.evaluations.lock():
         load = cache(partial(load_scorer, setup, run))
-        batch_tokens = run.batch_tokens(spec)
+        batch_tokens = run.evaluations.batch_tokens(spec)
         if batch_tokens is None:
             # Before any adapter is used: the trial is of the base as it is.
             batch_tokens = settle_batch_tokens(
                 run, setup, prompts, checkpoints, lambda batch: load().predict(batch), watcher.note
             )
-            run.keep_batch_tokens(spec, batch_tokens)
+            run.evaluations.fix_batch_tokens(spec, batch_tokens)
         elif setup.config.eval.batch_tokens not in ("auto", batch_tokens):
             watcher.note(f"this evaluation has begun with batches of up to {batch_tokens:,} tokens and keeps them")
         yield EvaluationSession(run, spec, items, prompts, batch_tokens, load, cache(run.store.fetch))

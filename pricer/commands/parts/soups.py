@@ -59,7 +59,7 @@ def _find_soup(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
 def _make_soup(session: EvaluationSession, window: Sequence[Checkpoint]) -> Checkpoint:
     adapters = [session.fetch(checkpoint) for checkpoint in window]
     steps = [checkpoint.step for checkpoint in window]
-    with session.run.soups.new(steps) as folder:
+    with session.run.store.new_soup(steps) as folder:
         try:
             session.load().average(adapters, folder)
         except CheckpointError as error:

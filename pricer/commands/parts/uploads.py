@@ -1,4 +1,4 @@
-"""How checkpoints of a training get to the Hub: into the outbox at once, and on from there in the background."""
+"""Uploads of a training: each checkpoint goes into the outbox at once, and from there to the Hub in the background."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,24 +7,25 @@ from pathlib import Path
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, Interrupted
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, read_manifest
+from pricer.stores.checkpoints import PARTS, read_manifest
 from pricer.stores.hub import Hub, user
 from pricer.stores.hub_training_state import push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
+from pricer.stores.training_state import STATE_FILES
 
-# Fewer than a command takes in the foreground: whatever fails, the worker tries again from the start.
+# Fewer attempts than in the foreground: whatever fails, the worker tries again from the start.
 _ATTEMPTS = 3
 
 
 class Uploads:
-    """The way of a run's checkpoints and training states to its repository."""
+    """Delivers a run's checkpoints and training states to its repository."""
 
     def __init__(self, run: Run, repo: str, note: Callable[[str], None]) -> None:
         self._run = run
         self._keep_state = run.config().hub.state
         self._uploader = Uploader(run.outbox, note)
-        self._hub = Hub(repo, attempts=_ATTEMPTS, wait=self._uploader.wait, budget=run.commit_budget)
+        self._hub = Hub(repo, attempts=_ATTEMPTS, wait=self._uploader.wait, before_commit=run.outbox.budget.take)
         self._store = run.hub_store(self._hub)
 
     def start(self) -> None:
@@ -32,32 +33,40 @@ class Uploads:
         self._uploader.start(self._deliver)
 
     def put_checkpoint(self, folder: Path, step: int) -> None:
-        """Leave the checkpoint in `folder` to be delivered, unless it has been or is going to be."""
+        """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already."""
         checkpoint = read_manifest(folder)
         waiting = [_manifest_of(entry) for entry in self._run.outbox.entries() if entry.kind == "checkpoint"]
         if checkpoint not in [*waiting, *self._store.checkpoints()]:
-            self._run.outbox.put_checkpoint(step, [folder / name for name in (ADAPTER, ADAPTER_CONFIG, MANIFEST)])
+            self._run.outbox.put_checkpoint(step, [folder / name for name in PARTS])
             self._uploader.wake()
 
     def put_state(self, folder: Path, step: int) -> None:
-        """Leave the training state in `folder` to be delivered, if states are kept at all."""
+        """Put the training state in `folder` into the outbox, if states are kept at all."""
         if self._keep_state != "none":
-            self._run.put_state(folder, step, keep_all=self._keep_state == "all")
+            run = self._run
+            # All that another machine needs to continue from it.
+            own = [run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            run.outbox.put_state(
+                step,
+                [folder / name for name in STATE_FILES if (folder / name).is_file()],
+                [path for path in own if path.is_file()],
+                keep_all=self._keep_state == "all",
+            )
             self._uploader.wake()
 
     def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
         """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
         is called several times a second.
         """
-        most = 0
+        total = 0
 
-        def left_are(left: int) -> None:
-            nonlocal most
-            most = max(most, left)
-            if most:
-                on_progress(most - left, most)
+        def report(left: int) -> None:
+            nonlocal total
+            total = max(total, left)
+            if total:
+                on_progress(total - left, total)
 
-        return self._uploader.drain(left_are, seconds)
+        return self._uploader.drain(report, seconds)
 
     def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
         """Deliver what is left; what could not be is a HubError that names it."""
@@ -87,7 +96,7 @@ class Uploads:
 
 
 def _manifest_of(entry: Entry) -> Checkpoint | None:
-    # None: it was delivered, and is gone, since it was listed. Or it is damaged, which the delivery will say.
+    # None: it was delivered since it was listed, and is gone. Or it is damaged, which its delivery will report.
     try:
         return read_manifest(entry.folder)
     except CheckpointError:
@@ -96,12 +105,11 @@ def _manifest_of(entry: Entry) -> Checkpoint | None:
 
 @contextmanager
 def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
-    """While open, what is put in is delivered in the background; None for a run without a repository."""
-    repo = run.repo
-    if repo is None:
+    """While open, what is put into the outbox is delivered in the background; None for a run without a repository."""
+    if run.repo is None:
         yield None
         return
-    opened = Uploads(run, repo, note)
+    opened = Uploads(run, run.repo, note)
     opened.start()
     try:
         yield opened
@@ -110,9 +118,9 @@ def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
 
 
 def claim(repo: str, project: str, run: str, *, private: bool) -> str:
-    """Make the repository of a new run and return its name, `auto` resolved.
+    """Make the repository of a new run and return its name, with `auto` resolved.
 
-    One that holds checkpoints already is refused: two runs in one repository could not be told apart.
+    A repository that holds checkpoints already is a HubError: two runs in one repository could not be told apart.
     """
     name = f"{user()}/{project}-{run}" if repo == "auto" else repo
     hub = Hub(name)

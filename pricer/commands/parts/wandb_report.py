@@ -31,7 +31,7 @@ def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], but: st
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),
         note=note,
-        but=but,
+        consequence=but,
     )
     if tracker.run_id:
         run.record(tracking_id=tracker.run_id)
@@ -56,7 +56,7 @@ def send(run: Run, report: Report | None, note: Callable[[str], None], but: str)
             report = log.unsent(report)
         if report.is_empty:
             return
-        if run.is_held:
+        if run.is_locked:
             # Two processes cannot write one W&B run: the rows of one would be dropped.
             note(f"not on W&B yet, where {run.name} is being trained: do this again when that is over")
             return
@@ -109,7 +109,7 @@ def _table(name: str, run: Run, best: Evaluation, items: Sequence[Item]) -> Tabl
     if best.step is None or best.revision is None or best.members:
         return None
     try:
-        by_id = {p.item_id: p for batch in run.predictions(best.revision, best.spec) for p in batch}
+        by_id = {p.item_id: p for batch in run.evaluations.predictions(best.revision, best.spec) for p in batch}
         rows = tuple(_row(item, by_id[item.id], best.spec) for item in items)
     except (PricerError, KeyError):
         return None

@@ -30,8 +30,8 @@ def answer(item: Item, silent: bool = False) -> Prediction:
 
 
 def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> None:
-    run.add_predictions(CHECKPOINT.id, spec, predictions)
-    run.add_evaluation(CHECKPOINT.id, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
+    run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
+    run.evaluations.add(CHECKPOINT.id, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
 
 
 def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Details:

@@ -46,7 +46,9 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
 
     found = confirmed.confirmation
     evaluation = next(
-        e for e in picked.run.evaluations() if e.revision == picked.selection.revision and e.spec.split is Split.TEST
+        e
+        for e in picked.run.evaluations.all()
+        if e.revision == picked.selection.revision and e.spec.split is Split.TEST
     )
     mae = evaluation.metric("mae")
     assert (found.revision, found.step, found.spec_fingerprint) == (
@@ -152,13 +154,13 @@ def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, mon
         patch.setattr(CheckpointPredictor, "predict", once)
         with pytest.raises(KeyboardInterrupt):
             confirm(picked, Listener())
-    saved = run.predictions(revision, spec)
+    saved = run.evaluations.predictions(revision, spec)
     assert len(saved) == 1
     assert run.confirmations() == []
 
     confirmed = confirm(picked, Listener())
 
-    assert run.predictions(revision, spec)[0] == saved[0]
+    assert run.evaluations.predictions(revision, spec)[0] == saved[0]
     assert (confirmed.is_new, confirmed.confirmation.look) == (True, 2)
 
 

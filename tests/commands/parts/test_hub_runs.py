@@ -10,24 +10,25 @@ import pytest
 
 from pricer.commands import train
 from pricer.commands.parts import hub_runs as command
-from pricer.commands.parts.hub_runs import Question, attach, take_over
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run, resume_hub_run
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
-from pricer.stores.runs import STATE_FILES, Run, find_run, runs_of
+from pricer.stores.runs import Run, find_run, runs_of
+from pricer.stores.training_state import STATE_FILES
 from tests.commands.conftest import Listener
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.repos import Repo
 from tests.loopback_hub.server import LoopbackHub
 from tests.repositories import ADAPTER, Cli, sha256
 
-NOTHING_NEW = Question(None, ())
+NOTHING_NEW = GivenConfig(None, ())
 DEEP = b"[" * 100_000
 
 
 def revisions(run: Run) -> list[str]:
-    return [record["revision"] for record in read_lines(run.folder / "checkpoints.jsonl")]
+    return [record["id"] for record in read_lines(run.folder / "checkpoints.jsonl")]
 
 
 def put_state(repo: Repo, files: dict[str, bytes], record: dict[str, Any] | None = None) -> None:
@@ -70,16 +71,16 @@ class TestTakeOver:
             }
 
     def test_the_run_is_whole_before_it_goes_on(self, stopped: Repo) -> None:
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
-        assert run.newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert run.training_states.newest() == (Path("runs/stopped/state/checkpoint-4"), 4)
         assert (run.repo, run.facts()["finished"], "attached" in run.facts()) == ("ann/stopped", None, False)
         assert run.config().hub.repo == "ann/stopped"
-        assert {path.name for path in (run.state_folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
+        assert {path.name for path in (run.training_states.folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
         assert [c.step for c in run.store.checkpoints()] == [2, 4]
 
     def test_no_adapter_but_that_of_the_state_is_fetched(self, stopped: Repo, hub: LoopbackHub) -> None:
-        take_over("ann/stopped", None, print)
+        resume_hub_run("ann/stopped", None, print)
 
         large = [r.path for r in hub.requests if r.method == "GET" and r.path.endswith((ADAPTER, ".pt", ".pth"))]
         state = stopped.branches["state"]
@@ -87,18 +88,18 @@ class TestTakeOver:
         assert sorted(large) == [f"/ann/stopped/resolve/{state}/{name}" for name in names]
 
     def test_a_name_of_ones_own(self, stopped: Repo) -> None:
-        assert take_over("ann/stopped", "mine", print).name == "mine"
+        assert resume_hub_run("ann/stopped", "mine", print).name == "mine"
         assert Path("runs/mine/run.json").exists()
 
     @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", ".hidden", "a b"])
     def test_a_name_that_cannot_name_a_run(self, stopped: Repo, name: str) -> None:
         with pytest.raises(RunError, match="cannot name a run"):
-            take_over("ann/stopped", name, print)
+            resume_hub_run("ann/stopped", name, print)
 
         assert not Path("runs").exists()
 
     def test_a_name_that_another_run_has_is_refused(self, stopped: Repo) -> None:
-        take_over("ann/stopped", "mine", print)
+        resume_hub_run("ann/stopped", "mine", print)
 
         with pytest.raises(RunError, match="there is a run mine already"):
             attach_other_then_take_over("mine")
@@ -108,7 +109,7 @@ class TestTakeOver:
     ) -> None:
         monkeypatch.chdir(tmp_path / "trainer")
 
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
         assert run.folder == Path("runs/quickstart")
         # It looks whether another machine was there meanwhile, and fetches nothing of what it has.
@@ -119,13 +120,18 @@ class TestTakeOver:
     ) -> None:
         monkeypatch.chdir(tmp_path / "trainer")
         own = Run(Path("runs/quickstart"))
-        shutil.rmtree(own.state_folder)
+        shutil.rmtree(own.training_states.folder)
         (own.folder / "metrics.jsonl").write_text("")
+        own.outbox.put_checkpoint(2, [])
+        commits = (own.folder / "outbox" / "commits.jsonl").read_text()
 
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
+        # Its uploads are out of date, but the Hub still counts its commits.
+        assert (run.outbox.entries(), (own.folder / "outbox" / "commits.jsonl").read_text()) == ([], commits)
+        assert len(commits.splitlines()) > 1
         assert run.folder == own.folder
-        assert run.newest_state() == (Path("runs/quickstart/state/checkpoint-4"), 4)
+        assert run.training_states.newest() == (Path("runs/quickstart/state/checkpoint-4"), 4)
         assert [line["step"] for line in run.metrics() if "loss" in line] == [1, 2, 3, 4]
 
     def test_a_training_that_has_ended_here_is_not_taken_over_again(
@@ -137,7 +143,7 @@ class TestTakeOver:
         own.finish()
         own.outbox.put_checkpoint(6, [])
 
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
         assert run.facts()["finished"]
         assert [entry.step for entry in run.outbox.entries()] == [6]
@@ -148,20 +154,20 @@ class TestTakeOver:
         monkeypatch.chdir(tmp_path / "trainer")
         hub.faults.script("GET", "/refs", [Fault.status(404)])
 
-        assert take_over("ann/stopped", None, print).folder == Path("runs/quickstart")
+        assert resume_hub_run("ann/stopped", None, print).folder == Path("runs/quickstart")
 
     def test_a_repository_that_was_only_evaluated_here_is_taken_over_beside(self, stopped: Repo) -> None:
-        attached = attach("ann/stopped", NOTHING_NEW, print)
+        attached = open_hub_run("ann/stopped", NOTHING_NEW, print)
 
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
         assert (attached.name, run.name) == ("ann--stopped", "stopped")
-        assert take_over("ann/stopped", None, print).name == "stopped"
+        assert resume_hub_run("ann/stopped", None, print).name == "stopped"
         # From now on the training is what the repository means here.
-        assert attach("ann/stopped", NOTHING_NEW, print).name == "stopped"
+        assert open_hub_run("ann/stopped", NOTHING_NEW, print).name == "stopped"
 
     def test_a_run_that_was_only_evaluated_is_not_trained(self, stopped: Repo) -> None:
-        attach("ann/stopped", NOTHING_NEW, print)
+        open_hub_run("ann/stopped", NOTHING_NEW, print)
 
         with pytest.raises(RunError) as caught:
             train.resume(None, Listener())
@@ -239,13 +245,16 @@ class TestTakeOver:
         for limit in range(1, 1 + 2 + 3 + 2 + 7 + 1):
             monkeypatch.setattr(Hub, "download", stopping_at(limit))
             with pytest.raises(SystemError):
-                take_over("ann/stopped", None, print)
+                resume_hub_run("ann/stopped", None, print)
             assert runs_of("ann/stopped") == []
             with pytest.raises(RunError, match="there is no run here yet"):
                 find_run(None)
 
         monkeypatch.setattr(Hub, "download", download)
-        assert take_over("ann/stopped", None, print).newest_state() == (Path("runs/stopped/state/checkpoint-4"), 4)
+        assert resume_hub_run("ann/stopped", None, print).training_states.newest() == (
+            Path("runs/stopped/state/checkpoint-4"),
+            4,
+        )
         assert list(Path("runs").rglob(".*")) == []
 
     def test_a_kill_before_the_facts_are_written_leaves_no_run(
@@ -258,10 +267,10 @@ class TestTakeOver:
         with monkeypatch.context() as patch:
             patch.setattr(command, "write_json", killed)
             with pytest.raises(SystemError):
-                take_over("ann/stopped", None, print)
+                resume_hub_run("ann/stopped", None, print)
 
         assert runs_of("ann/stopped") == []
-        assert take_over("ann/stopped", None, print).name == "stopped"
+        assert resume_hub_run("ann/stopped", None, print).name == "stopped"
 
     def test_a_hub_that_fails_now_and_then_is_asked_again(
         self, stopped: Repo, hub: LoopbackHub, waits: list[float], monkeypatch: pytest.MonkeyPatch
@@ -270,16 +279,16 @@ class TestTakeOver:
         hub.faults.script("GET", r"/resolve/.*optimizer.pt", [Fault.cut_half_answer(), Fault.status(503)])
         hub.faults.script("GET", "/refs", [Fault.status(500), Fault.cut_answer()])
 
-        run = take_over("ann/stopped", None, print)
+        run = resume_hub_run("ann/stopped", None, print)
 
-        assert (run.newest_state(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
+        assert (run.training_states.newest(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
 
 
 def attach_other_then_take_over(name: str) -> Run:
     """As if the run of that name were another repository's."""
     path = Path("runs") / name / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "repo": "ann/other"}))
-    return take_over("ann/stopped", name, print)
+    return resume_hub_run("ann/stopped", name, print)
 
 
 class TestBadStates:
@@ -287,7 +296,7 @@ class TestBadStates:
 
     def fails(self, problem: str) -> None:
         with pytest.raises((CheckpointError, HubError, RunError)) as caught:
-            take_over("ann/stopped", None, print)
+            resume_hub_run("ann/stopped", None, print)
         assert caught.value.message.startswith(problem), caught.value.message
         assert "\n" not in caught.value.message
         assert runs_of("ann/stopped") == []
@@ -355,7 +364,7 @@ class TestFacts:
         extra = {"finished": "2000", "attached": True, "repo": "eve/other", "seed": "42", "items": {"train": "many"}}
         stopped.commit({"run.json": json.dumps({**record, **extra}).encode()}, "x", branch="state")
 
-        facts = take_over("ann/stopped", None, print).facts()
+        facts = resume_hub_run("ann/stopped", None, print).facts()
 
         assert (facts["repo"], facts["finished"]) == ("ann/stopped", None)
         assert not {"attached", "seed", "items", "device", "git_commit"} & facts.keys()
@@ -366,42 +375,42 @@ class TestFacts:
         stopped.commit({"run.json": content}, "x", branch="state")
 
         with pytest.raises(RunError, match=r"run.json of ann/stopped cannot be read"):
-            take_over("ann/stopped", None, print)
+            resume_hub_run("ann/stopped", None, print)
 
     def test_a_config_that_pushes_elsewhere_does_not(self, stopped: Repo) -> None:
         config = stopped.files("state")["config.yaml"].replace(b"repo: ann/stopped", b"repo: eve/other")
         assert b"eve/other" in config
         stopped.commit({"config.yaml": config}, "x", branch="state")
 
-        assert take_over("ann/stopped", None, print).config().hub.repo == "ann/stopped"
+        assert resume_hub_run("ann/stopped", None, print).config().hub.repo == "ann/stopped"
 
 
 class TestAttach:
     def test_a_second_look_keeps_the_config_and_sees_new_checkpoints(self, pushed: Repo) -> None:
         newest = pushed.tags.pop("step-000006")
-        first = attach("ann/prices", NOTHING_NEW, print)
+        first = open_hub_run("ann/prices", NOTHING_NEW, print)
         config = (first.folder / "config.yaml").read_text()
         assert [c.step for c in first.store.checkpoints()] == [2, 4]
         pushed.tags["step-000006"] = newest
 
-        second = attach("ann/prices", NOTHING_NEW, print)
+        second = open_hub_run("ann/prices", NOTHING_NEW, print)
 
         assert [c.step for c in second.store.checkpoints()] == [2, 4, 6]
         assert (second.folder / "config.yaml").read_text() == config
 
     def test_a_checkpoint_that_is_gone_is_gone_here_too(self, pushed: Repo) -> None:
-        attach("ann/prices", NOTHING_NEW, print)
+        open_hub_run("ann/prices", NOTHING_NEW, print)
         del pushed.tags["step-000006"]
 
-        assert [c.step for c in attach("ann/prices", NOTHING_NEW, print).store.checkpoints()] == [2, 4]
+        assert [c.step for c in open_hub_run("ann/prices", NOTHING_NEW, print).store.checkpoints()] == [2, 4]
 
     def test_overrides_change_the_repositorys_own_config(self, pushed: Repo) -> None:
-        run = attach("ann/prices", Question(None, ["eval.batch_tokens=64"]), print)
+        run = open_hub_run("ann/prices", GivenConfig(None, ["eval.batch_tokens=64"]), print)
 
         assert (run.config().eval.batch_tokens, run.config().data.train_limit) == (64, 48)
 
     def test_the_facts_are_the_newest_checkpoints(self, pushed: Repo, uninterrupted: Run) -> None:
-        facts = attach("ann/prices", NOTHING_NEW, print).facts()
+        facts = open_hub_run("ann/prices", NOTHING_NEW, print).facts()
 
         own = uninterrupted.facts()
         taken = {name: facts[name] for name in facts if name not in ("repo", "attached", "started", "finished")}

@@ -52,12 +52,12 @@ HALF = "nf4/float16, adapter float16, logits float32"
 def interrupted(config: RunConfig, of_parameter: dict[str, Any], *more: str, precision: str = "nf4/float32") -> Run:
     """The run `cut` with a training state of step 2, which has these files `more`."""
     run = create_run(config, "cut", "cut", {"precision": precision})
-    state = run.state_folder / "checkpoint-2"
+    state = run.training_states.folder / "checkpoint-2"
     state.mkdir(parents=True)
     torch.save({"state": {0: of_parameter}, "param_groups": []}, state / "optimizer.pt")
     for name in more:
         torch.save({"cuda": torch.zeros(4)}, state / name)
-    run.mark_whole(state)
+    run.training_states.mark_complete(state)
     return run
 
 
@@ -228,7 +228,7 @@ def test_a_run_that_began_on_a_cpu_keeps_its_optimizer_on_a_gpu(wanted: str, mon
     gpus(1, monkeypatch)
     listener = Listener()
 
-    settled = settle_again(run, run.state_folder / "checkpoint-2", listener.note)
+    settled = settle_again(run, run.training_states.folder / "checkpoint-2", listener.note)
 
     # `auto` would be adamw_torch_fused here; the run keeps what it began with.
     assert (settled.train.optimizer, settled.model.compute_dtype) == ("adamw_torch", "float32")
@@ -244,7 +244,7 @@ def test_a_run_goes_on_on_another_gpu_without_a_word(monkeypatch: pytest.MonkeyP
     gpus(1, monkeypatch)
     listener = Listener()
 
-    assert settle_again(run, run.state_folder / "checkpoint-2", listener.note) == config
+    assert settle_again(run, run.training_states.folder / "checkpoint-2", listener.note) == config
     assert listener.notes == []
 
 

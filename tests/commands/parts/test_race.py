@@ -86,7 +86,7 @@ def test_who_dropped_out_has_answers_but_no_evaluation(trained: Path) -> None:
 
     race(run, a_scorer())
 
-    assert [e.name for e in run.evaluations()] == ["step-000004"]
+    assert [e.name for e in run.evaluations.all()] == ["step-000004"]
     assert len(list((trained / "evaluations").glob("*/predictions.jsonl"))) == 3
 
 
@@ -104,7 +104,7 @@ def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(traine
     first, second = a_scorer(fail_at), a_scorer()
     with pytest.raises(SystemError):
         race(run, first)
-    assert run.evaluations() == []
+    assert run.evaluations.all() == []
     assert run.race() is None
 
     assert race(run, second) == finished
@@ -225,7 +225,7 @@ class TestPick:
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
             evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, revision=checkpoint.id)
-            run.add_evaluation(checkpoint.id, evaluation, some_scores())
+            run.evaluations.add(checkpoint.id, evaluation, some_scores())
 
         picked = pick(None, "mae")
 

@@ -42,19 +42,19 @@ def run(trained: Path) -> Run:
     evaluate_run(find_run(None), "all", Split.VAL, 6, Listener())
     run = Run(trained)
     last = run.store.checkpoints()[-1]
-    lower(run, next(e for e in run.evaluations() if e.revision == last.id), 0.5)
+    lower(run, next(e for e in run.evaluations.all() if e.revision == last.id), 0.5)
     return run
 
 
 def lower(run: Run, evaluation: Evaluation, share: float) -> None:
     """Let an evaluation have this share of its error, in every item and in its MAE."""
     assert evaluation.revision is not None
-    scores = run.scores(evaluation.revision, evaluation.spec)
+    scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
     assert scores is not None
     charged = scores.price + share * (scores.charged - scores.price)
     mae = replace(evaluation.metric("mae"), value=float(np.abs(charged - scores.price).mean()))
     changed = replace(evaluation, metrics=(mae, *(m for m in evaluation.metrics if m.name != "mae")))
-    run.add_evaluation(evaluation.revision, changed, Scores(scores.price, charged, scores.answered))
+    run.evaluations.add(evaluation.revision, changed, Scores(scores.price, charged, scores.answered))
 
 
 def with_soups(listener: Listener | None = None) -> Picked:
@@ -65,7 +65,7 @@ def with_soups(listener: Listener | None = None) -> Picked:
 def soups_win(run: Run) -> Picked:
     """The pick after the soups' errors were made small, the pair's the smallest."""
     with_soups()
-    for evaluation in run.evaluations():
+    for evaluation in run.evaluations.all():
         if evaluation.members:
             lower(run, evaluation, 0.01 * len(evaluation.members))
     return with_soups()
@@ -83,7 +83,7 @@ class TestCompeting:
         for soup in soups:
             assert [(m.step, m.id) for m in soup.members] == [(s, steps[s]) for s in soup.member_steps]
             assert read_manifest(run.folder / "soups" / soup.name) == soup
-        scored = {e.name: e for e in run.evaluations() if e.members}
+        scored = {e.name: e for e in run.evaluations.all() if e.members}
         assert scored.keys() == set(NAMES)
         assert {e.spec for e in scored.values()} == {picked.selection.chosen.spec}
         assert len(picked.selection.ranking) == 5
@@ -113,11 +113,11 @@ class TestCompeting:
 
     def test_a_soup_never_wins_a_tie_against_a_checkpoint(self, run: Run) -> None:
         with_soups()
-        best = next(e for e in run.evaluations() if e.step == 6 and not e.members and e.spec.split is Split.VAL)
-        scores = run.scores(best.revision or "", best.spec)
+        best = next(e for e in run.evaluations.all() if e.step == 6 and not e.members and e.spec.split is Split.VAL)
+        scores = run.evaluations.scores(best.revision or "", best.spec)
         assert scores is not None
-        for soup in [e for e in run.evaluations() if e.members]:
-            run.add_evaluation(soup.revision or "", replace(soup, metrics=best.metrics), scores)
+        for soup in [e for e in run.evaluations.all() if e.members]:
+            run.evaluations.add(soup.revision or "", replace(soup, metrics=best.metrics), scores)
 
         selection = with_soups().selection
 
@@ -165,14 +165,14 @@ class TestGoingOn:
             with pytest.raises(KeyboardInterrupt):
                 with_soups()
         soup = run.store.soups()[0]
-        spec = next(e.spec for e in run.evaluations() if e.step)
-        saved = run.predictions(soup.id, spec)
+        spec = next(e.spec for e in run.evaluations.all() if e.step)
+        saved = run.evaluations.predictions(soup.id, spec)
         assert len(saved) == 1
 
         with_soups()
 
-        assert run.predictions(soup.id, spec)[0] == saved[0]
-        assert len([e for e in run.evaluations() if e.members]) == 2
+        assert run.evaluations.predictions(soup.id, spec)[0] == saved[0]
+        assert len([e for e in run.evaluations.all() if e.members]) == 2
 
     def test_making_that_was_interrupted_leaves_no_half_of_a_soup(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -229,7 +229,7 @@ class TestOnTheHub:
     def run(self, pushed: Repo) -> Run:
         Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--limit", "6", "--json").json()
         run = Run(Path("runs/ann--prices"))
-        lower(run, next(e for e in run.evaluations() if e.step == 6), 0.5)
+        lower(run, next(e for e in run.evaluations.all() if e.step == 6), 0.5)
         return run
 
     def test_only_the_picked_one_is_pushed_and_the_card_says_what_it_is(self, run: Run, pushed: Repo) -> None:
@@ -268,14 +268,14 @@ class TestOnTheHub:
         assert [step for step, _ in by_step] == [2, 4, 6]
         assert soup.revision not in dict(by_step).values()
         there, here = (
-            Run(folder / "runs" / "ann--prices").predictions(soup.revision, soup.chosen.spec)
+            Run(folder / "runs" / "ann--prices").evaluations.predictions(soup.revision, soup.chosen.spec)
             for folder in (Path(), tmp_path)
         )
         assert there == here
 
     def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
         with_soups()
-        for evaluation in run.evaluations():
+        for evaluation in run.evaluations.all():
             if evaluation.members:
                 lower(run, evaluation, 0.01 * len(evaluation.members))
         hub.faults.script("POST", "/commit/", [Fault.status(403)])

@@ -9,7 +9,7 @@ import typer.testing
 from pricer.cli import app
 from pricer.commands import train
 from pricer.commands.evaluate import Evaluated, evaluate_run
-from pricer.commands.parts.hub_runs import Question, attach
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.wandb_report import evaluation_report, pick_report, send
 from pricer.commands.pick import pick
 from pricer.config import RunConfig, TrackingConfig
@@ -115,7 +115,7 @@ REPORT = Report("5bec", {5: {"eval/mae": 50.0}}, {"best_step": 5})
 class TestTheTable:
     def rows(self, items: list[Item], predictions: list[Prediction]) -> list[tuple[str | float | None, ...]]:
         run, spec = a_run(), a_spec(estimator="median")
-        run.add_predictions(a_checkpoint(5).id, spec, predictions)
+        run.evaluations.add_predictions(a_checkpoint(5).id, spec, predictions)
         evaluation = evaluate(a_checkpoint(5), spec, predictions, items)
         report = evaluation_report(run, spec, items, [], [evaluation])
         assert report is not None
@@ -181,7 +181,7 @@ class TestSend:
     def test_a_training_in_progress_is_not_disturbed(self) -> None:
         run = a_run()
 
-        with run.held():
+        with run.lock():
             assert self.notes(run) == ["not on W&B yet, where mine is being trained: do this again when that is over"]
         assert not (run.folder / "wandb").exists()
 
@@ -251,16 +251,16 @@ def _selection() -> object:
     [([], "off"), (["tracking.mode=offline"], "offline"), (["tracking.project=mine"], "off")],
 )
 def test_a_repository_does_not_decide_what_this_machine_shows(pushed: Repo, overrides: list[str], mode: str) -> None:
-    run = attach("ann/prices", Question(None, overrides), Listener().note)
+    run = open_hub_run("ann/prices", GivenConfig(None, overrides), Listener().note)
 
     assert run.config().tracking.mode == mode
 
 
 def test_the_w_and_b_run_of_an_attached_repository_stays_the_same(pushed: Repo) -> None:
-    run = attach("ann/prices", Question(None, ["tracking.mode=offline"]), Listener().note)
+    run = open_hub_run("ann/prices", GivenConfig(None, ["tracking.mode=offline"]), Listener().note)
     send(run, REPORT, pytest.fail, "")
     tracking_id = run.facts()["tracking_id"]
 
-    again = attach("ann/prices", Question(None, []), Listener().note)
+    again = open_hub_run("ann/prices", GivenConfig(None, []), Listener().note)
 
     assert (again.facts()["tracking_id"], again.config().tracking.mode) == (tracking_id, "offline")

@@ -86,15 +86,15 @@ def scored(run: Run, data: ItemSet, split: Split = Split.VAL, steps: Sequence[in
     for step in steps:
         checkpoint = a_checkpoint(step, adapter=f"step {step}".encode())
         predictions = [_answer(item, step, silent=item is items[0]) for item in items]
-        run.add_predictions(checkpoint.id, spec, predictions)
-        run.add_evaluation(
+        run.evaluations.add_predictions(checkpoint.id, spec, predictions)
+        run.evaluations.add(
             checkpoint.id,
             evaluate(checkpoint, spec, predictions, items),
             Scores.of(judge(spec, predictions, items)),
         )
     constant = [Prediction(item.id, "300.00", 300.0) for item in items]
     median = evaluate("train <i>median</i>", spec, constant, items)
-    run.add_evaluation("train-median", median, Scores.of(judge(spec, constant, items)))
+    run.evaluations.add("train-median", median, Scores.of(judge(spec, constant, items)))
     return spec
 
 
@@ -107,8 +107,8 @@ def _answer(item: Item, step: int, *, silent: bool) -> Prediction:
 
 def picked(run: Run, spec: EvalSpec) -> None:
     """Choose as `pricer pick` does."""
-    own = [e for e in run.evaluations() if e.revision and e.spec == spec]
-    scores = {e.revision: run.scores(e.revision, spec) for e in own if e.revision}
+    own = [e for e in run.evaluations.all() if e.revision and e.spec == spec]
+    scores = {e.revision: run.evaluations.scores(e.revision, spec) for e in own if e.revision}
     run.write_selection(select(own, "mae", scores={name: found for name, found in scores.items() if found}))
 
 

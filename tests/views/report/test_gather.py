@@ -141,10 +141,10 @@ def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -
 
 
 def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run) -> None:
-    first = next(e for e in whole.evaluations() if e.step == 20)
-    scores = whole.scores(first.revision or "", first.spec)
+    first = next(e for e in whole.evaluations.all() if e.step == 20)
+    scores = whole.evaluations.scores(first.revision or "", first.spec)
     assert scores is not None
-    whole.add_evaluation(first.revision or "", replace(first, spec=replace(first.spec, limit=5)), scores)
+    whole.evaluations.add(first.revision or "", replace(first, spec=replace(first.spec, limit=5)), scores)
 
     found = gather(whole)
 
@@ -220,10 +220,10 @@ def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items
 
 
 def test_a_step_that_was_made_anew_is_not_taken_for_the_one_that_was_compared(whole: Run) -> None:
-    first = next(e for e in whole.evaluations() if e.step == 20)
-    scores = whole.scores(first.revision or "", first.spec)
+    first = next(e for e in whole.evaluations.all() if e.step == 20)
+    scores = whole.evaluations.scores(first.revision or "", first.spec)
     assert scores is not None
-    whole.add_evaluation("f" * 40, replace(first, revision="f" * 40), scores)
+    whole.evaluations.add("f" * 40, replace(first, revision="f" * 40), scores)
 
     found = gather(whole).held_out
 

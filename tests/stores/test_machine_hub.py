@@ -7,8 +7,8 @@ import huggingface_hub.constants
 import pytest
 
 from pricer.core.machine_facts import HubAnswer
-from pricer.stores import hub_login
-from pricer.stores.hub_login import ask_hub
+from pricer.stores import machine as machine_file
+from pricer.stores.machine import ask_hub
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.server import LoopbackHub
 
@@ -53,7 +53,7 @@ def test_without_a_token_none_is_sent_and_the_clock_is_compared_all_the_same(
 
 @pytest.mark.parametrize("ahead", [-600.0, 86400.0])
 def test_a_clock_that_is_off(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
-    monkeypatch.setattr(hub_login, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+    monkeypatch.setattr(machine_file, "time", SimpleNamespace(time=lambda: time.time() + ahead))
 
     skew = ask_hub().skew
 

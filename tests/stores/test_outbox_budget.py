@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pricer.errors import HubError
-from pricer.stores.budget import COMMITS_PER_HOUR, CommitBudget
+from pricer.stores.outbox import COMMITS_PER_HOUR, CommitBudget
 
 TIMES = Path("outbox/commits.jsonl")
 
@@ -51,7 +51,7 @@ def test_the_one_too_many_says_how_long_to_wait() -> None:
     error = refusal(budget)
 
     # The first was 900 seconds ago: it counts for 3600 - 900 more.
-    assert error.message == "2 commits in an hour is what the Hub allows: the next one can be made in 45 minutes"
+    assert error.message == "the Hub allows 2 commits in an hour: the next one can be made in 45 minutes"
     assert (error.transient, error.limited, error.retry_after) == (True, True, 2700.0)
     clock.now += 2700
     budget.take()

@@ -1,0 +1,112 @@
+"""A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.predictions import Prediction
+from pricer.core.scores import Scores
+from pricer.errors import RunError
+from pricer.stores.files import append_lines, locked, read_arrays, read_json, read_lines, write_arrays, write_json
+
+
+class EvaluationStore:
+    """A folder with one folder for each evaluated name under each spec: `<name>-<spec fingerprint>/`. A name is the id
+    of a checkpoint or soup, or the name of a baseline.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """While open, no other process evaluates this run (one may train it); a RunError if one does."""
+        self._folder.mkdir(exist_ok=True)
+        try:
+            with locked(self._folder, wait=False):
+                yield
+        except BlockingIOError:
+            raise RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end") from None
+
+    def batch_tokens(self, spec: EvalSpec) -> int | None:
+        """The maximum number of tokens in a batch of every evaluation under that spec; None: none has begun."""
+        return self._batch_tokens().get(spec.fingerprint)
+
+    def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
+        """Fix the maximum number of tokens in a batch of every evaluation under that spec."""
+        write_json(self._folder / "batches.json", {**self._batch_tokens(), spec.fingerprint: batch_tokens})
+
+    def _batch_tokens(self) -> dict[str, int]:
+        path = self._folder / "batches.json"
+        try:
+            kept = read_json(path)
+            if not all(isinstance(tokens, int) and tokens > 0 for tokens in kept.values()):
+                raise ValueError("not every spec has a number of tokens")
+            return kept
+        except FileNotFoundError:
+            return {}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _damaged(path, error, self._folder) from None
+
+    def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
+        """The Predictions saved so far, as the batches they were saved in."""
+        path = self._folder_of(name, spec) / "predictions.jsonl"
+        try:
+            return [[Prediction.from_json(record) for record in line["batch"]] for line in read_lines(path)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error, path.parent) from None
+
+    def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
+        """Save one batch: all of it or, if killed, none."""
+        path = self._folder_of(name, spec) / "predictions.jsonl"
+        append_lines(path, [{"batch": [asdict(prediction) for prediction in batch]}], durable=False)
+
+    def drop_predictions(self, name: str, spec: EvalSpec) -> None:
+        """Delete the Predictions saved so far."""
+        (self._folder_of(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
+
+    def add(self, name: str, evaluation: Evaluation, scores: Scores) -> None:
+        """Save an evaluation whose predictions are complete, and the scores it summarises."""
+        folder = self._folder_of(name, evaluation.spec)
+        # The scores first: an evaluation without them would be a half-written one.
+        write_arrays(folder / "scores.npz", price=scores.price, charged=scores.charged, answered=scores.answered)
+        write_json(folder / "evaluation.json", evaluation.to_json())
+
+    def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
+        """The evaluation of that name under that spec, or None."""
+        path = self._folder_of(name, spec) / "evaluation.json"
+        return _read_evaluation(path) if path.exists() else None
+
+    def scores(self, name: str, spec: EvalSpec) -> Scores | None:
+        """The scores of that name under that spec; None: it was not evaluated."""
+        path = self._folder_of(name, spec) / "scores.npz"
+        try:
+            return Scores(**read_arrays(path, price=np.float64, charged=np.float64, answered=np.bool_))
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, error, path) from None
+
+    def all(self) -> list[Evaluation]:
+        """Every evaluation: baselines first, then checkpoints by step; a soup follows its last member."""
+        found = [_read_evaluation(path) for path in self._folder.glob("*/evaluation.json")]
+        return sorted(found, key=lambda e: (e.step or 0, e.members, e.name, e.spec.fingerprint))
+
+    def _folder_of(self, name: str, spec: EvalSpec) -> Path:
+        return self._folder / f"{name}-{spec.fingerprint}"
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    try:
+        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error, path.parent) from None
+
+
+def _damaged(path: Path, error: Exception, remove: Path) -> RunError:
+    return RunError(f"{path} is damaged: {error}", f"remove {remove}, and evaluate again")

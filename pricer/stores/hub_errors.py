@@ -1,0 +1,145 @@
+"""What the Hub's failures mean: which HubError each one becomes, and how long to wait before the next attempt."""
+
+import errno
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+from pricer.errors import HubError, first_line
+from pricer.redaction import hub_address
+
+_LONGEST_WAIT = 60.0
+_SHORTEST_WAIT = 1.0
+_HOUR = 3600.0
+_TRY_LATER = (408, 425, 429)
+CONFLICT = (409, 412)
+"""HTTP statuses of a request that another one overtook."""
+_UNAUTHORIZED = 401
+_REFUSED = (_UNAUTHORIZED, 403)
+# Failures of this machine's disk, not of the network.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def pause(attempt: int, error: HubError) -> float:
+    """Seconds to wait after `attempt` failures in a row: what the Hub asks for, else doubling, with some jitter."""
+    # Jitter: machines that failed together should not come back together.
+    own = min(_LONGEST_WAIT, 0.5 * 2.0 ** min(attempt, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+    if error.retry_after is None:
+        return own
+    # "At once", again and again, would be a flood. Nor is a wait of more than an hour taken from an answer.
+    return min(max(error.retry_after, min(own, _SHORTEST_WAIT)), _HOUR)
+
+
+def offline_variable() -> str:
+    """The environment variable that switches the Hub off, where it is off."""
+    # huggingface_hub reads TRANSFORMERS_OFFLINE where HF_HUB_OFFLINE is empty.
+    is_other = os.environ.get("TRANSFORMERS_OFFLINE") and not os.environ.get("HF_HUB_OFFLINE")
+    return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
+
+
+def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoReturn:
+    """Raise a library's error as a HubError, or as an OSError where this machine's disk failed.
+
+    Where an earlier request `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
+    """
+    if isinstance(error, HubError):
+        raise error
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
+    for cause in _causes(error):
+        match cause:
+            case OfflineModeIsEnabled():
+                variable = offline_variable()
+                raise HubError(f"the Hub is switched off ({variable})", f"unset {variable}") from None
+            case HFValidationError():
+                raise HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME") from None
+            case GatedRepoError():
+                raise HubError(*gated(repo)) from None
+            case RepositoryNotFoundError():
+                raise HubError(
+                    f"there is no repository {repo} on the Hub, or this account may not see it",
+                    "a private one needs `hf auth login`, or HF_TOKEN",
+                    transient=was_authorized,
+                ) from None
+            case RevisionNotFoundError() | RemoteEntryNotFoundError():
+                raise HubError(f"{repo} on the Hub has no such revision or file: {_hub_message(cause)}") from None
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            raise cause
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if isinstance(status, int):
+            raise _refusal(cause, status, repo, was_authorized) from None
+    # Broken connections and answers are left. Each library has classes of its own for them.
+    raise HubError(
+        f"the Hub cannot be reached for {repo}: {_without_signature(error)}", "is the network up?", transient=True
+    ) from None
+
+
+def gated(repo: str) -> tuple[str, str]:
+    """Message and hint for a repository whose terms were not accepted."""
+    return (
+        f"{repo} is gated: its terms have to be accepted first",
+        f"accept them on {hub_address(repo)}, then `hf auth login`",
+    )
+
+
+def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool) -> HubError:
+    """What an HTTP status of 400 or more means here."""
+    message = _hub_message(error)
+    if status in _REFUSED:
+        rights = f"what the token may do, and how much space is left: {hub_address('settings')}"
+        hint = "hf auth whoami; hf auth login" if status == _UNAUTHORIZED else rights
+        return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
+    is_public = hub_address() == "https://huggingface.co"
+    return HubError(
+        f"the Hub answers {status} for {repo}: {message}",
+        "see https://status.huggingface.co" if is_public else f"is {hub_address()} up?",
+        transient=status >= 500 or status in (*_TRY_LATER, *CONFLICT),
+        retry_after=_retry_after(getattr(error, "response", None)),
+    )
+
+
+def _retry_after(response: Any) -> float | None:
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+    headers = getattr(response, "headers", {})
+    limits = parse_ratelimit_headers(headers)
+    if limits is not None and limits.remaining == 0:
+        return float(limits.reset_in_seconds)
+    stated = headers.get("retry-after", "")
+    if stated.isdecimal():
+        return float(stated)
+    try:
+        return max(0.0, parsedate_to_datetime(stated).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen = 0
+    while error is not None and seen < 10:  # a chain may be a circle
+        yield error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+
+
+def _hub_message(error: BaseException) -> str:
+    """The first line of the Hub's own message, else of the library's."""
+    # Headers and body may each have a message, and a hook that refuses a push has many lines.
+    stated = str(getattr(error, "server_message", None) or "").strip()
+    return stated.splitlines()[0] if stated else _without_signature(error)
+
+
+def _without_signature(error: BaseException) -> str:
+    """The error's first line without the query of an address: in addresses of storage it is a signature."""
+    return re.sub(r"\?\S{20,}", "?…", first_line(error)).rstrip()

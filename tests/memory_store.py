@@ -1,0 +1,67 @@
+"""A CheckpointStore in memory: for tests of what uses a store, without the disk's or the Hub's particulars."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pricer.core.checkpoints import Checkpoint, soup_name
+from pricer.errors import CheckpointError
+from pricer.stores.checkpoints import PARTS, in_order, read_checkpoint, read_manifest
+
+
+class MemoryStore:
+    """Keeps the files of each checkpoint and soup under its name, and writes them out when they are fetched. Where it
+    has a `repo`, it publishes model cards: they are kept in `cards`.
+    """
+
+    location = "memory"
+
+    def __init__(self, *, is_remote: bool = False, repo: str | None = None) -> None:
+        self.is_remote = is_remote
+        self.cards: dict[str, str] = {}
+        self._repo = repo
+        self._kept: dict[str, tuple[Checkpoint, dict[str, bytes]]] = {}
+        self._tags: dict[str, Checkpoint] = {}
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return in_order(checkpoint for checkpoint, _ in self._kept.values() if not checkpoint.members)
+
+    def soups(self) -> list[Checkpoint]:
+        return in_order(checkpoint for checkpoint, _ in self._kept.values() if checkpoint.members)
+
+    @contextmanager
+    def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp()) / soup_name(steps)
+        folder.mkdir()
+        yield folder
+        self._keep(read_manifest(folder), folder)
+
+    def push(self, folder: Path, step: int) -> Checkpoint:
+        checkpoint = read_checkpoint(folder, step)
+        self._keep(checkpoint, folder)
+        return checkpoint
+
+    def fetch(self, checkpoint: Checkpoint) -> Path:
+        kept, files = self._kept.get(checkpoint.name, (None, {}))
+        if kept != checkpoint:
+            raise CheckpointError(f"{checkpoint.name} is not here")
+        folder = Path(tempfile.mkdtemp())
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return folder
+
+    def tag(self, checkpoint: Checkpoint, name: str) -> None:
+        self.fetch(checkpoint)
+        self._tags[name] = checkpoint
+
+    def tagged(self, name: str) -> Checkpoint | None:
+        return self._tags.get(name)
+
+    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
+        if self._repo is not None:
+            self.cards[self._repo] = render(self._repo)
+        return self._repo
+
+    def _keep(self, checkpoint: Checkpoint, folder: Path) -> None:
+        self._kept[checkpoint.name] = checkpoint, {name: (folder / name).read_bytes() for name in PARTS}

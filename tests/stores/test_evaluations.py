@@ -1,0 +1,120 @@
+"""A run's evaluations: predictions by batch, scores, metrics."""
+
+from pathlib import Path
+
+import pytest
+
+from pricer.core.predictions import Prediction
+from pricer.errors import RunError
+from pricer.stores.evaluations import EvaluationStore
+from tests.builders import SPEC, a_distribution, a_spec, an_evaluation, some_scores
+
+FOLDER = Path("run/evaluations")
+BATCH = [Prediction("a", "227.00", 227.0, a_distribution()), Prediction("b", "café, no idea", None)]
+
+
+def a_store() -> EvaluationStore:
+    return EvaluationStore(FOLDER)
+
+
+def test_predictions_come_back_as_the_batches_they_were_saved_in() -> None:
+    store = a_store()
+
+    store.add_predictions("step-000005", SPEC, BATCH)
+    store.add_predictions("step-000005", SPEC, BATCH[:1])
+
+    assert store.predictions("step-000005", SPEC) == [BATCH, BATCH[:1]]
+
+
+def test_predictions_of_another_name_or_spec_are_others() -> None:
+    store = a_store()
+    store.add_predictions("step-000005", SPEC, BATCH)
+
+    assert store.predictions("step-000010", SPEC) == []
+    assert store.predictions("step-000005", a_spec(limit=2)) == []
+
+
+def test_a_batch_that_was_torn_by_a_kill_is_not_there() -> None:
+    store = a_store()
+    store.add_predictions("step-000005", SPEC, BATCH)
+    (path,) = FOLDER.glob("*/predictions.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"batch": [{"item_id": "c"')
+
+    assert store.predictions("step-000005", SPEC) == [BATCH]
+
+
+def test_dropped_predictions_are_gone_and_may_be_dropped_again() -> None:
+    store = a_store()
+    store.add_predictions("step-000005", SPEC, BATCH)
+
+    store.drop_predictions("step-000005", SPEC)
+    store.drop_predictions("step-000005", SPEC)
+
+    assert store.predictions("step-000005", SPEC) == []
+
+
+@pytest.mark.parametrize("line", ["{", "{}", '{"batch": 5}', '{"batch": [{"id": 1}]}', '{"batch": ["a"]}', "[]"])
+def test_damaged_predictions_are_named(line: str) -> None:
+    store = a_store()
+    folder = FOLDER / f"step-000005-{SPEC.fingerprint}"
+    folder.mkdir(parents=True)
+    (folder / "predictions.jsonl").write_text(f"{line}\n")
+
+    with pytest.raises(RunError, match=f"^{folder}/predictions.jsonl is damaged: ") as raised:
+        store.predictions("step-000005", SPEC)
+
+    assert raised.value.hint == f"remove {folder}, and evaluate again"
+
+
+def test_an_evaluation_comes_back_under_its_name_and_spec_alone() -> None:
+    store, evaluation = a_store(), an_evaluation(5, 40.0)
+
+    store.add("rev", evaluation, some_scores())
+
+    assert store.find("rev", SPEC) == evaluation
+    assert store.find("rev", a_spec(limit=2)) is None
+    assert store.find("other", SPEC) is None
+
+
+def test_scores_come_back_with_their_evaluation() -> None:
+    store = a_store()
+    store.add("rev", an_evaluation(5, 40.0), some_scores(40.0, n=3))
+
+    scores = store.scores("rev", SPEC)
+
+    assert scores is not None
+    assert scores.abs_error.tolist() == [40.0, 40.0, 40.0]
+    assert store.scores("other", SPEC) is None
+
+
+def test_damaged_scores_are_named() -> None:
+    store = a_store()
+    store.add("rev", an_evaluation(5, 40.0), some_scores())
+    (path,) = FOLDER.glob("*/scores.npz")
+    path.write_bytes(b"junk")
+
+    with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
+        store.scores("rev", SPEC)
+
+    assert raised.value.hint == f"remove {path}, and evaluate again"
+
+
+def test_all_evaluations_come_baselines_first_then_by_step() -> None:
+    store = a_store()
+    for evaluation in (an_evaluation(1000, 40.0), an_evaluation(None, 90.0), an_evaluation(200, 50.0)):
+        store.add(evaluation.name, evaluation, some_scores())
+
+    assert [evaluation.step for evaluation in store.all()] == [None, 200, 1000]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"spec": {"split": "val"}}', "5"])
+def test_a_damaged_evaluation_is_named(content: str) -> None:
+    store = a_store()
+    store.add("rev", an_evaluation(5, 40.0), some_scores())
+    (path,) = FOLDER.glob("*/evaluation.json")
+    path.write_text(content)
+
+    for read in (store.all, lambda: store.find("rev", SPEC)):
+        with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
+            read()
+        assert raised.value.hint == f"remove {path.parent}, and evaluate again"
