@@ -115,11 +115,11 @@ def ours(run: Run, scratch: Path, count: int) -> tuple[float, float, dict[str, l
     seconds = time.time() - began
     said, ends, ids = {}, [], [item.id for item in prepare(run.config()).items.val[:count]]
     for evaluation in Run(copy).evaluations.all():
-        if evaluation.revision is not None:
-            batches = Run(copy).evaluations.predictions(evaluation.revision, evaluation.spec)
+        if evaluation.candidate.id is not None:
+            batches = Run(copy).evaluations.predictions(evaluation.candidate.id, evaluation.spec)
             by_id = {p.item_id: p.completion for batch in batches for p in batch}
-            said[evaluation.revision] = [by_id[key] for key in ids]
-            folder = copy / "evaluations" / f"{evaluation.revision}-{evaluation.spec.fingerprint}"
+            said[evaluation.candidate.id] = [by_id[key] for key in ids]
+            folder = copy / "evaluations" / f"{evaluation.candidate.id}-{evaluation.spec.fingerprint}"
             ends.append((folder / "evaluation.json").stat().st_mtime)
     # Between two ends lie the answers of one checkpoint; what came before the first has starting in it.
     ends.sort()

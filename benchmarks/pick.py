@@ -16,14 +16,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import RunConfig
+from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
-from pricer.core.metrics import METRICS, Score, summarise
-from pricer.core.scores import Scores
+from pricer.core.metrics import choosing_metrics, measure_all
+from pricer.core.scores import ScoreTable
 from pricer.stores.runs import create_run
 from tests.builders import SPEC, a_saved_checkpoint
 
 REPEATS = 3
-CHOOSING = [name for name in METRICS if name != "no_price"]
 
 
 def make_run(checkpoints: int, items: int) -> None:
@@ -31,25 +31,16 @@ def make_run(checkpoints: int, items: int) -> None:
     rng = np.random.default_rng(0)
     price = rng.lognormal(4, 1, items).clip(1, 999).round(2)
     shared = rng.standard_normal(items)
+    item_id = np.array([f"{index:08d}" for index in range(items)])
     run = create_run(RunConfig(), "quickstart", "pick", {})
     for index in range(checkpoints):
         step = 100 * (index + 1)
         _, checkpoint = a_saved_checkpoint(Path("saved"), step, adapter=str(step).encode())
         run.store.push(Path("saved"), step)
         spread = 0.3 + 0.002 * abs(index - 0.7 * checkpoints)
-        charged = price * np.exp(spread * (0.95 * shared + 0.3 * rng.standard_normal(items)))
-        scores = Scores(price, charged.clip(1, 999).round(), rng.random(items) > 0.001)
-        metrics = summarise(list(map(_score, *(column.tolist() for column in _columns(scores)))))
-        evaluation = Evaluation(checkpoint.name, step, checkpoint.id, checkpoint.epoch, SPEC, metrics)
-        run.evaluations.add(checkpoint.id, evaluation, scores)
-
-
-def _columns(scores: Scores) -> tuple[np.ndarray, ...]:
-    return scores.price, scores.charged, scores.answered, scores.abs_error, scores.log_error, scores.hit
-
-
-def _score(price: float, charged: float, answered: bool, abs_error: float, log_error: float, hit: bool) -> Score:
-    return Score("", price, charged, answered, abs_error, log_error, hit)
+        imputed = price * np.exp(spread * (0.95 * shared + 0.3 * rng.standard_normal(items)))
+        table = ScoreTable(item_id, price, imputed.clip(1, 999).round(), rng.random(items) > 0.001)
+        run.evaluations.add(checkpoint.id, Evaluation(Candidate.of(checkpoint), SPEC, measure_all(table)), table)
 
 
 def measured(command: list[str], folder: str) -> tuple[float, float]:
@@ -72,7 +63,7 @@ def main() -> None:
         make_run(checkpoints, items)
         os.chdir(here)
         print(f"{checkpoints:,} checkpoints × {items:,} items, median of {REPEATS}")
-        for metric in CHOOSING:
+        for metric in choosing_metrics():
             command = [sys.executable, "-m", "pricer", "pick", "--metric", metric, "--json"]
             seconds, megabytes = zip(*(measured(command, folder) for _ in range(REPEATS)), strict=True)
             print(f"{metric:<10}{statistics.median(seconds):6.2f} s  {max(megabytes):5.0f} MB", flush=True)

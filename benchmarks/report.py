@@ -24,12 +24,12 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import DataConfig, RunConfig
+from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, evaluate, judge
+from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import ItemSet, Split
 from pricer.core.predictions import Prediction
 from pricer.core.price_distribution import Distribution
-from pricer.core.scores import Scores
 from pricer.core.selection import select
 from pricer.data.reading import load_items
 from pricer.stores.runs import Run, create_run
@@ -161,8 +161,7 @@ def _score(
         predictions.append(Prediction(item.id, f"{price:.2f}", price, found))
     for start in range(0, len(predictions), 64):
         run.evaluations.add_predictions(checkpoint.id, spec, predictions[start : start + 64])
-    scores = Scores.of(judge(spec, predictions, items))
-    run.evaluations.add(checkpoint.id, evaluate(checkpoint, spec, predictions, items), scores)
+    run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
 
 
 if __name__ == "__main__":

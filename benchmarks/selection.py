@@ -1,4 +1,4 @@
-"""Does the evidence of `pricer pick` hold? Repeated on simulated checkpoints whose true errors are known.
+"""Does what `pricer pick` says of its choice hold? Repeated on simulated checkpoints whose true errors are known.
 
     python benchmarks/selection.py [REPEATS] [pairs]
 
@@ -18,13 +18,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pricer.core.comparison import Rule, weigh
+from pricer.core.candidates import Candidate
+from pricer.core.comparison import compare_to_best
 from pricer.core.resampling import resample
-from pricer.core.scores import Scores
+from pricer.core.scores import ScoreTable
 from tests.simulation import CURVES, drawn_scores, true_errors
 
 ITEMS = (200, 500, 2_000)
-RULES: tuple[Rule, ...] = ("lowest", "earliest", "one-se")
+CANDIDATES = [Candidate(f"step {step}", f"id {step}", step) for step in range(20)]
 # Interval ends hardly move with more of them.
 RESAMPLES = 2_000
 # Two checkpoints that are near each other and two that are not, where the curve is not flat.
@@ -50,15 +51,15 @@ def bca(resampled: np.ndarray, values: np.ndarray) -> np.ndarray:
     return interval
 
 
-def pairs(scores: list[Scores], truth: np.ndarray, seed: int, tally: Tally) -> None:
+def pairs(scores: list[ScoreTable], truth: np.ndarray, seed: int, tally: Tally) -> None:
     """The interval of the difference of two checkpoints that nobody chose, and others in its place."""
     for name, (i, j) in PAIRS.items():
         errors = scores[i].abs_error.mean(), scores[j].abs_error.mean()
         low, high = (i, j) if errors[0] <= errors[1] else (j, i)
         two = [scores[low], scores[high]]
-        evidence = weigh([1, 2], two, "mae", "lower", 0, "lowest", RESAMPLES, seed)
-        assert evidence is not None
-        interval = evidence.standings[1].interval
+        comparison = compare_to_best(CANDIDATES[:2], two, "mae", 0, RESAMPLES, seed)
+        assert comparison is not None
+        interval = comparison.differences[1].interval
         assert interval is not None
         behind = float(truth[high] - truth[low])
         tally[f"pair, {name}"].append(covers(interval, behind))
@@ -68,36 +69,25 @@ def pairs(scores: list[Scores], truth: np.ndarray, seed: int, tally: Tally) -> N
         tally[f"pair, {name}: BCa"].append(covers(bca(differences, two[1].abs_error - two[0].abs_error), behind))
 
 
-def choices(scores: list[Scores], truth: np.ndarray, seed: int, tally: Tally) -> None:
-    """What is said of the choice by each rule."""
+def choices(scores: list[ScoreTable], truth: np.ndarray, seed: int, tally: Tally) -> None:
+    """What is said of the choice."""
     observed = np.array([one.abs_error.mean() for one in scores])
-    best, steps = int(observed.argmin()), list(range(len(scores)))
+    best = int(observed.argmin())
     common = float((truth - observed).mean())
-    for rule in RULES:
-        evidence = weigh(steps, scores, "mae", "lower", best, rule, RESAMPLES, seed)
-        assert evidence is not None
-        standings = evidence.standings
-        chosen = {
-            "lowest": best,
-            "earliest": next(s.step for s in standings if s.indistinguishable),
-            "one-se": next(s.step for s in standings if s.behind <= evidence.standard_error),
-        }[rule]
-        tally[f"{rule}: true optimism"].append(float(truth[chosen] - observed[chosen]) - common)
-        tally[f"{rule}: optimism"].append(evidence.corrected - float(observed[chosen]))
-        tally[f"{rule}: figure"].append(covers(evidence.corrected_interval, float(truth[chosen])))
-        tally[f"{rule}: above the lowest truth"].append(float(truth[chosen] - truth.min()))
-        if rule == "lowest":
-            intervals = [s.interval for s in standings]
-            inside = [covers(i, float(truth[k] - truth[best])) for k, i in enumerate(intervals) if i is not None]
-            tally["to the chosen one"].append(float(np.mean(inside)))
-            tally["told apart"].append(float(np.mean([not s.indistinguishable for s in standings])))
-            level = truth - truth.min() < 0.005
-            tally["a truly best one cannot be told apart"].append(
-                float(any(s.indistinguishable for s, one in zip(standings, level, strict=True) if one))
-            )
-            tally["all truly best cannot be told apart"].append(
-                float(all(s.indistinguishable for s, one in zip(standings, level, strict=True) if one))
-            )
+    comparison = compare_to_best(CANDIDATES[: len(scores)], scores, "mae", best, RESAMPLES, seed)
+    assert comparison is not None
+    differences = comparison.differences
+    tally["true optimism"].append(float(truth[best] - observed[best]) - common)
+    tally["optimism"].append(comparison.corrected - float(observed[best]))
+    tally["figure"].append(covers(comparison.corrected_interval, float(truth[best])))
+    tally["above the lowest truth"].append(float(truth[best] - truth.min()))
+    intervals = [one.interval for one in differences]
+    inside = [covers(i, float(truth[k] - truth[best])) for k, i in enumerate(intervals) if i is not None]
+    tally["to the chosen one"].append(float(np.mean(inside)))
+    tally["significantly different"].append(float(np.mean([one.is_significant for one in differences])))
+    level = [one for one, gap in zip(differences, truth - truth.min(), strict=True) if gap < 0.005]
+    tally["a truly best one is not significantly different"].append(float(not all(o.is_significant for o in level)))
+    tally["no truly best one is significantly different"].append(float(not any(o.is_significant for o in level)))
     resampled = resample(scores, "mae", best, RESAMPLES, seed)
     drawn, left_out, every = resampled.drawn, resampled.left_out, np.arange(resampled.drawn.shape[1])
     followed = drawn.argmin(axis=0)
@@ -116,7 +106,7 @@ def choices(scores: list[Scores], truth: np.ndarray, seed: int, tally: Tally) ->
     tally["figure: raw ± 1.96 standard errors"].append(
         covers((float(observed[best]) - half, float(observed[best]) + half), float(truth[best]))
     )
-    corrected = float(observed[best]) + tally["lowest: optimism"][-1]
+    corrected = float(observed[best]) + tally["optimism"][-1]
     tally["figure: corrected ± 1.96 standard errors"].append(
         covers((corrected - half, corrected + half), float(truth[best]))
     )
@@ -140,8 +130,7 @@ def report(name: str, items: int, tally: Tally) -> None:
     print(f"\n{name}, {items:,} items")
     for key, value in mean.items():
         if "optimism" in key:
-            rule = "lowest" if key.startswith("bootstrap") else key.split(":")[0]
-            print(f"  {key:<48} ${value:6.3f}  {value / mean[f'{rule}: true optimism']:5.2f}")
+            print(f"  {key:<48} ${value:6.3f}  {value / mean['true optimism']:5.2f}")
         elif "above" in key:
             print(f"  {key:<48} ${value:6.3f}")
         else:

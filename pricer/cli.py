@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 import pricer
+from pricer.core.metrics import choosing_metrics
 
 app = typer.Typer(
     add_completion=False,
@@ -34,30 +35,18 @@ class SplitName(StrEnum):
     test = "test"
 
 
-class MetricName(StrEnum):
-    """The metrics that can choose."""
-
-    mae = "mae"
-    median_ae = "median_ae"
-    rmsle = "rmsle"
-    r2 = "r2"
-    mape = "mape"
-    hit_rate = "hit_rate"
-
-
-class RuleName(StrEnum):
-    """The rules that can choose."""
-
-    lowest = "lowest"
-    earliest = "earliest"
-    one_se = "one-se"
-
-
 class CandidatesName(StrEnum):
     """What can be chosen from."""
 
     checkpoints = "checkpoints"
     soup = "soup"
+
+
+def _metric_name(name: str) -> str:
+    # An enum made from the table would be nothing that a type checker knows.
+    if name not in choosing_metrics():
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, choosing_metrics()))}.")
+    return name
 
 
 RepoOption = Annotated[
@@ -193,11 +182,11 @@ def evaluate(
 
             terminal_chart.show(result.evaluations)
         terminal.evaluated(result, as_json=as_json)
-        if result.details and not as_json:
-            from pricer.views import terminal_details
+        if result.breakdown and not as_json:
+            from pricer.views import terminal_breakdown
 
-            terminal_details.show(result.details)
-        from pricer.commands.parts.wandb_report import send
+            terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
+        from pricer.commands.parts.wandb_sending import send
 
         sys.stdout.flush()  # what follows may wait for W&B
         send(result.run, result.report, terminal.note, "the evaluation stands")
@@ -207,11 +196,12 @@ def evaluate(
 def pick(
     run: RunOption = None,
     repo: RepoOption = None,
-    metric: Annotated[MetricName, typer.Option("--metric", help="What best means.")] = MetricName.mae,
-    rule: Annotated[
-        RuleName,
-        typer.Option("--rule", help="The best; the earliest that cannot be told apart from it, or within its error."),
-    ] = RuleName.lowest,
+    metric: Annotated[
+        str,
+        typer.Option(
+            "--metric", metavar=f"<{'|'.join(choosing_metrics())}>", callback=_metric_name, help="What best means."
+        ),
+    ] = "mae",
     candidates: Annotated[
         CandidatesName,
         typer.Option("--candidates", help="The checkpoints; or with averages of the best one's neighbours (soup)."),
@@ -227,7 +217,8 @@ def pick(
         # Read when numpy is imported. Its products are short: two threads gain little, and when something else runs on
         # these cores they wait for each other so long that 1 s became 25 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from pricer.commands.parts.wandb_report import pick_report, send
+        from pricer.commands.parts.wandb_report import pick_report
+        from pricer.commands.parts.wandb_sending import send
         from pricer.commands.pick import pick as command
         from pricer.views import terminal, terminal_pick
 
@@ -238,9 +229,9 @@ def pick(
                 from pricer.commands.parts.soups import score_soups
 
                 soups = partial(score_soups, watcher=watcher)
-                result = command(run, metric.value, repo, rule.value, soups, watcher.note)
+                result = command(run, metric, repo, soups, watcher.note)
         else:
-            result = command(run, metric.value, repo, rule.value)
+            result = command(run, metric, repo)
         if not as_json:
             from pricer.views import terminal_chart
 

@@ -1,10 +1,17 @@
 """What a run can be set to: one frozen RunConfig, with a line of documentation under each setting."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from pricer.core.predictions import ESTIMATORS
+
+if TYPE_CHECKING:  # a type checker knows no literals that are made from a table
+    EstimatorName = str
+else:
+    EstimatorName = Literal[("auto", *ESTIMATORS)]
 
 
 class _Section(BaseModel):
@@ -175,7 +182,7 @@ class EvalConfig(_Section):
     batch_tokens: Count | Literal["auto"] = "auto"
     """Maximum number of tokens, padding included, in one batch of prompts. `auto`: found by a short trial on this
     device. An evaluation that has begun keeps the number it began with."""
-    estimator: Literal["auto", "greedy", "mode", "mean", "median"] = "auto"
+    estimator: EstimatorName = "auto"
     """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
     (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
     unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02

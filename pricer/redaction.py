@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with `***` in place of every token: those of the environment, and whatever looks like one."""
+    """The text with `***` in place of every token: the environment's, and whatever looks like one."""
     values = {os.environ.get(name, "").strip() for name in _VARIABLES}
     # The longest first: a shorter one may be a part of it.
     for value in sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True):

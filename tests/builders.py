@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, Split
 from pricer.core.metrics import Metric
@@ -16,7 +18,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.price_distribution import Distribution
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
-from pricer.core.scores import Scores
+from pricer.core.scores import ScoreTable
 from pricer.stores.checkpoints import Soups, write_manifest
 
 PLAIN = PriceFormat("plain")
@@ -91,12 +93,10 @@ def an_evaluation(
     step: int | None, mae: float | None, spec: EvalSpec = SPEC, n: int = 50, hit_rate: float = 0.5, **changes: Any
 ) -> Evaluation:
     """The evaluation of the checkpoint at a step, or of the baseline `constant` where the step is None."""
-    checkpoint = a_checkpoint(step) if step is not None else None
+    own = {name: changes.pop(name) for name in ("name", "id", "epoch", "members") if name in changes}
+    candidate = Candidate("constant") if step is None else Candidate.of(a_checkpoint(step))
     evaluation = Evaluation(
-        name=checkpoint.name if checkpoint else "constant",
-        step=step,
-        revision=checkpoint.id if checkpoint else None,
-        epoch=checkpoint.epoch if checkpoint else None,
+        candidate=replace(candidate, **own),
         spec=spec,
         metrics=(
             Metric("mae", mae, None if mae is None else (mae - 1, mae + 1), n, "lower"),
@@ -108,10 +108,29 @@ def an_evaluation(
     return replace(evaluation, **changes)
 
 
-def some_scores(mae: float | None = 10.0, n: int = 50) -> Scores:
+def a_score_table(imputed: Any, price: Any = 100.0, has_price: Any = True) -> ScoreTable:
+    """Items 0000, 0001 … of these prices in dollars with these imputed prices; one value stands for all."""
+    imputed = np.asarray(imputed, dtype=np.float64)
+    item_id = np.array([f"{index:04d}" for index in range(len(imputed))], dtype=np.str_)
+    price, has_price = (np.broadcast_to(np.asarray(column), imputed.shape) for column in (price, has_price))
+    return ScoreTable(item_id, price.astype(np.float64), imputed, has_price.astype(np.bool_))
+
+
+def a_difference(
+    step: int, worse_by: float, interval: tuple[float, float] | None, p_best: float, candidate: Candidate | None = None
+) -> Difference:
+    """The checkpoint at a step compared to the best; the best itself where there is no interval."""
+    is_significant = interval is not None and interval[0] > 0
+    return Difference(candidate or Candidate.of(a_checkpoint(step)), worse_by, interval, is_significant, p_best)
+
+
+def a_comparison(*differences: Difference, **changes: Any) -> Comparison:
+    return replace(Comparison(differences, 41.25, (36.0, 48.5), 1_234, resamples=10_000, seed=0), **changes)
+
+
+def some_scores(mae: float | None = 10.0, n: int = 50) -> ScoreTable:
     """Items of $100 for each of which a checkpoint says so much more."""
-    price = np.full(n, 100.0)
-    return Scores(price, price + (mae or 0.0), np.ones(n, dtype=np.bool_))
+    return a_score_table(np.full(n, 100 + (mae or 0.0)))
 
 
 def a_distribution(median: float = 100.0, no_price: float = 0.0, **changes: Any) -> Distribution:

@@ -5,7 +5,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pricer.core.scores import Scores
+from pricer.core.scores import ScoreTable
+from tests.builders import a_score_table
 
 # An item's absolute error is log-normal: an error that is the item's own (its logarithm varies by 1.14), times what the
 # checkpoint makes of it (by 0.2), times the checkpoint's true error; prices below $1,000 end it at $950. With true
@@ -36,10 +37,9 @@ def true_errors(curve: np.ndarray) -> np.ndarray:
     return np.array(expected)
 
 
-def drawn_scores(curve: np.ndarray, items: int, rng: np.random.Generator) -> list[Scores]:
-    """Each checkpoint's Scores on the same new items."""
+def drawn_scores(curve: np.ndarray, items: int, rng: np.random.Generator) -> list[ScoreTable]:
+    """Each checkpoint's scores on the same new items."""
     own = np.exp(_OWN * rng.standard_normal(items) - _OWN**2 / 2)
     made = np.exp(_MADE * rng.standard_normal((len(curve), items)) - _MADE**2 / 2)
     errors = np.minimum(curve[:, None] * own * made, _MOST)
-    price, answered = np.full(items, 1000.0), np.ones(items, dtype=np.bool_)
-    return [Scores(price, price + error, answered) for error in errors]
+    return [a_score_table(1000 + error, 1000.0) for error in errors]

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pricer.commands.parts.baselines import baselines
-from pricer.commands.parts.breakdown import Details, details
+from pricer.commands.parts.baselines import evaluate_baselines
+from pricer.commands.parts.breakdown import saved_breakdown
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign
 from pricer.commands.parts.race import race_checkpoints
 from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
 from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.commands.parts.watcher import Watcher
+from pricer.core.breakdowns import Breakdown
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
@@ -21,15 +22,15 @@ from pricer.stores.wandb_log import Report
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What `pricer eval` returns: the evaluations of the baselines, then of the checkpoints by step. `details` is there
-    for a single checkpoint, `race` after a race. `report` is what a tracked run shows on W&B.
+    """What `pricer eval` returns: the evaluations of the baselines, then of the checkpoints by step. `breakdown` is
+    there for a single checkpoint, `race` after a race. `report` is what a tracked run shows on W&B.
     """
 
     run: Run
     spec: EvalSpec
     n: int
     evaluations: tuple[Evaluation, ...]
-    details: Details | None = None
+    breakdown: Breakdown | None = None
     race: RaceRecord | None = None
     report: Report | None = None
 
@@ -56,18 +57,20 @@ def evaluate_run(
     with open_session(run, setup, split, limit, len(checkpoints), watcher) as session:
         known = []
         # Before any adapter is used: one of the baselines is the base as it is.
-        for evaluation in baselines(session, setup):
+        for evaluation in evaluate_baselines(session, setup):
             watcher.scored(evaluation)
             known.append(evaluation)
         evaluations = score(session, checkpoints, watcher)
     spec, items = session.spec, session.items
     tracked = setup.config.tracking.mode != "off"
-    report = evaluation_report(run, spec, items, known, evaluations) if tracked else None
+    report = evaluation_report(spec, items, [*known, *evaluations], run.evaluations.predictions) if tracked else None
     found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)
     if which == "all":
         return found
     (checkpoint,) = checkpoints
-    return replace(found, details=details(run, checkpoint.name, checkpoint.id, spec, items, setup.items.val))
+    table = run.evaluations.scores(checkpoint.id, spec)
+    assert table is not None  # kept with the evaluation
+    return replace(found, breakdown=saved_breakdown(run, checkpoint.id, spec, table, items, setup.items.val))
 
 
 def race_run(run: Run, limit: int | None, watcher: Watcher) -> Evaluated:

@@ -1,13 +1,11 @@
 """`pricer runs`: every run here at a glance, without torch and without the network."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pricer.commands.pick import comparable, raced_out
+from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
-from pricer.core.items import Split
-from pricer.core.selection import select
+from pricer.core.selection import by_preference, comparable, dropped_ids, ranked
 from pricer.errors import PricerError, RunError
 from pricer.stores.runs import Run, runs_here
 
@@ -19,10 +17,10 @@ class Overview:
     """One run. `training`: a process is at it now; `interrupted`: none is, and it is not finished; `attached`: a
     repository that was evaluated here; `damaged`: `problem` says what cannot be read, and the rest is empty.
 
-    `step` is the newest one that was logged or kept, `steps` all that there will be, None where that is not known.
-    `scored` are the checkpoints with an evaluation on validation items, `picked` is the step of the pick, which of a
-    soup is the last of its `picked_members`. `best` is the lowest mean absolute error among those that `pricer pick`
-    would compare, None if there are none.
+    `step` is the newest step that was logged or kept, `steps` the number of steps of the whole training, None where
+    that is not known. `scored` counts the checkpoints with an evaluation on validation items, `picked` is the pick.
+    `best` has the lowest mean absolute error among the evaluations that `pricer pick` would compare, None if there are
+    none.
     """
 
     name: str
@@ -32,16 +30,16 @@ class Overview:
     steps: int | None = None
     checkpoints: int = 0
     scored: int = 0
-    picked: int | None = None
-    picked_members: tuple[int, ...] = ()
+    picked: Candidate | None = None
     best: Evaluation | None = None
     started: str | None = None
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; of the best what it is and where it was measured."""
-        record: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__ if name != "best"}
-        return {**record, "best": _best_to_json(self.best) if self.best else None}
+        """As JSON values; of the best evaluation the error, and how it was measured."""
+        record: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        picked = self.picked.to_json() if self.picked else None
+        return {**record, "picked": picked, "best": _best_to_json(self.best) if self.best else None}
 
 
 def overviews() -> list[Overview]:
@@ -56,7 +54,7 @@ def _overview(run: Run) -> Overview:
     except PricerError as error:
         problem = error.message.splitlines()[0]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # What is damaged in a way that nobody foresaw must not hide the other runs.
+        # A run that is damaged in an unforeseen way must not hide the other runs.
         problem = f"{run.folder} cannot be read: {type(error).__name__}"
     return Overview(run.name, "damaged", problem=problem)
 
@@ -64,8 +62,9 @@ def _overview(run: Run) -> Overview:
 def _read(run: Run) -> Overview:
     facts = run.facts()
     checkpoints = run.store.checkpoints()
+    evaluations = run.evaluations.all()
     kept = {checkpoint.id for checkpoint in checkpoints}
-    held_out = [e for e in run.evaluations.all() if e.revision in kept and e.is_complete and e.spec.split is Split.VAL]
+    scored = {e.candidate.id for own in by_preference(evaluations, kept) for e in own}
     picked = run.store.tagged("best")
     newest = checkpoints[-1].step if checkpoints else 0
     return Overview(
@@ -75,10 +74,9 @@ def _read(run: Run) -> Overview:
         step=max(newest, run.last_step()),
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
-        scored=len({e.revision for e in held_out}),
-        picked=picked.step if picked else None,
-        picked_members=picked.member_steps if picked else (),
-        best=_best(run, held_out),
+        scored=len(scored),
+        picked=Candidate.of(picked) if picked else None,
+        best=_best(run, evaluations, kept) if scored else None,
         started=facts["started"],
     )
 
@@ -92,7 +90,9 @@ def _state(run: Run, facts: dict[str, Any]) -> State:
 
 
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:
-    """All steps of a training. Of an attached run the config may be another than it was trained with."""
+    """The number of steps of the whole training. None for an attached run: its config may not be the one it was
+    trained with.
+    """
     items = facts.get("items")
     train = items.get("train") if isinstance(items, dict) else None
     if facts.get("attached") or not isinstance(train, int):
@@ -100,21 +100,17 @@ def _steps(run: Run, facts: dict[str, Any]) -> int | None:
     return run.config().train.steps(train)
 
 
-def _best(run: Run, held_out: Sequence[Evaluation]) -> Evaluation | None:
-    if not held_out:
-        return None
-    estimator, raced = run.config().eval.estimator, raced_out(run)
+def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation | None:
     try:
-        return select(comparable(held_out, estimator, raced), "mae").ranking[0]
+        return ranked(comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae")[0]
     except RunError:
-        return None  # no one spec covers them all, as `pricer pick` says at length
+        return None  # no one spec covers them all; `pricer pick` says so in full
 
 
 def _best_to_json(best: Evaluation) -> dict[str, Any]:
     mae, spec = best.metric("mae"), best.spec
     return {
-        "step": best.step,
-        "revision": best.revision,
+        "candidate": best.candidate.to_json(),
         "mae": mae.value,
         "interval": mae.interval,
         "n": mae.n,

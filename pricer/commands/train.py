@@ -18,7 +18,7 @@ from pricer.commands.parts.machine import leave_launcher, settle, settle_again
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.uploads import Uploads, claim, uploads
 from pricer.commands.parts.validation import Validation, validator
-from pricer.commands.parts.wandb_report import tracker_of
+from pricer.commands.parts.wandb_sending import tracker_of
 from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint

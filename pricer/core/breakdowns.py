@@ -1,30 +1,42 @@
 """Breakdowns: where the error of an evaluation comes from, by price, by category, and item by item."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.intervals import (
+    LEVELS,
+    AbstentionPoint,
+    Calibration,
+    CoverageReport,
+    abstention_curve,
+    raw_interval,
+    report_coverage,
+)
 from pricer.core.items import Item
-from pricer.core.metrics import Score, mean_interval, summarise
+from pricer.core.metrics import mean_interval, wilson_interval
+from pricer.core.predictions import Prediction
+from pricer.core.scores import ScoreTable
 
 _BANDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The Scores of items that have something in common, summed up as an evaluation sums up all.
+    """The scores of items that have something in common, summed up as an evaluation sums up all.
 
-    `name` is None for items without a category. `lowest` and `highest` are their true prices in dollars. `mae` and
-    `bias` are in dollars: the mean of |estimate − price| and of estimate − price (above 0: too dear), an item without
-    an estimate charged as everywhere. Intervals are 95 %: of means ± 1.96 s/√n, None for one item; of shares Wilson's.
-    `silent` is the number of items without an estimate.
+    `name` is None for items without a category. `lowest`, `median` and `highest` are of their true prices in dollars.
+    `mae` and `bias` are in dollars: the means of |error| and of error (estimate − price; above 0: too dear), with the
+    price imputed where there is no estimate. Intervals are 95 %: of means ± 1.96 s/√n, None for one item; of shares
+    Wilson's. `no_price` is the number of items without an estimate.
     """
 
     name: str | None
     n: int
     lowest: float
+    median: float
     highest: float
     mae: float
     mae_interval: tuple[float, float] | None
@@ -32,13 +44,13 @@ class Group:
     bias_interval: tuple[float, float] | None
     hit_rate: float
     hit_rate_interval: tuple[float, float]
-    silent: int
+    no_price: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The worst items: how many they are, what share of the items, and what share of the absolute error of all they
-    carry; None where there is no error.
+    """The worst items: their number, their share of the items, and their share of the absolute error of all items; None
+    where there is no error.
     """
 
     n: int
@@ -48,8 +60,8 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One item and how far off it was. `text` is all that the model was told; `estimate` is in dollars, None where
-    there was none; `error` is estimate − price in dollars, an item without an estimate charged as everywhere.
+    """One item and how far off it was. `text` is all that the model was told. `estimate` is in dollars, None where
+    there was none; `error` is estimate − price in dollars, with the price imputed where there is no estimate.
     """
 
     item_id: str
@@ -61,8 +73,12 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """An evaluation taken apart. `price_bands` are from cheap to dear, `categories` from most items to fewest (empty
-    if no item has one): of each, every item is in exactly one. `worst` has the largest error first.
+    """One evaluation taken apart.
+
+    `price_bands` are from cheap to dear, `categories` from most items to fewest (empty if no item has one): every item
+    is in exactly one of each. `worst` has the largest error first. `coverage` has a report for each level of intervals,
+    `abstention` the error of the surest items; both are empty where no intervals were saved. `calibrated_on` is the
+    number of validation items that corrected the intervals, None: they are raw.
     """
 
     overall: Group
@@ -70,97 +86,113 @@ class Breakdown:
     categories: tuple[Group, ...]
     tail: Tail
     worst: tuple[Miss, ...]
+    coverage: tuple[CoverageReport, ...] = ()
+    abstention: tuple[AbstentionPoint, ...] = ()
+    calibrated_on: int | None = None
 
 
-def break_down(scores: Sequence[Score], items: Sequence[Item], worst: int = 10) -> Breakdown:
-    """Take apart one Score per Item, in any order; of the worst items, show so many.
+def break_down(
+    table: ScoreTable,
+    items: Sequence[Item],
+    predictions: Sequence[Prediction] = (),
+    calibrations: Mapping[float, Calibration | None] | None = None,
+    worst: int = 10,
+) -> Breakdown:
+    """Take apart the scores of items, which are in the same order; of the worst items, show so many.
+
+    `predictions`, in that order too, are what the intervals are read from; without them, or without distributions,
+    nothing is said of intervals. `calibrations` correct the intervals of each level.
 
     No scores, or scores that do not match the items, are a ValueError.
     """
-    if not scores:
+    if not len(table):
         raise ValueError("nothing to break down")
-    by_id = {item.id: item for item in items}
-    if not len(by_id) == len(items) == len(scores) or by_id.keys() != {score.item_id for score in scores}:
-        raise ValueError(f"{len(scores)} scores do not match {len(items)} items")
-    # Largest error first; equal ones by id, so that the order they came in does not show.
-    ranked = sorted(scores, key=lambda score: (-score.abs_error, score.item_id))
+    if table.item_id.tolist() != [item.id for item in items]:
+        raise ValueError(f"{len(table)} scores do not match {len(items)} items")
+    # The largest error first; equal ones by id, so that the order in which they came does not show.
+    ranked = np.lexsort((table.item_id, -table.abs_error))
+    coverage: tuple[CoverageReport, ...] = ()
+    abstention: tuple[AbstentionPoint, ...] = ()
+    calibrations = calibrations or {}
+    if any(prediction.distribution for prediction in predictions):
+        raw = {level: [raw_interval(prediction, level) for prediction in predictions] for level in LEVELS}
+        prices = table.price.tolist()
+        coverage = tuple(report_coverage(raw[level], prices, level, calibrations.get(level)) for level in LEVELS)
+        surest = calibrations.get(LEVELS[0])
+        abstention = abstention_curve(table, [surest.apply(one) if surest else one for one in raw[LEVELS[0]]])
+    used = next((one for one in calibrations.values() if one), None)
     return Breakdown(
-        overall=_group("all", scores),
-        price_bands=_by_price(scores),
-        categories=_by_category(scores, by_id.values()),
-        tail=_tail(ranked),
-        worst=tuple(_miss(score, by_id[score.item_id]) for score in ranked[: max(0, worst)]),
+        overall=_group("all", table),
+        price_bands=_by_price(table),
+        categories=_by_category(table, items),
+        tail=_tail(table.abs_error[ranked]),
+        worst=tuple(_miss(table, items, index) for index in ranked[: max(0, worst)].tolist()),
+        coverage=coverage,
+        abstention=abstention,
+        calibrated_on=used.n + used.no_price if used and coverage else None,
     )
 
 
-def _by_price(scores: Sequence[Score]) -> tuple[Group, ...]:
-    """The Scores in five bands of the true price, from cheap to dear, each of about a fifth of the items.
+def _by_price(table: ScoreTable) -> tuple[Group, ...]:
+    """The scores in five bands of the true price, from cheap to dear, each of about a fifth of the items.
 
-    Bands of equal counts and not of round dollars, because prices of $1–999 and computers of $949–5,399 have no edges
-    in common, and so that no band is a handful. A band is named by the lowest and highest price in it. Equal prices
-    share a band, so with many of them bands are uneven, and fewer.
+    Bands have equal counts and not round dollars: prices of $1–999 and computers of $949–5,399 have no edges in common,
+    and no band should be a handful. A band is named by its lowest and highest price. Equal prices share a band, so many
+    equal prices make bands uneven, and fewer.
 
-    Mind the bias: an estimate that is right on average lies above the price among items picked for being cheap, and
+    Mind the bias: an estimate that is right on average lies above the price among items selected for being cheap, and
     below it among dear ones, for a cheap item is one whose price turned out low. Only the overall bias speaks for
     itself.
     """
-    prices = sorted(score.price for score in scores)
+    prices = np.sort(table.price)
     # The last price of each fifth.
-    edges = sorted({prices[math.ceil(len(prices) * fifth / _BANDS) - 1] for fifth in range(1, _BANDS + 1)})
-    bands: list[list[Score]] = [[] for _ in edges]
-    for score, band in zip(scores, np.searchsorted(edges, [score.price for score in scores]), strict=True):
-        bands[band].append(score)
-    # None is empty: each holds the price at its edge.
-    return tuple(_group(_band_name(band), band) for band in bands)
+    edges = np.unique([prices[math.ceil(len(prices) * fifth / _BANDS) - 1] for fifth in range(1, _BANDS + 1)])
+    band_of = np.searchsorted(edges, table.price)
+    # No band is empty: each holds the price at its edge.
+    bands = [table.rows(band_of == band) for band in range(len(edges))]
+    return tuple(_group(_band_name(band.price), band) for band in bands)
 
 
-def _band_name(band: Sequence[Score]) -> str:
-    lowest, highest = min(score.price for score in band), max(score.price for score in band)
+def _band_name(price: np.ndarray) -> str:
+    lowest, highest = price.min(), price.max()
     return f"${lowest:,.2f}" if lowest == highest else f"${lowest:,.2f}–{highest:,.2f}"
 
 
-def _by_category(scores: Sequence[Score], items: Iterable[Item]) -> tuple[Group, ...]:
-    category_of = {item.id: item.category for item in items}
-    groups: dict[str | None, list[Score]] = {}
-    for score in scores:
-        groups.setdefault(category_of[score.item_id], []).append(score)
-    if groups.keys() == {None}:
+def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:
+    rows: dict[str | None, list[int]] = {}
+    for index, item in enumerate(items):
+        rows.setdefault(item.category, []).append(index)
+    if rows.keys() == {None}:
         return ()
-    # Those without a category come after those that have as many items.
-    names = sorted(groups, key=lambda name: (-len(groups[name]), name is None, name or ""))
-    return tuple(_group(name, groups[name]) for name in names)
+    # Items without a category come after the categories of the same size.
+    names = sorted(rows, key=lambda name: (-len(rows[name]), name is None, name or ""))
+    return tuple(_group(name, table.rows(np.array(rows[name]))) for name in names)
 
 
-def _group(name: str | None, scores: Sequence[Score]) -> Group:
-    metrics = {metric.name: metric for metric in summarise(scores)}
-    mae, hit_rate = metrics["mae"], metrics["hit_rate"]
-    assert mae.value is not None  # of any scores
-    assert hit_rate.value is not None
-    assert hit_rate.interval is not None
-    errors = np.array([score.charged - score.price for score in scores])
+def _group(name: str | None, table: ScoreTable) -> Group:
+    hits, n = int(table.hit.sum()), len(table)
     return Group(
         name=name,
-        n=len(scores),
-        lowest=min(score.price for score in scores),
-        highest=max(score.price for score in scores),
-        mae=mae.value,
-        mae_interval=mae.interval,
-        bias=float(errors.mean()),
-        bias_interval=mean_interval(errors),
-        hit_rate=hit_rate.value,
-        hit_rate_interval=hit_rate.interval,
-        silent=sum(not score.answered for score in scores),
+        n=n,
+        lowest=float(table.price.min()),
+        median=float(np.median(table.price)),
+        highest=float(table.price.max()),
+        mae=float(table.abs_error.mean()),
+        mae_interval=mean_interval(table.abs_error),
+        bias=float(table.error.mean()),
+        bias_interval=mean_interval(table.error),
+        hit_rate=hits / n,
+        hit_rate_interval=wilson_interval(hits, n),
+        no_price=int((~table.has_price).sum()),
     )
 
 
-def _tail(ranked: Sequence[Score]) -> Tail:
-    """The worst 5 %, rounded up to whole items; the worst come first in `ranked`."""
-    n = math.ceil(len(ranked) / 20)
-    abs_errors = np.array([score.abs_error for score in ranked])
-    total = float(abs_errors.sum())
-    return Tail(n, n / len(ranked), float(abs_errors[:n].sum()) / total if total > 0 else None)
+def _tail(abs_errors: np.ndarray) -> Tail:
+    """The worst 5 %, rounded up to whole items, of absolute errors, the largest first."""
+    n, total = math.ceil(len(abs_errors) / 20), float(abs_errors.sum())
+    return Tail(n, n / len(abs_errors), float(abs_errors[:n].sum()) / total if total > 0 else None)
 
 
-def _miss(score: Score, item: Item) -> Miss:
-    estimate = score.charged if score.answered else None
-    return Miss(item.id, item.text, item.price, estimate, score.charged - item.price)
+def _miss(table: ScoreTable, items: Sequence[Item], index: int) -> Miss:
+    item, estimate = items[index], float(table.imputed[index]) if table.has_price[index] else None
+    return Miss(item.id, item.text, item.price, estimate, float(table.error[index]))

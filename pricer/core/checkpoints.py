@@ -22,9 +22,9 @@ class Checkpoint:
     """One saved adapter with the manifest that is kept beside the weights.
 
     `step` counts optimizer steps, `epoch` passes over the training items (3.5: half-way through the fourth).
-    `base_revision` is a commit hash, or the content hash of a local base. `adapter_sha256` is the hash of
-    `adapter_model.safetensors`, `adapter_config_sha256` that of `adapter_config.json`, which holds the scale of the
-    update. None: another trainer made it, and did not record this.
+    `base_revision` is a commit hash, or the content hash of a local base. There is a hash for
+    `adapter_model.safetensors` and one for `adapter_config.json`, which holds the scale of the update. None: another
+    trainer made it, and did not record this.
 
     `commit` and `folder` say where it lies on the Hub; None and empty elsewhere. They are not part of its identity: the
     same checkpoint in two places is equal, and has one id.

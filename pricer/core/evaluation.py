@@ -1,4 +1,4 @@
-"""Evaluations: one Checkpoint (or baseline) under one EvalSpec, which holds fixed everything but the weights."""
+"""Evaluations: one candidate under one EvalSpec, which holds fixed everything but the weights."""
 
 import hashlib
 import json
@@ -6,20 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.candidates import Candidate
 from pricer.core.items import Item, Split
-from pricer.core.metrics import METRICS, Metric, Score, mean_abs_error, score, summarise
+from pricer.core.metrics import METRICS, Metric, mean_interval, measure_all
 from pricer.core.predictions import ESTIMATORS, Prediction
+from pricer.core.scores import ScoreTable, score_predictions
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
-    `limit` is the number of items of the split that are scored, the first ones (None: all). `fallback` is the price in
-    dollars that an answer without a price is charged as. `precision` is quantization, compute dtype and, in 16 bits,
-    that of adapter and logits. `estimator` is what is scored of each distribution; `unexplored` the share of it that
-    may be left out of account, None where it is read whole, or not at all.
+    `limit` is the number of items that are scored, the first ones of the split (None: all). `fallback` is the price in
+    dollars that is imputed where an answer has none. `precision` is the quantization and the compute dtype and, in 16
+    bits, the dtypes of adapter and logits. `estimator` is what is scored of each distribution. `unexplored` is the
+    share of a distribution that may be left out of account; None where it is read whole, or not at all.
     """
 
     data_fingerprint: str
@@ -36,33 +37,31 @@ class EvalSpec:
     @property
     def fingerprint(self) -> str:
         """Short name of the spec: changes with any part of it."""
-        parts = asdict(self)
-        if self.unexplored is None:
-            del parts["unexplored"]  # specs had no such part once, and keep the names they had
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The Metrics of one Checkpoint under one EvalSpec. A baseline has a name and neither step nor revision.
+    """The Metrics of one candidate under one EvalSpec.
 
-    `estimators` has the mean absolute error by each estimator, named after it; empty where there is but one answer.
-    `members` are the steps that a soup is the average of, the last of them its `step`; empty of what was trained.
+    `estimators` has the mean absolute error by each estimator, named after it; empty where the answers are not
+    distributions.
     """
 
-    name: str
-    step: int | None
-    revision: str | None
-    epoch: float | None
+    candidate: Candidate
     spec: EvalSpec
     metrics: tuple[Metric, ...]
     estimators: tuple[Metric, ...] = ()
-    members: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the candidate."""
+        return self.candidate.name
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has every metric of today. An older one is made again, from the predictions that were saved."""
-        return {metric.name for metric in self.metrics} >= set(METRICS)
+        """Whether it has every metric of the table. If not, it is made again from the saved predictions."""
+        return {metric.name for metric in self.metrics} >= METRICS.keys()
 
     def metric(self, name: str) -> Metric:
         """The metric of that name; a KeyError if there is none."""
@@ -70,65 +69,30 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        record = {**asdict(self), "spec_fingerprint": self.spec.fingerprint}
-        return record if self.members else {name: value for name, value in record.items() if name != "members"}
+        return {**asdict(self), "spec_fingerprint": self.spec.fingerprint}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Evaluation":
         """Read back what `to_json` wrote; KeyError, TypeError or ValueError where it did not."""
-        spec = EvalSpec(**{**record["spec"], "split": Split(record["spec"]["split"])})
-        metrics = _metrics(record["metrics"])
-        estimators = _metrics(record.get("estimators", ()))
         return cls(
-            name=record["name"],
-            step=record["step"],
-            revision=record["revision"],
-            epoch=record["epoch"],
-            spec=spec,
-            metrics=metrics,
-            estimators=estimators,
-            members=tuple(record.get("members", ())),
+            candidate=Candidate.from_json(record["candidate"]),
+            spec=EvalSpec(**{**record["spec"], "split": Split(record["spec"]["split"])}),
+            metrics=tuple(map(Metric.from_json, record["metrics"])),
+            estimators=tuple(map(Metric.from_json, record["estimators"])),
         )
-
-
-def _metrics(records: Sequence[Mapping[str, Any]]) -> tuple[Metric, ...]:
-    return tuple(
-        Metric(**{**metric, "interval": tuple(metric["interval"]) if metric["interval"] else None})
-        for metric in records
-    )
-
-
-def judge(
-    spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item], estimator: str | None = None
-) -> list[Score]:
-    """Score one Prediction per Item, in the order of the items, by the spec's estimator or another. Items without a
-    Prediction, or the reverse, are a ValueError: a missing answer must not make a checkpoint look better.
-    """
-    by_id = {prediction.item_id: prediction for prediction in predictions}
-    if not len(by_id) == len(predictions) == len(items) or by_id.keys() != {item.id for item in items}:
-        raise ValueError(f"{len(predictions)} predictions do not match {len(items)} items")
-    return [score(by_id[item.id], item, spec.fallback, estimator or spec.estimator) for item in items]
 
 
 def evaluate(
-    subject: Checkpoint | str, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
-) -> Evaluation:
-    """Score one Prediction per Item and sum up; a ValueError as by `judge`."""
-    metrics = summarise(judge(spec, predictions, items))
-    if isinstance(subject, str):
-        return Evaluation(subject, None, None, None, spec, metrics)
+    candidate: Candidate, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
+) -> tuple[Evaluation, ScoreTable]:
+    """Judge one Prediction per Item by the spec's estimator, and sum up. A ValueError as by `score_predictions`."""
+    table = score_predictions(predictions, items, spec.fallback, spec.estimator)
     estimators: tuple[Metric, ...] = ()
-    if all(prediction.distribution for prediction in predictions):
-        estimators = tuple(
-            mean_abs_error(judge(spec, predictions, items, estimator), estimator) for estimator in ESTIMATORS
-        )
-    return Evaluation(
-        name=subject.name,
-        step=subject.step,
-        revision=subject.id,
-        epoch=subject.epoch,
-        spec=spec,
-        metrics=metrics,
-        estimators=estimators,
-        members=subject.member_steps,
-    )
+    if not candidate.is_baseline and all(prediction.distribution for prediction in predictions):
+        by_estimator = {name: score_predictions(predictions, items, spec.fallback, name) for name in ESTIMATORS}
+        estimators = tuple(_mean_abs_error(own, name) for name, own in by_estimator.items())
+    return Evaluation(candidate, spec, measure_all(table), estimators), table
+
+
+def _mean_abs_error(table: ScoreTable, name: str) -> Metric:
+    return Metric(name, float(table.abs_error.mean()), mean_interval(table.abs_error), len(table), "lower")

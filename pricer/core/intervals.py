@@ -1,28 +1,32 @@
-"""Intervals: the range a model gives a price, corrected on validation items until it holds, and how far it does.
+"""Intervals: the price range that a model gives, corrected on validation items, and how often it holds the price.
 
-The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4): how far
-prices of validation items lay outside their raw intervals says how far every interval has to be moved out, or may be
-moved in. If validation and test items are exchangeable, which a random split makes them, a corrected interval holds
-the price of a test item with at least the probability asked for, however wrong the raw ones are. That is on average
+The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4). How far
+prices of validation items lie outside their raw intervals says how far every interval has to be moved out, or may be
+moved in. If validation and test items are exchangeable, as a random split makes them, a corrected interval holds the
+price of a test item with at least the probability asked for, however wrong the raw intervals are. This holds on average
 over items and over validation sets: with n validation items, the share that one calibration reaches varies by about
-√(c(1 − c)/n), and nothing is promised of cheap or dear items by themselves. A checkpoint that was chosen on the very
-same items has seen them once: the promise then holds but for what that choice was worth.
+√(c(1 − c)/n). Nothing is promised for cheap or for dear items alone. A checkpoint that was chosen on the same items has
+seen them once, so the promise then holds except for what that choice was worth.
 
-"How far" is measured on ln(price + 1), so an interval's ends are multiplied by a factor and not moved by dollars,
-because errors grow with the price. Dollars may well give the smaller mean width, by a trick: one shift for all is too
-much for cheap items and too little for dear ones, where width costs most (tests/core/test_intervals.py: of raw
-intervals a third as wide as they should be, both scales make ones that hold 80 %, but by dollars it is 98 % of the
-cheapest fifth and 50 % of the dearest). Where errors are the same in dollars at any price, it is the other way round.
+"How far" is measured on ln(price + 1): the ends of an interval are multiplied by a factor and not moved by dollars,
+because errors grow with the price. Dollars can give the smaller mean width, but by a trick: one shift for all is too
+much for cheap items and too little for dear ones, where width costs most. In tests/core/test_intervals.py raw intervals
+are a third as wide as they should be; both scales correct them to hold 80 %, but by dollars it is 98 % of the cheapest
+fifth and 50 % of the dearest. Where errors are the same in dollars at any price, the dollar scale is the better one.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from pricer.core.metrics import Score, mean_interval, wilson_interval
+from pricer.core.evaluation import EvalSpec
+from pricer.core.items import Split
+from pricer.core.metrics import mean_interval, wilson_interval
+from pricer.core.predictions import Prediction
+from pricer.core.scores import ScoreTable
 
 # The lowest and the highest price, in dollars; both belong to it.
 Interval = tuple[float, float]
@@ -35,15 +39,15 @@ LEVELS = (0.8, 0.95)
 class Calibration:
     """How raw intervals are corrected, so that a share `coverage` of them hold the price.
 
-    `factor` is what price + 1 is multiplied by at the upper end and divided by at the lower: above 1 widens, below 1
-    narrows. `n` validation items taught it; `silent` others had no interval and were left out: what is promised is
-    promised of items that have one.
+    At the upper end price + 1 is multiplied by `factor`, at the lower end it is divided: above 1 widens, below 1
+    narrows. It comes from `n` validation items; `no_price` others had no interval and were left out, so the promise is
+    for items that have an interval.
     """
 
     coverage: float
     factor: float
     n: int
-    silent: int
+    no_price: int
 
     def apply(self, raw: Interval | None) -> Interval | None:
         """The corrected interval, of at least $0 and in whole cents; None (no price, no interval) stays None.
@@ -66,26 +70,26 @@ def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage:
     The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)), above 0 where the
     price lies outside; the correction is the ⌈(n + 1) · coverage⌉-th lowest of n scores. None where there is no such
     score: with fewer than 4 intervals at 0.8, or 19 at 0.95, no finite correction is large enough to be sure. An
-    interval that is none (no numbers, below $0, or its ends in the wrong order) is a ValueError.
+    invalid interval (no numbers, below $0, or its ends in the wrong order) is a ValueError.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"a coverage of {coverage} is not between 0 and 1")
     pairs = _with_interval(raw, prices)
-    # Of the level as it is written: by floats 100 × 0.55 is 55.00000000000001, and would be rounded up to 56.
+    # By the level as it is written: in floats 100 × 0.55 is 55.00000000000001, and would be rounded up to 56.
     rank = math.ceil((len(pairs) + 1) * Fraction(str(coverage)))
     if rank > len(pairs):
         return None
     low, high, price = np.array(pairs).T + 1
-    # The ratios whose logarithms the scores are, which sort alike.
+    # The scores are the logarithms of these ratios, and sort alike.
     scores = np.sort(np.maximum(low / price, price / high))
     return Calibration(coverage, float(scores[rank - 1]), len(pairs), len(raw) - len(pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How far intervals held. `share` is that of items whose price lies in their interval, and `interval` its 95 %
-    interval (Wilson). An item without an interval is not covered. Widths are in dollars, of those that have one; None:
-    none has.
+    """How often intervals held the price. `share` is the share of items whose price lies in their interval, `interval`
+    the share's 95 % interval (Wilson). An item without an interval is not covered. Widths are in dollars, over items
+    that have an interval; None: no item has one.
     """
 
     share: float
@@ -96,15 +100,16 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """The intervals of `n` test items made to hold a share `level` of prices: as the model gives them, and corrected.
+    """The intervals of `n` test items that should hold a share `level` of prices: as the model gives them, and
+    corrected.
 
-    `silent` of the items have no price and hence no interval; they count as not covered, so that silence does not look
-    like knowledge. `calibration` and `conformal` are None where there were too few validation items.
+    `no_price` items have no price and hence no interval; they count as not covered, so that saying nothing does not
+    look like knowledge. `calibration` and `conformal` are None where there were too few validation items.
     """
 
     level: float
     n: int
-    silent: int
+    no_price: int
     calibration: Calibration | None
     raw: Coverage
     conformal: Coverage | None
@@ -113,17 +118,16 @@ class CoverageReport:
 def report_coverage(
     raw: Sequence[Interval | None], prices: Sequence[float], level: float, calibration: Calibration | None
 ) -> CoverageReport:
-    """Measure raw intervals of test items against their prices, in the same order, as they are and as corrected.
+    """Measure raw intervals of test items against their prices, in the same order, both raw and corrected.
 
-    The calibration must come from other items, or it is measured on what taught it. No items, or a calibration for
-    another level, is a ValueError.
+    The calibration must come from other items. No items, or a calibration for another level, is a ValueError.
     """
     if calibration is not None and calibration.coverage != level:
         raise ValueError(f"intervals of {level} cannot be corrected by a calibration for {calibration.coverage}")
     return CoverageReport(
         level=level,
         n=len(raw),
-        silent=sum(interval is None for interval in raw),
+        no_price=sum(interval is None for interval in raw),
         calibration=calibration,
         raw=_coverage(raw, prices),
         conformal=None if calibration is None else _coverage([calibration.apply(one) for one in raw], prices),
@@ -165,27 +169,43 @@ class AbstentionPoint:
     interval: tuple[float, float] | None
 
 
-def abstention_curve(scores: Sequence[Score], intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
+def abstention_curve(table: ScoreTable, intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
     """What abstaining buys: the errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
 
-    `intervals` are the corrected ones, in the order of `scores`. The narrower one is, relative to the estimate + $1
-    (which may be $0), the more certain; items that have no price or no interval come last, charged as always: the last
-    point is the MAE of all. Equally certain items stand in the order of their ids. No scores is a ValueError.
+    `intervals` are the corrected ones, in the order of the table. The narrower an interval is, relative to the estimate
+    + $1 (the estimate may be $0), the more certain is the item. Items without a price or an interval come last, with
+    the imputed price: the last point is the MAE of all items. Equally certain items are in the order of their ids. No
+    scores is a ValueError.
     """
-    if not scores:
+    if not len(table):
         raise ValueError("nothing to score")
-    ranked = sorted(zip(scores, intervals, strict=True), key=lambda pair: (_uncertainty(*pair), pair[0].item_id))
-    abs_errors = np.array([score.abs_error for score, _ in ranked])
+    uncertainty = [
+        math.inf if ends is None or not has_price else (ends[1] - ends[0]) / (imputed + 1)
+        for ends, has_price, imputed in zip(intervals, table.has_price.tolist(), table.imputed.tolist(), strict=True)
+    ]
+    abs_errors = table.abs_error[np.lexsort((table.item_id, np.array(uncertainty)))]
     points = []
     for tenth in range(1, 11):
-        n = math.ceil(len(ranked) * tenth / 10)
+        n = math.ceil(len(abs_errors) * tenth / 10)
         kept = abs_errors[:n]
         points.append(AbstentionPoint(tenth / 10, n, float(kept.mean()), mean_interval(kept)))
     return tuple(points)
 
 
-def _uncertainty(score: Score, interval: Interval | None) -> float:
-    """The width of the interval relative to the estimate; infinite without either."""
-    if interval is None or not score.answered:
-        return math.inf
-    return (interval[1] - interval[0]) / (score.charged + 1)
+def raw_interval(prediction: Prediction, level: float) -> Interval | None:
+    """The interval of a prediction as the model gives it; None where it has no distribution or no price."""
+    distribution = prediction.distribution
+    return None if distribution is None or distribution.is_silent else distribution.interval(level)
+
+
+def calibration_spec(specs: Iterable[EvalSpec], spec: EvalSpec) -> EvalSpec | None:
+    """Which of the specs that a checkpoint was evaluated under calibrates its intervals under `spec`: of those that
+    differ from it in the items alone, the one with the most validation items. None where there is none, and for
+    validation items, which must not calibrate themselves.
+    """
+    if spec.split is not Split.TEST:
+        return None
+    alike = [
+        one for one in specs if one.split is Split.VAL and replace(one, split=spec.split, limit=spec.limit) == spec
+    ]
+    return max(alike, key=lambda one: math.inf if one.limit is None else one.limit, default=None)

@@ -1,45 +1,153 @@
-"""Scores and metrics: how far off a Prediction is, and what that sums up to."""
+"""Metrics: the one table of what an evaluation measures, and the values that it has.
+
+Nothing here imports numpy: the command line lists the table for `--help`.
+"""
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-from pricer.core.items import Item
-from pricer.core.predictions import Prediction
+    from pricer.core.scores import ScoreTable
 
+Unit = Literal["dollars", "share", "number"]
 Better = Literal["lower", "higher"]
 
 # 0.975 quantile of the standard normal distribution: two-sided 95 % intervals.
-_Z95 = 1.959963984540054
-
-# What an evaluation has, in the order it is shown.
-METRICS = ("mae", "median_ae", "rmsle", "r2", "mape", "hit_rate", "no_price")
+Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """One Prediction judged against its Item.
+class MetricDefinition:
+    """One metric. `label` names it in tables and charts, `meaning` says on the model card what it is.
 
-    `charged` is the price in dollars that the errors are computed from: the estimate, or, where there was none, the
-    fallback. `hit` is an error below $40 or below 20 % of the price; an answer without a price is never one.
-    `log_error` is ln(charged + 1) − ln(price + 1).
+    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions: their `mean`,
+    the `root_mean`, the `median`, or the share of the price variance that they leave `explained`. `interval` is the
+    kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`: whether
+    narrow tables keep its column; they drop the others from the end of the table. `on_wandb`: whether W&B shows it.
     """
 
-    item_id: str
-    price: float
-    charged: float
-    answered: bool
-    abs_error: float
-    log_error: float
-    hit: bool
+    name: str
+    label: str
+    meaning: str
+    unit: Unit
+    better: Better
+    per_item: Callable[["ScoreTable"], "np.ndarray"]
+    formula: Literal["mean", "root_mean", "median", "explained"] = "mean"
+    interval: Literal["mean", "wilson"] | None = None
+    can_choose: bool = True
+    is_essential: bool = False
+    on_wandb: bool = True
+
+    def measure(self, table: "ScoreTable") -> "Metric":
+        """The value of this metric for one evaluation's scores."""
+        values, n = self.per_item(table), len(table)
+        interval = None
+        if self.interval == "mean":
+            interval = mean_interval(values)
+        elif self.interval == "wilson":
+            interval = wilson_interval(int(values.sum()), n)
+        return Metric(self.name, self._value(values, table.price), interval, n, self.better)
+
+    def _value(self, values: "np.ndarray", price: "np.ndarray") -> float | None:
+        match self.formula:
+            case "mean":
+                return float(values.mean())
+            case "root_mean":
+                return math.sqrt(values.mean())
+            case "median":
+                return float(statistics.median(values.tolist()))
+            case "explained":
+                # Equal prices leave nothing to explain: R² is undefined there, neither 0 nor -inf.
+                spread = price_spread(price)
+                return 1 - float(values.sum()) / spread if spread > 0 else None
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        MetricDefinition(
+            name="mae",
+            label="MAE",
+            meaning="mean absolute error in dollars",
+            unit="dollars",
+            better="lower",
+            per_item=lambda table: table.abs_error,
+            interval="mean",
+            is_essential=True,
+        ),
+        MetricDefinition(
+            name="median_ae",
+            label="median error",
+            meaning="median absolute error in dollars",
+            unit="dollars",
+            better="lower",
+            per_item=lambda table: table.abs_error,
+            formula="median",
+        ),
+        MetricDefinition(
+            name="rmsle",
+            label="RMSLE",
+            meaning="root mean squared error of ln(price + 1)",
+            unit="number",
+            better="lower",
+            per_item=lambda table: table.log_error**2,
+            formula="root_mean",
+        ),
+        MetricDefinition(
+            name="r2",
+            label="R²",
+            meaning="share of the price variance explained",
+            unit="number",
+            better="higher",
+            per_item=lambda table: table.abs_error**2,
+            formula="explained",
+            on_wandb=False,
+        ),
+        MetricDefinition(
+            name="mape",
+            label="MAPE",
+            meaning="mean absolute error as a share of the price",
+            unit="share",
+            better="lower",
+            per_item=lambda table: table.abs_error / table.price,
+            on_wandb=False,
+        ),
+        MetricDefinition(
+            name="hit_rate",
+            label="hits",
+            meaning="answers off by less than $40 or 20% of the price",
+            unit="share",
+            better="higher",
+            per_item=lambda table: table.hit,
+            interval="wilson",
+            is_essential=True,
+        ),
+        MetricDefinition(
+            name="no_price",
+            label="no price",
+            meaning="answers without a price in them",
+            unit="share",
+            better="lower",
+            per_item=lambda table: ~table.has_price,
+            interval="wilson",
+            can_choose=False,
+            is_essential=True,
+        ),
+    )
+}
+"""Every metric by its name, in the order in which tables show them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Scores summed up. `interval` is the 95 % interval, None where none is computed; `value` is None if undefined."""
+    """The value of a metric over `n` items. `interval` is the 95 % interval, None where none is computed; `value` is
+    None where the metric is undefined.
+    """
 
     name: str
     value: float | None
@@ -47,68 +155,43 @@ class Metric:
     n: int
     better: Better
 
-
-def score(prediction: Prediction, item: Item, fallback: float, estimator: str = "greedy") -> Score:
-    """Judge one Prediction by one estimator. One without a price is charged as `fallback` dollars, the train median:
-    the answer that costs nothing to give, so silence neither pays ($0 would flatter cheap items) nor vanishes.
-    """
-    estimate = prediction.estimate(estimator)
-    charged = fallback if estimate is None else estimate
-    abs_error = abs(charged - item.price)
-    return Score(
-        item_id=item.id,
-        price=item.price,
-        charged=charged,
-        answered=estimate is not None,
-        abs_error=abs_error,
-        log_error=math.log1p(charged) - math.log1p(item.price),
-        hit=estimate is not None and (abs_error < 40 or abs_error < 0.2 * item.price),
-    )
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Metric":
+        """Read back what `asdict` made of it; KeyError or TypeError where it did not."""
+        return cls(**{**record, "interval": tuple(record["interval"]) if record["interval"] else None})
 
 
-def summarise(scores: Sequence[Score]) -> tuple[Metric, ...]:
-    """All metrics of these Scores, in the order they are shown. No scores is a ValueError."""
-    if not scores:
+def choosing_metrics() -> list[str]:
+    """The names of the metrics by which a checkpoint can be chosen."""
+    return [name for name, metric in METRICS.items() if metric.can_choose]
+
+
+def measure_all(table: "ScoreTable") -> tuple[Metric, ...]:
+    """The value of every metric, in the order of the table. No scores is a ValueError."""
+    if not len(table):
         raise ValueError("nothing to score")
-    n = len(scores)
-    abs_errors = np.array([s.abs_error for s in scores])
-    log_errors = np.array([s.log_error for s in scores])
-    prices = np.array([s.price for s in scores])
-    hits = sum(s.hit for s in scores)
-    silent = sum(not s.answered for s in scores)
-    spread = float(np.sum((prices - prices.mean()) ** 2)) if prices.min() < prices.max() else 0.0
-    squared = float(np.sum(abs_errors**2))
-    return (
-        Metric("mae", float(abs_errors.mean()), mean_interval(abs_errors), n, "lower"),
-        Metric("median_ae", float(np.median(abs_errors)), None, n, "lower"),
-        Metric("rmsle", float(np.sqrt(np.mean(log_errors**2))), None, n, "lower"),
-        # Equal prices leave nothing to explain: R² is undefined there, not 0 and not -inf. (Their mean may be rounded,
-        # so they are compared themselves: three prices of 0.10 have a mean of 0.10000000000000002.)
-        Metric("r2", 1 - squared / spread if spread > 0 else None, None, n, "higher"),
-        Metric("mape", float(np.mean(abs_errors / prices)), None, n, "lower"),
-        Metric("hit_rate", hits / n, wilson_interval(hits, n), n, "higher"),
-        Metric("no_price", silent / n, wilson_interval(silent, n), n, "lower"),
-    )
+    return tuple(metric.measure(table) for metric in METRICS.values())
 
 
-def mean_abs_error(scores: Sequence[Score], name: str) -> Metric:
-    """The mean absolute error of these Scores under another name, for figures of one kind side by side."""
-    abs_errors = np.array([s.abs_error for s in scores])
-    return Metric(name, float(abs_errors.mean()), mean_interval(abs_errors), len(scores), "lower")
+def price_spread(price: "np.ndarray") -> float:
+    """The sum of squared deviations of the prices from their mean; exactly 0 where all are equal."""
+    # The mean of equal prices may be rounded, so they are compared themselves: three prices of 0.10 have a mean of
+    # 0.10000000000000002.
+    return float(((price - price.mean()) ** 2).sum()) if price.min() < price.max() else 0.0
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float] | None:
+def mean_interval(values: "np.ndarray") -> tuple[float, float] | None:
     """Mean ± 1.96 s/√n (s with n − 1), from deviations, so that no variance rounds to below zero. n = 1: None."""
     if len(values) < 2:
         return None
-    half = _Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = float(values.mean())
     return mean - half, mean + half
 
 
 def wilson_interval(count: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927), which stays within 0 and 1 even for 0 of n."""
-    share, z2 = count / n, _Z95**2
+    share, z2 = count / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,4 +1,4 @@
-"""Resampling: the error of every checkpoint on the same thousands of resamples of the items they share."""
+"""Resampling: the loss of every checkpoint on the same thousands of resamples of the items that they share."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,75 +6,77 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricer.core.scores import Scores
+from pricer.core.metrics import METRICS, Z95, MetricDefinition, price_spread
+from pricer.core.scores import ScoreTable
 
 RESAMPLES = 10_000
 SEED = 0
-# 0.975 quantile of the standard normal distribution: two-sided 95 % intervals.
-Z95 = 1.959963984540054
 
-# Weights that are held at once: two megabytes of them, which stay in a core's cache.
+# Number of weights that are held at once: two megabytes, which stay in a core's cache.
 _CELLS = 2**19
-# Half of the ranks among which a median is looked for, in standard deviations of its rank.
+# Half the width of the window in which a median is searched, in standard deviations of its rank.
 _REACH = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
-    """Losses of checkpoints by resample, each (checkpoints, resamples): on the items drawn, and on those left out.
-    Every checkpoint meets the same items.
+    """Losses of checkpoints by resample, each (checkpoints, resamples): on the items drawn, and on the items left out.
+    Within a resample every checkpoint meets the same items.
     """
 
     drawn: np.ndarray
     left_out: np.ndarray
 
 
-def losses(scores: Sequence[Scores], metric: str) -> np.ndarray:
-    """The metric of each of these Scores, which share their items, as a loss, of which less is better: of `r2` and
-    `hit_rate`, 1 minus it. (checkpoints,)
+def losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
+    """The metric as a loss, of which less is better: 1 minus it where higher is better. The tables share their items.
+    (checkpoints,)
     """
-    if metric == "median_ae":
-        return np.array([np.median(one.abs_error) for one in scores])
-    parts = np.stack([_parts(one, metric) for one in scores])
-    return _summed(parts.sum(axis=1), metric, float(len(scores[0])), _spread_of(scores[0].price))
+    definition = METRICS[metric]
+    if definition.formula == "median":
+        return np.array([np.median(definition.per_item(table)) for table in tables])
+    parts = np.stack([_parts(table, definition) for table in tables])
+    spread = price_spread(tables[0].price) or math.nan
+    return _loss_of_sums(parts.sum(axis=1), definition, float(len(tables[0])), spread)
 
 
 def resample(
-    scores: Sequence[Scores], metric: str, leader: int, resamples: int = RESAMPLES, seed: int = SEED
+    tables: Sequence[ScoreTable], metric: str, leader: int, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Resampled:
-    """Losses on resamples of the items, by a paired bootstrap: deterministic, and one that means nothing (no item is
-    drawn or left out, or all prices are equal and the metric is R²) is not among them.
+    """Losses on resamples of the items, by a paired bootstrap. The same seed gives the same resamples. Undefined
+    resamples are left out: no item is drawn or left out, or all prices are equal and the metric is R².
 
     How often an item is drawn is a Poisson number with mean 1 (Chamandy et al. 2012, "Estimating uncertainty for
-    massive data streams"). Of as many draws as that makes in all it is the usual bootstrap, for Poisson numbers with a
-    given sum are multinomial, and a table of them is faster than counting draws. Losses that are equal to those of
-    number `leader` are equal to the last bit.
+    massive data streams"). Given their sum, Poisson numbers are multinomial, as in the usual bootstrap, and a table of
+    them is faster than counting draws. Checkpoints whose losses equal those of number `leader` stay equal to the last
+    bit.
     """
-    prices = scores[0].price
-    summed: _Medians | _Sums
-    if metric == "median_ae":
-        summed = _Medians(np.stack([one.abs_error for one in scores]))
+    definition, prices = METRICS[metric], tables[0].price
+    loss_of: _Medians | _Sums
+    if definition.formula == "median":
+        loss_of = _Medians(np.stack([definition.per_item(table) for table in tables]))
     else:
-        summed = _Sums(np.stack([_parts(one, metric) for one in scores]), prices, metric, leader)
+        loss_of = _Sums(np.stack([_parts(table, definition) for table in tables]), prices, definition, leader)
     drawn, left_out = [], []
     for weights in _weights(len(prices), resamples, np.random.default_rng(seed)):
-        drawn.append(summed(weights))
-        left_out.append(summed((weights == 0).astype(np.float32)))
+        drawn.append(loss_of(weights))
+        left_out.append(loss_of((weights == 0).astype(np.float32)))
     inside, outside = np.concatenate(drawn, axis=1), np.concatenate(left_out, axis=1)
     defined = np.isfinite(inside[0]) & np.isfinite(outside[0])
     return Resampled(inside[:, defined], outside[:, defined])
 
 
-def studentised(scores: Scores, metric: str, resamples: int = 2_000, seed: int = SEED) -> tuple[float, float]:
+def studentised(table: ScoreTable, metric: str, resamples: int = 2_000, seed: int = SEED) -> tuple[float, float]:
     """The 2.5 % and 97.5 % quantiles of how far a resampled loss is from the loss, in the resample's own standard
     errors: what ∓ 1.96 would be if the loss were normal (bootstrap-t: Efron & Tibshirani 1993, section 12.5). ∓ 1.96
     for medians, which have no simple standard error, and where resamples vary in too few ways.
     """
-    if metric == "median_ae":
+    definition = METRICS[metric]
+    if definition.formula == "median":
         return -Z95, Z95
-    parts = _parts(scores, metric)
-    if metric == "r2":  # a ratio of sums, linearised
-        squared = (scores.price - scores.price.mean()) ** 2
+    parts = _parts(table, definition)
+    if definition.formula == "explained":  # a ratio of sums, linearised
+        squared = (table.price - table.price.mean()) ** 2
         parts = parts - parts.sum() / squared.sum() * squared
     parts = parts - parts.mean()
     rows = np.vstack([np.ones(len(parts)), parts, parts**2]).astype(np.float32)
@@ -100,43 +102,28 @@ def _weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.nd
         yield table[bits]
 
 
-def _parts(scores: Scores, metric: str) -> np.ndarray:
+def _parts(table: ScoreTable, metric: MetricDefinition) -> np.ndarray:
     """What each item adds to the loss."""
-    part: np.ndarray
-    match metric:
-        case "mae":
-            part = scores.abs_error
-        case "rmsle":
-            part = scores.log_error**2
-        case "mape":
-            part = scores.abs_error / scores.price
-        case "r2":
-            part = scores.abs_error**2
-        case "hit_rate":
-            part = 1.0 - scores.hit
-        case _:
-            raise ValueError(f"{metric} is not a metric that chooses")
-    return part
+    values = np.asarray(metric.per_item(table), dtype=np.float64)
+    return 1.0 - values if metric.formula == "mean" and metric.better == "higher" else values
 
 
-def _summed(total: np.ndarray, metric: str, count: float | np.ndarray, spread: float | np.ndarray) -> np.ndarray:
-    """Losses from sums over items."""
-    if metric == "r2":
+def _loss_of_sums(
+    total: np.ndarray, metric: MetricDefinition, count: float | np.ndarray, spread: float | np.ndarray
+) -> np.ndarray:
+    """Losses from sums over items, of their number and of the spread of their prices."""
+    if metric.formula == "explained":
         return total / spread
     mean: np.ndarray = total / count
-    return np.sqrt(mean) if metric == "rmsle" else mean
-
-
-def _spread_of(prices: np.ndarray) -> float:
-    return float(np.sum((prices - prices.mean()) ** 2)) if prices.min() < prices.max() else math.nan
+    return np.sqrt(mean) if metric.formula == "root_mean" else mean
 
 
 class _Sums:
-    """Losses that come from sums over items, for weights (items, resamples): a matrix product."""
+    """Losses from sums over items, for weights (items, resamples), by a matrix product."""
 
-    def __init__(self, parts: np.ndarray, prices: np.ndarray, metric: str, leader: int) -> None:
+    def __init__(self, parts: np.ndarray, prices: np.ndarray, metric: MetricDefinition, leader: int) -> None:
         centred = prices - prices.mean()
-        # Differences to the leader, so that what is equal sums to exactly 0 in whatever order a product adds it up.
+        # Differences to the leader: between equals they sum to exactly 0, in whatever order a product adds them up.
         above = parts - parts[leader]
         self._rows = np.vstack([above, parts[leader], np.ones(len(prices)), centred, centred**2]).astype(np.float32)
         self._metric = metric
@@ -145,17 +132,19 @@ class _Sums:
         *above, leader, count, first, second = (self._rows @ weights).astype(np.float64)
         count[count == 0] = math.nan
         spread = second - first**2 / count
-        # Within the rounding of single precision: equal prices.
+        # Within the rounding of single precision, the prices are equal.
         spread[spread <= 1e-5 * second] = math.nan
-        # What is next to nothing may be rounded to below it.
-        return _summed(np.maximum(leader + np.stack(above), 0.0), self._metric, count, spread)
+        # A sum that is next to nothing may be rounded to below zero.
+        return _loss_of_sums(np.maximum(leader + np.stack(above), 0.0), self._metric, count, spread)
 
 
 class _Medians:
-    """Medians of `errors` (checkpoints, items) for weights (items, resamples): exact, as of each item that often.
+    """Medians of `errors` (checkpoints, items) for weights (items, resamples): exact, with each item counted as often
+    as it was drawn.
 
-    A median of a resample has a rank near the middle among all items. So what lies below a window of ranks is counted
-    by a matrix product, and only within it are weights added up one by one; where a median is not in it, over all.
+    The median of a resample has a rank near the middle of all items. So a matrix product counts what lies below a
+    window of ranks, and weights are added up one by one within the window alone. Where the window misses the median,
+    they are added up over all ranks.
     """
 
     def __init__(self, errors: np.ndarray) -> None:

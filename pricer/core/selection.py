@@ -1,140 +1,209 @@
-"""Selection: which checkpoint to use, by which rule, by how much it won, and how sure that is."""
+"""Selection: which checkpoint to use, among which evaluations, and how sure that is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pricer.core.comparison import Evidence, Rule, chosen_by, weigh
+from pricer.core.candidates import Candidate
+from pricer.core.comparison import Comparison, compare_to_best
 from pricer.core.evaluation import Evaluation
+from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
-from pricer.core.scores import Scores
+from pricer.core.metrics import choosing_metrics
+from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen checkpoint. `ranking` has the best first, which the rule `lowest` chooses; `margin` is how much better
-    the first is than the second, in the metric's unit and never negative; None where there is only one. `evidence` is
-    None where there is none: of one checkpoint, of one item, or without scores. `members` are the steps of a soup, of
-    which `step` is the last; empty where what was trained is chosen.
+    """The choice of the best checkpoint by `metric`: the first of `ranking`, which has the best first. `comparison` is
+    None where nothing can be compared: with one checkpoint, one item, or without scores.
     """
 
-    step: int
-    revision: str
-    rule: Rule
     metric: str
-    margin: float | None
-    spec_fingerprint: str
     ranking: tuple[Evaluation, ...]
-    evidence: Evidence | None = None
-    members: tuple[int, ...] = ()
+    comparison: Comparison | None = None
 
     @property
     def chosen(self) -> Evaluation:
         """The evaluation of the chosen checkpoint."""
-        return next(e for e in self.ranking if e.revision == self.revision)
+        return self.ranking[0]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The chosen checkpoint."""
+        return self.chosen.candidate
+
+    @property
+    def spec_fingerprint(self) -> str:
+        """The fingerprint of the spec under which all were evaluated."""
+        return self.chosen.spec.fingerprint
+
+    @property
+    def margin(self) -> float | None:
+        """How much better the first is than the second, in the metric's unit and never negative; None if there is but
+        one.
+        """
+        if len(self.ranking) < 2:
+            return None
+        return _rank(self.ranking[1], self.metric)[0] - _rank(self.ranking[0], self.metric)[0]
 
     @property
     def options(self) -> str:
-        """What `pricer pick` has to be given to choose like this again: ` --metric rmsle`, or nothing."""
-        parts = [f"--metric {self.metric}"] if self.metric != "mae" else []
-        if self.rule != "lowest":
-            parts.append(f"--rule {self.rule}")
-        if any(e.members for e in self.ranking):
-            parts.append("--candidates soup")
-        return "".join(f" {part}" for part in parts)
+        """The options with which `pricer pick` makes this choice again: ` --metric rmsle`, or nothing."""
+        parts = [f" --metric {self.metric}"] if self.metric != "mae" else []
+        parts += [" --candidates soup"] if any(e.candidate.is_soup for e in self.ranking) else []
+        return "".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; the ranking as step, revision and the metric alone. Only a soup has members."""
-        record = asdict(self)
-        record["ranking"] = [
-            {"step": e.step, "members": e.members, "revision": e.revision, **asdict(e.metric(self.metric))}
-            for e in self.ranking
-        ]
-        standings = record["evidence"]["standings"] if record["evidence"] else ()
-        for one in (record, *record["ranking"], *standings):
-            if not one["members"]:
-                del one["members"]
-        return record
+        """As JSON values; of the ranking who was measured, and the metric alone."""
+        return {
+            "candidate": self.candidate.to_json(),
+            "metric": self.metric,
+            "margin": self.margin,
+            "spec_fingerprint": self.spec_fingerprint,
+            "ranking": [
+                {"candidate": e.candidate.to_json(), "metric": asdict(e.metric(self.metric))} for e in self.ranking
+            ],
+            "comparison": self.comparison.to_json() if self.comparison else None,
+        }
 
 
-def select(
-    evaluations: Sequence[Evaluation], metric: str, rule: Rule = "lowest", scores: Mapping[str, Scores] | None = None
-) -> Selection:
-    """Choose a checkpoint by `metric` and `rule`: the best (`lowest`, as errors are; a tie goes to the earlier step),
-    the `earliest` that cannot be told apart from it, or the earliest within one standard error of it (`one-se`). Soups
-    come after all that was trained, in a tie too, and among themselves by their last step.
-    `scores`, by revision, are those of the evaluations, on the same items in the same order; without them there is no
-    evidence, and no rule but `lowest`.
+@dataclass(frozen=True, slots=True)
+class PickRecord:
+    """What is read back of a written Selection: the chosen checkpoint, the metric, the spec, and the comparison."""
+
+    candidate: Candidate
+    metric: str
+    spec_fingerprint: str
+    comparison: Comparison | None
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "PickRecord":
+        """Read back what `Selection.to_json` wrote; KeyError, TypeError or ValueError where it did not."""
+        candidate = Candidate.from_json(record["candidate"])
+        if candidate.is_baseline or not isinstance(record["spec_fingerprint"], str):
+            raise TypeError(f"{str(record)[:100]} is no selection")
+        if record["metric"] not in choosing_metrics():
+            raise ValueError(f"no checkpoint is chosen by {record['metric']}")
+        comparison = record["comparison"]
+        return cls(
+            candidate=candidate,
+            metric=record["metric"],
+            spec_fingerprint=record["spec_fingerprint"],
+            comparison=None if comparison is None else Comparison.from_json(comparison),
+        )
+
+
+def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, ScoreTable] | None = None) -> Selection:
+    """Choose the checkpoint that is best by `metric`. A tie goes to the earlier step, and to what was trained before
+    soups. `tables` are the scores behind the evaluations by checkpoint id, on the same items in the same order; without
+    them nothing is compared.
 
     Refuses, with a RunError, what `ranked` refuses.
     """
     ranking = ranked(evaluations, metric)
-    best, chosen = ranking[0], ranking[0]
-    evidence = _evidence(ranking, metric, rule, scores) if scores else None
-    if evidence:
-        standing = chosen_by(rule, evidence.standings, evidence.standard_error)
-        chosen = next(e for e in ranking if (e.step, e.members) == (standing.step, standing.members))
-    elif rule != "lowest" and len(ranking) > 1:
-        raise RunError(f"there are too few scores to choose by {rule}", "--rule lowest")
-    assert chosen.step is not None  # ranked are checkpoints
-    assert chosen.revision is not None
-    return Selection(
-        step=chosen.step,
-        revision=chosen.revision,
-        rule=rule,
+    if not tables:
+        return Selection(metric, ranking)
+    in_order = sorted(ranking, key=lambda e: e.candidate.order)
+    comparison = compare_to_best(
+        candidates=[e.candidate for e in in_order],
+        tables=[tables[e.candidate.id or ""] for e in in_order],
         metric=metric,
-        margin=_rank(ranking[1], metric)[0] - _rank(best, metric)[0] if len(ranking) > 1 else None,
-        spec_fingerprint=best.spec.fingerprint,
-        ranking=ranking,
-        evidence=evidence,
-        members=chosen.members,
+        best=in_order.index(ranking[0]),
     )
+    return Selection(metric, ranking, comparison)
 
 
 def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
-    """The evaluations of checkpoints, the best by `metric` first; of equal ones the earlier step, and soups
-    after all others.
+    """The evaluations of checkpoints and soups, the best by `metric` first; equal ones in the order of candidates.
 
     Refuses, with a RunError, what would not be honest: no evaluation of a checkpoint, evaluations under different
     specs (their numbers are not comparable), and the test split (the winner's number would be its own selection bias).
     """
-    candidates = [e for e in evaluations if e.revision is not None]
-    if not candidates:
+    kept = [e for e in evaluations if not e.candidate.is_baseline]
+    if not kept:
         raise RunError("no checkpoint has been evaluated yet", "pricer eval --all-checkpoints")
-    if len({e.spec.fingerprint for e in candidates}) > 1:
+    if len({e.spec.fingerprint for e in kept}) > 1:
         raise RunError("these evaluations were made under different specs and cannot be ranked together")
-    if candidates[0].spec.split is Split.TEST:
+    if kept[0].spec.split is Split.TEST:
         raise RunError(
             "a checkpoint is not chosen on the test split: the number to publish would be part of the choice",
             "pricer eval --all-checkpoints --split val",
         )
-    undefined = [e.name for e in candidates if e.metric(metric).value is None]
+    undefined = [e.name for e in kept if e.metric(metric).value is None]
     if undefined:
         raise RunError(f"{metric} is undefined for {', '.join(undefined)}", "choose another --metric")
-    return tuple(sorted(candidates, key=lambda e: _rank(e, metric)))
+    return tuple(sorted(kept, key=lambda e: _rank(e, metric)))
 
 
-def _evidence(ranking: Sequence[Evaluation], metric: str, rule: Rule, scores: Mapping[str, Scores]) -> Evidence | None:
-    by_step = sorted(ranking, key=_order)
-    return weigh(
-        steps=[e.step or 0 for e in by_step],
-        scores=[scores[e.revision or ""] for e in by_step],
-        metric=metric,
-        better=ranking[0].metric(metric).better,
-        best=by_step.index(ranking[0]),
-        rule=rule,
-        members=[e.members for e in by_step],
-    )
-
-
-def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, int, int]]:
+def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, bool, int, int, str]]:
     measured = evaluation.metric(metric)
     assert measured.value is not None  # refused before
-    return (measured.value if measured.better == "lower" else -measured.value), _order(evaluation)
+    return (measured.value if measured.better == "lower" else -measured.value), evaluation.candidate.order
 
 
-def _order(evaluation: Evaluation) -> tuple[bool, int, int]:
-    """The earliest first; soups last, of those with the same last step the smaller first."""
-    assert evaluation.step is not None  # of a checkpoint
-    return bool(evaluation.members), evaluation.step, len(evaluation.members)
+def comparable(
+    evaluations: Sequence[Evaluation],
+    kept: Collection[str],
+    estimator: str = "auto",
+    dropped: Mapping[str, Set[str]] | None = None,
+) -> list[Evaluation]:
+    """The evaluations to choose from: the first group of `by_preference`; none if there is no group. A RunError if it
+    does not cover every checkpoint, for checkpoints measured under different specs cannot be ranked.
+    """
+    groups = by_preference(evaluations, kept, estimator, dropped)
+    if not groups:
+        return []
+    if not _covered(groups[0], dropped) >= {e.candidate.id for own in groups for e in own}:
+        found = "; ".join(
+            f"{own[0].spec.limit or 'all'} items: steps {', '.join(str(e.candidate.step) for e in own)}"
+            for own in groups
+        )
+        raise RunError(
+            f"no one spec covers every evaluated checkpoint, and different specs are not comparable ({found})",
+            "pricer eval --all-checkpoints",
+        )
+    return groups[0]
+
+
+def by_preference(
+    evaluations: Sequence[Evaluation],
+    kept: Collection[str],
+    estimator: str = "auto",
+    dropped: Mapping[str, Set[str]] | None = None,
+) -> list[list[Evaluation]]:
+    """The complete validation evaluations of trained checkpoints, grouped by spec, the preferred spec first.
+
+    `kept` are the ids of the checkpoints whose weights are kept: others cannot be chosen. The preferred spec covers the
+    most checkpoints; of several such specs, it has the most items; of those, it is by `estimator` (`auto`: by any but
+    greedy). Checkpoints that dropped out of a race were compared there, so they count as covered (`dropped`: their ids
+    by the fingerprint of the race's spec).
+    """
+    by_spec: dict[str, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        candidate = evaluation.candidate
+        if (
+            evaluation.spec.split is Split.VAL
+            and evaluation.is_complete
+            and candidate.id in kept
+            and not candidate.is_soup
+        ):
+            by_spec.setdefault(evaluation.spec.fingerprint, []).append(evaluation)
+    everyone = {e.candidate.id for own in by_spec.values() for e in own}
+
+    def preference(own: Sequence[Evaluation]) -> tuple[int, int, bool]:
+        used = own[0].spec.estimator
+        is_preferred = used != "greedy" if estimator == "auto" else used == estimator
+        return len(_covered(own, dropped) & everyone), own[0].metric("mae").n, is_preferred
+
+    return sorted(by_spec.values(), key=preference, reverse=True)
+
+
+def _covered(own: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) -> Set[str | None]:
+    return {e.candidate.id for e in own} | (dropped or {}).get(own[0].spec.fingerprint, frozenset())
+
+
+def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
+    """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec."""
+    return {race.spec_fingerprint: frozenset(one.id for one in race.dropped)} if race else {}

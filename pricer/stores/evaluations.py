@@ -5,14 +5,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
-from pricer.core.scores import Scores
+from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
 from pricer.stores.files import append_lines, locked, read_arrays, read_json, read_lines, write_arrays, write_json
+
+# The columns of scores.npz and their types.
+_COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
 
 
 class EvaluationStore:
@@ -70,11 +74,11 @@ class EvaluationStore:
         """Delete the Predictions saved so far."""
         (self._folder_of(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
 
-    def add(self, name: str, evaluation: Evaluation, scores: Scores) -> None:
+    def add(self, name: str, evaluation: Evaluation, table: ScoreTable) -> None:
         """Save an evaluation whose predictions are complete, and the scores it summarises."""
         folder = self._folder_of(name, evaluation.spec)
         # The scores first: an evaluation without them would be a half-written one.
-        write_arrays(folder / "scores.npz", price=scores.price, charged=scores.charged, answered=scores.answered)
+        write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
         write_json(folder / "evaluation.json", evaluation.to_json())
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
@@ -82,20 +86,20 @@ class EvaluationStore:
         path = self._folder_of(name, spec) / "evaluation.json"
         return _read_evaluation(path) if path.exists() else None
 
-    def scores(self, name: str, spec: EvalSpec) -> Scores | None:
+    def scores(self, name: str, spec: EvalSpec) -> ScoreTable | None:
         """The scores of that name under that spec; None: it was not evaluated."""
         path = self._folder_of(name, spec) / "scores.npz"
         try:
-            return Scores(**read_arrays(path, price=np.float64, charged=np.float64, answered=np.bool_))
+            return ScoreTable(**read_arrays(path, **_COLUMNS))
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error, path) from None
 
     def all(self) -> list[Evaluation]:
-        """Every evaluation: baselines first, then checkpoints by step; a soup follows its last member."""
+        """Every evaluation, in the order of candidates."""
         found = [_read_evaluation(path) for path in self._folder.glob("*/evaluation.json")]
-        return sorted(found, key=lambda e: (e.step or 0, e.members, e.name, e.spec.fingerprint))
+        return sorted(found, key=lambda e: (e.candidate.order, e.spec.fingerprint))
 
     def _folder_of(self, name: str, spec: EvalSpec) -> Path:
         return self._folder / f"{name}-{spec.fingerprint}"

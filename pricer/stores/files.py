@@ -62,7 +62,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_arrays(path: Path, **columns: np.ndarray) -> None:
-    """Write columns of numbers atomically, as numpy's .npz without pickle."""
+    """Write columns atomically, as numpy's .npz without pickle."""
     file = io.BytesIO()
     np.savez_compressed(file, allow_pickle=False, **columns)
     write_atomically(path, file.getvalue())
@@ -79,7 +79,7 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
     except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
         raise ValueError(str(error)) from None
     for name, dtype in columns.items():
-        if found[name].ndim != 1 or found[name].dtype != dtype:
+        if found[name].ndim != 1 or not np.issubdtype(found[name].dtype, dtype):
             raise ValueError(f"{name} is not a column of {np.dtype(dtype).name}")
     if len({len(column) for column in found.values()}) != 1:
         raise ValueError("columns of different lengths")

@@ -100,7 +100,7 @@ class Outbox:
 
 
 def _remove(folder: Path) -> None:
-    # Out of the way first: a kill half-way would leave an entry that looks damaged, and is never delivered.
+    # Rename it first: a kill half-way would otherwise leave an entry that looks damaged, and is never delivered.
     gone = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
@@ -140,8 +140,8 @@ class CommitBudget:
 
 
 class Uploader:
-    """Delivers an outbox in the background, one entry after the other, until told to stop. It never raises into the
-    training that feeds it: what it cannot deliver stays in the outbox.
+    """Delivers an outbox in the background, one entry after the other, until it is stopped. It never raises into the
+    training that fills the outbox: what it cannot deliver stays there.
     """
 
     def __init__(self, outbox: Outbox, note: Callable[[str], None]) -> None:
@@ -154,22 +154,22 @@ class Uploader:
         self._draining = False
         self._broken: set[str] = set()
         self._state_delivered = -math.inf
-        self._said: str | None = None
+        self._last_note: str | None = None
         self.problem: PricerError | None = None
-        # A daemon: a connection that hangs does not keep the process.
+        # A daemon: a connection that hangs does not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
     def start(self, deliver: Callable[[Entry], None]) -> None:
-        """Begin. `deliver` returns when an entry has arrived for certain, and raises otherwise."""
+        """Begin. `deliver` returns when an entry has certainly arrived, and raises otherwise."""
         self._outbox.folder.mkdir(parents=True, exist_ok=True)
-        # Here and not in the thread: nothing is put in yet.
+        # Here and not in the thread, because nothing is put in yet.
         with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, wait=False):
             self._outbox.sweep()
         self._deliver = deliver
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that the outbox has a new entry."""
+        """Tell the worker that the outbox has a new entry."""
         self._work.set()
 
     def wait(self, seconds: float) -> None:
@@ -178,8 +178,8 @@ class Uploader:
             raise HubError("stopped", transient=True)
 
     def drain(self, on_progress: Callable[[int], None], seconds: float = math.inf) -> list[Entry]:
-        """Deliver what is left, and return what could not be: failures in a row end it, or that many seconds.
-        `on_progress(left)` is called several times a second.
+        """Deliver what is left, and return what could not be delivered. It ends after several failures in a row, or
+        after so many seconds. `on_progress(left)` is called several times a second.
         """
         end = time.monotonic() + seconds
         self._draining = True
@@ -194,7 +194,7 @@ class Uploader:
         return self._outbox.entries()
 
     def stop(self) -> None:
-        """End without delivering more. What is under way is given up, and recognised if it has arrived all the same."""
+        """End without delivering more. A delivery under way is given up; the next one finds out whether it arrived."""
         self._stopped.set()
         self._hurry.set()
         self._work.set()
@@ -207,10 +207,10 @@ class Uploader:
                     self._deliver_all()
                 return
             except BlockingIOError:
-                self._say("another process is delivering the outbox")
+                self._note_once("another process is delivering the outbox")
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
-                self._say(f"the outbox cannot be read: {error}")
+                self._note_once(f"the outbox cannot be read: {error}")
                 troubles += 1
                 if self._draining and troubles >= _PATIENCE:
                     self.problem = HubError(f"the outbox cannot be read: {error}")
@@ -218,8 +218,8 @@ class Uploader:
                 self._stopped.wait(_LOCK_WAIT)
 
     def _next(self) -> Entry | None:
-        """The oldest entry. Where checkpoints are waiting, states have their turn only now and then: they are larger,
-        but without any a machine that is taken away could not be replaced.
+        """The oldest entry. While checkpoints are waiting, states have their turn only now and then: they are larger.
+        But without any, another machine could not resume the training.
         """
         waiting = [entry for entry in self._outbox.entries() if entry.folder.name not in self._broken]
         checkpoint = next((entry for entry in waiting if entry.kind == "checkpoint"), None)
@@ -232,7 +232,7 @@ class Uploader:
         while not self._stopped.is_set():
             self._work.clear()
             if self._draining and not was_draining:
-                failures, was_draining = 0, True  # those of an outage that may be over
+                failures, was_draining = 0, True  # earlier failures may be of an outage that is over
             entry = self._next()
             if entry is None:
                 if self._draining:
@@ -241,13 +241,13 @@ class Uploader:
                 continue
             problem = self._try(entry)
             if problem is None:
-                failures, self._said, self.problem = 0, None, None
+                failures, self._last_note, self.problem = 0, None, None
                 if entry.kind == "state":
                     self._state_delivered = time.monotonic()
                 continue
             self.problem = problem
             if isinstance(problem, CheckpointError):
-                # Its files are damaged: trying again is of no use, and the others need not wait for it.
+                # Its files are damaged: trying again is useless, and the others need not wait for it.
                 self._broken.add(entry.folder.name)
                 self._note(
                     f"{entry.name} cannot be pushed: {problem.message}; if it is of no use, remove {entry.folder}"
@@ -257,8 +257,8 @@ class Uploader:
             failures += 0 if hub_problem.limited else 1
             if self._draining and failures >= (_PATIENCE if hub_problem.transient else _PATIENCE // 2):
                 return
-            self._say(f"{entry.name} is not on the Hub yet: {problem.message}; trying again")
-            # The end of training cuts a wait of our own short, but none that the Hub asks for.
+            self._note_once(f"{entry.name} is not on the Hub yet: {problem.message}; trying again")
+            # The end of training cuts our own waits short, but not a wait that the Hub asks for.
             waiting = self._hurry if hub_problem.retry_after is None else self._stopped
             waiting.wait(pause(failures, hub_problem))
             if not self._stopped.is_set():
@@ -269,16 +269,16 @@ class Uploader:
             self._deliver(entry)
         except PricerError as error:
             return error
-        except BaseException as error:  # whatever it is (Rust panics are no Exception), the worker goes on
+        except BaseException as error:  # even a Rust panic, which is no Exception, must not end the worker
             return HubError(f"{type(error).__name__}: {error}", transient=True)
         self._outbox.drop(entry)
         return None
 
-    def _say(self, text: str) -> None:
-        """Say it once, until something is delivered again."""
-        if self._stopped.is_set() or self._said is not None:
+    def _note_once(self, text: str) -> None:
+        """Note a problem once, until something is delivered again."""
+        if self._stopped.is_set() or self._last_note is not None:
             return
-        self._said = text
+        self._last_note = text
         self._note(text)
 
 

@@ -16,8 +16,7 @@ from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import CheckpointStore
 from pricer.core.confirmation import Confirmation
 from pricer.core.halving import RaceRecord
-from pricer.core.pick_record import PickRecord
-from pricer.core.selection import Selection
+from pricer.core.selection import PickRecord, Selection
 from pricer.errors import RunError
 from pricer.stores.checkpoints import FolderStore, Soups
 from pricer.stores.evaluations import EvaluationStore

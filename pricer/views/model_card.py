@@ -5,27 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.comparison import Evidence
+from pricer.core.comparison import Comparison
 from pricer.core.confirmation import looks_besides
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
+from pricer.views.formatting import measured
 
 TAGS = ("lora", "price-prediction", "pricer")
-
-_NAMES = {
-    "mae": ("MAE", "mean absolute error in dollars"),
-    "median_ae": ("median error", "median absolute error in dollars"),
-    "rmsle": ("RMSLE", "root mean squared error of ln(price + 1)"),
-    "r2": ("R²", "share of the price variance explained"),
-    "mape": ("MAPE", "mean absolute error as a share of the price"),
-    "hit_rate": ("hits", "answers off by less than $40 or 20% of the price"),
-    "no_price": ("no price", "answers without a price in them"),
-}
-_IN_DOLLARS = ("mae", "median_ae")
-_SHARES = ("mape", "hit_rate", "no_price")
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 # The Hub's own identifiers look like this, and it refuses a card with a licence that it does not know.
@@ -119,7 +108,7 @@ def model_card(
     """
     if not _HUB_ID.fullmatch(repo) or "/" not in repo:
         raise ValueError(f"{repo!r} cannot name a repository")
-    if checkpoint.id != selection.revision:
+    if checkpoint.id != selection.candidate.id:
         raise ValueError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not the checkpoint that was chosen")
     val = selection.chosen
     test = _test_of(val, evaluations)
@@ -156,7 +145,7 @@ def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation |
     alike = [
         e
         for e in evaluations
-        if e.revision == val.revision
+        if e.candidate.id == val.candidate.id
         and e.spec.split is Split.TEST
         and replace(e.spec, split=val.spec.split, limit=val.spec.limit) == val.spec
     ]
@@ -165,7 +154,7 @@ def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation |
 
 def _stated(evaluation: Evaluation) -> list[Result]:
     return [
-        Result(evaluation.spec.split.value, name, ": ".join(_NAMES[name]), metric.value)
+        Result(evaluation.spec.split.value, name, _described(name), metric.value)
         for name in METRICS
         if (metric := _metric(evaluation, name)) and metric.value is not None
     ]
@@ -201,93 +190,85 @@ def _results(
 
 
 def _confirmed(test: Evaluation, metric: str) -> str:
-    measured = _with_interval(_metric(test, metric))
-    return f"On {_items(test):,} test items, which took no part in it, {_NAMES[metric][0]} is {measured}."
+    on_test = _with_interval(_metric(test, metric))
+    return f"On {_items(test):,} test items, which took no part in it, {METRICS[metric].label} is {on_test}."
 
 
 def _looks(test: Evaluation, evaluations: Iterable[Evaluation]) -> str:
     """Who else was measured on the test split: each look makes the next number a little less of an untouched one."""
-    assert test.revision is not None  # a checkpoint's
-    others = sorted(set(looks_besides(evaluations, test.revision, test.spec.fingerprint)))
+    others = sorted(set(looks_besides(evaluations, test.candidate.id, test.spec.fingerprint)))
     if not others:
         return ""
     return f" The split was also looked at for {', '.join(map(_code, others))}, so this is not an untouched number."
 
 
 def _how_chosen(val: Evaluation, selection: Selection, dropped: int) -> str:
-    items, count, name = f"{_items(val):,} items.", len(selection.ranking), _NAMES[selection.metric][0]
-    soups = sum(bool(e.members) for e in selection.ranking)
+    items, count, name = f"{_items(val):,} items.", len(selection.ranking), METRICS[selection.metric].label
+    soups = sum(e.candidate.is_soup for e in selection.ranking)
     which = "an average" if soups == 1 else "averages"
     averages = f" ({soups:,} of them {which} of neighbouring checkpoints)" if soups else ""
     chose = f"{items} **This split chose the checkpoint**: of {count:,}{averages}"
-    # The best of several is; what another rule takes need not be.
-    what = "is optimistic by construction" if selection.rule == "lowest" else "is not free of it"
-    optimistic = f"A number that took part in a choice {what}."
-    if selection.evidence:
-        optimistic += _how_sure(selection.metric, selection.evidence)
-    it_is = f"it is {_RULES[selection.rule]} by {name}"
+    optimistic = "A number that took part in a choice is optimistic by construction."
+    if selection.comparison:
+        optimistic += _how_sure(selection.metric, selection.comparison)
+    it_is = f"it is the best by {name}"
     if dropped:
         race = f"{dropped:,} more dropped out of a race before they were measured on all of them"
         return f"{chose} measured on all of them {it_is}; {race}. {optimistic}"
     if selection.margin is None:
         return f"{items} Checkpoints are chosen on this split; only this one was measured."
-    lead = f", {_lead(selection, selection.margin)}" if selection.rule == "lowest" else ""
-    return f"{chose} that were measured {it_is}{lead}. {optimistic}"
-
-
-_RULES = {
-    "lowest": "the best",
-    "earliest": "the earliest that cannot be told apart from the best",
-    "one-se": "the earliest within one standard error of the best",
-}
+    return f"{chose} that were measured {it_is}, {_lead(selection, selection.margin)}. {optimistic}"
 
 
 def _lead(selection: Selection, margin: float) -> str:
     if not margin:
         return "level with the next, and the earlier"
-    lead = f"${margin:,.2f}" if selection.metric in _IN_DOLLARS else f"{margin:.4g}"
-    if selection.evidence:
-        second = selection.evidence.standing(selection.ranking[1].step, selection.ranking[1].members)
+    in_dollars = METRICS[selection.metric].unit == "dollars"
+    lead = f"${margin:,.2f}" if in_dollars else f"{margin:.4g}"
+    if selection.comparison:
+        second = selection.comparison.difference(selection.ranking[1].candidate)
         if second and second.interval:
-            style = ".2f" if selection.metric in _IN_DOLLARS else ".4g"
+            style = ".2f" if in_dollars else ".4g"
             lead += f" ({second.interval[0]:{style}} – {second.interval[1]:{style}})"
     return f"{lead} better than the next"
 
 
-def _how_sure(metric: str, evidence: Evidence) -> str:
-    others = [standing for standing in evidence.standings if standing.interval is not None]
-    alike = sum(standing.indistinguishable for standing in others)
-    corrected = _with_interval(Metric(metric, evidence.corrected, evidence.corrected_interval, 0, "lower"))
+def _how_sure(metric: str, comparison: Comparison) -> str:
+    others = comparison.others
+    alike = sum(not one.is_significant for one in others)
+    corrected = _with_interval(Metric(metric, comparison.corrected, comparison.corrected_interval, 0, "lower"))
     return (
-        f" {alike:,} of the other {len(others):,} cannot be told apart from the best; corrected for the choice, "
-        f"{_NAMES[metric][0]} is {corrected}."
+        f" {alike:,} of the other {len(others):,} {'is' if alike == 1 else 'are'} not significantly different from the "
+        f"best; corrected for the choice, "
+        f"{METRICS[metric].label} is {corrected}."
     )
 
 
 def _comparison(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> str:
     """Metrics by row, the chosen checkpoint and the baselines under the same spec by column."""
-    baselines = [e for e in evaluations if e.revision is None and e.spec.fingerprint == chosen.spec.fingerprint]
+    baselines = [e for e in evaluations if e.candidate.is_baseline and e.spec.fingerprint == chosen.spec.fingerprint]
     columns = [chosen, *sorted(baselines, key=lambda e: e.name)]
-    rows = [[": ".join(_NAMES[name]), *(_with_interval(_metric(e, name)) for e in columns)] for name in METRICS]
+    rows = [[_described(name), *(_with_interval(_metric(e, name)) for e in columns)] for name in METRICS]
     return _table(["", *(_code(e.name) for e in columns)], [*rows, ["items", *(f"{_items(e):,}" for e in columns)]])
 
 
 def _by_step(selection: Selection) -> str:
     # The metric that chose belongs into the table, whichever it was.
-    metrics = ["mae", *({selection.metric} - {"mae", "hit_rate", "no_price"}), "hit_rate", "no_price"]
+    metrics = [name for name, metric in METRICS.items() if metric.is_essential or name == selection.metric]
     rows = []
-    for evaluation in sorted(selection.ranking, key=lambda e: (len(e.members), e.step or 0)):
-        steps = " + ".join(f"{step:,}" for step in evaluation.members or [evaluation.step or 0])
-        chosen = evaluation.revision == selection.revision
+    for evaluation in sorted(selection.ranking, key=lambda e: e.candidate.order):
+        candidate = evaluation.candidate
+        steps = " + ".join(f"{step:,}" for step in candidate.members or [candidate.step or 0])
+        chosen = candidate.id == selection.candidate.id
         rows.append(
             [
                 f"**{steps} (chosen)**" if chosen else steps,
-                "–" if evaluation.epoch is None else f"{evaluation.epoch:.2f}",
+                "–" if candidate.epoch is None else f"{candidate.epoch:.2f}",
                 *(_with_half(_metric(evaluation, name)) for name in metrics),
                 f"{_items(evaluation):,}",
             ]
         )
-    return _table(["step", "epoch", *(_NAMES[name][0] for name in metrics), "n"], rows)
+    return _table(["step", "epoch", *(METRICS[name].label for name in metrics), "n"], rows)
 
 
 def _use(repo: str, checkpoint: Checkpoint, commit: str, val: Evaluation, base: str, recipe: Recipe) -> list[str]:
@@ -304,8 +285,8 @@ def _use(repo: str, checkpoint: Checkpoint, commit: str, val: Evaluation, base: 
         f"answer goes on from. Prompt and answer were at most {template.max_length:,} tokens together: longer "
         f"descriptions were cut at their end. {_estimator(val)}",
         _python(repo, checkpoint, commit, base, val.spec.base_revision, recipe),
-        f"The price is {form}. In the numbers above an answer without a price is charged as the median training price, "
-        f"${val.spec.fallback:,.2f}, in every error, and is never a hit.",
+        f"The price is {form}. For an answer without a price, the errors above impute the median training price, "
+        f"${val.spec.fallback:,.2f}; such an answer is never a hit.",
         f"With pricer: `pricer eval --repo {repo} --checkpoint best`.",
     ]
 
@@ -449,6 +430,10 @@ def _limits(pricer_version: str) -> list[str]:
     ]
 
 
+def _described(name: str) -> str:
+    return f"{METRICS[name].label}: {METRICS[name].meaning}"
+
+
 def _metric(evaluation: Evaluation, name: str) -> Metric | None:
     """None for what an older evaluation does not have."""
     return next((metric for metric in evaluation.metrics if metric.name == name), None)
@@ -469,7 +454,7 @@ def _with_interval(metric: Metric | None) -> str:
 def _with_half(metric: Metric | None) -> str:
     """Errors in dollars as the commands show them, with half their interval; shares without theirs, it is lopsided."""
     text = _value(metric)
-    if metric is None or metric.value is None or metric.interval is None or metric.name not in _IN_DOLLARS:
+    if metric is None or metric.value is None or metric.interval is None or METRICS[metric.name].unit != "dollars":
         return text
     return f"{text} ± {(metric.interval[1] - metric.interval[0]) / 2:,.2f}"
 
@@ -477,9 +462,7 @@ def _with_half(metric: Metric | None) -> str:
 def _value(metric: Metric | None) -> str:
     if metric is None or metric.value is None:
         return "–"
-    if metric.name in _IN_DOLLARS:
-        return f"${metric.value:,.2f}"
-    return f"{metric.value:.1%}" if metric.name in _SHARES else f"{metric.value:.3f}"
+    return measured(metric.value, metric.name)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

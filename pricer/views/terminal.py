@@ -119,7 +119,7 @@ class Watcher:
     def scored(self, evaluation: "Evaluation") -> None:
         """The line of an evaluation."""
         mae, silent = evaluation.metric("mae"), evaluation.metric("no_price")
-        self.note(f"{evaluation.name}  MAE {dollars(mae)}  without a price {_percent(silent)}  n {mae.n:,}")
+        self.note(f"{evaluation.name}  MAE {dollars(mae)}  without a price {_cell(silent)}  n {mae.n:,}")
 
     def _update(self, text: str) -> None:
         if self._console.is_terminal:
@@ -236,7 +236,7 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """The table of `pricer eval`, or everything as JSON."""
     if as_json:
         values = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
-        values |= {"details": asdict(result.details)} if result.details else {}
+        values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
         record(values | ({"race": result.race.to_json()} if result.race else {}))
         return
     spec = result.spec
@@ -246,7 +246,7 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     if result.race:
         _race_table(result.race)
     if any(e.metric("no_price").value for e in result.evaluations):
-        print(f"An answer without a price is charged as the train median, ${spec.fallback:,.2f}; it is never a hit.")
+        print(f"For an answer without a price the train median, ${spec.fallback:,.2f}, is imputed; it is never a hit.")
     if spec.split == "val":
         note(f"next: pricer pick --run {result.run.name}")
 
@@ -297,12 +297,6 @@ def shortened(text: str) -> str:
     return line if len(line) <= 60 else f"{line[:59]}…"
 
 
-_IN_DOLLARS = ("mae", "median_ae")
-_COLUMNS = ("checkpoint", "epoch", "MAE", "median", "RMSLE", "R²", "MAPE", "hits", "no price", "n")
-# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
-_SPARED = ("MAPE", "R²", "RMSLE", "median", "epoch")
-
-
 def line(text: str) -> None:
     """A line of the answer, on stdout."""
     print(_harmless(text))
@@ -348,7 +342,21 @@ def fitting_table(
 
 def evaluation_table(title: str, evaluations: "Sequence[Evaluation]") -> None:
     """Evaluations by row and metrics by column, on stdout; a narrow terminal gets the most important ones."""
-    fitting_table(title, _COLUMNS, [_row(evaluation) for evaluation in evaluations], _SPARED)
+    from pricer.core.metrics import METRICS
+
+    columns = ["checkpoint", "epoch", *(metric.label for metric in METRICS.values()), "n"]
+    # A narrow terminal does without these, in this order: a cell that is cut to "$1…" says nothing.
+    spared = [*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch"]
+    rows = [
+        [
+            e.name,
+            "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
+            *(_cell(e.metric(name)) for name in METRICS),
+            f"{e.metric('mae').n:,}",
+        ]
+        for e in evaluations
+    ]
+    fitting_table(title, columns, rows, spared)
 
 
 def _estimator_table(evaluations: "Sequence[Evaluation]") -> None:
@@ -374,22 +382,6 @@ def _race_table(race: "RaceRecord") -> None:
 def _width(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
     """Characters that a table of the `kept` columns takes, with three between two of them and one at either end."""
     return sum(max(len(row[index]) for row in rows) for index in kept) + 3 * len(kept) - 1
-
-
-def _row(evaluation: "Evaluation") -> list[str]:
-    metric = evaluation.metric
-    return [
-        evaluation.name,
-        "" if evaluation.epoch is None else f"{evaluation.epoch:.2f}",
-        dollars(metric("mae")),
-        dollars(metric("median_ae")),
-        _number(metric("rmsle")),
-        _number(metric("r2")),
-        _percent(metric("mape")),
-        _percent(metric("hit_rate")),
-        _percent(metric("no_price")),
-        f"{metric('mae').n:,}",
-    ]
 
 
 def _table(
@@ -423,12 +415,13 @@ def dollars(metric: "Metric") -> str:
     return f"${metric.value:,.2f}{half}"
 
 
-def _percent(metric: "Metric") -> str:
-    return "–" if metric.value is None else f"{metric.value:.1%}"
+def _cell(metric: "Metric") -> str:
+    from pricer.core.metrics import METRICS
+    from pricer.views.formatting import measured
 
-
-def _number(metric: "Metric") -> str:
-    return "–" if metric.value is None else f"{metric.value:.3f}"
+    if METRICS[metric.name].unit == "dollars":
+        return dollars(metric)
+    return "–" if metric.value is None else measured(metric.value, metric.name)
 
 
 def _size(count: int) -> str:

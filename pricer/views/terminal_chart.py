@@ -25,9 +25,11 @@ def show_pick(result: Picked) -> None:
     """
     selection = result.selection
     beside = [
-        e for e in result.run.evaluations.all() if e.spec.fingerprint == selection.spec_fingerprint and e.step is None
+        e
+        for e in result.run.evaluations.all()
+        if e.spec.fingerprint == selection.spec_fingerprint and e.candidate.is_baseline
     ]
-    show([*beside, *selection.ranking], None if selection.members else selection.step)
+    show([*beside, *selection.ranking], None if selection.candidate.is_soup else selection.candidate.step)
 
 
 def show(evaluations: Sequence[Evaluation], chosen: int | None = None) -> None:
@@ -36,7 +38,7 @@ def show(evaluations: Sequence[Evaluation], chosen: int | None = None) -> None:
 
     Nothing is drawn off a terminal, on one that is narrow or knows no more than letters, or of fewer than two points.
     """
-    curve = [(e.step, e.metric("mae").value) for e in evaluations if not e.members]
+    curve = [(e.candidate.step, e.metric("mae").value) for e in evaluations if not e.candidate.is_soup]
     points = sorted((step, mae) for step, mae in curve if step is not None and mae is not None)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     if len(points) < 2 or width < _NARROWEST or not _is_drawable():

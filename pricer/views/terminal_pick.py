@@ -3,30 +3,15 @@
 from typing import TYPE_CHECKING
 
 from pricer.commands.pick import Picked
-from pricer.core.comparison import Evidence, Standing
-from pricer.core.confirmation import Confirmation
-from pricer.core.evaluation import Evaluation
+from pricer.core.comparison import Comparison, Difference
+from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection
 from pricer.redaction import hub_address
 from pricer.views import terminal
-from pricer.views.formatting import IN_DOLLARS, behind, difference, measured, named, told_apart
+from pricer.views.formatting import difference, measured, named, not_significant, worse_by
 
 if TYPE_CHECKING:  # it imports torch
     from pricer.commands.parts.confirmation import Confirmed
-
-_LABELS = {
-    "mae": "MAE",
-    "median_ae": "median error",
-    "rmsle": "RMSLE",
-    "r2": "R²",
-    "mape": "MAPE",
-    "hit_rate": "hits",
-}
-_WHY = {
-    "lowest": "the best",
-    "earliest": "the earliest that cannot be told apart from the best",
-    "one-se": "the earliest within one standard error of the best",
-}
 
 
 def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
@@ -38,15 +23,17 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
         terminal.record({"run": result.run.name, **selection.to_json(), **skipped, **confirmation})
         return
     terminal.evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
-    if selection.evidence:
-        _standing_table(selection, selection.evidence)
+    if selection.comparison:
+        _differences_table(selection, selection.comparison)
     terminal.line(_choice(selection))
-    if selection.evidence:
-        terminal.line(told_apart(selection.evidence))
-        terminal.line(_figure(selection, selection.evidence))
-    silent = selection.chosen.metric("no_price").value
-    if silent:
-        terminal.note(f"the chosen one gives no price for {silent:.1%} of the items, charged as the train median")
+    if selection.comparison:
+        terminal.line(not_significant(selection.comparison))
+        terminal.line(_corrected(selection, selection.comparison))
+    no_price = selection.chosen.metric("no_price").value
+    if no_price:
+        terminal.note(
+            f"the chosen one gives no price for {no_price:.1%} of the items; the train median is imputed for those"
+        )
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {_steps(result.dropped)}")
     if result.unscored:
@@ -63,13 +50,12 @@ def next_step(result: Picked) -> None:
 
 def confirmation(result: Picked, confirmed: "Confirmed") -> None:
     """The number on the test split beside what validation said, and whether it is an untouched one."""
-    selection, found, metric = result.selection, confirmed.confirmation, result.selection.metric
-    raw = selection.chosen.metric(metric).value
-    assert raw is not None  # it was ranked
-    said = f"validation said {measured(raw, metric)}"
-    if selection.evidence:
-        said += f", corrected {measured(selection.evidence.corrected, metric)}"
-    terminal.line(f"confirmed: {_LABELS[metric]} {_measured(found)} on {found.n:,} test items; {said}")
+    selection, found = result.selection, confirmed.confirmation
+    validation = f"validation said {_chosen_value(selection)}"
+    if selection.comparison:
+        validation += f", corrected {measured(selection.comparison.corrected, selection.metric)}"
+    label = METRICS[selection.metric].label
+    terminal.line(f"confirmed: {label} {_with_interval(found.metric)} on {found.metric.n:,} test items; {validation}")
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
         terminal.note(
@@ -82,61 +68,50 @@ def confirmation(result: Picked, confirmed: "Confirmed") -> None:
             terminal.note(f"the test split of this run has been looked at otherwise, too ({others})")
 
 
-def _standing_table(selection: Selection, evidence: Evidence) -> None:
-    compared = [(e, evidence.standing(e.step, e.members)) for e in selection.ranking]
-    rows = [_row(e, standing, selection.metric) for e, standing in compared if standing]
-    columns = ["checkpoint", "behind the best by", "told apart", "probability best"]
-    terminal.table(f"Paired by item: 95 % intervals, {evidence.resamples:,} resamples", columns, rows)
+def _differences_table(selection: Selection, comparison: Comparison) -> None:
+    compared = [(e.name, comparison.difference(e.candidate)) for e in selection.ranking]
+    rows = [_row(name, one, selection.metric) for name, one in compared if one]
+    columns = ["checkpoint", "worse than the best by", "significant", "probability best"]
+    terminal.table(f"Paired by item: 95 % intervals, {comparison.resamples:,} resamples", columns, rows)
 
 
-def _row(evaluation: Evaluation, standing: Standing, metric: str) -> list[str]:
-    probability = f"{standing.p_best:.1%}"
-    if standing.interval is None:
-        return [evaluation.name, behind(standing, metric), "", probability]
-    apart = "no" if standing.indistinguishable else "yes"
-    return [evaluation.name, behind(standing, metric), apart, probability]
+def _row(name: str, one: Difference, metric: str) -> list[str]:
+    significant = "" if one.is_of_best else "yes" if one.is_significant else "no"
+    return [name, worse_by(one, metric), significant, f"{one.p_best:.1%}"]
 
 
 def _choice(selection: Selection) -> str:
-    line = f"best: {_named(selection.chosen)} ({selection.revision[:7]})"
-    best = selection.ranking[0]
+    line = f"best: {named(selection.candidate)} ({(selection.candidate.id or '')[:7]})"
     if selection.margin is None:
         return line
-    if selection.rule == "lowest":
-        return f"{line}, {difference(selection.margin, selection.metric)} better than the runner-up"
-    line = f"{line}, {_WHY[selection.rule]}"
-    if selection.chosen == best or not selection.evidence:
-        return f"{line}, which is that itself"
-    chosen = selection.evidence.standing(selection.step, selection.members)
-    assert chosen is not None  # what was chosen was compared
-    return f"{line}, {_named(best)}, and {difference(chosen.behind, selection.metric)} behind it"
+    return f"{line}, {difference(selection.margin, selection.metric)} better than the runner-up"
 
 
-def _named(evaluation: Evaluation) -> str:
-    return named(evaluation.step, evaluation.members)
-
-
-def _figure(selection: Selection, evidence: Evidence) -> str:
+def _corrected(selection: Selection, comparison: Comparison) -> str:
     metric = selection.metric
-    raw = selection.chosen.metric(metric).value
-    assert raw is not None  # it was ranked
-    low, high = (measured(end, metric) for end in evidence.corrected_interval)
+    low, high = (measured(end, metric) for end in comparison.corrected_interval)
     return (
-        f"{metric} of {_named(selection.chosen)}: {measured(raw, metric)} on the items that chose it; "
-        f"corrected for the choice {measured(evidence.corrected, metric)} (95 %: {low} to {high})"
+        f"{metric} of {named(selection.candidate)}: {_chosen_value(selection)} on the items that chose it; "
+        f"corrected for the choice {measured(comparison.corrected, metric)} (95 %: {low} to {high})"
     )
 
 
-def _measured(found: Confirmation) -> str:
-    if found.value is None:
+def _chosen_value(selection: Selection) -> str:
+    value = selection.chosen.metric(selection.metric).value
+    assert value is not None  # it was ranked
+    return measured(value, selection.metric)
+
+
+def _with_interval(metric: Metric) -> str:
+    if metric.value is None:
         return "–"
-    text = measured(found.value, found.metric)
-    if found.interval is None:
+    text = measured(metric.value, metric.name)
+    if metric.interval is None:
         return text
-    low, high = found.interval
-    if found.metric in IN_DOLLARS:
+    low, high = metric.interval
+    if METRICS[metric.name].unit == "dollars":
         return f"{text} ± {(high - low) / 2:,.2f}"
-    return f"{text} (95 %: {measured(low, found.metric)} to {measured(high, found.metric)})"
+    return f"{text} (95 %: {measured(low, metric.name)} to {measured(high, metric.name)})"
 
 
 def _ordinal(number: int) -> str:

@@ -33,7 +33,7 @@ def _row(run: Overview) -> list[str]:
         _steps(run),
         f"{run.checkpoints:,}",
         f"{run.scored:,}",
-        "" if run.best is None else f"{run.best.step:,}",
+        "" if run.best is None else f"{run.best.candidate.step:,}",
         _error(run) if mae is None else terminal.dollars(mae),
         "" if mae is None else f"{mae.n:,}",
         "" if run.best is None else run.best.spec.estimator,
@@ -48,9 +48,11 @@ def _steps(run: Overview) -> str:
 
 
 def _picked(run: Overview) -> str:
-    if run.picked_members:
-        return "soup " + "+".join(f"{step:,}" for step in run.picked_members)
-    return "" if run.picked is None else f"{run.picked:,}"
+    if run.picked is None:
+        return ""
+    if run.picked.is_soup:
+        return "soup " + "+".join(f"{step:,}" for step in run.picked.members)
+    return f"{run.picked.step:,}"
 
 
 def _error(run: Overview) -> str:

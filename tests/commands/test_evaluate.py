@@ -144,7 +144,7 @@ class TestGoingOnWithTheSameBatches:
 
     def batches(self, run: Run) -> list[list[list[str]]]:
         """The item ids of the saved batches, for each checkpoint."""
-        spec = next(evaluation.spec for evaluation in run.evaluations.all() if evaluation.step)
+        spec = next(evaluation.spec for evaluation in run.evaluations.all() if evaluation.candidate.step)
         saved = [run.evaluations.predictions(checkpoint.id, spec) for checkpoint in run.store.checkpoints()]
         return [[[prediction.item_id for prediction in batch] for batch in batches] for batches in saved]
 
@@ -203,8 +203,8 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert 100e6 < Run(trained).facts()["peak_memory_eval"] < 100e9
     picked = pick.pick(None, "mae")
     best = min(result.evaluations[4:], key=lambda e: e.metric("mae").value or 0.0)
-    assert picked.selection.revision == best.revision
-    assert json.loads((trained / "selection.json").read_text())["revision"] == best.revision
+    assert picked.selection.candidate.id == best.candidate.id
+    assert json.loads((trained / "selection.json").read_text())["candidate"]["id"] == best.candidate.id
 
     final = evaluate_run(find_run(None), "best", Split.TEST, None, Listener())
     assert [e.name for e in final.evaluations] == [*known, best.name]

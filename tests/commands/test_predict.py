@@ -46,7 +46,7 @@ def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path
 def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None:
     run = Run(trained)
     evaluated = evaluate_run(find_run(None), "last", Split.VAL, 4, Listener())
-    saved = run.evaluations.predictions(str(evaluated.evaluations[-1].revision), evaluated.spec)[0][0]
+    saved = run.evaluations.predictions(str(evaluated.evaluations[-1].candidate.id), evaluated.spec)[0][0]
     item = next(item for item in prepare(run.config()).items.val if item.id == saved.item_id)
 
     found = predict(run, "last", lambda _: [item], Listener())

@@ -68,7 +68,7 @@ def test_where_everything_arrived_there_is_nothing_to_do(hub: LoopbackHub, repo:
 
     pushed = push(None, Watcher())
 
-    assert (pushed.run.name, pushed.delivered) == (run.name, ())
+    assert (pushed.run.name, pushed.run.repo, pushed.delivered) == (run.name, REPO, ())
     assert hub.requests == []
 
 

@@ -13,6 +13,7 @@ from pricer.cli import app
 from pricer.commands.pick import pick
 from pricer.commands.runs import Overview, overviews
 from pricer.config import HubConfig, RunConfig, TrainConfig
+from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
@@ -32,7 +33,7 @@ def a_run(name: str, steps: list[int], evaluations: list[Evaluation], config: Ru
         run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
     for evaluation in evaluations:
         mae = evaluation.metric("mae")
-        run.evaluations.add(evaluation.revision or evaluation.name, evaluation, some_scores(mae.value, mae.n))
+        run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
     return run
 
 
@@ -64,7 +65,8 @@ def test_a_finished_run_with_a_pick() -> None:
     (one,) = overviews()
 
     # All have the same hit rate: the earliest is picked. The lowest error is that of another.
-    assert (one.state, one.step, one.steps, one.scored, one.picked) == ("finished", 10, 10, 3, 4)
+    assert (one.state, one.step, one.steps, one.scored) == ("finished", 10, 10, 3)
+    assert one.picked == Candidate.of(a_checkpoint(4))
     assert one.best == an_evaluation(8, 40.0)
 
 
@@ -248,12 +250,10 @@ def test_everything_as_json() -> None:
                 "checkpoints": 1,
                 "scored": 1,
                 "picked": None,
-                "picked_members": [],
                 "started": run.facts()["started"],
                 "problem": None,
                 "best": {
-                    "step": 4,
-                    "revision": a_checkpoint(4).id,
+                    "candidate": Candidate.of(a_checkpoint(4)).to_json() | {"members": []},
                     "mae": 50.0,
                     "interval": [49.0, 51.0],
                     "n": 50,

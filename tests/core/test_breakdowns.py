@@ -10,18 +10,15 @@ from hypothesis import strategies as st
 
 from pricer.core.breakdowns import Breakdown, Group, Miss, Tail, break_down
 from pricer.core.items import Item
-from pricer.core.metrics import Score, score, wilson_interval
-from pricer.core.predictions import Prediction
-from tests.builders import an_item
+from pricer.core.metrics import wilson_interval
+from pricer.core.scores import ScoreTable, score_predictions
+from tests.builders import an_item, predictions_of
 
 FALLBACK = 150.0
 
 
-def scores_of(items: Sequence[Item], estimates: Sequence[float | None]) -> list[Score]:
-    return [
-        score(Prediction(item.id, "", estimate), item, FALLBACK)
-        for item, estimate in zip(items, estimates, strict=True)
-    ]
+def scores_of(items: Sequence[Item], estimates: Sequence[float | None]) -> ScoreTable:
+    return score_predictions(predictions_of(items, estimates), items, FALLBACK)
 
 
 def priced(prices: Sequence[float], categories: Sequence[str | None] | None = None) -> list[Item]:
@@ -48,10 +45,11 @@ def bands(prices: Sequence[float]) -> list[tuple[str | None, int]]:
 
 
 def test_a_group_sums_up_its_scores() -> None:
-    # Errors +10, −50, +30, and no price, charged as 150: −250. 110 and 530 are hits; 250 is, by 20 % of 300.
+    # Errors +10, −50, +30, and no price, for which 150 is imputed: −250. 110 and 530 are hits; 250 is, by 20 % of 300.
     found = broken_down([100.0, 300.0, 500.0, 400.0], [110.0, 250.0, 530.0, None]).overall
 
-    assert (found.name, found.n, found.lowest, found.highest, found.silent) == ("all", 4, 100.0, 500.0, 1)
+    assert (found.name, found.n, found.no_price) == ("all", 4, 1)
+    assert (found.lowest, found.median, found.highest) == (100.0, 350.0, 500.0)  # (300 + 400)/2
     assert found.mae == 85.0  # (10 + 50 + 30 + 250)/4
     assert found.bias == -65.0  # (10 − 50 + 30 − 250)/4
     # From 85: 75² + 35² + 55² + 165² = 37,100; s = √(37,100/3) = 111.205516; × 1.959964/√4 = 108.979403
@@ -71,7 +69,7 @@ def test_bias_tells_too_dear_from_too_cheap(estimates: list[float], bias: float)
 def test_one_item_has_no_interval_of_a_mean() -> None:
     found = broken_down([100.0], [110.0])
 
-    assert found.overall == Group("all", 1, 100.0, 100.0, 10.0, None, 10.0, None, 1.0, wilson_interval(1, 1), 0)
+    assert found.overall == Group("all", 1, 100.0, 100.0, 100.0, 10.0, None, 10.0, None, 1.0, wilson_interval(1, 1), 0)
     assert [(band.name, band.n, band.mae) for band in found.price_bands] == [("$100.00", 1, 10.0)]
     assert found.tail == Tail(1, 1.0, 1.0)
 
@@ -79,19 +77,19 @@ def test_one_item_has_no_interval_of_a_mean() -> None:
 def test_a_model_that_says_no_price_has_errors_and_no_hits() -> None:
     found = broken_down([100.0, 150.0, 250.0], [None, None, None])
 
-    # Charged as 150: +50, 0, −100
-    assert (found.overall.mae, found.overall.hit_rate, found.overall.silent) == (50.0, 0.0, 3)
+    # 150 is imputed: +50, 0, −100
+    assert (found.overall.mae, found.overall.hit_rate, found.overall.no_price) == (50.0, 0.0, 3)
     assert found.overall.bias == pytest.approx(-50 / 3)
-    assert [band.silent for band in found.price_bands] == [1, 1, 1]
+    assert [band.no_price for band in found.price_bands] == [1, 1, 1]
     assert [miss.estimate for miss in found.worst] == [None, None, None]
 
 
 def test_nothing_to_break_down_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to break down"):
-        break_down([], [])
+        break_down(scores_of([], []), [])
 
 
-@pytest.mark.parametrize("keys", [["a"], ["a", "c"], ["a", "b", "c"], ["a", "a"]])
+@pytest.mark.parametrize("keys", [["a"], ["a", "c"], ["a", "b", "c"], ["a", "a"], ["b", "a"]])
 def test_scores_of_other_items_are_refused(keys: list[str]) -> None:
     scores = scores_of(priced([1.0, 2.0]), [1.0, 2.0])
 
@@ -139,8 +137,8 @@ def test_every_item_is_in_exactly_one_band(prices: list[int], chance: random.Ran
     assert all(cheaper.highest < dearer.lowest for cheaper, dearer in pairwise(found))
     for band in found:
         assert band.n == sum(band.lowest <= price <= band.highest for price in prices)
-    chance.shuffle(scores)
-    again = break_down(scores, items).price_bands
+    chance.shuffle(items)
+    again = break_down(scores_of(items, [0.0] * len(items)), items).price_bands
     assert [(band.name, band.n) for band in again] == [(band.name, band.n) for band in found]
 
 
@@ -163,8 +161,8 @@ def test_categories_are_in_the_order_of_their_size() -> None:
     )
 
     # Ties by name, those without one last
-    assert [(group.name, group.n, group.mae, group.bias, group.silent) for group in found.categories] == [
-        ("audio", 2, 25.5, 25.5, 1),  # charged as 150, and 101
+    assert [(group.name, group.n, group.mae, group.bias, group.no_price) for group in found.categories] == [
+        ("audio", 2, 25.5, 25.5, 1),  # 150 is imputed, and 101
         ("toys", 2, 10.0, 0.0, 0),
         (None, 2, 1.0, 1.0, 0),
         ("tools", 1, 20.0, 20.0, 0),
@@ -184,10 +182,17 @@ def test_groups_add_up_to_the_whole(rows: list[tuple[int, int | None, str | None
 
     for groups in filter(None, (found.price_bands, found.categories)):
         assert sum(group.n for group in groups) == found.overall.n == len(rows)
-        assert sum(group.silent for group in groups) == found.overall.silent
+        assert sum(group.no_price for group in groups) == found.overall.no_price
         assert sum(group.n * group.mae for group in groups) == pytest.approx(len(rows) * found.overall.mae)
         assert sum(group.n * group.bias for group in groups) == pytest.approx(len(rows) * found.overall.bias)
         assert sum(group.n * group.hit_rate for group in groups) == pytest.approx(len(rows) * found.overall.hit_rate)
+
+
+def test_the_median_price_of_a_category_is_the_one_in_the_middle() -> None:
+    # Not the mean of the lowest and the highest, which one dear item moves to $505.
+    (found,) = broken_down([10.0, 20.0, 1000.0], [10.0] * 3, ["toys"] * 3).categories
+
+    assert (found.lowest, found.median, found.highest) == (10.0, 20.0, 1000.0)
 
 
 # --- the worst ---
@@ -217,7 +222,7 @@ def test_the_worst_items_are_shown_with_what_was_known_of_them() -> None:
 
     found = break_down(scores_of(items, [130.0, None, 60.0, 20.0]), items, worst=3).worst
 
-    # b is charged as 150; a and c are off by $30 each, the one too dear, the other too cheap
+    # For b, 150 is imputed; a and c are off by $30 each, the one too dear, the other too cheap
     assert found == (
         Miss("b", "Sofa\nBlue", 400.0, None, -250.0),
         Miss("a", "Red", 100.0, 130.0, 30.0),
@@ -229,11 +234,15 @@ def test_the_worst_items_are_shown_with_what_was_known_of_them() -> None:
 def test_no_more_items_are_shown_than_there_are_or_were_asked_for(worst: int, shown: int) -> None:
     items = priced([100.0, 200.0])
 
-    assert len(break_down(scores_of(items, [1.0, 2.0]), items, worst).worst) == shown
+    assert len(break_down(scores_of(items, [1.0, 2.0]), items, worst=worst).worst) == shown
 
 
-def test_the_order_of_scores_and_items_does_not_show() -> None:
-    items = priced([100.0, 90.0, 100.0, 200.0], ["toys", "tools", "tools", "toys"])
-    scores = scores_of(items, [110.0, 100.0, 90.0, None])
+def test_the_order_of_the_items_does_not_show() -> None:
+    items, estimates = (
+        priced([100.0, 90.0, 100.0, 200.0], ["toys", "tools", "tools", "toys"]),
+        [110.0, 100.0, 90.0, None],
+    )
 
-    assert break_down(scores[::-1], items[::-1]) == break_down(scores, items)
+    turned = break_down(scores_of(items[::-1], estimates[::-1]), items[::-1])
+
+    assert turned == break_down(scores_of(items, estimates), items)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,26 +10,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricer.core.comparison import Evidence, Rule, Standing, chosen_by, weigh
-from pricer.core.scores import Scores
+from pricer.core.candidates import Candidate
+from pricer.core.comparison import Comparison, Difference, compare_to_best
+from pricer.core.resampling import losses
+from pricer.core.scores import ScoreTable
+from tests.builders import a_score_table
 from tests.simulation import CURVES, drawn_scores, true_errors
 
 Z95 = 1.959963984540054
 
 
-def scores_of(errors: np.ndarray | list[float]) -> Scores:
-    errors = np.asarray(errors, dtype=np.float64)
-    return Scores(np.full(len(errors), 100.0), 100 + errors, np.ones(len(errors), dtype=np.bool_))
+# Checkpoints at steps 100, 200 …
+CANDIDATES = [Candidate(f"step {step}", f"id {step}", step) for step in range(100, 2_100, 100)]
 
 
-def evidence_of(errors: list[np.ndarray], rule: Rule = "lowest", resamples: int = 2_000) -> Evidence:
-    """Evidence by mean absolute error, of checkpoints at steps 100, 200 …"""
-    scores = [scores_of(own) for own in errors]
+def scores_of(errors: np.ndarray | list[float]) -> ScoreTable:
+    return a_score_table(100 + np.asarray(errors, dtype=np.float64))
+
+
+def comparison_of(errors: list[np.ndarray], resamples: int = 2_000) -> Comparison:
+    """The comparison by mean absolute error."""
     best = int(np.argmin([own.mean() for own in errors]))
-    steps = [100 * (k + 1) for k in range(len(errors))]
-    evidence = weigh(steps, scores, "mae", "lower", best, rule, resamples)
-    assert evidence is not None
-    return evidence
+    return compared([scores_of(own) for own in errors], "mae", best, resamples)
+
+
+def compared(tables: list[ScoreTable], metric: str, best: int, resamples: int = 2_000) -> Comparison:
+    comparison = compare_to_best(CANDIDATES[: len(tables)], tables, metric, best, resamples)
+    assert comparison is not None
+    return comparison
 
 
 # Errors vary by hundreds of dollars from item to item, and the two checkpoints by much less.
@@ -38,88 +46,65 @@ SWING = (-1.0) ** np.arange(400)
 
 
 def test_a_difference_is_paired_by_item() -> None:
-    first, second = evidence_of([COMMON + 20 + 2 + 10 * SWING, COMMON + 20]).standings
+    first, second = comparison_of([COMMON + 20 + 2 + 10 * SWING, COMMON + 20]).differences
 
     # Differences of 12 and −8 in turn: mean 2, standard deviation 10, standard error 10/√400 = 0.5.
-    assert first.step == 100
-    assert first.behind == pytest.approx(2.0)
+    assert first.candidate.step == 100
+    assert first.worse_by == pytest.approx(2.0)
     assert first.interval == pytest.approx((2 - Z95 * 0.5, 2 + Z95 * 0.5), abs=0.05)
-    assert not first.indistinguishable
+    assert first.is_significant
     # It is the best where the mean difference is below 0, four standard errors away.
     assert first.p_best < 0.002
-    assert second == Standing(200, 0.0, None, True, 1 - first.p_best)
+    assert second == Difference(CANDIDATES[1], 0.0, None, False, 1 - first.p_best)
 
 
-def test_what_is_within_the_noise_cannot_be_told_apart_and_takes_more_items() -> None:
-    evidence = evidence_of([COMMON + 20 + 0.5 + 10 * SWING, COMMON + 20])
+def test_what_is_within_the_noise_is_not_significant_and_takes_more_items() -> None:
+    comparison = comparison_of([COMMON + 20 + 0.5 + 10 * SWING, COMMON + 20])
 
-    (standing, _) = evidence.standings
-    assert standing.indistinguishable
+    (difference, _) = comparison.differences
+    assert not difference.is_significant
     # One standard error away: Φ(−1) = 16 %.
-    assert standing.p_best == pytest.approx(0.159, abs=0.03)
+    assert difference.p_best == pytest.approx(0.159, abs=0.03)
     # Half of the interval, 1.96 · 0.5, is 0.5 with (1.96)² times as many items: 400 · 3.84 − 400 = 1,136.
-    assert evidence.more_items == pytest.approx(1_136, rel=0.08)
+    assert comparison.more_items == pytest.approx(1_136, rel=0.08)
 
 
-def test_those_told_apart_take_no_more_items() -> None:
-    assert evidence_of([COMMON + 5, COMMON]).more_items is None
+def test_a_significant_difference_takes_no_more_items() -> None:
+    assert comparison_of([COMMON + 5, COMMON]).more_items is None
 
 
 def test_twins_are_level_and_the_earlier_is_the_best() -> None:
-    evidence = evidence_of([COMMON, COMMON])
+    comparison = comparison_of([COMMON, COMMON])
 
-    assert [one.p_best for one in evidence.standings] == [1.0, 0.0]
-    assert evidence.standings[1].interval == (0.0, 0.0)
-    assert evidence.standings[1].indistinguishable
-    assert evidence.more_items is None
-    assert evidence.corrected == COMMON.mean()  # nothing was gained by choosing between them
-
-
-def test_the_standard_error_is_that_of_the_best_figure() -> None:
-    # Of 400 evenly spread values up to 500: 500/√12/√400 = 7.2.
-    assert evidence_of([COMMON + 5, COMMON]).standard_error == pytest.approx(7.23, rel=0.08)
+    assert [one.p_best for one in comparison.differences] == [1.0, 0.0]
+    assert comparison.differences[1].interval == (0.0, 0.0)
+    assert not comparison.differences[1].is_significant
+    assert comparison.more_items is None
+    assert comparison.corrected == COMMON.mean()  # nothing was gained by choosing between them
 
 
-STANDINGS = (
-    Standing(100, 9.0, (5.0, 13.0), False, 0.0),
-    Standing(200, 4.0, (1.0, 7.0), False, 0.0),
-    Standing(300, 2.0, (-1.0, 5.0), True, 0.2),
-    Standing(400, 0.0, None, True, 0.8),
-    Standing(500, 0.5, (-2.0, 3.0), True, 0.0),
-)
-
-
-@pytest.mark.parametrize(
-    ("rule", "standard_error", "step"),
-    [("lowest", 5.0, 400), ("earliest", 5.0, 300), ("one-se", 5.0, 200), ("one-se", 1.0, 400), ("one-se", 10.0, 100)],
-)
-def test_each_rule_chooses_what_it_says(rule: Rule, standard_error: float, step: int) -> None:
-    assert chosen_by(rule, STANDINGS, standard_error).step == step
-
-
-def test_what_is_better_when_higher_is_behind_by_being_lower() -> None:
+def test_where_higher_is_better_the_lower_is_the_worse() -> None:
     # Hits are errors below $40: 9 of 10, and 6 of 10.
     good, bad = scores_of([50.0] + 9 * [10.0]), scores_of(4 * [50.0] + 6 * [10.0])
 
-    evidence = weigh([1, 2], [bad, good], "hit_rate", "higher", 1, "lowest")
+    comparison = compared([bad, good], "hit_rate", best=1, resamples=10_000)
 
-    assert evidence is not None
-    assert evidence.standings[0].behind == pytest.approx(0.3)  # 0.9 − 0.6
-    low, high = evidence.corrected_interval
-    assert 0 <= low < evidence.corrected <= 0.9 < high <= 1
+    assert comparison.differences[0].worse_by == pytest.approx(0.3)  # 0.9 − 0.6
+    low, high = comparison.corrected_interval
+    assert 0 <= low < comparison.corrected <= 0.9 < high <= 1
 
 
-def test_of_one_checkpoint_or_one_item_there_is_no_evidence() -> None:
+def test_one_checkpoint_or_one_item_cannot_be_compared() -> None:
     one, two = scores_of([1.0]), scores_of([1.0, 2.0])
 
-    assert weigh([1], [two], "mae", "lower", 0, "lowest") is None
-    assert weigh([1, 2], [one, one], "mae", "lower", 0, "earliest") is None
+    assert compare_to_best(CANDIDATES[:1], [two], "mae", 0) is None
+    assert compare_to_best(CANDIDATES[:2], [one, one], "mae", 0) is None
 
 
-def test_r2_where_no_resample_has_two_prices_is_no_evidence() -> None:
-    scores = Scores(np.array([1.0, 2.0]), np.array([1.0, 3.0]), np.ones(2, dtype=np.bool_))
+def test_nothing_is_compared_by_r2_where_no_resample_has_two_prices() -> None:
+    table = a_score_table([1.0, 3.0], [1.0, 2.0])
 
-    assert weigh([1, 2], [scores, scores], "r2", "higher", 0, "lowest", 100) is None
+    assert compare_to_best(CANDIDATES[:2], [table, table], "r2", 0, 100) is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -128,23 +113,19 @@ def test_r2_where_no_resample_has_two_prices_is_no_evidence() -> None:
         lambda n: st.lists(st.lists(st.floats(0, 900), min_size=n, max_size=n), min_size=2, max_size=5)
     ),
     st.sampled_from(["mae", "median_ae", "rmsle", "mape", "hit_rate"]),
-    st.sampled_from(["lowest", "earliest", "one-se"]),
 )
-def test_evidence_is_whole_whatever_the_errors(errors: list[list[float]], metric: str, rule: Rule) -> None:
-    from pricer.core.resampling import losses
-
+def test_a_comparison_is_whole_whatever_the_errors(errors: list[list[float]], metric: str) -> None:
     scores = [scores_of(own) for own in errors]
     best = int(losses(scores, metric).argmin())
-    evidence = weigh(list(range(len(scores))), scores, metric, "lower", best, rule, resamples=50)
+    comparison = compared(scores, metric, best, resamples=50)
 
-    assert evidence is not None
-    assert math.isclose(sum(one.p_best for one in evidence.standings), 1)
-    for number, one in enumerate(evidence.standings):
+    assert math.isclose(sum(one.p_best for one in comparison.differences), 1)
+    for number, one in enumerate(comparison.differences):
         assert (one.interval is None) == (number == best)
-        assert one.indistinguishable == (one.interval is None or one.interval[0] <= 0)
-        assert one.behind >= 0
-    assert evidence.corrected_interval[0] <= evidence.corrected_interval[1] < math.inf
-    assert evidence.more_items is None or evidence.more_items >= 1
+        assert one.is_significant == (one.interval is not None and one.interval[0] > 0)
+        assert one.worse_by >= 0
+    assert comparison.corrected_interval[0] <= comparison.corrected_interval[1] < math.inf
+    assert comparison.more_items is None or comparison.more_items >= 1
 
 
 class TestOnSimulatedCheckpoints:
@@ -156,9 +137,8 @@ class TestOnSimulatedCheckpoints:
         for _ in range(150):
             scores = drawn_scores(curve, 300, rng)
             best = int(np.argmin([one.abs_error.mean() for one in scores]))
-            evidence = weigh([1, 2], scores, "mae", "lower", best, "lowest", resamples=250)
-            assert evidence is not None
-            interval = evidence.standings[1 - best].interval
+            comparison = compared(scores, "mae", best, resamples=250)
+            interval = comparison.differences[1 - best].interval
             assert interval is not None
             covered += interval[0] <= truth[1 - best] - truth[best] <= interval[1]
 
@@ -173,10 +153,9 @@ class TestOnSimulatedCheckpoints:
             scores = drawn_scores(CURVES[curve], 200, rng)
             observed = np.array([one.abs_error.mean() for one in scores])
             best = int(observed.argmin())
-            evidence = weigh(list(range(20)), scores, "mae", "lower", best, "lowest", resamples=250)
-            assert evidence is not None
-            covered += evidence.corrected_interval[0] <= truth[best] <= evidence.corrected_interval[1]
-            estimated.append(evidence.corrected - observed[best])
+            comparison = compared(scores, "mae", best, resamples=250)
+            covered += comparison.corrected_interval[0] <= truth[best] <= comparison.corrected_interval[1]
+            estimated.append(comparison.corrected - observed[best])
             # What all checkpoints share of the luck with these items is no optimism, and 0 on average.
             true.append(truth[best] - observed[best] - (truth - observed).mean())
 
@@ -186,23 +165,28 @@ class TestOnSimulatedCheckpoints:
         assert 0.8 < np.mean(estimated) / np.mean(true) < 1.25
 
 
-KEPT = Evidence(
-    (Standing(100, 2.0, (-1.0, 5.0), True, 0.25), Standing(200, 0.0, None, True, 0.75)),
-    5.0,
-    41.0,
-    (36.0, 48.0),
-    9,
-    10,
-    0,
+KEPT = Comparison(
+    (
+        Difference(CANDIDATES[0], 2.0, (-1.0, 5.0), False, 0.25),
+        Difference(CANDIDATES[1], 0.0, None, False, 0.75),
+    ),
+    corrected=41.0,
+    corrected_interval=(36.0, 48.0),
+    more_items=9,
+    resamples=10,
+    seed=0,
 )
+WORSE, BEST = KEPT.to_json()["differences"]
 
 
 @pytest.mark.parametrize("more_items", [9, None])
-def test_evidence_is_read_back_as_it_was_kept(more_items: int | None) -> None:
+def test_a_comparison_reads_back_as_it_was_written(more_items: int | None) -> None:
     kept = replace(KEPT, more_items=more_items)
 
-    assert Evidence.from_json(json.loads(json.dumps(asdict(kept)))) == kept
-    assert kept.best.step == 200
+    assert Comparison.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    assert (kept.best, kept.others) == (CANDIDATES[1], [kept.differences[0]])
+    assert kept.difference(CANDIDATES[0]) == kept.differences[0]
+    assert kept.difference(CANDIDATES[2]) is None
 
 
 @pytest.mark.parametrize(
@@ -215,20 +199,20 @@ def test_evidence_is_read_back_as_it_was_kept(more_items: int | None) -> None:
         {"corrected_interval": None},
         {"more_items": True},
         {"resamples": 1.5},
-        {"standings": "none"},
-        {"standings": [asdict(KEPT.best)]},
-        {"standings": [asdict(KEPT.best), asdict(KEPT.best)]},
-        {"standings": [asdict(KEPT.standings[0]), {**asdict(KEPT.standings[0]), "step": 300}]},
-        {"standings": [{**asdict(KEPT.standings[0]), "step": 200}, asdict(KEPT.best)]},
-        {"standings": [{**asdict(KEPT.standings[0]), "indistinguishable": 1}, asdict(KEPT.best)]},
+        {"differences": "none"},
+        {"differences": [BEST]},
+        {"differences": [BEST, BEST]},
+        {"differences": [WORSE, {**WORSE, "candidate": CANDIDATES[2].to_json()}]},
+        {"differences": [{**WORSE, "candidate": BEST["candidate"]}, BEST]},
+        {"differences": [{**WORSE, "is_significant": 1}, BEST]},
     ],
 )
-def test_what_is_no_evidence_is_not_read(change: dict[str, Any]) -> None:
+def test_what_is_no_comparison_is_not_read(change: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Evidence.from_json({**asdict(KEPT), **change})
+        Comparison.from_json({**KEPT.to_json(), **change})
 
 
-@pytest.mark.parametrize("missing", list(asdict(KEPT)))
-def test_half_of_it_is_none(missing: str) -> None:
+@pytest.mark.parametrize("missing", list(KEPT.to_json()))
+def test_half_of_a_comparison_is_not_read(missing: str) -> None:
     with pytest.raises(KeyError, match=missing):
-        Evidence.from_json({name: value for name, value in asdict(KEPT).items() if name != missing})
+        Comparison.from_json({name: value for name, value in KEPT.to_json().items() if name != missing})

@@ -29,7 +29,7 @@ def test_a_look_that_was_confirmed_stays_one_without_its_evaluation() -> None:
     earlier = Confirmation.of(an_evaluation(200, 50.0, spec=TEST), "mae", "now", 1, ())
 
     assert looks_besides([], FIRST, TEST.fingerprint, [earlier]) == ["step-000200"]
-    assert looks_besides([], earlier.revision, TEST.fingerprint, [earlier]) == []
+    assert looks_besides([], earlier.candidate.id, TEST.fingerprint, [earlier]) == []
 
 
 def test_a_confirmation_is_read_back_as_it_was() -> None:
@@ -37,8 +37,8 @@ def test_a_confirmation_is_read_back_as_it_was() -> None:
 
     found = Confirmation.of(evaluation, "mae", "2026-01-02", 3, ["step-000200", "step-000200", "step-000300"])
 
-    assert (found.value, found.interval, found.n, found.look) == (40.0, (39.0, 41.0), 50, 3)
+    assert (found.candidate, found.metric, found.look) == (evaluation.candidate, evaluation.metric("mae"), 3)
     assert found.before == ("step-000200", "step-000300")
     assert Confirmation.from_json(json.loads(json.dumps(found.to_json()))) == found
-    silent = replace(found, value=None, interval=None)
-    assert Confirmation.from_json(json.loads(json.dumps(silent.to_json()))) == silent
+    undefined = replace(found, metric=replace(found.metric, value=None, interval=None))
+    assert Confirmation.from_json(json.loads(json.dumps(undefined.to_json()))) == undefined

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,22 +18,26 @@ from pricer.core.intervals import (
     Interval,
     abstention_curve,
     calibrate,
+    calibration_spec,
     report_coverage,
 )
-from pricer.core.metrics import Score, score, summarise, wilson_interval
-from pricer.core.predictions import Prediction
-from tests.builders import an_item
+from pricer.core.items import Split
+from pricer.core.metrics import METRICS, wilson_interval
+from pricer.core.scores import ScoreTable, score_predictions
+from tests.builders import a_spec, an_item, predictions_of
 
 # Of price + 1: from 100 to 200.
 RAW = (99.0, 199.0)
 
 
 def a_calibration(factor: float = 2.0, coverage: float = 0.8) -> Calibration:
-    return Calibration(coverage, factor, n=100, silent=0)
+    return Calibration(coverage, factor, n=100, no_price=0)
 
 
-def a_score(key: str, price: float, estimate: float | None) -> Score:
-    return score(Prediction(key, "", estimate), an_item(key, price), fallback=150.0)
+def scores(*rows: tuple[str, float, float | None]) -> ScoreTable:
+    """The scores of items of these ids, prices and estimates."""
+    items = [an_item(key, price) for key, price, _ in rows]
+    return score_predictions(predictions_of(items, [estimate for _, _, estimate in rows]), items, fallback=150.0)
 
 
 # --- the correction ---
@@ -46,10 +51,10 @@ def test_the_factor_is_the_score_whose_rank_the_level_asks_for() -> None:
     found = {coverage: calibrate([RAW] * 4, prices, coverage) for coverage in (0.8, 0.6, 0.41, 0.4)}
 
     assert found == {
-        0.8: Calibration(0.8, 1.5, n=4, silent=0),
-        0.6: Calibration(0.6, 1.25, n=4, silent=0),
-        0.41: Calibration(0.41, 1.25, n=4, silent=0),
-        0.4: Calibration(0.4, 1.0, n=4, silent=0),
+        0.8: Calibration(0.8, 1.5, n=4, no_price=0),
+        0.6: Calibration(0.6, 1.25, n=4, no_price=0),
+        0.41: Calibration(0.41, 1.25, n=4, no_price=0),
+        0.4: Calibration(0.4, 1.0, n=4, no_price=0),
     }
 
 
@@ -72,7 +77,7 @@ def test_a_rank_that_is_whole_is_not_rounded_up_by_floats() -> None:
 def test_items_without_an_interval_teach_nothing_and_are_counted() -> None:
     found = calibrate([RAW, None, RAW, RAW, None, RAW], [199.0, 1.0, 79.0, 124.0, 999.0, 299.0], 0.8)
 
-    assert found == Calibration(0.8, 1.5, n=4, silent=2)
+    assert found == Calibration(0.8, 1.5, n=4, no_price=2)
     assert calibrate([RAW, None, RAW, RAW], [199.0, 1.0, 79.0, 124.0], 0.8) is None
 
 
@@ -282,7 +287,7 @@ def test_a_report_has_raw_and_corrected_coverage_side_by_side() -> None:
 
     report = report_coverage(raw, [100.0, 199.0, 250.0, 100.0, 400.0], 0.8, a_calibration(2.0))
 
-    assert (report.level, report.n, report.silent, report.calibration) == (0.8, 5, 1, a_calibration(2.0))
+    assert (report.level, report.n, report.no_price, report.calibration) == (0.8, 5, 1, a_calibration(2.0))
     assert report.raw == Coverage(0.4, wilson_interval(2, 5), mean_width=100.0, median_width=100.0)
     assert report.conformal == Coverage(0.6, wilson_interval(3, 5), mean_width=350.0, median_width=350.0)
 
@@ -303,7 +308,7 @@ def test_without_a_calibration_there_is_the_raw_coverage_alone() -> None:
 def test_a_model_that_says_no_price_covers_nothing() -> None:
     report = report_coverage([None, None], [100.0, 200.0], 0.8, a_calibration())
 
-    assert report.silent == 2
+    assert report.no_price == 2
     assert report.raw == report.conformal == Coverage(0.0, wilson_interval(0, 2), mean_width=None, median_width=None)
 
 
@@ -322,9 +327,9 @@ def test_nothing_to_cover_is_an_error() -> None:
 
 def test_the_curve_starts_with_the_most_certain() -> None:
     # Estimates of $99, so widths are relative to 100: 50, 10, 30 → most certain b (off by 1), then c (6), then a (20).
-    scores = [a_score("a", 79.0, 99.0), a_score("b", 98.0, 99.0), a_score("c", 105.0, 99.0)]
+    table = scores(("a", 79.0, 99.0), ("b", 98.0, 99.0), ("c", 105.0, 99.0))
 
-    curve = abstention_curve(scores, [(60.0, 110.0), (90.0, 100.0), (80.0, 110.0)])
+    curve = abstention_curve(table, [(60.0, 110.0), (90.0, 100.0), (80.0, 110.0)])
 
     # Of 3 items: ⌈0.3⌉ = ⌈0.6⌉ = ⌈0.9⌉ = 1; ⌈1.2⌉ = … = ⌈1.8⌉ = 2; ⌈2.1⌉ = … = 3
     assert [point.n for point in curve] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 3]
@@ -336,63 +341,78 @@ def test_the_curve_starts_with_the_most_certain() -> None:
 
 
 def test_a_model_that_is_certain_where_it_is_wrong_has_a_curve_that_falls() -> None:
-    scores = [a_score("a", 79.0, 99.0), a_score("b", 98.0, 99.0)]
+    table = scores(("a", 79.0, 99.0), ("b", 98.0, 99.0))
 
-    curve = abstention_curve(scores, [(90.0, 100.0), (50.0, 150.0)])
+    curve = abstention_curve(table, [(90.0, 100.0), (50.0, 150.0)])
 
     assert [curve[0].mae, curve[-1].mae] == [20.0, 10.5]
 
 
 def test_certainty_is_relative_to_the_estimate() -> None:
     # 20/(999 + 1) = 0.02 is more certain than 5/(9 + 1) = 0.5
-    scores = [a_score("a", 12.0, 9.0), a_score("b", 990.0, 999.0)]
+    table = scores(("a", 12.0, 9.0), ("b", 990.0, 999.0))
 
-    assert abstention_curve(scores, [(8.0, 13.0), (985.0, 1005.0)])[0].mae == 9.0
+    assert abstention_curve(table, [(8.0, 13.0), (985.0, 1005.0)])[0].mae == 9.0
 
 
 def test_an_estimate_of_nothing_is_an_estimate() -> None:
     # 1/(0 + 1) = 1 is more certain than 20/(9 + 1) = 2
-    scores = [a_score("a", 1.0, 0.0), a_score("b", 5.0, 9.0)]
+    table = scores(("a", 1.0, 0.0), ("b", 5.0, 9.0))
 
-    assert abstention_curve(scores, [(0.0, 1.0), (0.0, 20.0)])[0].mae == 1.0
+    assert abstention_curve(table, [(0.0, 1.0), (0.0, 20.0)])[0].mae == 1.0
 
 
-def test_items_without_a_price_come_last_and_are_charged() -> None:
-    # b and c are charged as 150: off by 50 and 140. c's interval is that of another estimator.
-    scores = [a_score("a", 89.0, 99.0), a_score("b", 100.0, None), a_score("c", 10.0, None)]
+def test_items_without_a_price_come_last_with_the_imputed_price() -> None:
+    # For b and c 150 is imputed: off by 50 and 140. c's interval is that of another estimator.
+    table = scores(("a", 89.0, 99.0), ("b", 100.0, None), ("c", 10.0, None))
 
-    curve = abstention_curve(scores, [(0.0, 900.0), None, (10.0, 10.0)])
+    curve = abstention_curve(table, [(0.0, 900.0), None, (10.0, 10.0)])
 
     assert [curve[0].mae, curve[5].mae, curve[9].mae] == [10.0, 30.0, 200 / 3]  # 10; (10 + 50)/2; (10 + 50 + 140)/3
 
 
 def test_equally_certain_items_stand_in_the_order_of_their_ids() -> None:
-    scores = [a_score("b", 89.0, 99.0), a_score("a", 98.0, 99.0)]
+    table = scores(("b", 89.0, 99.0), ("a", 98.0, 99.0))
 
-    assert abstention_curve(scores, [RAW, RAW])[0].mae == 1.0
+    assert abstention_curve(table, [RAW, RAW])[0].mae == 1.0
 
 
 def test_one_item_is_the_whole_curve() -> None:
-    curve = abstention_curve([a_score("a", 89.0, 99.0)], [RAW])
+    curve = abstention_curve(scores(("a", 89.0, 99.0)), [RAW])
 
     assert curve == tuple(AbstentionPoint(tenth / 10, 1, 10.0, None) for tenth in range(1, 11))
 
 
 def test_no_scores_have_no_curve() -> None:
     with pytest.raises(ValueError, match="nothing to score"):
-        abstention_curve([], [])
+        abstention_curve(scores(), [])
 
 
 @given(st.lists(st.tuples(CENTS, st.none() | CENTS, st.none() | ENDS), min_size=1, max_size=40), st.randoms())
 def test_the_curve_ends_at_the_error_of_all_in_whatever_order_they_come(
     rows: list[tuple[float, float | None, Interval | None]], chance: random.Random
 ) -> None:
-    pairs = [(a_score(str(key), price, estimate), ends) for key, (price, estimate, ends) in enumerate(rows)]
+    keyed = [((str(key), price, estimate), ends) for key, (price, estimate, ends) in enumerate(rows)]
+    table = scores(*(row for row, _ in keyed))
 
-    curve = abstention_curve([one for one, _ in pairs], [ends for _, ends in pairs])
+    curve = abstention_curve(table, [ends for _, ends in keyed])
 
-    mae = {metric.name: metric.value for metric in summarise([one for one, _ in pairs])}["mae"]
     assert curve[-1].n == len(rows)
-    assert curve[-1].mae == pytest.approx(mae)
-    chance.shuffle(pairs)
-    assert abstention_curve([one for one, _ in pairs], [ends for _, ends in pairs]) == curve
+    assert curve[-1].mae == pytest.approx(METRICS["mae"].measure(table).value)
+    chance.shuffle(keyed)
+    assert abstention_curve(scores(*(row for row, _ in keyed)), [ends for _, ends in keyed]) == curve
+
+
+# --- what calibrates ---
+
+TEST = a_spec(split=Split.TEST, estimator="median")
+VAL = a_spec(split=Split.VAL, estimator="median")
+
+
+def test_the_most_validation_items_calibrate_all_else_being_equal() -> None:
+    few, more = replace(VAL, limit=10), replace(VAL, limit=20)
+
+    assert calibration_spec([few, more, replace(VAL, estimator="greedy"), TEST], TEST) == more
+    assert calibration_spec([few, VAL, more], replace(TEST, limit=5)) == VAL
+    assert calibration_spec([replace(VAL, base_revision="other")], TEST) is None
+    assert calibration_spec([VAL], replace(VAL, limit=10)) is None  # validation items do not calibrate themselves

@@ -1,67 +1,27 @@
-"""Scores and metrics: for each metric a model that is good, one that is bad and one that is silent."""
+"""Metrics: for each metric a model that is good, one that is bad and one that is silent."""
 
-import math
 from collections.abc import Sequence
 
 import pytest
 
-from pricer.core.metrics import Metric, score, summarise, wilson_interval
-from pricer.core.predictions import Prediction
-from tests.builders import an_item
+from pricer.core.metrics import Metric, measure_all, wilson_interval
+from pricer.core.scores import ScoreTable, score_predictions
+from tests.builders import an_item, predictions_of
 
 FALLBACK = 150.0
 
 
-def metrics(prices: Sequence[float], answers: Sequence[float | None], fallback: float = FALLBACK) -> dict[str, Metric]:
-    scores = [
-        score(Prediction("a", "", answer), an_item(price=price), fallback)
-        for price, answer in zip(prices, answers, strict=True)
-    ]
-    return {metric.name: metric for metric in summarise(scores)}
+def scores(prices: Sequence[float], answers: Sequence[float | None]) -> ScoreTable:
+    items = [an_item(key=str(key), price=price) for key, price in enumerate(prices)]
+    return score_predictions(predictions_of(items, answers), items, FALLBACK)
+
+
+def metrics(prices: Sequence[float], answers: Sequence[float | None]) -> dict[str, Metric]:
+    return {metric.name: metric for metric in measure_all(scores(prices, answers))}
 
 
 def value(name: str, prices: Sequence[float], answers: Sequence[float | None]) -> float | None:
     return metrics(prices, answers)[name].value
-
-
-def test_a_score_says_how_far_off_the_answer_is() -> None:
-    scored = score(Prediction("a", "99", 99.0), an_item(key="a", price=9.0), FALLBACK)
-
-    assert (scored.item_id, scored.price, scored.charged, scored.answered) == ("a", 9.0, 99.0, True)
-    assert scored.abs_error == 90.0
-    assert scored.log_error == pytest.approx(math.log(10))  # ln(99 + 1) − ln(9 + 1)
-
-
-def test_an_answer_without_a_price_is_charged_as_the_fallback() -> None:
-    scored = score(Prediction("a", "no idea", None), an_item(price=100.0), FALLBACK)
-
-    assert (scored.charged, scored.abs_error, scored.answered, scored.hit) == (150.0, 50.0, False, False)
-
-
-def test_an_answer_of_zero_dollars_is_an_answer() -> None:
-    scored = score(Prediction("a", "0", 0.0), an_item(price=100.0), FALLBACK)
-
-    assert (scored.charged, scored.abs_error, scored.answered) == (0.0, 100.0, True)
-
-
-@pytest.mark.parametrize(
-    ("price", "answer", "hit"),
-    [
-        (100.0, 139.99, True),  # less than $40 off
-        (100.0, 140.0, False),  # $40 off, and 40 % of the price
-        (10.0, 49.0, True),  # $39 off is a hit however cheap the item
-        (500.0, 599.99, True),  # less than 20 % off
-        (500.0, 600.0, False),
-        (500.0, 400.01, True),
-        (500.0, 400.0, False),
-    ],
-)
-def test_a_hit_is_less_than_forty_dollars_or_twenty_percent_off(price: float, answer: float, hit: bool) -> None:
-    assert score(Prediction("a", "", answer), an_item(price=price), FALLBACK).hit is hit
-
-
-def test_silence_is_never_a_hit_even_where_the_fallback_is_right() -> None:
-    assert score(Prediction("a", "", None), an_item(price=FALLBACK), FALLBACK).hit is False
 
 
 @pytest.mark.parametrize(
@@ -140,7 +100,7 @@ def test_r2_is_undefined_where_all_prices_are_equal(price: float) -> None:
 
 def test_nothing_to_score_is_an_error() -> None:
     with pytest.raises(ValueError, match="nothing to score"):
-        summarise([])
+        measure_all(scores([], []))
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,6 @@ def test_a_prediction_reads_back_as_it_was_saved(distribution: Distribution | No
     assert Prediction.from_json(json.loads(json.dumps(asdict(prediction)))) == prediction
 
 
-def test_what_was_saved_before_distributions_is_a_greedy_answer() -> None:
-    assert Prediction.from_json({"item_id": "a", "completion": "22", "price": 22.0}) == Prediction("a", "22", 22.0)
-
-
 @pytest.mark.parametrize("quantiles", [[1.0, 2.0], None, ["x"] * 5])
 def test_a_damaged_distribution_is_refused(quantiles: object) -> None:
     with pytest.raises((TypeError, ValueError)):

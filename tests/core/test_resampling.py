@@ -9,36 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricer.core import resampling
-from pricer.core.metrics import METRICS, Score, summarise
-from pricer.core.resampling import Z95, losses, resample, studentised
-from pricer.core.scores import Scores
+from pricer.core.metrics import METRICS, Z95, choosing_metrics
+from pricer.core.resampling import losses, resample, studentised
+from pricer.core.scores import ScoreTable
+from tests.builders import a_score_table
 
-CHOOSING = [name for name in METRICS if name != "no_price"]
-
-
-def scores_of(charged: list[float], price: list[float] | None = None) -> Scores:
-    return Scores(np.array(price or [100.0] * len(charged)), np.array(charged), np.ones(len(charged), dtype=np.bool_))
+CHOOSING = choosing_metrics()
 
 
-def some(checkpoints: int, items: int, seed: int = 0) -> list[Scores]:
+def some(checkpoints: int, items: int, seed: int = 0) -> list[ScoreTable]:
     rng = np.random.default_rng(seed)
     price = rng.lognormal(4, 1, items).round(2) + 1
     return [
-        Scores(price, (price * np.exp(0.3 * rng.standard_normal(items))).round(), rng.random(items) > 0.1)
+        a_score_table((price * np.exp(0.3 * rng.standard_normal(items))).round(), price, rng.random(items) > 0.1)
         for _ in range(checkpoints)
     ]
 
 
-def taken(scores: Scores, items: np.ndarray) -> Scores:
-    """The Scores of these items, each as often as it is named."""
-    return Scores(scores.price[items], scores.charged[items], scores.answered[items])
-
-
-def value(scores: Scores, metric: str) -> float | None:
+def value(table: ScoreTable, metric: str) -> float | None:
     """The metric as an evaluation has it."""
-    columns = (scores.price, scores.charged, scores.answered, scores.abs_error, scores.log_error, scores.hit)
-    rows = [Score("", *row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    return {m.name: m.value for m in summarise(rows)}[metric]
+    return METRICS[metric].measure(table).value
 
 
 @pytest.mark.parametrize("metric", CHOOSING)
@@ -61,8 +51,8 @@ def test_a_resample_has_the_loss_of_the_items_that_were_drawn(metric: str, items
     for times in weights.T.astype(int):
         inside, outside = np.repeat(np.arange(items), times), np.flatnonzero(times == 0)
         if len(inside) and len(outside):
-            drawn.append(losses([taken(one, inside) for one in scores], metric))
-            left_out.append(losses([taken(one, outside) for one in scores], metric))
+            drawn.append(losses([one.rows(inside) for one in scores], metric))
+            left_out.append(losses([one.rows(outside) for one in scores], metric))
 
     whole = np.isfinite(np.array(drawn)).all(axis=1) & np.isfinite(np.array(left_out)).all(axis=1)
     exact = metric == "median_ae"
@@ -103,9 +93,9 @@ def test_the_same_seed_gives_the_same_resamples() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.01, 5_000), min_size=3, max_size=30), st.sampled_from(CHOOSING))
-def test_equals_are_equal_to_the_last_bit_in_every_resample(charged: list[float], metric: str) -> None:
-    price = [100.0 + index for index in range(len(charged))]
-    twins = [scores_of(charged, price), scores_of(charged, price)]
+def test_equals_are_equal_to_the_last_bit_in_every_resample(imputed: list[float], metric: str) -> None:
+    price = [100.0 + index for index in range(len(imputed))]
+    twins = [a_score_table(imputed, price), a_score_table(imputed, price)]
 
     resampled = resample(twins, metric, leader=0, resamples=30)
 
@@ -115,7 +105,7 @@ def test_equals_are_equal_to_the_last_bit_in_every_resample(charged: list[float]
 
 def test_a_resample_that_draws_or_leaves_out_nothing_is_not_among_them() -> None:
     # Of two items one is drawn and the other left out: 2 · (1 − 1/e) / e = 46.5 % of the resamples.
-    resampled = resample([scores_of([110.0, 130.0])], "mae", 0, resamples=2_000)
+    resampled = resample([a_score_table([110.0, 130.0])], "mae", 0, resamples=2_000)
 
     assert set(np.unique(resampled.drawn)) == {10.0, 30.0}
     assert np.array_equal(resampled.drawn + resampled.left_out, np.full(resampled.drawn.shape, 40.0))
@@ -125,14 +115,14 @@ def test_a_resample_that_draws_or_leaves_out_nothing_is_not_among_them() -> None
 def test_r2_where_all_prices_drawn_are_equal_means_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        none = resample([scores_of([110.0, 130.0])], "r2", 0, resamples=50)
+        none = resample([a_score_table([110.0, 130.0])], "r2", 0, resamples=50)
 
     assert none.drawn.shape == (1, 0)
 
 
 def test_a_resampled_t_is_wider_to_the_right_of_skewed_errors_and_normal_for_many_even_ones() -> None:
-    skewed = scores_of([100.0 + error for error in np.random.default_rng(0).lognormal(3, 1.2, 100)])
-    even = scores_of([100.0 + error for error in np.linspace(0, 100, 2_000)])
+    skewed = a_score_table([100.0 + error for error in np.random.default_rng(0).lognormal(3, 1.2, 100)])
+    even = a_score_table([100.0 + error for error in np.linspace(0, 100, 2_000)])
 
     low, high = studentised(skewed, "mae")
     assert low < -2.2  # the mean may be much higher than it looks
@@ -143,9 +133,4 @@ def test_a_resampled_t_is_wider_to_the_right_of_skewed_errors_and_normal_for_man
 
 @pytest.mark.parametrize("metric", CHOOSING)
 def test_where_nothing_varies_there_is_a_t_all_the_same(metric: str) -> None:
-    assert studentised(scores_of([150.0, 152.0], [100.0, 102.0]), metric) == (-Z95, Z95)
-
-
-def test_a_metric_that_does_not_choose_is_refused() -> None:
-    with pytest.raises(ValueError, match="no_price is not a metric that chooses"):
-        losses([scores_of([100.0])], "no_price")
+    assert studentised(a_score_table([150.0, 152.0], [100.0, 102.0]), metric) == (-Z95, Z95)

@@ -1,41 +1,43 @@
 """Which checkpoint is chosen, and when none is."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pricer.core.candidates import Candidate
+from pricer.core.halving import Dropout, RaceRecord
 from pricer.core.items import Split
 from pricer.core.metrics import Metric
-from pricer.core.scores import Scores
-from pricer.core.selection import select
+from pricer.core.selection import PickRecord, Selection, by_preference, comparable, dropped_ids, select
 from pricer.errors import RunError
-from tests.builders import SPEC, a_checkpoint, a_spec, an_evaluation
+from tests.builders import SPEC, a_checkpoint, a_score_table, a_spec, an_evaluation
 
 # Of 100 items of $100 each: errors of 0 to 198, and what checkpoints add to them, ± $10 in turn.
 ITEMS, SWING = 2.0 * np.arange(100), 10 * (-1.0) ** np.arange(100)
 ADDED = {100: 30.0 + 0 * SWING, 200: 1.0 + SWING, 300: 0 * SWING}
 EVALUATIONS = [an_evaluation(step, 99.0 + added.mean(), n=100) for step, added in ADDED.items()]
-SCORES = {
-    a_checkpoint(step).id: Scores(np.full(100, 100.0), 100 + ITEMS + 20 + added, np.ones(100, dtype=np.bool_))
-    for step, added in ADDED.items()
-}
+TABLES = {a_checkpoint(step).id: a_score_table(100 + ITEMS + 20 + added) for step, added in ADDED.items()}
+
+
+def steps(selection: Selection) -> list[int | None]:
+    return [evaluation.candidate.step for evaluation in selection.ranking]
 
 
 def test_the_lowest_error_wins() -> None:
     selection = select([an_evaluation(100, 50.0), an_evaluation(200, 40.0), an_evaluation(300, 43.5)], "mae")
 
-    assert (selection.step, selection.revision) == (200, a_checkpoint(200).id)
-    assert [evaluation.step for evaluation in selection.ranking] == [200, 300, 100]
+    assert selection.candidate == Candidate.of(a_checkpoint(200))
+    assert steps(selection) == [200, 300, 100]
     assert selection.margin == 3.5  # 43.5 − 40
-    assert (selection.rule, selection.metric, selection.spec_fingerprint) == ("lowest", "mae", SPEC.fingerprint)
+    assert (selection.metric, selection.spec_fingerprint, selection.comparison) == ("mae", SPEC.fingerprint, None)
 
 
 def test_the_highest_wins_where_higher_is_better() -> None:
     selection = select([an_evaluation(100, 50.0, hit_rate=0.75), an_evaluation(200, 40.0, hit_rate=0.5)], "hit_rate")
 
-    assert selection.step == 100
-    assert [evaluation.step for evaluation in selection.ranking] == [100, 200]
+    assert steps(selection) == [100, 200]
     assert selection.margin == 0.25  # 0.75 − 0.5
 
 
@@ -44,25 +46,23 @@ def test_a_tie_goes_to_the_earlier_step_in_any_order() -> None:
 
     for evaluations in (tied, tied[::-1]):
         selection = select(evaluations, "mae")
-        assert (selection.step, selection.margin) == (200, 0.0)
-        assert [evaluation.step for evaluation in selection.ranking] == [200, 300, 100]
+        assert (steps(selection), selection.margin) == ([200, 300, 100], 0.0)
 
 
 def test_a_tie_where_higher_is_better_goes_to_the_earlier_step_too() -> None:
-    assert select([an_evaluation(200, 40.0), an_evaluation(100, 50.0)], "hit_rate").step == 100
+    assert steps(select([an_evaluation(200, 40.0), an_evaluation(100, 50.0)], "hit_rate")) == [100, 200]
 
 
-def test_a_single_checkpoint_wins_by_no_margin() -> None:
-    selection = select([an_evaluation(100, 50.0)], "mae")
+def test_a_single_checkpoint_wins_by_no_margin_and_is_compared_to_nothing() -> None:
+    selection = select(EVALUATIONS[:1], "mae", TABLES)
 
-    assert (selection.step, selection.margin) == (100, None)
+    assert (steps(selection), selection.margin, selection.comparison) == ([100], None, None)
 
 
 def test_a_baseline_is_never_chosen_however_good_it_is() -> None:
     selection = select([an_evaluation(None, 1.0), an_evaluation(100, 50.0)], "mae")
 
-    assert selection.step == 100
-    assert [evaluation.name for evaluation in selection.ranking] == ["step-000100"]
+    assert steps(selection) == [100]
 
 
 def test_without_evaluations_nothing_is_chosen() -> None:
@@ -82,7 +82,7 @@ def test_mixed_specs_are_refused() -> None:
 def test_a_baseline_under_another_spec_does_not_stand_in_the_way() -> None:
     evaluations = [an_evaluation(None, 1.0, spec=a_spec(limit=10)), an_evaluation(100, 50.0)]
 
-    assert select(evaluations, "mae").step == 100
+    assert steps(select(evaluations, "mae")) == [100]
 
 
 def test_the_test_split_is_refused() -> None:
@@ -108,87 +108,117 @@ def test_a_selection_is_written_with_its_ranking() -> None:
     record = json.loads(json.dumps(selection.to_json(), allow_nan=False))
 
     assert record == {
-        "step": 200,
-        "revision": a_checkpoint(200).id,
-        "rule": "lowest",
+        "candidate": {"name": "step-000200", "id": a_checkpoint(200).id, "step": 200, "epoch": 20.0, "members": []},
         "metric": "mae",
         "margin": 10.0,
         "spec_fingerprint": SPEC.fingerprint,
-        "evidence": None,
+        "comparison": None,
         "ranking": [
             {
-                "step": 200,
-                "revision": a_checkpoint(200).id,
-                "name": "mae",
-                "value": 40.0,
-                "interval": [39.0, 41.0],
-                "n": 50,
-                "better": "lower",
-            },
-            {
-                "step": 100,
-                "revision": a_checkpoint(100).id,
-                "name": "mae",
-                "value": 50.0,
-                "interval": [49.0, 51.0],
-                "n": 50,
-                "better": "lower",
-            },
+                "candidate": {
+                    "name": name,
+                    "id": a_checkpoint(step).id,
+                    "step": step,
+                    "epoch": step / 10,
+                    "members": [],
+                },
+                "metric": {"name": "mae", "value": mae, "interval": [mae - 1, mae + 1], "n": 50, "better": "lower"},
+            }
+            for name, step, mae in (("step-000200", 200, 40.0), ("step-000100", 100, 50.0))
         ],
     }
 
 
 def test_the_scores_say_how_sure_the_choice_is() -> None:
-    selection = select(EVALUATIONS[::-1], "mae", scores=SCORES)
+    selection = select(EVALUATIONS[::-1], "mae", TABLES)
 
-    assert (selection.step, selection.margin, selection.chosen) == (300, 1.0, EVALUATIONS[2])
-    evidence = selection.evidence
-    assert evidence is not None
-    assert [one.step for one in evidence.standings] == [100, 200, 300]
+    assert (selection.margin, selection.chosen) == (1.0, EVALUATIONS[2])
+    comparison = selection.comparison
+    assert comparison is not None
+    assert [one.candidate.step for one in comparison.differences] == [100, 200, 300]
     # $30 on every item; $1 of which the standard error is 10/√100 = 1; the best itself.
-    assert [one.indistinguishable for one in evidence.standings] == [False, True, True]
-    assert [round(one.behind, 6) for one in evidence.standings] == [30.0, 1.0, 0.0]
-    assert evidence.standings[0].interval == pytest.approx((30.0, 30.0))
-    assert evidence.corrected > 119.0  # 99 + 20, and the optimism
+    assert [one.is_significant for one in comparison.differences] == [True, False, False]
+    assert [round(one.worse_by, 6) for one in comparison.differences] == [30.0, 1.0, 0.0]
+    assert comparison.differences[0].interval == pytest.approx((30.0, 30.0))
+    assert comparison.corrected > 119.0  # 99 + 20, and the optimism
 
 
-@pytest.mark.parametrize(("rule", "step"), [("lowest", 300), ("earliest", 200), ("one-se", 200)])
-def test_a_rule_may_take_an_earlier_one(rule: str, step: int) -> None:
-    # The standard error of the best is 2 · 100/√12/√100 = 5.8: within it are $0 and $1, and not $30.
-    selection = select(EVALUATIONS, "mae", rule, SCORES)  # type: ignore[arg-type]
+def test_the_comparison_is_written_beside_the_ranking_and_read_back() -> None:
+    selection = select(EVALUATIONS, "mae", TABLES)
+    record = json.loads(json.dumps(selection.to_json(), allow_nan=False))
 
-    assert (selection.step, selection.revision, selection.rule) == (step, a_checkpoint(step).id, rule)
-    assert selection.chosen.step == step
-    assert selection.ranking[0].step == 300
-
-
-def test_without_scores_there_is_no_evidence_and_one_rule() -> None:
-    assert select(EVALUATIONS, "mae").evidence is None
-
-    with pytest.raises(RunError, match="there are too few scores to choose by earliest") as raised:
-        select(EVALUATIONS, "mae", "earliest")
-    assert raised.value.hint == "--rule lowest"
-
-
-@pytest.mark.parametrize("rule", ["lowest", "earliest", "one-se"])
-def test_a_single_checkpoint_is_chosen_by_every_rule(rule: str) -> None:
-    selection = select(EVALUATIONS[:1], "mae", rule, SCORES)  # type: ignore[arg-type]
-
-    assert (selection.step, selection.evidence) == (100, None)
-
-
-def test_the_evidence_is_written_beside_the_ranking() -> None:
-    record = json.loads(json.dumps(select(EVALUATIONS, "mae", scores=SCORES).to_json(), allow_nan=False))
-
-    evidence = record["evidence"]
-    assert evidence["standings"][2] == {
-        "step": 300,
-        "behind": 0.0,
+    comparison = record["comparison"]
+    assert comparison["differences"][2] == {
+        "candidate": Candidate.of(a_checkpoint(300)).to_json() | {"members": []},
+        "worse_by": 0.0,
         "interval": None,
-        "indistinguishable": True,
+        "is_significant": False,
         "p_best": pytest.approx(0.84, abs=0.02),  # Φ(1)
     }
-    assert (evidence["resamples"], evidence["seed"]) == (10_000, 0)
-    assert evidence["corrected_interval"][0] < evidence["corrected"] < evidence["corrected_interval"][1]
-    assert evidence["more_items"] == pytest.approx(284, rel=0.06)  # 100 · (1.96² − 1)
-    assert evidence["standard_error"] == pytest.approx(5.77, rel=0.03)
+    assert (comparison["resamples"], comparison["seed"]) == (10_000, 0)
+    assert comparison["corrected_interval"][0] < comparison["corrected"] < comparison["corrected_interval"][1]
+    assert comparison["more_items"] == pytest.approx(284, rel=0.06)  # 100 · (1.96² − 1)
+    assert PickRecord.from_json(record) == PickRecord(
+        selection.candidate, "mae", SPEC.fingerprint, selection.comparison
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"candidate": Candidate("constant").to_json()},
+        {"candidate": {"step": 200}},
+        {"metric": "no_price"},
+        {"metric": "brier"},
+        {"spec_fingerprint": 7},
+        {"comparison": {"corrected": 41.0}},
+    ],
+)
+def test_what_is_no_selection_is_not_read(damage: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        PickRecord.from_json({**select(EVALUATIONS, "mae").to_json(), **damage})
+
+
+class TestWhatIsCompared:
+    """Of several specs, the one under which checkpoints are compared."""
+
+    KEPT = frozenset(a_checkpoint(step).id for step in (100, 200, 300))
+
+    def test_is_under_the_spec_that_covers_every_checkpoint(self) -> None:
+        few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200, 300)]
+        many = [an_evaluation(step, 40.0) for step in (100, 200)]
+
+        assert comparable([*many, *few], self.KEPT) == few
+
+    def test_has_the_most_items_and_then_the_estimator_of_the_run(self) -> None:
+        few = [an_evaluation(100, 40.0, a_spec(limit=10), n=10)]
+        greedy, median = [an_evaluation(100, 40.0)], [an_evaluation(100, 40.0, a_spec(estimator="median"))]
+
+        assert comparable([*few, *greedy, *median], self.KEPT) == median
+        assert comparable([*few, *greedy, *median], self.KEPT, "greedy") == greedy
+
+    def test_leaves_out_baselines_soups_the_test_split_and_weights_that_are_gone(self) -> None:
+        own = [an_evaluation(100, 40.0)]
+        soup = an_evaluation(200, 30.0, members=(100, 200))
+        others = [an_evaluation(None, 9.0), an_evaluation(400, 9.0), an_evaluation(200, 9.0, a_spec(split=Split.TEST))]
+
+        assert comparable([*own, soup, *others], self.KEPT) == own
+        assert comparable(others, self.KEPT) == []
+
+    def test_is_refused_where_no_spec_covers_them_all_and_the_fullest_is_preferred(self) -> None:
+        one = [an_evaluation(300, 40.0)]
+        two = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200)]
+
+        assert by_preference([*one, *two], self.KEPT) == [two, one]
+        with pytest.raises(RunError, match=r"\(10 items: steps 100, 200; all items: steps 300\)") as raised:
+            comparable([*one, *two], self.KEPT)
+        assert raised.value.hint == "pricer eval --all-checkpoints"
+
+    def test_covers_those_that_dropped_out_of_a_finished_race(self) -> None:
+        few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200)]
+        many = [an_evaluation(200, 40.0)]
+        out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0)
+        race = RaceRecord(SPEC.fingerprint, 0.3, 50, a_checkpoint(200).id, (out,), 0.7)
+
+        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
+        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few

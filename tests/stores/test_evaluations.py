@@ -104,7 +104,7 @@ def test_all_evaluations_come_baselines_first_then_by_step() -> None:
     for evaluation in (an_evaluation(1000, 40.0), an_evaluation(None, 90.0), an_evaluation(200, 50.0)):
         store.add(evaluation.name, evaluation, some_scores())
 
-    assert [evaluation.step for evaluation in store.all()] == [None, 200, 1000]
+    assert [evaluation.candidate.step for evaluation in store.all()] == [None, 200, 1000]
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"spec": {"split": "val"}}', "5"])

@@ -199,7 +199,7 @@ class TestSelection:
 
         run.write_selection(selection)
 
-        assert json.loads((run.folder / "selection.json").read_text())["revision"] == selection.revision
+        assert json.loads((run.folder / "selection.json").read_text())["candidate"]["id"] == selection.candidate.id
 
 
 class TestDamagedRuns:

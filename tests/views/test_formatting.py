@@ -1,12 +1,12 @@
-"""Metrics, differences and who is told apart, as text."""
+"""Metrics, differences and who is not significantly different, as text."""
 
 import pytest
 
-from pricer.core.comparison import Evidence, Standing
-from pricer.views.formatting import behind, difference, measured, told_apart
+from pricer.views.formatting import difference, measured, not_significant, worse_by
+from tests.builders import a_comparison, a_difference
 
-BEST = Standing(300, 0.0, None, True, 0.875)
-STANDINGS = (Standing(100, 0.1, (0.04, 0.16), False, 0.0), Standing(200, 0.03, (-0.01, 0.07), True, 0.125), BEST)
+BEST = a_difference(300, 0.0, None, 0.875)
+WORSE, ALIKE = a_difference(100, 0.1, (0.04, 0.16), 0.0), a_difference(200, 0.03, (-0.01, 0.07), 0.125)
 
 
 @pytest.mark.parametrize(
@@ -22,15 +22,16 @@ STANDINGS = (Standing(100, 0.1, (0.04, 0.16), False, 0.0), Standing(200, 0.03, (
     ],
 )
 def test_each_metric_has_its_unit(metric: str, value: str, amount: str, beside: str) -> None:
-    assert (measured(0.5, metric), difference(-0.5, metric), behind(STANDINGS[1], metric)) == (value, amount, beside)
+    assert (measured(0.5, metric), difference(-0.5, metric), worse_by(ALIKE, metric)) == (value, amount, beside)
 
 
-def test_the_best_is_behind_nobody() -> None:
-    assert behind(BEST, "mae") == "–"
+def test_the_best_is_worse_than_nobody() -> None:
+    assert worse_by(BEST, "mae") == "–"
 
 
 @pytest.mark.parametrize(("more", "end"), [(None, ""), (1_234, "; the runner-up could be on about 1,234 more items")])
-def test_who_cannot_be_told_apart_is_counted_without_the_best(more: int | None, end: str) -> None:
-    evidence = Evidence(STANDINGS, 5.0, 41.25, (36.0, 48.5), more, 10_000, 0)
+def test_who_is_not_significantly_different_is_counted_without_the_best(more: int | None, end: str) -> None:
+    comparison = a_comparison(WORSE, ALIKE, BEST, more_items=more)
 
-    assert told_apart(evidence) == f"1 of the 2 others cannot be told apart from the best{end}"
+    assert not_significant(comparison) == f"1 of the 2 others is not significantly different from the best{end}"
+    assert not_significant(a_comparison(WORSE, BEST)).startswith("0 of the 1 others are not")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pricer.core.checkpoints import Checkpoint, Member
-from pricer.core.comparison import Evidence, Rule, Standing
+from pricer.core.comparison import Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prices import PriceFormat
-from pricer.core.selection import select
+from pricer.core.selection import Selection, select
 from pricer.views.model_card import Card, Recipe, model_card
-from tests.builders import TEMPLATE, a_checkpoint, a_spec, an_evaluation
+from tests.builders import TEMPLATE, a_checkpoint, a_comparison, a_difference, a_spec, an_evaluation
 
 HUB_SPEC = a_spec(base="maker/small", base_revision="ba5e" * 10, precision="nf4/bfloat16")
 HUB_TEST = replace(HUB_SPEC, split=Split.TEST)
@@ -54,8 +54,8 @@ def hub_checkpoint(step: int) -> Checkpoint:
 
 
 def on_hub(step: int | None, mae: float | None, spec: EvalSpec = HUB_SPEC, **changes: Any) -> Evaluation:
-    revision = None if step is None else hub_checkpoint(step).id
-    return an_evaluation(step, mae, spec=spec, **({"revision": revision} | changes))
+    checkpoint_id = None if step is None else hub_checkpoint(step).id
+    return an_evaluation(step, mae, spec=spec, **({"id": checkpoint_id} | changes))
 
 
 MEASURED = (on_hub(None, 90.0), on_hub(100, 50.0), on_hub(200, 40.0), on_hub(300, 43.5))
@@ -74,7 +74,7 @@ def card_of(
     selection = select([e for e in evaluations if e.spec == spec], metric)
     arguments: dict[str, Any] = {
         "repo": "user/lamp-pricer",
-        "checkpoint": checkpoint or hub_checkpoint(selection.step),
+        "checkpoint": checkpoint or hub_checkpoint(selection.candidate.step or 0),
         "commit": COMMIT,
         "selection": selection,
         "evaluations": evaluations,
@@ -87,7 +87,7 @@ def card_of(
 
 
 def local_card(checkpoint: Checkpoint, recipe: Recipe) -> Card:
-    return card_of([an_evaluation(checkpoint.step, 40.0, revision=checkpoint.id)], checkpoint, recipe)
+    return card_of([an_evaluation(checkpoint.step, 40.0, id=checkpoint.id)], checkpoint, recipe)
 
 
 def python_in(card: Card) -> str:
@@ -184,7 +184,7 @@ with torch.autocast(model.device.type, dtype=torch.bfloat16):
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-The price is the first free-standing number, one behind a dollar sign first. In the numbers above an answer without a price is charged as the median training price, $100.00, in every error, and is never a hit.
+The price is the first free-standing number, one behind a dollar sign first. For an answer without a price, the errors above impute the median training price, $100.00; such an answer is never a hit.
 
 With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
 
@@ -306,49 +306,36 @@ def test_a_tie_is_called_one() -> None:
     assert "of 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in body
 
 
-def with_evidence(rule: Rule = "lowest", metric: str = "mae") -> str:
-    """The body of a card of two checkpoints, of which the second is $3.50 better, and cannot be told apart."""
-    standings = (Standing(100, 3.5, (-0.5, 7.5), True, 0.1), Standing(200, 0.0, None, True, 0.9))
-    evidence = Evidence(standings, 5.0, 41.25, (36.0, 48.5), 20, 10_000, 0)
-    evaluations = [on_hub(100, 43.5), on_hub(200, 40.0)]
-    chosen = evaluations[1 if rule == "lowest" else 0]
-    checkpoint = hub_checkpoint(chosen.step or 0)
-    selection = replace(
-        select(evaluations, metric), rule=rule, step=checkpoint.step, revision=checkpoint.id, evidence=evidence
-    )
-    return card_of(evaluations, checkpoint, selection=selection).body
+def compared(
+    evaluation: Evaluation, worse_by: float, interval: tuple[float, float] | None, p_best: float
+) -> Difference:
+    return a_difference(0, worse_by, interval, p_best, evaluation.candidate)
 
 
 def test_it_says_how_sure_the_choice_was() -> None:
+    worse, best = on_hub(100, 43.5), on_hub(200, 40.0)
+    comparison = a_comparison(compared(worse, 3.5, (-0.5, 7.5), 0.1), compared(best, 0.0, None, 0.9))
+
     assert (
         "of 2 that were measured it is the best by MAE, $3.50 (-0.50 – 7.50) better than the next. A number that took "
-        "part in a choice is optimistic by construction. 1 of the other 1 cannot be told apart from the best; "
-        "corrected for the choice, MAE is $41.25 (36.00 – 48.50).\n"
-    ) in with_evidence()
-
-
-def test_a_checkpoint_that_another_rule_chose_is_not_called_the_best() -> None:
-    body = with_evidence("earliest")
-
-    assert "it is the earliest that cannot be told apart from the best by MAE. A number that took part" in body
-    assert "|  | `step-000100` |\n" in body
-    assert "| **100 (chosen)** |" in body
-    assert "A number that took part in a choice is not free of it. 1 of the other 1" in body
+        "part in a choice is optimistic by construction. 1 of the other 1 is not significantly different "
+        "from the best; corrected for the choice, MAE is $41.25 (36.00 – 48.50).\n"
+    ) in card_of([worse, best], selection=Selection("mae", (best, worse), comparison)).body
 
 
 def test_an_average_is_called_one() -> None:
     members = (Member(200, "a"), Member(300, "b"))
     soup = a_checkpoint(300, base="maker/small", base_revision="ba5e" * 10, members=members)
-    measured = on_hub(300, 38.0, name=soup.name, revision=soup.id, members=(200, 300))
+    measured = on_hub(300, 38.0, name=soup.name, id=soup.id, members=(200, 300))
     evaluations = [*MEASURED, measured]
-    standings = (
-        Standing(100, 12.0, (1.0, 23.0), False, 0.0),
-        Standing(200, 2.0, (-0.5, 4.5), True, 0.2),
-        Standing(300, 5.5, (3.0, 8.0), False, 0.0),
-        Standing(300, 0.0, None, True, 0.8, (200, 300)),
+    comparison = a_comparison(
+        compared(MEASURED[1], 12.0, (1.0, 23.0), 0.0),
+        compared(MEASURED[2], 2.0, (-0.5, 4.5), 0.2),
+        compared(MEASURED[3], 5.5, (3.0, 8.0), 0.0),
+        compared(measured, 0.0, None, 0.8),
     )
-    selection = select([e for e in evaluations if e.revision], "mae")
-    selection = replace(selection, evidence=Evidence(standings, 5.0, 39.0, (36.0, 48.5), 20, 10_000, 3))
+    selection = select([e for e in evaluations if e.candidate.id], "mae")
+    selection = replace(selection, comparison=comparison)
 
     body = card_of(evaluations, soup, selection=selection).body
 
@@ -451,7 +438,7 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
 
 def test_what_a_checkpoint_does_not_state_is_not_said_in_its_name() -> None:
     foreign = a_checkpoint(200, base="maker/small", base_revision=None, prompt_fingerprint=None, epoch=None)
-    card = card_of([on_hub(200, 40.0, revision=foreign.id, epoch=None)], foreign)
+    card = card_of([on_hub(200, 40.0, id=foreign.id, epoch=None)], foreign)
 
     assert "This checkpoint is from step 200, an epoch it does not state.\n" in card.body
     assert "- Not stated by the checkpoint, but by the run that measured it: base revision, prompt.\n" in card.body
@@ -499,7 +486,7 @@ def hostile_card(text: str) -> Card:
     spec = replace(HUB_SPEC, base=text, base_revision=text, precision=text, data_fingerprint=text)
     checkpoint = a_checkpoint(200, base=text, base_revision=text).at(text, text or "x")
     evaluations = [an_evaluation(None, 90.0, spec=spec, name=text)]
-    evaluations.append(an_evaluation(200, 40.0, spec=spec, revision=checkpoint.id))
+    evaluations.append(an_evaluation(200, 40.0, spec=spec, id=checkpoint.id))
     return card_of(
         evaluations,
         checkpoint,

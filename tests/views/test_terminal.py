@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import Evaluated
+from pricer.core.candidates import Candidate
 from pricer.core.evaluation import evaluate
 from pricer.ml.sft import Progress
 from pricer.stores.runs import Run
@@ -50,7 +51,7 @@ def test_a_table_cuts_no_cell_however_narrow_the_terminal(
     monkeypatch.setenv("COLUMNS", str(width))
     items = [an_item("a", 5_000.0), an_item("b", 3_000.0)]
     # Off by 1,000 and by 2,000: 1,500 ± 1.96 · 707.11 / √2 = 980.
-    evaluation = evaluate(a_checkpoint(2_000), SPEC, predictions_of(items, [4_000.0, 5_000.0]), items)
+    evaluation, _ = evaluate(Candidate.of(a_checkpoint(2_000)), SPEC, predictions_of(items, [4_000.0, 5_000.0]), items)
 
     evaluated(Evaluated(Run(Path("runs/a")), SPEC, 2, (evaluation,)), as_json=False)
 

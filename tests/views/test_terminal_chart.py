@@ -144,9 +144,9 @@ def on_a_terminal(*arguments: str) -> str:
 def test_pick_shows_it_on_a_terminal_and_never_in_json(arguments: list[str], is_shown: bool) -> None:
     run = create_run(RunConfig(), "mine", None, {})
     for one in [an_evaluation(None, 12.0, name=RIDGE), *CURVE]:
-        if one.step:
-            run.store.push(a_saved_checkpoint(Path("out"), one.step)[0], one.step)
-        run.evaluations.add(one.revision or "ridge", one, some_scores(one.metric("mae").value))
+        if one.candidate.step:
+            run.store.push(a_saved_checkpoint(Path("out"), one.candidate.step)[0], one.candidate.step)
+        run.evaluations.add(one.candidate.id or "ridge", one, some_scores(one.metric("mae").value))
 
     shown = on_a_terminal("pick", *arguments)
 

@@ -1,4 +1,4 @@
-"""`pricer pick --confirm`: the pick's number on the test split, and how often that was looked at."""
+"""`pricer pick --confirm`: the pick's number on the test split, and how often that split was looked at."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,11 @@ from pricer.stores.runs import now
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What `pricer pick --confirm` returns. `is_new`: the number was not there before. `others` are the checkpoints of
-    the run that were measured on the test split otherwise, before or after. `problem`: the Hub did not take the model
-    card with the number in it; the number stands.
+    """What `pricer pick --confirm` returns.
+
+    `is_new`: the number was not there before. `others` are the checkpoints of the run that were measured on the test
+    split otherwise, before or after. `problem`: the Hub did not take the model card with the number in it; the number
+    stands.
     """
 
     confirmation: Confirmation
@@ -25,17 +27,19 @@ class Confirmed:
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
-    """Score a pick once on all test items, going on wherever that was stopped, and write confirmation.json. What was
-    scored before is read, and is no new look.
+    """Score a pick once on all test items, going on where that was interrupted, and write confirmation.json. A number
+    that was there before is read, and is no new look at the split.
     """
     run, selection = picked.run, picked.selection
+    picked_id = selection.candidate.id
+    assert picked_id is not None  # no baseline is picked
     evaluations, recorded = run.evaluations.all(), run.confirmations()
-    # By its revision: what the tag means may change while this scores.
-    evaluation = evaluate_run(run, selection.revision, Split.TEST, None, watcher).evaluations[-1]
+    # By its id: the tag `best` may move while this scores.
+    evaluation = evaluate_run(run, picked_id, Split.TEST, None, watcher).evaluations[-1]
     spec = evaluation.spec.fingerprint
-    is_new = all((e.revision, e.spec.fingerprint) != (selection.revision, spec) for e in evaluations)
-    others = looks_besides(evaluations, selection.revision, spec, recorded)
-    known = next((one for one in recorded if one.is_of(selection.revision, spec)), None)
+    is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
+    others = looks_besides(evaluations, picked_id, spec, recorded)
+    known = next((one for one in recorded if one.is_of(picked_id, spec)), None)
     if known:
         confirmation = Confirmation.of(evaluation, selection.metric, known.when, known.look, known.before)
     else:

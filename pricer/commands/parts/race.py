@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
+from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint, tag_name
-from pricer.core.evaluation import Evaluation, judge
+from pricer.core.evaluation import Evaluation
 from pricer.core.halving import Dropout, RaceRecord, Round, drop_worst, plan_rounds
 from pricer.core.predictions import Prediction
+from pricer.core.scores import score_predictions
 from pricer.errors import RunError
 
 
@@ -34,7 +36,8 @@ def race_checkpoints(
         for checkpoint, scorer in session.with_scorers(left, part):
             new = session.answer(checkpoint, scorer, progress, part)
             predictions[checkpoint.id] += new
-            errors[checkpoint.id] += [score.abs_error for score in judge(session.spec, new, session.items[part])]
+            table = score_predictions(new, session.items[part], session.spec.fallback, session.spec.estimator)
+            errors[checkpoint.id] += table.abs_error.tolist()
         out = drop_worst(left, errors, one.survivors)
         for each in out:
             leader = tag_name(each.leader)
@@ -47,7 +50,7 @@ def race_checkpoints(
         rest = slice(compared, None)
         for checkpoint, scorer in session.with_scorers(left, rest):
             whole = predictions[winner.id] + session.answer(checkpoint, scorer, progress, rest)
-            evaluations[winner.id] = session.finish(winner.id, winner, whole)
+            evaluations[winner.id] = session.finish(winner.id, Candidate.of(winner), whole)
     found = [evaluation for evaluation in evaluations.values() if evaluation]
     for evaluation in found:
         watcher.scored(evaluation)

@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pricer.commands.parts.breakdown import details
+from pricer.commands.parts.breakdown import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
-from pricer.core.comparison import Evidence
+from pricer.core.comparison import Comparison
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, ItemSet, Split
-from pricer.core.metrics import Score
-from pricer.core.pick_record import PickRecord
-from pricer.core.scores import Scores
+from pricer.core.selection import PickRecord, by_preference, dropped_ids
 from pricer.data.reading import load_items
 from pricer.errors import PricerError
 from pricer.redaction import redact
@@ -41,7 +39,7 @@ def gather_outline(run: Run) -> RunReport:
     config, facts, log = run.config(), run.facts(), training_log(run)
     evaluations = [e for e in run.evaluations.all() if e.is_complete]
     pick = run.selection()
-    held_out = _held_out(run, evaluations, pick)
+    held_out = _held_out(run, config, evaluations, pick)
     return RunReport(
         name=run.name,
         status=redact(_status(facts, log, config)),
@@ -91,50 +89,46 @@ def _number(value: Any) -> float | None:
     return float(value) if type(value) in (float, int) and math.isfinite(value) else None
 
 
-def _held_out(run: Run, evaluations: Sequence[Evaluation], pick: PickRecord | None) -> HeldOut | None:
-    """The evaluations under the spec of the pick; without one, under the spec that most checkpoints have."""
-    by_spec: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        if evaluation.revision is not None and evaluation.spec.split is Split.VAL:
-            by_spec.setdefault(evaluation.spec.fingerprint, []).append(evaluation)
-    own: Sequence[Evaluation] = by_spec.get(pick.spec_fingerprint, ()) if pick else ()
-    chosen = next((e for e in own if pick and e.revision == pick.revision), None)
+def _held_out(
+    run: Run, config: RunConfig, evaluations: Sequence[Evaluation], pick: PickRecord | None
+) -> HeldOut | None:
+    """The evaluations under the spec of the pick; without a pick, under the spec that `pricer pick` would prefer."""
+    held_out = [e for e in evaluations if not e.candidate.is_baseline and e.spec.split is Split.VAL]
+    own = [e for e in held_out if pick and e.spec.fingerprint == pick.spec_fingerprint]
+    chosen = next((e for e in own if pick and e.candidate.id == pick.candidate.id), None)
+    picked = pick if chosen else None
     if chosen is None:
-        if not by_spec:
+        kept = {checkpoint.id for checkpoint in run.store.checkpoints()} or {e.candidate.id or "" for e in held_out}
+        groups = by_preference(held_out, kept, config.eval.estimator, dropped_ids(run.race()))
+        if not groups:
             return None
-        # As `pricer pick` prefers them: more items, then what is not greedy.
-        own = max(by_spec.values(), key=lambda es: (len(es), es[0].metric("mae").n, es[0].spec.estimator != "greedy"))
-        chosen = min(own, key=lambda e: (e.metric("mae").value or 0.0, e.step or 0))
-    assert chosen.revision is not None
-    scores = run.evaluations.scores(chosen.revision, chosen.spec)
-    picked = pick is not None and (chosen.revision, chosen.spec.fingerprint) == (pick.revision, pick.spec_fingerprint)
+        own = [e for e in held_out if e.spec == groups[0][0].spec]
+        chosen = min(groups[0], key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
+    assert chosen.candidate.id is not None
+    table = run.evaluations.scores(chosen.candidate.id, chosen.spec)
     return HeldOut(
         checkpoints=tuple(own),
         baselines=_baselines(evaluations, chosen.spec),
         chosen=chosen,
-        picked=picked,
-        metric=pick.metric if pick and picked else "mae",
-        prices=() if scores is None else tuple(scores.price.tolist()),
-        evidence=_evidence(pick, own) if pick and picked else None,
+        picked=picked is not None,
+        metric=picked.metric if picked else "mae",
+        prices=() if table is None else tuple(table.price.tolist()),
+        comparison=_comparison(picked, own) if picked else None,
     )
 
 
-def _evidence(pick: PickRecord, own: Sequence[Evaluation]) -> Evidence | None:
-    """What was kept with the pick, if all that it compared is still there. It knows checkpoints by their steps: where
-    one was made anew, it cannot be said which was meant.
-    """
-    if pick.evidence is None:
+def _comparison(pick: PickRecord, own: Sequence[Evaluation]) -> Comparison | None:
+    """The comparison that was kept with the pick, if all that it compared is still there."""
+    if pick.comparison is None:
         return None
-    scored = [(e.step, e.members) for e in own]
-    chosen = next((e.step, e.members) for e in own if e.revision == pick.revision)
-    compared = [(one.step, one.members) for one in pick.evidence.standings]
-    return pick.evidence if all(scored.count(one) == 1 for one in compared) and chosen in compared else None
+    compared = {one.candidate.id for one in pick.comparison.differences}
+    return pick.comparison if pick.candidate.id in compared <= {e.candidate.id for e in own} else None
 
 
 def _tested(evaluations: Sequence[Evaluation], held_out: HeldOut) -> Tested | None:
     """The chosen checkpoint on most test items, asked as on validation items where that was done."""
     chosen = held_out.chosen
-    found = [e for e in evaluations if e.revision == chosen.revision and e.spec.split is Split.TEST]
+    found = [e for e in evaluations if e.candidate.id == chosen.candidate.id and e.spec.split is Split.TEST]
     if not found:
         return None
     alike = [e for e in found if replace(e.spec, split=Split.VAL, limit=chosen.spec.limit) == chosen.spec]
@@ -143,7 +137,7 @@ def _tested(evaluations: Sequence[Evaluation], held_out: HeldOut) -> Tested | No
 
 
 def _baselines(evaluations: Sequence[Evaluation], spec: EvalSpec) -> tuple[Evaluation, ...]:
-    return tuple(e for e in evaluations if e.revision is None and e.spec.fingerprint == spec.fingerprint)
+    return tuple(e for e in evaluations if e.candidate.is_baseline and e.spec.fingerprint == spec.fingerprint)
 
 
 def _missing(
@@ -156,61 +150,54 @@ def _missing(
     elif pick is None:
         notes.append(f"No checkpoint has been picked yet: pricer pick --run {run.name}")
     elif not held_out.picked:
-        notes.append(f"The evaluation of the picked step {pick.step:,} is gone: pricer pick --run {run.name}")
-    elif held_out.evidence and (since := [e for e in held_out.checkpoints if held_out.standing(e) is None]):
-        steps = ", ".join(f"{e.step:,}" for e in since)
+        notes.append(f"The evaluation of the picked step {pick.candidate.step:,} is gone: pricer pick --run {run.name}")
+    elif held_out.comparison and (since := [e for e in held_out.checkpoints if held_out.difference(e) is None]):
+        steps = ", ".join(f"{e.candidate.step:,}" for e in since)
         notes.append(f"Scored since the pick, so not compared in it: steps {steps}. pricer pick --run {run.name}")
     if held_out:
         shown = {id(e) for e in held_out.checkpoints}
-        others = [e for e in evaluations if e.revision and e.spec.split is Split.VAL and id(e) not in shown]
+        others = [e for e in evaluations if e.candidate.id and e.spec.split is Split.VAL and id(e) not in shown]
         if others:
             notes.append(f"{len(others):,} evaluations under another spec cannot be compared with these: not shown.")
     race = run.race()
     if held_out and race and race.dropped and race.spec_fingerprint == held_out.chosen.spec.fingerprint:
-        scored = {e.revision for e in held_out.checkpoints}
+        scored = {e.candidate.id for e in held_out.checkpoints}
         steps = ", ".join(f"{one.step:,}" for one in race.dropped if one.id not in scored)
         notes += [f"Dropped in a race, so not shown: steps {steps}."] if steps else []
     return notes
 
 
 def _behind(run: Run, config: RunConfig, evaluation: Evaluation) -> tuple[Behind | None, str | None]:
-    """An evaluation taken apart, and what is wrong if it is so only in part; None if its scores were not kept."""
-    assert evaluation.revision is not None
-    scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
-    if scores is None:
+    """An evaluation taken apart, and what is wrong if that is possible in part only; None if its scores are missing."""
+    assert evaluation.candidate.id is not None
+    table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
+    if table is None:
         return (
             None,
             f"The scores of {evaluation.name} were not kept; to make them again: pricer eval --run {run.name}",
         )
     data, problem = _data(config, evaluation.spec)
-    items = data.items(evaluation.spec.split)[: evaluation.spec.limit] if data else ()
-    # Pseudonyms: error by price needs none of what the data say.
-    known = items or [Item(str(index), "", price) for index, price in enumerate(scores.price.tolist())]
-    if len(known) != len(scores) or not np.array_equal([item.price for item in known], scores.price):
-        return None, f"The scores behind {evaluation.name} are of other items than the data of this run."
-    known = [_harmless(item) for item in known]
-    breakdown = break_down(_scores(scores, known), known)
     if not data:
-        return Behind(evaluation, scores, None, breakdown, (), None), problem
-    texts = tuple(item.text for item in known)
+        # The error by price needs nothing that the data say.
+        unknown = [
+            Item(key, "", price) for key, price in zip(table.item_id.tolist(), table.price.tolist(), strict=True)
+        ]
+        return Behind(evaluation, table, None, break_down(table, unknown)), problem
+    items = [_harmless(item) for item in data.items(evaluation.spec.split)[: evaluation.spec.limit]]
+    if table.item_id.tolist() != [item.id for item in items] or table.price.tolist() != [item.price for item in items]:
+        return None, f"The scores behind {evaluation.name} are of other items than the data of this run."
     try:
-        taken_apart = details(run, evaluation.name, evaluation.revision, evaluation.spec, items, data.val)
+        breakdown = saved_breakdown(run, evaluation.candidate.id, evaluation.spec, table, items, data.val)
     except KeyError:
         problem = f"The answers behind {evaluation.name} are not all there, so nothing is said of its intervals."
-        return Behind(evaluation, scores, texts, breakdown, (), None), problem
-    return Behind(evaluation, scores, texts, breakdown, taken_apart.coverage, taken_apart.calibrated_on), None
+        breakdown = break_down(table, items)
+    return Behind(evaluation, table, tuple(item.text for item in items), breakdown), problem
 
 
 def _harmless(item: Item) -> Item:
     """The item as it may be shown to others."""
     title, category = (text and redact(text) for text in (item.title, item.category))
     return replace(item, description=redact(item.description), title=title, category=category)
-
-
-def _scores(scores: Scores, items: Sequence[Item]) -> list[Score]:
-    columns = (scores.charged, scores.answered, scores.abs_error, scores.log_error, scores.hit)
-    rows = zip(items, *(column.tolist() for column in columns), strict=True)
-    return [Score(item.id, item.price, *row) for item, *row in rows]
 
 
 def _data(config: RunConfig, spec: EvalSpec) -> tuple[ItemSet | None, str | None]:

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from pricer.commands.parts.batch_size import settle_batch_tokens
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
+from pricer.core.candidates import Candidate
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate, judge
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
-from pricer.core.scores import Scores
 from pricer.data.reading import require
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
@@ -98,10 +98,10 @@ class EvaluationSession:
                 progress.add(checkpoint.name, len(batch))
         return [found[prompt.item_id] for prompt in prompts]
 
-    def finish(self, name: str, subject: Checkpoint | str, predictions: Sequence[Prediction]) -> Evaluation:
+    def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
         """Score a Prediction for each item, and save the metrics and the scores under that name."""
-        evaluation = evaluate(subject, self.spec, predictions, self.items)
-        self.run.evaluations.add(name, evaluation, Scores.of(judge(self.spec, predictions, self.items)))
+        evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
+        self.run.evaluations.add(name, evaluation, table)
         return evaluation
 
     def _scorer_with(self, adapter: Path | None) -> Scorer:
@@ -158,7 +158,7 @@ def score_checkpoints(
         evaluation = known[checkpoint.id]
         if evaluation is None:
             predictions = session.answer(checkpoint, scorer, progress)
-            evaluation = session.finish(checkpoint.id, checkpoint, predictions)
+            evaluation = session.finish(checkpoint.id, Candidate.of(checkpoint), predictions)
         watcher.scored(evaluation)
         evaluations.append(evaluation)
     return evaluations

@@ -8,7 +8,6 @@ from pricer.config import RunConfig
 from pricer.core.digit_quantiles import Levels
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, ItemSet, Split
-from pricer.core.predictions import Estimator
 from pricer.core.prefix_search import Fork
 from pricer.core.prices import PriceFormat, format_price, width_for
 from pricer.core.prompts import PromptTemplate, tail_of
@@ -196,7 +195,7 @@ def _dollars(price: float) -> str:
     return f"${price:,.2f}".removesuffix(".00")
 
 
-def estimator_for(config: RunConfig, writing: Levels | Fork | None) -> Estimator:
+def estimator_for(config: RunConfig, writing: Levels | Fork | None) -> str:
     """The estimator of a config, `auto` settled; a ConfigError if it needs a distribution that cannot be read."""
     wanted = config.eval.estimator
     if wanted == "auto":

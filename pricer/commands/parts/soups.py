@@ -19,8 +19,8 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     """The Evaluations of the averages of two and of three neighbouring checkpoints that include the `best` one, under
     its spec. A soup that exists is neither made nor scored again.
     """
-    assert best.revision is not None  # a checkpoint's
-    windows = windows_around(run.store.checkpoints(), best.revision)
+    assert best.candidate.id is not None  # a checkpoint's
+    windows = windows_around(run.store.checkpoints(), best.candidate.id)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []

@@ -7,8 +7,8 @@ from typing import Any
 
 from pricer.commands.parts.setup import Setup
 from pricer.core.items import Item
-from pricer.core.metrics import score
 from pricer.core.prices import width_for
+from pricer.core.scores import score_predictions
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of
 
@@ -16,7 +16,7 @@ from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, batches_of
 @dataclass(frozen=True, slots=True)
 class Validation:
     """Held-out error while training. `loss` is in nats per completion token, None where no price could be written in
-    the run's format; `mae` in dollars; `no_price` of `n` items got none and are charged as the train median.
+    the run's format; `mae` in dollars; `no_price` of `n` items got none, and the training median is imputed.
     """
 
     loss: float | None
@@ -57,18 +57,17 @@ def _validate(
     setup: Setup,
 ) -> Validation:
     budget = setup.batch_tokens
-    by_id = {item.id: item for item in items}
     predictions = [
         prediction
         for batch in batches_of([len(prompt.ids) for prompt in prompts], budget)
         for prediction in predictor.predict([prompts[index] for index in batch])
     ]
-    scores = [score(p, by_id[p.item_id], setup.items.train_median) for p in predictions]
+    table = score_predictions(predictions, items, setup.items.train_median)
     return Validation(
         loss=predictor.loss(examples, budget) if examples else None,
-        mae=fmean(s.abs_error for s in scores),
-        no_price=sum(not s.answered for s in scores),
-        n=len(scores),
+        mae=fmean(table.abs_error.tolist()),
+        no_price=int((~table.has_price).sum()),
+        n=len(table),
     )
 
 

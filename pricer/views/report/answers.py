@@ -21,27 +21,27 @@ _LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": 
 def answer_charts(behind: Behind) -> list[Chart]:
     """Predicted against true, error by price band, and coverage where intervals were saved."""
     charts = [scatter_chart(behind), bands_chart(behind)]
-    return [*charts, coverage_chart(behind)] if behind.coverage else charts
+    return [*charts, coverage_chart(behind)] if behind.breakdown.coverage else charts
 
 
 def scatter_chart(behind: Behind) -> Chart:
     """Each item's predicted price against its true one, green, orange or red by how far off it is."""
     scores = behind.scores
-    error, answered = scores.abs_error, scores.answered
-    near = answered & ~scores.hit & ((error < 80) | (error < 0.4 * scores.price))
+    error, has_price = scores.abs_error, scores.has_price
+    near = has_price & ~scores.hit & ((error < 80) | (error < 0.4 * scores.price))
     kinds = [
         ("hit: within $40 or 20 %", scores.hit, GREEN, "circle"),
         ("within $80 or 40 %", near, ORANGE, "circle"),
-        ("further off", answered & ~scores.hit & ~near, RED, "circle"),
-        ("no price said", ~answered, RED, "x-thin-open"),
+        ("further off", has_price & ~scores.hit & ~near, RED, "circle"),
+        ("no price said", ~has_price, RED, "x-thin-open"),
     ]
     n = len(scores)
     drawn = np.unique(np.linspace(0, n - 1, min(n, _MOST_DOTS)).round().astype(int))
     # A price of $0 has no place on a logarithmic axis: it is drawn at its lower end, the box says what it is.
     floor = float(scores.price.min())
-    positive = scores.charged[scores.charged > 0]
+    positive = scores.imputed[scores.imputed > 0]
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
-    high = max(float(scores.price.max()), float(scores.charged.max())) * 1.12
+    high = max(float(scores.price.max()), float(scores.imputed.max())) * 1.12
     traces: list[dict[str, Any]] = [_diagonal(low, high)]
     for name, which, color, symbol in kinds:
         count = int(which.sum())
@@ -60,8 +60,8 @@ def scatter_chart(behind: Behind) -> Chart:
     note = [f"{behind.evaluation.name}: {asked(behind.evaluation.spec, n)}."]
     if len(drawn) < n:
         note.append(f"{len(drawn):,} of them are drawn, taken evenly; the shares are of all.")
-    if count := int((~answered).sum()):
-        note.append(f"{count:,} without a price, charged {dollars(behind.evaluation.spec.fallback)}.")
+    if count := int((~has_price).sum()):
+        note.append(f"{count:,} without a price: {dollars(behind.evaluation.spec.fallback)} is imputed.")
     layout = {
         "xaxis": axis("true price", **prices),
         "yaxis": axis("predicted price", **prices),
@@ -79,8 +79,8 @@ def _dots(behind: Behind, chosen: np.ndarray, low: float) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "x": scores.price[chosen],
-        "y": np.maximum(scores.charged[chosen], low),
-        "customdata": scores.charged[chosen],
+        "y": np.maximum(scores.imputed[chosen], low),
+        "customdata": scores.imputed[chosen],
         "hovertemplate": ("%{text}" if text else "")
         + "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}<extra></extra>",
         **({"text": text} if text else {}),
@@ -145,7 +145,7 @@ def bands_chart(behind: Behind) -> Chart:
 
 def coverage_chart(behind: Behind) -> Chart:
     """The share of prices in the 80 % and the 95 % intervals, raw and corrected, against what was asked of them."""
-    reports = list(enumerate(behind.coverage))
+    reports = list(enumerate(behind.breakdown.coverage))
     raw = [(place - 0.13, report.level, report.raw) for place, report in reports]
     corrected = [(place + 0.13, report.level, report.conformal) for place, report in reports if report.conformal]
     traces = [_coverage("raw, as the model has them", PURPLE, raw), _coverage("corrected", BLUE, corrected)]
@@ -153,7 +153,7 @@ def coverage_chart(behind: Behind) -> Chart:
         "type": "scatter",
         "mode": "markers",
         "name": "aim",
-        "x": [report.level for report in behind.coverage],
+        "x": [report.level for report in behind.breakdown.coverage],
         "y": [place for place, _ in reports],
         "marker": {"symbol": "line-ns-open", "size": 46, "color": MUTED, "line": {"width": 2}},
         "hovertemplate": "aim %{x:.0%}<extra></extra>",
@@ -168,8 +168,8 @@ def coverage_chart(behind: Behind) -> Chart:
         "legend": _LEGEND,
     }
     note = (
-        f"Corrected on {behind.calibrated_on:,} validation items. Lines: 95 % intervals."
-        if behind.calibrated_on
+        f"Corrected on {behind.breakdown.calibrated_on:,} validation items. Lines: 95 % intervals."
+        if behind.breakdown.calibrated_on
         else "Raw, as the model has them: they are corrected once the chosen checkpoint is scored on the test split."
     )
     drawn = [aims, *(trace for trace in traces if trace["x"])]

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from pricer.core.evaluation import Evaluation
+from pricer.core.metrics import METRICS
 from pricer.views.formatting import named
 from pricer.views.report.figures import Chart, axis, steps
 from pricer.views.report.palette import BLUE, GREEN, MUTED, PURPLE, SURFACE
 from pricer.views.report.series import thinned
 from pricer.views.report.training import epoch_lines, line, loss_scale, marks, points
 from pricer.views.report.values import Curve, HeldOut, TrainingLog
-from pricer.views.report.wording import METRIC_NAMES, asked, dollars, figure, label
+from pricer.views.report.wording import asked, dollars, figure, label
 
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 # What is this many times worse than the best checkpoint would press all else flat, if it is among the worst tenth.
@@ -84,7 +85,7 @@ def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | No
 
 def _reading(held_out: HeldOut) -> str:
     which = "chosen" if held_out.picked else "lowest"
-    if held_out.chosen.step == max(e.step or 0 for e in held_out.checkpoints):
+    if held_out.chosen.candidate.step == max(e.candidate.step or 0 for e in held_out.checkpoints):
         return f"Green line: the {which} checkpoint, the last one: more steps might have gone further."
     return (
         f"Green line: the {which} checkpoint. Where the training loss goes on falling right of it and the error does "
@@ -94,10 +95,10 @@ def _reading(held_out: HeldOut) -> str:
 
 def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str, Any]:
     """Mean absolute errors by step, with 95 % intervals. A soup is no point of a training."""
-    evaluations = [e for e in evaluations if not e.members]
+    evaluations = [e for e in evaluations if not e.candidate.is_soup]
     value = np.array([_mae(e) for e in evaluations])
     bounds = np.array([e.metric("mae").interval or (_mae(e), _mae(e)) for e in evaluations])
-    steps = [e.step or 0 for e in evaluations]
+    steps = [e.candidate.step or 0 for e in evaluations]
     return {
         **marks(Curve.of(list(zip(steps, value, strict=True))), label(name), color),
         "error_y": {
@@ -117,12 +118,12 @@ def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str
 def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
     """A star on the chosen checkpoint."""
     chosen = held_out.chosen
-    what = f"chosen by {METRIC_NAMES[held_out.metric]}" if held_out.picked else "lowest so far, not picked yet"
+    what = f"chosen by {METRICS[held_out.metric].label}" if held_out.picked else "lowest so far, not picked yet"
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": label(f"{what}: {named(chosen.step, chosen.members)}, {dollars(chosen.metric('mae').value)}"),
-        "x": [chosen.step or 0],
+        "name": label(f"{what}: {named(chosen.candidate)}, {dollars(chosen.metric('mae').value)}"),
+        "x": [chosen.candidate.step or 0],
         "y": [_mae(chosen)],
         "marker": {"symbol": "star", "size": 17, "color": GREEN, "line": {"color": SURFACE, "width": 1.5}},
         "hoverinfo": "skip",
@@ -130,7 +131,7 @@ def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
 
 
 def _chosen_line(held_out: HeldOut) -> Mapping[str, Any]:
-    step = held_out.chosen.step or 0
+    step = held_out.chosen.candidate.step or 0
     line_of = {"color": GREEN, "width": 1.6, "dash": "dot"}
     return {
         "type": "line",
@@ -145,7 +146,7 @@ def _chosen_line(held_out: HeldOut) -> Mapping[str, Any]:
 
 
 def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    steps = [e.step or 0 for e in checkpoints]
+    steps = [e.candidate.step or 0 for e in checkpoints]
     # A single step has no width: the line then reaches back to where training began.
     ends = [min(steps), max(steps)] if len(set(steps)) > 1 else [0, max(steps)]
     return [

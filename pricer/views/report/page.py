@@ -41,7 +41,7 @@ def run_page(report: RunReport) -> tuple[str, list[Chart]]:
         parts.append(section("Over-training", drawn("overtraining")))
     if behind:
         inside = drawn("predicted-against-true", "error-by-price", "coverage")
-        inside += tables.coverage(behind) if behind.coverage else ""
+        inside += tables.coverage(behind) if behind.breakdown.coverage else ""
         parts.append(section("Behind the number", inside))
         if behind.breakdown.categories:
             parts.append(section("Categories", tables.categories(behind)))

@@ -101,7 +101,7 @@ def error_chart(reports: Sequence[RunReport]) -> Chart:
         hows.add(held_out.chosen.spec.estimator)
         traces.append(errors(held_out.checkpoints, report.name, colors[report.name]))
         star = {"symbol": "star", "size": 17, "color": colors[report.name]}
-        best = Curve.of([(held_out.chosen.step or 0, held_out.chosen.metric("mae").value)])
+        best = Curve.of([(held_out.chosen.candidate.step or 0, held_out.chosen.metric("mae").value)])
         traces.append(
             {
                 "type": "scatter",
@@ -135,7 +135,9 @@ def _side_by_side(reports: Sequence[RunReport]) -> str:
         rows.append(
             [
                 report.name,
-                "–" if held_out is None else f"{held_out.chosen.step:,}{'' if held_out.picked else ' (not picked)'}",
+                "–"
+                if held_out is None
+                else f"{held_out.chosen.candidate.step:,}{'' if held_out.picked else ' (not picked)'}",
                 "–" if held_out is None else figure(held_out.chosen.metric("mae")),
                 "–" if tested is None else figure(tested.evaluation.metric("mae")),
                 "–" if held_out is None else figure(held_out.chosen.metric("hit_rate")),

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import METRICS
-from pricer.views.formatting import behind as behind_the_best
-from pricer.views.formatting import measured, told_apart
+from pricer.views.formatting import measured, not_significant, worse_by
 from pricer.views.report.values import Behind, HeldOut, RunReport, Tested
-from pricer.views.report.wording import METRIC_NAMES, asked, dollars, escaped, figure, half, share, shortened
+from pricer.views.report.wording import asked, dollars, escaped, figure, half, share, shortened
 
 # More columns stand closer together, and the first stays where it is when the others are scrolled.
 _MANY = 10
@@ -102,12 +101,12 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
 
 def _corrected(held_out: HeldOut) -> str:
     """What the metric that chose would be on other items; nothing where that is not known."""
-    if held_out.evidence is None:
+    if held_out.comparison is None:
         return ""
-    metric, evidence = held_out.metric, held_out.evidence
-    low, high = (measured(end, metric).strip("$%") for end in evidence.corrected_interval)
-    what = "" if metric == "mae" else f"{METRIC_NAMES[metric]} "
-    return _breaking(f"{what}corrected for the choice: {measured(evidence.corrected, metric)} ({low} to {high})")
+    metric, comparison = held_out.metric, held_out.comparison
+    low, high = (measured(end, metric).strip("$%") for end in comparison.corrected_interval)
+    what = "" if metric == "mae" else f"{METRICS[metric].label} "
+    return _breaking(f"{what}corrected for the choice: {measured(comparison.corrected, metric)} ({low} to {high})")
 
 
 def tiles_html(found: Sequence[Tile]) -> str:
@@ -121,36 +120,34 @@ def tiles_html(found: Sequence[Tile]) -> str:
 
 
 def ranking(held_out: HeldOut) -> str:
-    """The checkpoints, best first by the metric of the choice, and the baselines below them. What cannot be told apart
-    from the best has a dot, and a line below says so.
+    """The checkpoints, best first by the metric of the choice, and the baselines below them. What is not significantly
+    different from the best has a dot, and a line below says so.
     """
-    better_is_lower = held_out.chosen.metric(held_out.metric).better == "lower"
+    better_is_lower = METRICS[held_out.metric].better == "lower"
 
-    def place(evaluation: Evaluation) -> tuple[float, int]:
+    def place(evaluation: Evaluation) -> tuple[float, tuple[bool, bool, int, int, str]]:
         value = evaluation.metric(held_out.metric).value
         if value is None:
-            return float("inf"), evaluation.step or 0
-        return (value if better_is_lower else -value), evaluation.step or 0
+            return float("inf"), evaluation.candidate.order
+        return (value if better_is_lower else -value), evaluation.candidate.order
 
     def kind(evaluation: Evaluation) -> str:
-        standing = held_out.standing(evaluation)
-        alike = standing is not None and standing.interval is not None and standing.indistinguishable
+        difference = held_out.difference(evaluation)
+        alike = difference is not None and not difference.is_of_best and not difference.is_significant
         return " ".join(["chosen"] * (evaluation is held_out.chosen) + ["alike"] * alike)
 
     ranked = sorted(held_out.checkpoints, key=place)
     rows = [*ranked, *held_out.baselines]
     columns, cells = _evaluations(rows)
     note = ""
-    if held_out.evidence:
+    if held_out.comparison:
         # Beside the metric that they are about.
-        after = columns.index(METRIC_NAMES[held_out.metric]) + 1
-        columns[after:after] = ["behind the best by", "probability best"]
+        after = columns.index(METRICS[held_out.metric].label) + 1
+        columns[after:after] = ["worse than the best by", "probability best"]
         for row, evaluation in zip(cells, rows, strict=True):
-            standing = held_out.standing(evaluation)
-            row[after:after] = (
-                [behind_the_best(standing, held_out.metric), share(standing.p_best)] if standing else ["", ""]
-            )
-        note = f'<p class="note alike">{escaped(told_apart(held_out.evidence))}.</p>'
+            one = held_out.difference(evaluation)
+            row[after:after] = [worse_by(one, held_out.metric), share(one.p_best)] if one else ["", ""]
+        note = f'<p class="note alike">{escaped(not_significant(held_out.comparison))}.</p>'
     kinds = [kind(e) for e in ranked] + ["baseline"] * len(held_out.baselines)
     return table(columns, [[_breaking(cell) for cell in row] for row in cells], kinds=kinds) + note
 
@@ -168,11 +165,11 @@ def tested_table(tested: Tested) -> str:
 
 def _evaluations(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows."""
-    columns = ["checkpoint", "epoch", *(METRIC_NAMES[name] for name in METRICS), "n"]
+    columns = ["checkpoint", "epoch", *(metric.label for metric in METRICS.values()), "n"]
     rows = [
         [
             e.name,
-            "" if e.epoch is None else f"{e.epoch:.2f}",
+            "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
             *(figure(e.metric(name)) for name in METRICS),
             f"{e.metric('mae').n:,}",
         ]
@@ -211,7 +208,7 @@ def categories(behind: Behind) -> str:
             f"{group.n:,}",
             dollars(group.mae) + half(group.mae_interval),
             share(group.hit_rate),
-            f"{group.silent:,}",
+            f"{group.no_price:,}",
         ]
         for group in behind.breakdown.categories
     ]
@@ -228,7 +225,7 @@ def coverage(behind: Behind) -> str:
             _held(report.raw.share, report.raw.interval),
             dollars(report.raw.mean_width),
         ]
-        for report in behind.coverage
+        for report in behind.breakdown.coverage
     ]
     return table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
 

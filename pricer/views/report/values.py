@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pricer.core.breakdowns import Breakdown
-from pricer.core.comparison import Evidence, Standing
+from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import Evaluation
-from pricer.core.intervals import CoverageReport
-from pricer.core.scores import Scores
+from pricer.core.scores import ScoreTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +60,8 @@ class HeldOut:
 
     `chosen` is the one that `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean
     absolute error. `prices` are the true prices of the items, in their order, by which two runs are known to have been
-    asked about the same ones; empty where they were not kept. `evidence` is what the choice is worth, of a step at most
-    one checkpoint; None where nothing is known of it.
+    asked about the same ones; empty where they were not kept. `comparison` says how sure the choice is; None where
+    nothing is known of it.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -71,11 +70,11 @@ class HeldOut:
     picked: bool
     metric: str
     prices: tuple[float, ...] = ()
-    evidence: Evidence | None = None
+    comparison: Comparison | None = None
 
-    def standing(self, evaluation: Evaluation) -> Standing | None:
-        """A checkpoint beside the best; None where it was not compared: a baseline, or one scored since the choice."""
-        return self.evidence.standing(evaluation.step, evaluation.members) if self.evidence else None
+    def difference(self, evaluation: Evaluation) -> Difference | None:
+        """A checkpoint compared to the best; None where it was not: a baseline, or one scored since the choice."""
+        return self.comparison.difference(evaluation.candidate) if self.comparison else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +89,14 @@ class Tested:
 class Behind:
     """One evaluation taken apart, on test items if it was made on those, else on validation items.
 
-    `texts` are the descriptions in the order of `scores`, None where the data could not be read; the breakdown's worst
-    items then have none either. `coverage` is empty where no intervals were saved, or where the data could not be read.
-    `calibrated_on` is the number of validation items that intervals were corrected with, None: they are raw.
+    `texts` are the descriptions in the order of `scores`, None where the data could not be read; the breakdown then
+    has neither the descriptions of its worst items nor intervals.
     """
 
     evaluation: Evaluation
-    scores: Scores
+    scores: ScoreTable
     texts: tuple[str, ...] | None
     breakdown: Breakdown
-    coverage: tuple[CoverageReport, ...]
-    calibrated_on: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

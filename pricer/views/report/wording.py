@@ -5,8 +5,9 @@ import textwrap
 import unicodedata
 
 from pricer.core.evaluation import EvalSpec
-from pricer.core.metrics import Metric
-from pricer.views.formatting import IN_DOLLARS, measured
+from pricer.core.metrics import METRICS, Metric
+from pricer.core.predictions import ESTIMATORS
+from pricer.views.formatting import measured
 
 # Characters of a description that a person recognises a product by, and of a line in a small box.
 _SHORT = 110
@@ -65,22 +66,12 @@ def figure(metric: Metric) -> str:
     """A metric in its own unit, with its interval where it is in dollars."""
     if metric.value is None:
         return "–"
-    return measured(metric.value, metric.name) + (half(metric.interval) if metric.name in IN_DOLLARS else "")
-
-
-METRIC_NAMES = {
-    "mae": "MAE",
-    "median_ae": "median",
-    "rmsle": "RMSLE",
-    "r2": "R²",
-    "mape": "MAPE",
-    "hit_rate": "hits",
-    "no_price": "no price",
-}
+    return measured(metric.value, metric.name) + (
+        half(metric.interval) if METRICS[metric.name].unit == "dollars" else ""
+    )
 
 
 def asked(spec: EvalSpec, n: int) -> str:
     """What was asked: how many items of which split, and what was scored of the answers."""
     which = {"val": "validation", "test": "test", "train": "training"}[spec.split.value]
-    how = "greedy answers" if spec.estimator == "greedy" else f"{spec.estimator} of the model's distribution"
-    return f"{n:,} {which} items, {how}"
+    return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"

@@ -1,4 +1,4 @@
-"""What lies behind one evaluation: of a run that was really trained, and of predictions with known intervals."""
+"""The breakdown of one evaluation: of a run that was really trained, and of predictions with known intervals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.breakdown import Details, details
+from pricer.commands.parts.breakdown import saved_breakdown
+from pricer.core.breakdowns import Breakdown
+from pricer.core.candidates import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.core.price_distribution import Distribution
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_details
-from tests.builders import a_checkpoint, a_spec, an_item, some_scores
+from pricer.views import terminal_breakdown
+from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
 
 CHECKPOINT = a_checkpoint(5)
@@ -29,18 +31,18 @@ def answer(item: Item, silent: bool = False) -> Prediction:
     )
 
 
-def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> None:
+def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> Breakdown:
     run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
-    run.evaluations.add(CHECKPOINT.id, evaluate(CHECKPOINT, spec, predictions, items), some_scores())
+    evaluation, table = evaluate(Candidate.of(CHECKPOINT), spec, predictions, items)
+    run.evaluations.add(CHECKPOINT.id, evaluation, table)
+    return saved_breakdown(run, CHECKPOINT.id, spec, table, items, VAL)
 
 
-def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Details:
+def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Breakdown:
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=split)
     if val:
-        scored(run, replace(spec, split=Split.VAL), VAL, [answer(item) for item in VAL])
-    if split is Split.TEST:
-        scored(run, spec, TEST, test or [answer(item) for item in TEST])
-    return details(run, "step-000005", CHECKPOINT.id, spec, TEST if split is Split.TEST else VAL, VAL)
+        found = scored(run, replace(spec, split=Split.VAL), VAL, [answer(item) for item in VAL])
+    return scored(run, spec, TEST, test or [answer(item) for item in TEST]) if split is Split.TEST else found
 
 
 def test_intervals_on_test_items_are_corrected_with_validation_items() -> None:
@@ -80,7 +82,7 @@ def test_without_distributions_there_are_no_intervals() -> None:
 
     assert (found.coverage, found.abstention) == ((), ())
     # Errors of $0 to $39: 19.5 in the mean, all of them too cheap.
-    assert (found.breakdown.overall.mae, found.breakdown.overall.bias) == (19.5, -19.5)
+    assert (found.overall.mae, found.overall.bias) == (19.5, -19.5)
 
 
 def test_the_most_certain_items_have_their_own_error() -> None:
@@ -89,15 +91,15 @@ def test_the_most_certain_items_have_their_own_error() -> None:
     found = taken_apart(Split.TEST, test=silent)
 
     by_share = {point.share: point.mae for point in found.abstention}
-    # Half of them answer, with errors of $0 to $19; the others are charged as $100, with errors of $20 to $39.
+    # Half of them answer, with errors of $0 to $19; for the others $100 is imputed, with errors of $20 to $39.
     assert (by_share[0.5], by_share[1.0]) == (9.5, 19.5)
-    assert found.breakdown.overall.silent == 20
+    assert found.overall.no_price == 20
 
 
 def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
-    terminal_details.show(taken_apart(Split.TEST))
+    terminal_breakdown.show("step-000005", taken_apart(Split.TEST))
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "step-000005: error by price" in lines
@@ -110,16 +112,15 @@ def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = [replace(item, description="\x1b[31mred\x07") for item in TEST]
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
-    scored(run, spec, hostile, [answer(item) for item in hostile])
 
-    terminal_details.show(details(run, "step-000005", CHECKPOINT.id, spec, hostile, VAL))
+    terminal_breakdown.show("step-000005", scored(run, spec, hostile, [answer(item) for item in hostile]))
 
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_one_checkpoint_comes_with_its_details_and_all_without(trained: Path) -> None:
+def test_one_checkpoint_comes_with_its_breakdown_and_all_without(trained: Path) -> None:
     one = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
 
-    assert one.details is not None
-    assert one.details.breakdown.overall.n == 12
-    assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).details is None
+    assert one.breakdown is not None
+    assert one.breakdown.overall.n == 12
+    assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).breakdown is None

@@ -34,7 +34,7 @@ def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[st
 
 
 def other_step(picked: Picked) -> int:
-    return next(step for step in (2, 4, 6) if step != picked.selection.step)
+    return next(step for step in (2, 4, 6) if step != picked.selection.candidate.step)
 
 
 def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
@@ -48,15 +48,11 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
     evaluation = next(
         e
         for e in picked.run.evaluations.all()
-        if e.revision == picked.selection.revision and e.spec.split is Split.TEST
+        if e.candidate.id == picked.selection.candidate.id and e.spec.split is Split.TEST
     )
     mae = evaluation.metric("mae")
-    assert (found.revision, found.step, found.spec_fingerprint) == (
-        picked.selection.revision,
-        picked.selection.step,
-        evaluation.spec.fingerprint,
-    )
-    assert (found.metric, found.value, found.interval, found.n) == ("mae", mae.value, mae.interval, 8)
+    assert (found.candidate, found.spec_fingerprint) == (picked.selection.candidate, evaluation.spec.fingerprint)
+    assert (found.metric, found.metric.n) == (mae, 8)
     assert (found.look, found.before, confirmed.is_new, confirmed.others) == (1, (), True, ())
     assert json.loads((picked.run.folder / "confirmation.json").read_text()) == {
         "confirmations": [json.loads(json.dumps(found.to_json()))]
@@ -64,11 +60,11 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
     assert listener.done[-1][1:] == (8, 8)
     assert mae.value is not None
     assert mae.interval is not None
-    raw, evidence = picked.selection.chosen.metric("mae").value, picked.selection.evidence
-    assert evidence is not None
+    raw, comparison = picked.selection.chosen.metric("mae").value, picked.selection.comparison
+    assert comparison is not None
     assert shown(picked, confirmed, capsys) == (
         f"confirmed: MAE ${mae.value:,.2f} ± {(mae.interval[1] - mae.interval[0]) / 2:,.2f} on 8 test items; "
-        f"validation said ${raw:,.2f}, corrected ${evidence.corrected:,.2f}\n",
+        f"validation said ${raw:,.2f}, corrected ${comparison.corrected:,.2f}\n",
         [],
     )
 
@@ -91,12 +87,12 @@ def test_the_same_pick_is_shown_again_and_not_scored(
 def test_another_metric_of_the_same_answers_is_no_new_look(picked: Picked) -> None:
     first = confirm(picked, Listener()).confirmation
     by_share = Picked(picked.run, pick(None, "mape").selection, ())
-    if by_share.selection.revision != first.revision:
+    if by_share.selection.candidate.id != first.candidate.id:
         pytest.skip("the metrics chose different checkpoints")
 
     second = confirm(by_share, Listener()).confirmation
 
-    assert (second.metric, second.when, second.look) == ("mape", first.when, 1)
+    assert (second.metric.name, second.when, second.look) == ("mape", first.when, 1)
     assert picked.run.confirmations() == [first]
 
 
@@ -139,7 +135,7 @@ def test_looks_at_others_are_said_of_a_number_that_was_there(
 
 
 def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, revision = picked.run, picked.selection.revision
+    run, picked_id = picked.run, picked.selection.candidate.id or ""
     run.record(batch_tokens={"cpu": 300})  # batches of a few items
     spec = evaluate_run(find_run(None), str(other_step(picked)), Split.TEST, None, Listener()).spec
     real = CheckpointPredictor.predict
@@ -154,13 +150,13 @@ def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, mon
         patch.setattr(CheckpointPredictor, "predict", once)
         with pytest.raises(KeyboardInterrupt):
             confirm(picked, Listener())
-    saved = run.evaluations.predictions(revision, spec)
+    saved = run.evaluations.predictions(picked_id, spec)
     assert len(saved) == 1
     assert run.confirmations() == []
 
     confirmed = confirm(picked, Listener())
 
-    assert run.evaluations.predictions(revision, spec)[0] == saved[0]
+    assert run.evaluations.predictions(picked_id, spec)[0] == saved[0]
     assert (confirmed.is_new, confirmed.confirmation.look) == (True, 2)
 
 

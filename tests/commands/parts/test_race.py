@@ -74,7 +74,7 @@ def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> N
         (6, 150, 4, 20.0),
     ]
     assert (winner.name, winner.metric("mae").value, winner.metric("mae").n) == ("step-000004", 10.0, 400)
-    assert record.winner == winner.revision
+    assert record.winner == winner.candidate.id
     assert listener.notes == [
         "step-000002  out after 60 items, $50.00 behind step-000004",
         "step-000006  out after 150 items, $20.00 behind step-000004",
@@ -216,8 +216,8 @@ class TestPick:
 
         picked = pick(None, "mae")
 
-        assert (picked.selection.step, picked.dropped, picked.unscored) == (4, (2, 6), ())
-        assert [e.step for e in picked.selection.ranking] == [4]
+        assert (picked.selection.candidate.step, picked.dropped, picked.unscored) == (4, (2, 6), ())
+        assert [e.candidate.step for e in picked.selection.ranking] == [4]
 
     def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, trained: Path) -> None:
         run = Run(trained)
@@ -229,7 +229,7 @@ class TestPick:
 
         picked = pick(None, "mae")
 
-        assert (picked.selection.step, picked.selection.spec_fingerprint) == (4, SPEC.fingerprint)
+        assert (picked.selection.candidate.step, picked.selection.spec_fingerprint) == (4, SPEC.fingerprint)
         assert picked.dropped == (2, 6)
 
     def test_a_race_that_is_not_over_decides_nothing(self, trained: Path) -> None:

@@ -19,7 +19,6 @@ from pricer.commands.predict import predict
 from pricer.commands.runs import overviews
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split
-from pricer.core.scores import Scores
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
@@ -42,19 +41,19 @@ def run(trained: Path) -> Run:
     evaluate_run(find_run(None), "all", Split.VAL, 6, Listener())
     run = Run(trained)
     last = run.store.checkpoints()[-1]
-    lower(run, next(e for e in run.evaluations.all() if e.revision == last.id), 0.5)
+    lower(run, next(e for e in run.evaluations.all() if e.candidate.id == last.id), 0.5)
     return run
 
 
 def lower(run: Run, evaluation: Evaluation, share: float) -> None:
     """Let an evaluation have this share of its error, in every item and in its MAE."""
-    assert evaluation.revision is not None
-    scores = run.evaluations.scores(evaluation.revision, evaluation.spec)
+    assert evaluation.candidate.id is not None
+    scores = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
     assert scores is not None
-    charged = scores.price + share * (scores.charged - scores.price)
-    mae = replace(evaluation.metric("mae"), value=float(np.abs(charged - scores.price).mean()))
+    imputed = scores.price + share * (scores.imputed - scores.price)
+    mae = replace(evaluation.metric("mae"), value=float(np.abs(imputed - scores.price).mean()))
     changed = replace(evaluation, metrics=(mae, *(m for m in evaluation.metrics if m.name != "mae")))
-    run.evaluations.add(evaluation.revision, changed, Scores(scores.price, charged, scores.answered))
+    run.evaluations.add(evaluation.candidate.id, changed, replace(scores, imputed=imputed))
 
 
 def with_soups(listener: Listener | None = None) -> Picked:
@@ -66,8 +65,8 @@ def soups_win(run: Run) -> Picked:
     """The pick after the soups' errors were made small, the pair's the smallest."""
     with_soups()
     for evaluation in run.evaluations.all():
-        if evaluation.members:
-            lower(run, evaluation, 0.01 * len(evaluation.members))
+        if evaluation.candidate.members:
+            lower(run, evaluation, 0.01 * len(evaluation.candidate.members))
     return with_soups()
 
 
@@ -83,12 +82,12 @@ class TestCompeting:
         for soup in soups:
             assert [(m.step, m.id) for m in soup.members] == [(s, steps[s]) for s in soup.member_steps]
             assert read_manifest(run.folder / "soups" / soup.name) == soup
-        scored = {e.name: e for e in run.evaluations.all() if e.members}
+        scored = {e.name: e for e in run.evaluations.all() if e.candidate.members}
         assert scored.keys() == set(NAMES)
         assert {e.spec for e in scored.values()} == {picked.selection.chosen.spec}
         assert len(picked.selection.ranking) == 5
-        assert picked.selection.evidence is not None
-        assert [(one.step, one.members) for one in picked.selection.evidence.standings] == [
+        assert picked.selection.comparison is not None
+        assert [(one.candidate.step, one.candidate.members) for one in picked.selection.comparison.differences] == [
             (2, ()),
             (4, ()),
             (6, ()),
@@ -109,23 +108,27 @@ class TestCompeting:
 
         selection = pick(None, "mae").selection
 
-        assert (selection.step, selection.members, len(selection.ranking)) == (6, (), 3)
+        assert (selection.candidate.step, selection.candidate.members, len(selection.ranking)) == (6, (), 3)
 
     def test_a_soup_never_wins_a_tie_against_a_checkpoint(self, run: Run) -> None:
         with_soups()
-        best = next(e for e in run.evaluations.all() if e.step == 6 and not e.members and e.spec.split is Split.VAL)
-        scores = run.evaluations.scores(best.revision or "", best.spec)
+        best = next(
+            e
+            for e in run.evaluations.all()
+            if e.candidate.step == 6 and not e.candidate.members and e.spec.split is Split.VAL
+        )
+        scores = run.evaluations.scores(best.candidate.id or "", best.spec)
         assert scores is not None
-        for soup in [e for e in run.evaluations.all() if e.members]:
-            run.evaluations.add(soup.revision or "", replace(soup, metrics=best.metrics), scores)
+        for soup in [e for e in run.evaluations.all() if e.candidate.members]:
+            run.evaluations.add(soup.candidate.id or "", replace(soup, metrics=best.metrics), scores)
 
         selection = with_soups().selection
 
-        assert (selection.revision, selection.margin) == (best.revision, 0.0)
+        assert (selection.candidate.id, selection.margin) == (best.candidate.id, 0.0)
         assert [e.name for e in selection.ranking[:3]] == ["step-000006", *NAMES]
-        assert selection.evidence is not None
+        assert selection.comparison is not None
         # In every resample, too.
-        assert [one.p_best for one in selection.evidence.standings if one.members] == [0.0, 0.0]
+        assert [one.p_best for one in selection.comparison.differences if one.candidate.members] == [0.0, 0.0]
 
     def test_a_soup_that_was_changed_is_made_again(self, run: Run) -> None:
         with_soups()
@@ -165,14 +168,14 @@ class TestGoingOn:
             with pytest.raises(KeyboardInterrupt):
                 with_soups()
         soup = run.store.soups()[0]
-        spec = next(e.spec for e in run.evaluations.all() if e.step)
+        spec = next(e.spec for e in run.evaluations.all() if e.candidate.step)
         saved = run.evaluations.predictions(soup.id, spec)
         assert len(saved) == 1
 
         with_soups()
 
         assert run.evaluations.predictions(soup.id, spec)[0] == saved[0]
-        assert len([e for e in run.evaluations.all() if e.members]) == 2
+        assert len([e for e in run.evaluations.all() if e.candidate.members]) == 2
 
     def test_making_that_was_interrupted_leaves_no_half_of_a_soup(
         self, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -218,7 +221,7 @@ class TestRefused:
 
         picked = with_soups(listener)
 
-        assert (picked.selection.step, run.store.soups()) == (6, [])
+        assert (picked.selection.candidate.step, run.store.soups()) == (6, [])
         assert listener.notes == ["there is one checkpoint, and none to average it with"]
 
 
@@ -229,7 +232,7 @@ class TestOnTheHub:
     def run(self, pushed: Repo) -> Run:
         Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--limit", "6", "--json").json()
         run = Run(Path("runs/ann--prices"))
-        lower(run, next(e for e in run.evaluations.all() if e.step == 6), 0.5)
+        lower(run, next(e for e in run.evaluations.all() if e.candidate.step == 6), 0.5)
         return run
 
     def test_only_the_picked_one_is_pushed_and_the_card_says_what_it_is(self, run: Run, pushed: Repo) -> None:
@@ -264,11 +267,11 @@ class TestOnTheHub:
         best = scored("--checkpoint", "best")
         by_step = scored("--all-checkpoints")
 
-        assert best == [(6, soup.revision)]
+        assert best == [(6, soup.candidate.id)]
         assert [step for step, _ in by_step] == [2, 4, 6]
-        assert soup.revision not in dict(by_step).values()
+        assert soup.candidate.id not in dict(by_step).values()
         there, here = (
-            Run(folder / "runs" / "ann--prices").evaluations.predictions(soup.revision, soup.chosen.spec)
+            Run(folder / "runs" / "ann--prices").evaluations.predictions(soup.candidate.id or "", soup.chosen.spec)
             for folder in (Path(), tmp_path)
         )
         assert there == here
@@ -276,8 +279,8 @@ class TestOnTheHub:
     def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
         with_soups()
         for evaluation in run.evaluations.all():
-            if evaluation.members:
-                lower(run, evaluation, 0.01 * len(evaluation.members))
+            if evaluation.candidate.members:
+                lower(run, evaluation, 0.01 * len(evaluation.candidate.members))
         hub.faults.script("POST", "/commit/", [Fault.status(403)])
 
         listener = Listener()
@@ -300,15 +303,15 @@ class TestPicked:
         picked = soups_win(run)
 
         soup = run.store.soups()[0]
-        assert (picked.selection.revision, picked.selection.step) == (soup.id, 6)
-        assert picked.selection.members == (4, 6)
+        assert (picked.selection.candidate.id, picked.selection.candidate.step) == (soup.id, 6)
+        assert picked.selection.candidate.members == (4, 6)
         assert run.store.tagged("best") == soup
         record = json.loads((run.folder / "selection.json").read_text())
         assert record["members"] == [4, 6]
         assert [entry.get("members") for entry in record["ranking"]] == [[4, 6], [2, 4, 6], None, None, None]
         for which in ("best", soup.name, soup.id[:8]):
             found = evaluate_run(run, which, Split.VAL, 6, Listener())
-            assert found.evaluations[-1].revision == soup.id
+            assert found.evaluations[-1].candidate.id == soup.id
         # A step is that of the checkpoint.
         assert evaluate_run(run, "6", Split.VAL, 6, Listener()).evaluations[-1].name == "step-000006"
 
@@ -320,8 +323,8 @@ class TestPicked:
         confirmed = confirm(picked, Listener())
 
         assert priced.checkpoint.name == NAMES[0]
-        assert (confirmed.confirmation.name, confirmed.confirmation.n) == (NAMES[0], 8)
-        assert confirmed.confirmation.revision == picked.selection.revision
+        assert (confirmed.confirmation.candidate.name, confirmed.confirmation.metric.n) == (NAMES[0], 8)
+        assert confirmed.confirmation.candidate.id == picked.selection.candidate.id
 
     def test_it_is_shown_as_an_average_and_never_as_a_step(
         self, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -334,7 +337,7 @@ class TestPicked:
         best = next(line for line in lines if line.startswith("best: "))
         terminal_pick.next_step(picked)
         assert capsys.readouterr().err.endswith("pricer pick --confirm --candidates soup --run quickstart\n")
-        assert best.startswith(f"best: the average of steps 4, 6 ({picked.selection.revision[:7]}), $")
+        assert best.startswith(f"best: the average of steps 4, 6 ({(picked.selection.candidate.id or '')[:7]}), $")
         assert any(line.startswith("mae of the average of steps 4, 6: $") for line in lines)
         show(overviews(), as_json=False)
         assert "soup 4+6" in capsys.readouterr().out
@@ -350,12 +353,3 @@ class TestPicked:
         monkeypatch.setenv("COLUMNS", "80")
         terminal_chart.show_pick(picked)
         assert drawn == [[2, 4, 6]]
-
-    def test_another_rule_takes_a_checkpoint_before_a_soup(self, run: Run) -> None:
-        soups_win(run)
-
-        selection = pick(None, "mae", rule="earliest", soups=partial(score_soups, watcher=Listener())).selection
-
-        assert selection.evidence is not None
-        alike = [one for one in selection.evidence.standings if one.indistinguishable]
-        assert (selection.step, selection.members) == (alike[0].step, alike[0].members)

@@ -1,7 +1,6 @@
 """What of evaluations and picks is shown on W&B, and that it disturbs neither them nor a training."""
 
 import time
-from pathlib import Path
 
 import pytest
 import typer.testing
@@ -10,10 +9,12 @@ from pricer.cli import app
 from pricer.commands import train
 from pricer.commands.evaluate import Evaluated, evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
-from pricer.commands.parts.wandb_report import evaluation_report, pick_report, send
+from pricer.commands.parts.wandb_report import evaluation_report, pick_report
+from pricer.commands.parts.wandb_sending import send
 from pricer.commands.pick import pick
 from pricer.config import RunConfig, TrackingConfig
-from pricer.core.evaluation import evaluate
+from pricer.core.candidates import Candidate
+from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
@@ -61,35 +62,39 @@ def test_training_evaluations_and_the_pick_are_one_run() -> None:
     assert [row["_step"] for row in rows] == list(range(len(rows)))
     for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", "epoch"):
         assert [step for step, _ in curve(training.rows, name)] == [1, 2, 3, 4, 5, 6]
-    errors = {e.step: e.metric("mae").value for e in rest.evaluations if e.step}
+    errors = {e.candidate.step: e.metric("mae").value for e in rest.evaluations if e.candidate.step}
     for name in EVAL:
         assert [step for step, _ in curve(first.rows, name)] == [4]
         assert [step for step, _ in curve(second.rows, name)] == [2, 6]
     assert dict(curve(rows, "eval/mae")) == errors
-    baselines = {f"eval/baseline/{e.name}": e.metric("mae").value for e in one.evaluations if e.step is None}
+    baselines = {f"eval/baseline/{e.name}": e.metric("mae").value for e in one.evaluations if e.candidate.step is None}
     assert len(baselines) == 4
     assert first.summary.items() >= baselines.items()
     assert (last.rows, last.summary["best_step"], last.summary["best_members"], last.summary["best_mae"]) == (
         [],
-        picked.selection.step,
+        picked.selection.candidate.step,
         1,
-        errors[picked.selection.step],
+        picked.selection.chosen.metric("mae").value,
     )
     # The table of the only one, and then that of the best of all, unless that is the same.
-    best = picked.selection.step
+    best = picked.selection.candidate.step
     tables = curve(rows, "eval/predictions")
     assert [step for step, _ in tables] == [4, best][: 1 if best == 4 else 2]
     shown = table(run.folder, tables[0][1])
     assert shown["columns"] == ["item", "description", "price", "predicted", "abs error", "80 % from", "80 % to"]
     assert len(shown["data"]) == 12
-    charged = [row[4] for row in shown["data"]]
-    assert sum(charged) / 12 == pytest.approx(errors[4])
+    errors_shown = [row[4] for row in shown["data"]]
+    assert sum(errors_shown) / 12 == pytest.approx(errors[4])
+
+
+def nothing_saved(_: str, __: EvalSpec) -> list[list[Prediction]]:
+    return []
 
 
 def test_a_part_of_the_items_is_another_curve() -> None:
     spec = a_spec(limit=10)
 
-    report = evaluation_report(Run(Path("runs/a")), spec, [], [], [an_evaluation(5, 50.0, spec=spec)])
+    report = evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], nothing_saved)
 
     assert report is not None
     assert report.points == {
@@ -101,7 +106,7 @@ def test_a_part_of_the_items_is_another_curve() -> None:
 def test_the_test_split_is_no_curve() -> None:
     spec = a_spec(split=Split.TEST)
 
-    assert evaluation_report(Run(Path("runs/a")), spec, [], [], [an_evaluation(5, 50.0, spec=spec)]) is None
+    assert evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], nothing_saved) is None
 
 
 def a_run(mode: str = "offline", tracking_id: str | None = "one") -> Run:
@@ -116,8 +121,8 @@ class TestTheTable:
     def rows(self, items: list[Item], predictions: list[Prediction]) -> list[tuple[str | float | None, ...]]:
         run, spec = a_run(), a_spec(estimator="median")
         run.evaluations.add_predictions(a_checkpoint(5).id, spec, predictions)
-        evaluation = evaluate(a_checkpoint(5), spec, predictions, items)
-        report = evaluation_report(run, spec, items, [], [evaluation])
+        evaluation, _ = evaluate(Candidate.of(a_checkpoint(5)), spec, predictions, items)
+        report = evaluation_report(spec, items, [evaluation], run.evaluations.predictions)
         assert report is not None
         assert report.table is not None
         return list(report.table.rows)
@@ -146,7 +151,7 @@ class TestTheTable:
         assert {row[1] for row in rows} == {"x" * 199 + "…"}
 
     def test_there_is_none_where_the_answers_are_gone(self) -> None:
-        report = evaluation_report(a_run(), a_spec(), [an_item()], [], [an_evaluation(5, 50.0)])
+        report = evaluation_report(a_spec(), [an_item()], [an_evaluation(5, 50.0)], nothing_saved)
 
         assert report is not None
         assert report.table is None
@@ -182,7 +187,9 @@ class TestSend:
         run = a_run()
 
         with run.lock():
-            assert self.notes(run) == ["not on W&B yet, where mine is being trained: do this again when that is over"]
+            assert self.notes(run) == [
+                "not on W&B yet, where mine is being trained: do this again when training is over"
+            ]
         assert not (run.folder / "wandb").exists()
 
     def test_another_spec_is_said_to_be_left_out(self) -> None:
@@ -227,7 +234,7 @@ def test_the_answer_comes_before_w_and_b_and_the_exit_code_is_its_own(monkeypatc
     # The fake notes where it was called: after the answer. What the Hub refused is told all the same.
     run = a_run()
     said: list[str] = []
-    monkeypatch.setattr("pricer.commands.parts.wandb_report.send", lambda *args: said.append(f"sent {args[-1]}"))
+    monkeypatch.setattr("pricer.commands.parts.wandb_sending.send", lambda *args: said.append(f"sent {args[-1]}"))
     monkeypatch.setattr("pricer.views.terminal_pick.picked", lambda result, as_json, confirmed: said.append("picked"))
     picked = type(
         "Picked", (), {"run": run, "selection": _selection(), "problem": HubError("refused"), "unscored": ()}

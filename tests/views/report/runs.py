@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pricer.config import DataConfig, PromptConfig, RunConfig, TrainConfig
-from pricer.core.evaluation import EvalSpec, evaluate, judge
+from pricer.core.candidates import Candidate
+from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Prediction
-from pricer.core.scores import Scores
 from pricer.core.selection import select
 from pricer.data.reading import load_items
 from pricer.stores.runs import Run, create_run
@@ -87,14 +87,9 @@ def scored(run: Run, data: ItemSet, split: Split = Split.VAL, steps: Sequence[in
         checkpoint = a_checkpoint(step, adapter=f"step {step}".encode())
         predictions = [_answer(item, step, silent=item is items[0]) for item in items]
         run.evaluations.add_predictions(checkpoint.id, spec, predictions)
-        run.evaluations.add(
-            checkpoint.id,
-            evaluate(checkpoint, spec, predictions, items),
-            Scores.of(judge(spec, predictions, items)),
-        )
+        run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
     constant = [Prediction(item.id, "300.00", 300.0) for item in items]
-    median = evaluate("train <i>median</i>", spec, constant, items)
-    run.evaluations.add("train-median", median, Scores.of(judge(spec, constant, items)))
+    run.evaluations.add("train-median", *evaluate(Candidate("train <i>median</i>"), spec, constant, items))
     return spec
 
 
@@ -107,9 +102,9 @@ def _answer(item: Item, step: int, *, silent: bool) -> Prediction:
 
 def picked(run: Run, spec: EvalSpec) -> None:
     """Choose as `pricer pick` does."""
-    own = [e for e in run.evaluations.all() if e.revision and e.spec == spec]
-    scores = {e.revision: run.evaluations.scores(e.revision, spec) for e in own if e.revision}
-    run.write_selection(select(own, "mae", scores={name: found for name, found in scores.items() if found}))
+    own = [e for e in run.evaluations.all() if e.candidate.id and e.spec == spec]
+    scores = {e.candidate.id: run.evaluations.scores(e.candidate.id, spec) for e in own if e.candidate.id}
+    run.write_selection(select(own, "mae", {name: found for name, found in scores.items() if found}))
 
 
 def a_whole_run(path: Path, name: str = "lamps") -> Run:

@@ -9,8 +9,7 @@ import pytest
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
-from pricer.core.metrics import score
-from pricer.core.scores import Scores
+from pricer.core.scores import score_predictions
 from pricer.views.report.answers import scatter_chart
 from pricer.views.report.figures import as_figure, as_json
 from pricer.views.report.held_out import error_chart, error_scale, overtraining_chart
@@ -40,8 +39,8 @@ def names(traces: Any) -> list[str]:
 
 def behind(prices: list[float], answers: list[float | None], texts: tuple[str, ...] | None = None) -> Behind:
     items = [Item(str(index), "A lamp", price) for index, price in enumerate(prices)]
-    scores = [score(p, i, 100.0) for p, i in zip(predictions_of(items, answers), items, strict=True)]
-    return Behind(an_evaluation(10, 5.0), Scores.of(scores), texts, break_down(scores, items), (), None)
+    table = score_predictions(predictions_of(items, answers), items, 100.0)
+    return Behind(an_evaluation(10, 5.0), table, texts, break_down(table, items))
 
 
 def test_the_loss_is_drawn_with_its_values_behind_it() -> None:
@@ -144,7 +143,7 @@ def test_without_evaluations_the_error_is_that_of_training() -> None:
 
 
 def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:
-    # Off by 39.99 and by 19 %; by 79.99 and by 39 %; by 80 of 100; and no answer, charged $100.
+    # Off by 39.99 and by 19 %; by 79.99 and by 39 %; by 80 of 100; and no answer, for which $100 is imputed.
     found = behind([50, 1000, 50, 1000, 100, 100], [89.99, 1190, 129.99, 1390, 180, None])
 
     chart = scatter_chart(found)
@@ -156,7 +155,7 @@ def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:
         "no price said (16.7%)",
     ]
     assert [len(trace["x"]) for trace in chart.traces[1:]] == [2, 2, 1, 1]
-    assert chart.note.endswith("1 without a price, charged $100.00.")
+    assert chart.note.endswith("1 without a price: $100.00 is imputed.")
 
 
 def test_a_predicted_price_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:

@@ -5,10 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pricer.commands.parts.report_data import gather
+from pricer.core.candidates import Candidate
 from pricer.core.items import Split
+from pricer.core.metrics import measure_all
+from pricer.core.selection import comparable
 from pricer.data.reading import load_items
 from pricer.errors import RunError
 from pricer.stores.runs import Run
@@ -21,11 +25,11 @@ def test_a_whole_run_is_found_whole(whole: Run) -> None:
 
     assert found.notes == ()
     assert found.held_out is not None
-    assert [e.step for e in found.held_out.checkpoints] == [20, 40, 60]
-    assert (found.held_out.chosen.step, found.held_out.picked, found.held_out.metric) == (40, True, "mae")
+    assert [e.candidate.step for e in found.held_out.checkpoints] == [20, 40, 60]
+    assert (found.held_out.chosen.candidate.step, found.held_out.picked, found.held_out.metric) == (40, True, "mae")
     assert [e.name for e in found.held_out.baselines] == ["train <i>median</i>"]
     assert found.tested is not None
-    assert (found.tested.evaluation.step, found.tested.evaluation.spec.split) == (40, Split.TEST)
+    assert (found.tested.evaluation.candidate.step, found.tested.evaluation.spec.split) == (40, Split.TEST)
     assert len(found.training.loss) == 60
     assert found.training.loss.value[[0, 29]].tolist() == [3.0, pytest.approx(2 + 2 / 30)]
     assert (found.training.val_mae.value.tolist(), found.training.val_items) == ([70.0, 90.0, 110.0], 8)
@@ -39,8 +43,8 @@ def test_behind_the_number_are_test_items_once_they_are_scored(whole: Run, items
     assert found.evaluation.spec.split is Split.TEST
     assert found.texts == tuple(item.text for item in test)
     assert found.scores.price.tolist() == [item.price for item in test]
-    assert [report.level for report in found.coverage] == [0.8, 0.95]
-    assert found.calibrated_on == len(load_items(config_for(items).data).val)
+    assert [report.level for report in found.breakdown.coverage] == [0.8, 0.95]
+    assert found.breakdown.calibrated_on == len(load_items(config_for(items).data).val)
     assert {miss.text for miss in found.breakdown.worst[:2]} & set(HOSTILE)
 
 
@@ -63,11 +67,11 @@ def test_a_run_that_is_not_picked_shows_the_lowest_error(items: Path) -> None:
     found = gather(run)
 
     assert found.held_out is not None
-    assert (found.held_out.chosen.step, found.held_out.picked) == (40, False)
+    assert (found.held_out.chosen.candidate.step, found.held_out.picked) == (40, False)
     assert found.notes == ("No checkpoint has been picked yet: pricer pick --run lamps",)
     assert found.behind is not None
     assert found.behind.evaluation.spec.split is Split.VAL
-    assert found.behind.calibrated_on is None
+    assert found.behind.breakdown.calibrated_on is None
 
 
 def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) -> None:
@@ -79,7 +83,7 @@ def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) ->
     found = gather(whole)
 
     assert found.behind is not None
-    assert (found.behind.texts, found.behind.coverage) == (None, ())
+    assert (found.behind.texts, found.behind.breakdown.coverage) == (None, ())
     assert len(found.behind.breakdown.price_bands) == 5
     assert found.notes == (
         "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
@@ -113,7 +117,7 @@ def test_an_evaluation_without_distributions_says_nothing_of_intervals(items: Pa
     found = gather(run).behind
 
     assert found is not None
-    assert found.coverage == ()
+    assert found.breakdown.coverage == ()
     assert found.texts is not None
 
 
@@ -124,7 +128,7 @@ def test_answers_that_are_gone_leave_what_can_be_said_without_them(whole: Run) -
     found = gather(whole)
 
     assert found.behind is not None
-    assert found.behind.coverage == ()
+    assert found.behind.breakdown.coverage == ()
     assert found.notes == ("The answers behind step-000040 are not all there, so nothing is said of its intervals.",)
 
 
@@ -141,10 +145,10 @@ def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -
 
 
 def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run) -> None:
-    first = next(e for e in whole.evaluations.all() if e.step == 20)
-    scores = whole.evaluations.scores(first.revision or "", first.spec)
+    first = next(e for e in whole.evaluations.all() if e.candidate.step == 20)
+    scores = whole.evaluations.scores(first.candidate.id or "", first.spec)
     assert scores is not None
-    whole.evaluations.add(first.revision or "", replace(first, spec=replace(first.spec, limit=5)), scores)
+    whole.evaluations.add(first.candidate.id or "", replace(first, spec=replace(first.spec, limit=5)), scores)
 
     found = gather(whole)
 
@@ -164,49 +168,27 @@ def keep_selection(run: Run, record: dict[str, Any]) -> None:
     (run.folder / "selection.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def test_a_pick_that_says_more_than_this_version_knows_is_read(whole: Run) -> None:
-    before, record = gather(whole).held_out, selection_of(whole)
-    evidence = {**record["evidence"], "prior": "flat"}
-    keep_selection(whole, {**record, "corrected": 1.5, "evidence": evidence})
-
-    pick = whole.selection()
-
-    assert pick is not None
-    assert (pick.step, pick.metric) == (40, "mae")
-    assert gather(whole).held_out == before
-
-
 def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
     held_out = gather(whole).held_out
 
     assert held_out is not None
-    assert held_out.evidence is not None
-    assert [(one.step, one.interval is None) for one in held_out.evidence.standings] == [
+    assert held_out.comparison is not None
+    assert [(one.candidate.step, one.interval is None) for one in held_out.comparison.differences] == [
         (20, False),
         (40, True),
         (60, False),
     ]
-    assert held_out.standing(held_out.chosen) == held_out.evidence.best
-    assert held_out.standing(held_out.baselines[0]) is None
+    assert held_out.chosen.candidate == held_out.comparison.best
+    assert held_out.difference(held_out.baselines[0]) is None
 
 
-@pytest.mark.parametrize("evidence", [None, "much", [], {}, {"standings": []}, {"standings": [{"step": 40}]}])
-def test_a_pick_without_evidence_is_shown_without_it(whole: Run, evidence: Any) -> None:
-    keep_selection(whole, {**selection_of(whole), "evidence": evidence})
+def test_a_pick_without_a_comparison_is_shown_without_it(whole: Run) -> None:
+    keep_selection(whole, {**selection_of(whole), "comparison": None})
 
     found = gather(whole)
 
     assert found.held_out is not None
-    assert (found.held_out.picked, found.held_out.evidence, found.notes) == (True, None, ())
-
-
-def test_an_earlier_pick_is_shown_as_it_was(whole: Run) -> None:
-    keep_selection(whole, {name: value for name, value in selection_of(whole).items() if name != "evidence"})
-
-    found = gather(whole).held_out
-
-    assert found is not None
-    assert (found.chosen.step, found.picked, found.evidence) == (40, True, None)
+    assert (found.held_out.picked, found.held_out.comparison, found.notes) == (True, None, ())
 
 
 def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items: Path) -> None:
@@ -216,19 +198,45 @@ def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items
 
     assert found.notes == ("Scored since the pick, so not compared in it: steps 80, 100. pricer pick --run lamps",)
     assert found.held_out is not None
-    assert [found.held_out.standing(e) is None for e in found.held_out.checkpoints] == [False, False, False, True, True]
+    assert [found.held_out.difference(e) is None for e in found.held_out.checkpoints] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
-def test_a_step_that_was_made_anew_is_not_taken_for_the_one_that_was_compared(whole: Run) -> None:
-    first = next(e for e in whole.evaluations.all() if e.step == 20)
-    scores = whole.evaluations.scores(first.revision or "", first.spec)
+def test_a_checkpoint_made_anew_is_not_taken_for_the_one_of_its_step_that_was_compared(whole: Run) -> None:
+    first = next(e for e in whole.evaluations.all() if e.candidate.step == 20)
+    scores = whole.evaluations.scores(first.candidate.id or "", first.spec)
     assert scores is not None
-    whole.evaluations.add("f" * 40, replace(first, revision="f" * 40), scores)
+    whole.evaluations.add("f" * 40, replace(first, candidate=replace(first.candidate, id="f" * 40)), scores)
 
     found = gather(whole).held_out
 
     assert found is not None
-    assert (len(found.checkpoints), found.picked, found.evidence) == (4, True, None)
+    compared = [(e.candidate.step, found.difference(e) is not None) for e in found.checkpoints]
+    assert sorted(compared) == [(20, False), (20, True), (40, True), (60, True)]
+
+
+def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(whole: Run) -> None:
+    # All checkpoints on all items; and on ten items as well, where a soup makes one evaluation more.
+    (whole.folder / "selection.json").unlink()
+    on_all = [e for e in whole.evaluations.all() if e.candidate.id and e.spec.split is Split.VAL]
+    soup = replace(on_all[-1], candidate=Candidate("soup-000040-000060", "50" * 20, 60, 6.0, (40, 60)))
+    for evaluation in (*on_all, soup):
+        table = whole.evaluations.scores(on_all[-1].candidate.id or "", evaluation.spec)
+        assert table is not None
+        few = table.rows(np.arange(10))
+        changed = replace(evaluation, spec=replace(evaluation.spec, limit=10), metrics=measure_all(few))
+        whole.evaluations.add(evaluation.candidate.id or "", changed, few)
+
+    found = gather(whole).held_out
+
+    assert found is not None
+    assert list(found.checkpoints) == on_all
+    assert comparable(whole.evaluations.all(), [e.candidate.id or "" for e in on_all]) == on_all
 
 
 TOKEN = "hf_" + "Ab1" * 10
@@ -277,7 +285,7 @@ def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
 def test_a_pick_by_a_metric_that_is_none_is_damaged(whole: Run) -> None:
     keep_selection(whole, {**selection_of(whole), "metric": "luck"})
 
-    with pytest.raises(RunError, match=r"selection\.json is damaged: there is no metric luck"):
+    with pytest.raises(RunError, match=r"selection\.json is damaged: no checkpoint is chosen by luck"):
         gather(whole)
 
 

@@ -83,7 +83,8 @@ def test_a_run_that_was_trained_elsewhere_has_its_errors(gathered: RunReport) ->
 def test_without_the_data_there_are_errors_but_no_descriptions(gathered: RunReport) -> None:
     assert gathered.behind is not None
 
-    page, charts = run_page(replace(gathered, behind=replace(gathered.behind, texts=None, coverage=())))
+    breakdown = replace(gathered.behind.breakdown, coverage=())
+    page, charts = run_page(replace(gathered, behind=replace(gathered.behind, texts=None, breakdown=breakdown)))
 
     assert "(the data could not be read)" in page
     assert "A lamp of" not in page

@@ -1,32 +1,30 @@
 """What the report says of how sure a choice is: the chart, the columns of the ranking, and the tile."""
 
-import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
-from pricer.core.comparison import Evidence, Standing
+from pricer.core.comparison import Difference
 from pricer.views.report.held_out import chosen_mark, errors
 from pricer.views.report.paired import difference_chart, difference_scale
 from pricer.views.report.palette import AMBER, BLUE
 from pricer.views.report.tables import ranking, tiles
 from pricer.views.report.values import HeldOut, RunReport
-from tests.builders import an_evaluation
+from tests.builders import a_comparison, a_difference, an_evaluation
 
-STANDINGS = (
-    Standing(100, 10.0, (4.0, 16.0), False, 0.0),
-    Standing(200, 3.5, (-0.5, 7.5), True, 0.125),
-    Standing(300, 0.0, None, True, 0.875),
+DIFFERENCES = (
+    a_difference(100, 10.0, (4.0, 16.0), 0.0),
+    a_difference(200, 3.5, (-0.5, 7.5), 0.125),
+    a_difference(300, 0.0, None, 0.875),
 )
 
 
-def held_out(metric: str = "mae", chosen: int = 300, standings: tuple[Standing, ...] = STANDINGS) -> HeldOut:
+def held_out(metric: str = "mae", differences: tuple[Difference, ...] = DIFFERENCES) -> HeldOut:
     """Checkpoints at steps 100, 200 and 300 with errors of $50, $43.50 and $40, and a baseline."""
     checkpoints = (an_evaluation(100, 50.0), an_evaluation(200, 43.5), an_evaluation(300, 40.0))
-    evidence = Evidence(standings, 5.0, 0.4125, (0.36, 0.485), 1_234, 10_000, 0)
-    pick = next(e for e in checkpoints if e.step == chosen)
-    return HeldOut(checkpoints, (an_evaluation(None, 60.0),), pick, True, metric, evidence=evidence)
+    comparison = a_comparison(*differences, corrected=0.4125, corrected_interval=(0.36, 0.485))
+    return HeldOut(checkpoints, (an_evaluation(None, 60.0),), checkpoints[-1], True, metric, comparison=comparison)
 
 
 def cells(html: str) -> list[list[str]]:
@@ -39,14 +37,14 @@ def kinds(html: str) -> list[str]:
     return [re.sub(r' class="(.*)"', r"\1", found) for found in re.findall(r"<tr(.*?)>", html)][1:]
 
 
-def test_differences_stand_around_zero_by_whether_they_can_be_told_apart() -> None:
+def test_differences_stand_around_zero_by_whether_they_are_significant() -> None:
     chart = difference_chart(held_out())
 
     assert chart is not None
     curve, alike, apart, best = chart.traces
     assert (curve["x"], curve["y"]) == ([100, 200, 300], [10.0, 3.5, 0.0])
-    assert (alike["name"], alike["x"], alike["y"]) == ("cannot be told apart from the best", [200], [3.5])
-    assert (apart["name"], apart["x"], apart["y"]) == ("told apart", [100], [10.0])
+    assert (alike["name"], alike["x"], alike["y"]) == ("not significantly different from the best", [200], [3.5])
+    assert (apart["name"], apart["x"], apart["y"]) == ("significantly different", [100], [10.0])
     assert (alike["marker"]["color"], apart["marker"]["color"]) == (AMBER, BLUE)
     # 7.5 − 3.5 and 16 − 10.
     assert (alike["error_y"]["array"], apart["error_y"]["array"]) == ([4.0], [6.0])
@@ -59,18 +57,10 @@ def test_differences_stand_around_zero_by_whether_they_can_be_told_apart() -> No
     assert "Above the picture" not in chart.note
 
 
-def test_a_choice_that_is_not_the_best_has_the_star() -> None:
-    chart = difference_chart(held_out(chosen=200))
-
-    assert chart is not None
-    assert [trace["name"] for trace in chart.traces[-2:]] == ["the best: step 300", "chosen: step 200"]
-    assert [trace["marker"]["symbol"] for trace in chart.traces[-2:]] == ["diamond", "star"]
-
-
 @pytest.mark.parametrize(
     ("metric", "title", "ticks", "differences"),
     [
-        ("median_ae", "median, worse by", "$,~f", [10.0, 3.5, 0.0]),
+        ("median_ae", "median error, worse by", "$,~f", [10.0, 3.5, 0.0]),
         ("hit_rate", "hits, worse by, points", None, [1000.0, 350.0, 0.0]),
         ("rmsle", "RMSLE, worse by", None, [10.0, 3.5, 0.0]),
     ],
@@ -86,10 +76,10 @@ def test_the_axis_is_in_the_unit_of_the_metric(
 
 
 def test_what_is_far_behind_is_named_and_does_not_press_the_rest_flat() -> None:
-    far = (Standing(50, 90.0, (80.0, 100.0), False, 0.0), Standing(60, 80.0, (70.0, 90.0), False, 0.0))
-    near = (Standing(100, 2.0, (-2.0, 6.0), True, 0.1), Standing(200, 1.0, (-1.0, 3.0), True, 0.2))
+    far = (a_difference(50, 90.0, (80.0, 100.0), 0.0), a_difference(60, 80.0, (70.0, 90.0), 0.0))
+    near = (a_difference(100, 2.0, (-2.0, 6.0), 0.1), a_difference(200, 1.0, (-1.0, 3.0), 0.2))
 
-    chart = difference_chart(held_out(standings=(*far, *near, STANDINGS[-1])))
+    chart = difference_chart(held_out(differences=(*far, *near, DIFFERENCES[-1])))
 
     assert chart is not None
     # Half-intervals of the nearer half are 2 and 4: 6 times 3 is 18. From −2 to 6, and 6 % of that on either side.
@@ -98,38 +88,48 @@ def test_what_is_far_behind_is_named_and_does_not_press_the_rest_flat() -> None:
 
 
 def test_at_least_the_nearer_half_is_drawn() -> None:
-    alone = Standing(100, 50.0, (49.0, 51.0), False, 0.0)
-    evidence = Evidence((alone, STANDINGS[-1]), 5.0, 40.0, (36.0, 48.0), None, 10_000, 0)
+    comparison = a_comparison(a_difference(100, 50.0, (49.0, 51.0), 0.0), DIFFERENCES[-1])
 
     # From 0 to 51.
-    scale, beyond = difference_scale(evidence)
+    scale, beyond = difference_scale(comparison)
     assert scale == pytest.approx([-3.06, 54.06])
     assert beyond == []
 
 
 def test_differences_of_nothing_have_an_axis() -> None:
-    evidence = Evidence((Standing(100, 0.0, (0.0, 0.0), True, 0.0), STANDINGS[-1]), 5.0, 40.0, (36.0, 48.0), None, 9, 0)
+    comparison = a_comparison(a_difference(100, 0.0, (0.0, 0.0), 0.0), DIFFERENCES[-1])
 
-    assert difference_scale(evidence) == ([-1.0, 1.0], [])
+    assert difference_scale(comparison) == ([-1.0, 1.0], [])
 
 
-def test_without_evidence_everything_is_as_before(gathered: RunReport) -> None:
+def test_without_a_comparison_everything_is_as_before(gathered: RunReport) -> None:
     assert gathered.held_out is not None
-    without = replace(gathered.held_out, evidence=None)
+    without = replace(gathered.held_out, comparison=None)
     html = ranking(without)
 
     assert difference_chart(without) is None
-    assert cells(html)[0] == ["checkpoint", "epoch", "MAE", "median", "RMSLE", "R²", "MAPE", "hits", "no price", "n"]
+    assert cells(html)[0] == [
+        "checkpoint",
+        "epoch",
+        "MAE",
+        "median error",
+        "RMSLE",
+        "R²",
+        "MAPE",
+        "hits",
+        "no price",
+        "n",
+    ]
     assert kinds(html) == ["chosen", "", "", "baseline"]
     assert html.endswith("</table></div>")
     assert [tile.more for tile in tiles(replace(gathered, held_out=without))] == [""] * 5
 
 
-def test_the_ranking_says_how_far_behind_each_is_and_marks_what_cannot_be_told_apart() -> None:
+def test_the_ranking_says_how_much_worse_each_is_and_marks_what_is_not_significantly_different() -> None:
     html = ranking(held_out())
 
     head, *rows = cells(html)
-    assert head[2:5] == ["MAE", "behind the best by", "probability best"]
+    assert head[2:5] == ["MAE", "worse than the best by", "probability best"]
     assert [[cell.replace("\u00a0", " ") for cell in row[3:5]] for row in rows] == [
         ["–", "87.5%"],
         ["$3.50 (−0.50 to 7.50)", "12.5%"],
@@ -138,20 +138,16 @@ def test_the_ranking_says_how_far_behind_each_is_and_marks_what_cannot_be_told_a
     ]
     assert kinds(html) == ["chosen", "alike", "", "baseline"]
     assert html.endswith(
-        '</div><p class="note alike">1 of the 2 others cannot be told apart from the best; the runner-up could be on '
-        "about 1,234 more items.</p>"
+        '</div><p class="note alike">1 of the 2 others is not significantly different from the best; the '
+        "runner-up could be on about 1,234 more items.</p>"
     )
-
-
-def test_an_earlier_choice_is_marked_as_both() -> None:
-    assert kinds(ranking(held_out(chosen=200))) == ["", "chosen alike", "", "baseline"]
 
 
 def test_the_columns_stand_beside_the_metric_of_the_choice() -> None:
     # All have the same share of hits: the earliest comes first.
     head, _, second, best, _ = cells(ranking(held_out("hit_rate")))
 
-    assert head[7:10] == ["hits", "behind the best by", "probability best"]
+    assert head[7:10] == ["hits", "worse than the best by", "probability best"]
     assert (best[8], second[8].replace("\u00a0", " ")) == ("–", "350.00 points (−50.00 to 750.00)")
 
 
@@ -170,15 +166,14 @@ def test_the_tile_says_what_the_error_would_be_on_other_items(gathered: RunRepor
 
 
 def test_a_soup_is_named_and_in_the_table_but_no_point_of_the_curves() -> None:
-    soup = an_evaluation(300, 39.0, name="soup-000200-000300", revision="50cc", members=(200, 300))
-    standings = (
-        Standing(100, 11.0, (5.0, 17.0), False, 0.0),
-        Standing(300, 1.0, (-1.0, 3.0), True, 0.25),
-        Standing(300, 0.0, None, True, 0.75, members=(200, 300)),
+    soup = an_evaluation(300, 39.0, name="soup-000200-000300", id="50cc", members=(200, 300))
+    comparison = a_comparison(
+        a_difference(100, 11.0, (5.0, 17.0), 0.0),
+        a_difference(300, 1.0, (-1.0, 3.0), 0.25),
+        a_difference(300, 0.0, None, 0.75, soup.candidate),
     )
     singles = (an_evaluation(100, 50.0), an_evaluation(300, 40.0))
-    evidence = Evidence(standings, 5.0, 39.5, (36.0, 43.0), 90, 10_000, 0)
-    shown = HeldOut((*singles, soup), (), soup, True, "mae", evidence=evidence)
+    shown = HeldOut((*singles, soup), (), soup, True, "mae", comparison=comparison)
 
     chart, curve = difference_chart(shown), errors(shown.checkpoints, "checkpoints", BLUE)
 
@@ -188,4 +183,3 @@ def test_a_soup_is_named_and_in_the_table_but_no_point_of_the_curves() -> None:
     assert [float(step) for step in curve["x"]] == [100.0, 300.0]
     assert chosen_mark(shown)["name"] == "chosen by MAE: the average of steps 200, 300, $39.00"
     assert next(row[0] for row in cells(ranking(shown))[1:]).startswith("soup-000200-000300")
-    assert Evidence.from_json(json.loads(json.dumps(asdict(evidence)))) == evidence

@@ -2,25 +2,23 @@
 
 from collections.abc import Sequence
 
-from pricer.commands.parts.breakdown import Details
-from pricer.core.breakdowns import Group
+from pricer.core.breakdowns import Breakdown, Group
 from pricer.core.intervals import CoverageReport
 from pricer.views import terminal
 
 
-def show(details: Details) -> None:
-    """The tables, on stdout."""
-    breakdown = details.breakdown
-    _groups(f"{details.name}: error by price", "price", [(_range(g), g) for g in breakdown.price_bands])
+def show(name: str, breakdown: Breakdown) -> None:
+    """The tables of the evaluation of that name, on stdout."""
+    _groups(f"{name}: error by price", "price", [(_range(g), g) for g in breakdown.price_bands])
     if breakdown.categories:
-        named = [(g.name or "(none)", g) for g in breakdown.categories]
-        _groups(f"{details.name}: error by category", "category", named)
-    bias, tail = breakdown.overall, breakdown.tail
+        by_category = [(g.name or "(none)", g) for g in breakdown.categories]
+        _groups(f"{name}: error by category", "category", by_category)
+    overall, tail = breakdown.overall, breakdown.tail
     share = "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
-    signed = f"bias {_dollars(bias.bias)}{_half(bias.bias_interval)} (estimate − price)"
-    terminal.line(f"{signed}, mean absolute error ${bias.mae:,.2f}{share}")
-    if details.coverage:
-        _coverage(details)
+    signed = f"bias {_dollars(overall.bias)}{_half(overall.bias_interval)} (estimate − price)"
+    terminal.line(f"{signed}, mean absolute error ${overall.mae:,.2f}{share}")
+    if breakdown.coverage:
+        _coverage(name, breakdown)
     rows = [
         [
             _dollars(miss.error),
@@ -30,7 +28,7 @@ def show(details: Details) -> None:
         ]
         for miss in breakdown.worst
     ]
-    terminal.table(f"{details.name}: worst items", ["error", "price", "estimate", "item"], rows, text_last=True)
+    terminal.table(f"{name}: worst items", ["error", "price", "estimate", "item"], rows, text_last=True)
 
 
 def _groups(title: str, first: str, groups: Sequence[tuple[str, Group]]) -> None:
@@ -39,25 +37,22 @@ def _groups(title: str, first: str, groups: Sequence[tuple[str, Group]]) -> None
             terminal.shortened(name),
             f"{group.n:,}",
             f"${group.mae:,.2f}{_half(group.mae_interval)}",
-            f"{group.mae / ((group.lowest + group.highest) / 2):.1%}",
+            f"{group.mae / group.median:.1%}",
             f"{group.hit_rate:.1%}",
-            f"{group.silent:,}",
+            f"{group.no_price:,}",
         ]
         for name, group in groups
     ]
-    terminal.table(title, [first, "n", "MAE", "of the mid-price", "hits", "no price"], rows)
+    terminal.table(title, [first, "n", "MAE", "of the median price", "hits", "no price"], rows)
 
 
-def _coverage(details: Details) -> None:
-    how = (
-        f"corrected on {details.calibrated_on:,} validation items"
-        if details.calibrated_on
-        else "raw, as the model has them"
-    )
-    rows = [_coverage_row(report) for report in details.coverage]
+def _coverage(name: str, breakdown: Breakdown) -> None:
+    corrected_on = breakdown.calibrated_on
+    how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
+    rows = [_coverage_row(report) for report in breakdown.coverage]
     columns = ["interval", "covered", "mean width", "raw covered", "raw mean width"]
-    terminal.table(f"{details.name}: intervals, {how}", columns, rows)
-    surest = [point for point in details.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
+    terminal.table(f"{name}: intervals, {how}", columns, rows)
+    surest = [point for point in breakdown.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
     errors = "  ".join(f"{point.share:.0%}: ${point.mae:,.2f}" for point in surest)
     terminal.line(f"MAE of the surest items: {errors}")
 
