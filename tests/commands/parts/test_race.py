@@ -217,14 +217,14 @@ class TestPick:
         picked = pick(None, "mae")
 
         assert (picked.selection.candidate.step, picked.dropped, picked.unscored) == (4, (2, 6), ())
-        assert [e.candidate.step for e in picked.selection.ranking] == [4]
+        assert [e.candidate.candidate.step for e in picked.selection.ranking] == [4]
 
     def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, trained: Path) -> None:
         run = Run(trained)
         race(run, a_scorer())
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
-            evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, revision=checkpoint.id)
+            evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, id=checkpoint.id)
             run.evaluations.add(checkpoint.id, evaluation, some_scores())
 
         picked = pick(None, "mae")
@@ -270,9 +270,9 @@ def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:
     assert shown["race"] == json.loads((trained / "race.json").read_text())
     # 30 % of 3 × 12 are 10 answers: 3 × 1 and 2 × 3; the winner's other 8 make it 17 of 36.
     assert shown["race"]["share_of_work"] == pytest.approx(17 / 36)
-    assert [e["name"] for e in shown["evaluations"]][:2] == ["train median", "tf-idf + ridge"]
+    assert [e["candidate"]["name"] for e in shown["evaluations"]][:2] == ["train median", "tf-idf + ridge"]
     (winner,) = shown["evaluations"][4:]
-    assert winner["revision"] == shown["race"]["winner"]
+    assert winner["candidate"]["id"] == shown["race"]["winner"]
 
     table = runner.invoke(app, ["eval", "--all-checkpoints", "--race"]).stdout.split("Race within ")[1]
     assert table.splitlines()[0].strip() == "30 % of the work"
@@ -280,5 +280,5 @@ def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:
 
     picked = runner.invoke(app, ["pick"])
     assert picked.exit_code == 0
-    out = ", ".join(str(step) for step in (2, 4, 6) if step != winner["step"])
+    out = ", ".join(str(step) for step in (2, 4, 6) if step != winner["candidate"]["step"])
     assert f"dropped in a race (by mae), so not in the ranking: steps {out}" in picked.stderr
