@@ -52,7 +52,7 @@ def changed(section: str, **values: object) -> RunConfig:
 
 
 def revisions(run: Path) -> list[str]:
-    return [record["revision"] for record in read_lines(run / "checkpoints.jsonl")]
+    return [record["id"] for record in read_lines(run / "checkpoints.jsonl")]
 
 
 def test_a_run_folder_holds_what_the_run_was_and_did(trained: Path) -> None:
