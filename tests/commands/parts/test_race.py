@@ -217,7 +217,7 @@ class TestPick:
         picked = pick(None, "mae")
 
         assert (picked.selection.candidate.step, picked.dropped, picked.unscored) == (4, (2, 6), ())
-        assert [e.candidate.candidate.step for e in picked.selection.ranking] == [4]
+        assert [e.candidate.step for e in picked.selection.ranking] == [4]
 
     def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, trained: Path) -> None:
         run = Run(trained)
