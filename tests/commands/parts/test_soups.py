@@ -262,7 +262,7 @@ class TestOnTheHub:
 
         def scored(*which: str) -> list[tuple[int, str]]:
             answer = Cli("eval", "--repo", "ann/prices", *which, "--limit", "6", "--json").json()
-            return [(e["step"], e["revision"]) for e in answer["evaluations"] if e["step"] is not None]
+            return [(c["step"], c["id"]) for e in answer["evaluations"] if (c := e["candidate"])["id"]]
 
         best = scored("--checkpoint", "best")
         by_step = scored("--all-checkpoints")
@@ -307,8 +307,8 @@ class TestPicked:
         assert picked.selection.candidate.members == (4, 6)
         assert run.store.tagged("best") == soup
         record = json.loads((run.folder / "selection.json").read_text())
-        assert record["members"] == [4, 6]
-        assert [entry.get("members") for entry in record["ranking"]] == [[4, 6], [2, 4, 6], None, None, None]
+        assert record["candidate"]["members"] == [4, 6]
+        assert [entry["candidate"]["members"] for entry in record["ranking"]] == [[4, 6], [2, 4, 6], [], [], []]
         for which in ("best", soup.name, soup.id[:8]):
             found = evaluate_run(run, which, Split.VAL, 6, Listener())
             assert found.evaluations[-1].candidate.id == soup.id
