@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
 
 # 20 epochs of 30 steps, a checkpoint each 12: 50 of them.
 SETTINGS = {

@@ -11,8 +11,7 @@ import typer.testing
 
 from pricer.cli import app
 from pricer.stores.bases import ASSETS
-from tests.loopback_hub.repos import Commit, Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Commit, LoopbackHub, Repo
 
 RUNNER = typer.testing.CliRunner()
 ADAPTER = "adapter_model.safetensors"
@@ -22,9 +21,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 def put_back(hub: LoopbackHub, recorded: Repo) -> Repo:
     """A repository of an earlier hub in this one: the same commits under the same hashes, branches and tags."""
     repo = hub.create(recorded.id, private=recorded.private)
-    repo.branches, repo.tags = dict(recorded.branches), dict(recorded.tags)
-    repo._commits, repo._objects = dict(recorded._commits), dict(recorded._objects)
-    repo._ticks = recorded._ticks
+    repo.restore(recorded)
     return repo
 
 

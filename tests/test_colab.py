@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell
 from pricer.cli import app
 from pricer.config_file import config_path, load_config
 from pricer.redaction import token_in
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
 from tests.notebook import COLAB, output_of, read_notebook, run_cells, source_of
 
 ROOT = COLAB.parent.parent

@@ -3,67 +3,43 @@
 import hashlib
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.loopback_hub.faults import ANY_KIND, Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import COMMON_FAULTS, Fault, LoopbackHub, Repo
+from tests.processes import finish, kill_after, options
 
 pytestmark = pytest.mark.slow
 
 ADAPTER = "adapter_model.safetensors"
-EVERY = 4
 # 160 items in batches of 16 are 10 steps an epoch.
-SETTINGS = {
-    "data.train_limit": 160,
-    "data.val_limit": 16,
-    "adapter.r": 4,
-    "train.batch_size": 16,
-    "train.checkpoint_every": EVERY,
-    "train.log_every": 1,
-    "train.val_items": 0,
-}
+SETTINGS = options(
+    data__train_limit=160,
+    data__val_limit=16,
+    adapter__r=4,
+    train__batch_size=16,
+    train__checkpoint_every=4,
+    train__log_every=1,
+    train__val_items=0,
+)
 # What the Hub does besides failing and cutting: refusing who was let in, and conflicts.
 WORST = (
-    *ANY_KIND,
+    *COMMON_FAULTS,
     Fault.rate_limit(reset_in=0),
     Fault.stall(0.5),
     *(Fault.status(code) for code in (401, 403, 409, 412)),
 )
 
 
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "pricer", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
+def settings(epochs: float) -> list[str]:
+    return [*SETTINGS, *options(train__epochs=epochs)]
 
 
-def finish(*arguments: str, folder: Path, seconds: float = 900) -> str:
-    process = start(*arguments, folder=folder)
-    _, errors = process.communicate(timeout=seconds)
-    assert process.returncode == 0, errors
-    return errors
-
-
-def settings(epochs: float, **more: object) -> list[str]:
-    values = {**SETTINGS, "train.epochs": epochs, **{key.replace("__", "."): value for key, value in more.items()}}
-    return [option for key, value in values.items() for option in ("--set", f"{key}={value}")]
-
-
-def adapters_without_a_hub(epochs: float, **more: object) -> dict[str, str]:
+def adapters_without_a_hub(epochs: float) -> dict[str, str]:
     """The sha256 of each checkpoint's adapter, by tag, of a run that nothing disturbs."""
-    finish("train", "quickstart", "--run", "whole", *settings(epochs, **more), folder=Path.cwd())
+    finish("train", "quickstart", "--run", "whole", *settings(epochs))
     folders = sorted(Path("runs/whole/checkpoints").glob("step-*"))
     return {folder.name: hashlib.sha256((folder / ADAPTER).read_bytes()).hexdigest() for folder in folders}
 
@@ -85,7 +61,7 @@ def test_fifty_checkpoints_arrive_although_a_third_of_all_requests_fails(hub: Lo
     adapters = adapters_without_a_hub(epochs=20)
     hub.faults.random(rate=0.3, seed=3, kinds=WORST, spare="/api/repos/create")
 
-    finish("train", "quickstart", "--run", "pushed", "--repo", "ann/prices", *settings(20), folder=Path.cwd())
+    finish("train", "quickstart", "--run", "pushed", "--repo", "ann/prices", *settings(20))
 
     assert len(adapters) == 50  # 20 epochs of 10 steps, one each 4
     assert_each_is_there_once(hub.repo("ann/prices"), adapters)
@@ -101,8 +77,8 @@ def test_uploads_ten_times_slower_than_training_mislabel_nothing(hub: LoopbackHu
 
     finish(
         *("train", "quickstart", "--run", "pushed", "--repo", "ann/prices"),
-        *settings(4, hub__state="none"),
-        folder=Path.cwd(),
+        *settings(4),
+        *options(hub__state="none"),
     )
 
     assert_each_is_there_once(hub.repo("ann/prices"), adapters)
@@ -122,18 +98,13 @@ def test_thirty_kills_lose_and_repeat_nothing(hub: LoopbackHub) -> None:
         arguments = begin
         while not over:
             folder = Path(f"life-{lives}/machine-{machine}")
-            process = start(*arguments, folder=folder)
-            try:
-                # Before a third of the time libraries are still being imported: a kill would hit nothing of ours.
-                _, errors = process.communicate(timeout=moments.uniform(0.35, 0.9) * seconds)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                kills += 1
-            else:
+            # Before a third of the time libraries are still being imported: a kill would hit nothing of ours.
+            ended = kill_after(moments.uniform(0.35, 0.9) * seconds, *arguments, folder=folder)
+            kills += ended is None
+            if ended is not None:
                 # Killed after all had arrived, and then started again: there is nothing left to do.
-                over = process.returncode == 0 or "is finished, there is nothing to go on with" in errors
-                assert over, errors
+                over = ended[0] == 0 or "is finished, there is nothing to go on with" in ended[1]
+                assert over, ended[1]
                 continue
             if has_state(hub, repo_id) and moments.random() < 0.5:
                 machine, moves = machine + 1, moves + 1  # a new machine that has never seen the run

@@ -2,29 +2,25 @@
 
 import hashlib
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pricer.stores.checkpoints import read_manifest, verify
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
+from tests.processes import finish, options, run
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = [
-    option
-    for setting in (
-        "data.train_limit=160",
-        "adapter.r=16",
-        "train.epochs=3",
-        "train.batch_size=16",
-        "train.checkpoint_every=5",
-        "train.val_items=0",
-    )
-    for option in ("--set", setting)
-]
+SETTINGS = options(
+    data__train_limit=160,
+    adapter__r=16,
+    train__epochs=3,
+    train__batch_size=16,
+    train__checkpoint_every=5,
+    train__val_items=0,
+)
 
 
 def mount(folder: Path, size: str, *, remount: bool = False) -> bool:
@@ -43,12 +39,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def train(*arguments: str, folder: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "pricer", "train", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    return done.returncode, done.stderr
-
-
 def adapters(run: Path) -> dict[str, str]:
     return {
         path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -59,29 +49,27 @@ def adapters(run: Path) -> dict[str, str]:
 @pytest.mark.parametrize("to", ["a folder", "the Hub"])
 def test_a_full_disk_costs_nothing_that_was_saved(small_disk: Path, tmp_path: Path, hub: LoopbackHub, to: str) -> None:
     repo = ["--repo", "ann/prices"] if to == "the Hub" else []
-    code, _ = train("quickstart", "--run", "whole", *SETTINGS, folder=tmp_path)
-    assert code == 0
+    finish("train", "quickstart", "--run", "whole", *SETTINGS, folder=tmp_path)
 
-    code, errors = train("quickstart", "--run", "cramped", *SETTINGS, *repo, folder=small_disk)
+    code, errors = run("train", "quickstart", "--run", "cramped", *SETTINGS, *repo, folder=small_disk)
 
-    run = small_disk / "runs/cramped"
+    cramped = small_disk / "runs/cramped"
     assert code == 1
     assert [line for line in errors.splitlines() if line.startswith(("error", " hint"))] == [
         "error: no space left on the disk with runs/cramped; what was saved before is whole",
         " hint: make room, then pricer train --resume --run cramped",
     ]
-    kept = sorted(run.glob("checkpoints/step-*"))
+    kept = sorted(cramped.glob("checkpoints/step-*"))
     assert 0 < len(kept) < 6
     for folder in kept:
         verify(read_manifest(folder), folder)
 
     assert mount(small_disk, "90m", remount=True)
-    code, errors = train("--resume", "--run", "cramped", folder=small_disk)
+    finish("train", "--resume", "--run", "cramped", folder=small_disk)
 
-    assert code == 0, errors
-    assert adapters(run) == adapters(tmp_path / "runs/whole")
+    assert adapters(cramped) == adapters(tmp_path / "runs/whole")
     if repo:
         on_hub = {tag: hub.repo("ann/prices").files(commit) for tag, commit in hub.repo("ann/prices").tags.items()}
         assert {
             tag: hashlib.sha256(files["adapter_model.safetensors"]).hexdigest() for tag, files in on_hub.items()
-        } == adapters(run)
+        } == adapters(cramped)

@@ -22,9 +22,7 @@ from safetensors.torch import load, save
 from pricer.stores.training_state import STATE_FILES
 from tests.commands.conftest import _stopped as _stopped  # noqa: PLC0414 (fixtures)
 from tests.commands.conftest import stopped as stopped  # noqa: PLC0414
-from tests.loopback_hub.blobs import LfsFile
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LfsFile, LoopbackHub, Repo
 from tests.repositories import ADAPTER, ADAPTER_CONFIG, Cli, adapter_config, sha256, use_cache
 
 REPO = "ann/stopped"

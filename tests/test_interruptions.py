@@ -3,9 +3,6 @@
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,51 +10,34 @@ from typing import Any
 import pytest
 
 from pricer.stores.files import read_lines
+from tests.processes import finish, kill_after, options
 
-SETTINGS = [
-    option
-    for setting in (
-        "data.train_limit=320",
-        "data.val_limit=120",
-        "adapter.r=8",
-        "adapter.dropout=0.1",
-        "train.epochs=3",
-        "train.batch_size=16",
-        "train.checkpoint_every=7",
-        "train.val_items=16",
-        "eval.batch_tokens=256",
-    )
-    for option in ("--set", setting)
-]
+SETTINGS = options(
+    data__train_limit=320,
+    data__val_limit=120,
+    adapter__r=8,
+    adapter__dropout=0.1,
+    train__epochs=3,
+    train__batch_size=16,
+    train__checkpoint_every=7,
+    train__val_items=16,
+    eval__batch_tokens=256,
+)
 KILLS = 20
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pricer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(*arguments: str) -> float:
-    """Run a command to its end; the seconds it took."""
+def seconds_of(*arguments: str) -> float:
+    """The seconds that a command takes."""
     before = time.monotonic()
-    process = start(*arguments)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    finish(*arguments)
     return time.monotonic() - before
 
 
-def kill_after(seconds: float, *arguments: str) -> bool:
+def is_killed(seconds: float, *arguments: str) -> bool:
     """Start a command and kill it; False if it ended well before that."""
-    process = start(*arguments)
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return True
-    assert process.returncode == 0, errors
-    return False
+    ended = kill_after(seconds, *arguments)
+    assert ended is None or ended[0] == 0, ended
+    return ended is None
 
 
 def run_of(name: str) -> Path:
@@ -88,7 +68,7 @@ def is_finished(run: Path) -> bool:
 @pytest.mark.slow
 def test_twenty_kills_change_nothing() -> None:
     moments = random.Random(5)
-    seconds = finish("train", "quickstart", "--run", "whole", *SETTINGS)
+    seconds = seconds_of("train", "quickstart", "--run", "whole", *SETTINGS)
     whole = run_of("whole")
 
     kills, attempts = 0, 0
@@ -98,15 +78,15 @@ def test_twenty_kills_change_nothing() -> None:
         while not is_finished(run):
             created = (run / "run.json").exists()
             how = ["--resume"] if created else ["quickstart", *SETTINGS]
-            kills += kill_after(moments.uniform(0.3, 1) * seconds, "train", "--run", run.name, *how)
+            kills += is_killed(moments.uniform(0.3, 1) * seconds, "train", "--run", run.name, *how)
         assert trained(run) == trained(whole)
 
-    seconds = finish("eval", "--all-checkpoints", "--run", "whole")
+    seconds = seconds_of("eval", "--all-checkpoints", "--run", "whole")
     finish("pick", "--run", "whole")
     killed = run_of("killed-0")
     while kills < KILLS:
         shutil.rmtree(killed / "evaluations", ignore_errors=True)
-        while kill_after(moments.uniform(0.5, 1) * seconds, "eval", "--all-checkpoints", "--run", killed.name):
+        while is_killed(moments.uniform(0.5, 1) * seconds, "eval", "--all-checkpoints", "--run", killed.name):
             kills += 1
         finish("pick", "--run", killed.name)
         assert scored(killed) == scored(whole)

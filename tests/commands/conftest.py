@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,17 +13,14 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
-from pricer.commands.parts.validation import Validation
 from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.core.training import Progress, Validation
 from pricer.errors import Interrupted
-from pricer.ml.sft import Progress
 from pricer.stores.runs import Run
-from tests.loopback_hub.fixtures import connect, disconnect
-from tests.loopback_hub.fixtures import waits as waits  # noqa: PLC0414 (a fixture, for whoever asks for it)
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub, Repo
+from tests.loopback_hub.fixtures import connected_hub
 from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
@@ -68,33 +64,57 @@ class Listener:
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Listener]:
+    folder, listener = tmp_path_factory.mktemp("trained"), Listener()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train.start(CONFIG, "quickstart", None, Listener())
-    return folder
+        train.start(CONFIG, "quickstart", None, listener)
+    return folder, listener
 
 
 @pytest.fixture
-def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def trained(_trained: tuple[Path, Listener], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a finished run, in runs/ of the current folder; each test has its own copy."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(_trained / "runs", tmp_path / "runs")
+    shutil.copytree(_trained[0] / "runs", tmp_path / "runs")
     return tmp_path / "runs" / "quickstart"
 
 
-class Stopped(Listener):
-    """Sends the signal that stops training in good order, at a step."""
+@pytest.fixture
+def heard(_trained: tuple[Path, Listener]) -> Listener:
+    """What the watcher of `trained` was told."""
+    return _trained[1]
 
-    def __init__(self, step: int) -> None:
+
+class Stopper(Listener):
+    """Ends training at a step: by a signal, or without one as if the process were killed."""
+
+    def __init__(self, step: int, number: int | None) -> None:
         super().__init__()
-        self._step = step
+        self._step, self._number = step, number
 
     def progress(self, progress: Progress, next_checkpoint: int) -> None:
         super().progress(progress, next_checkpoint)
         if progress.step == self._step and progress.loss is None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if self._number is None:
+                raise SystemError("killed")  # nothing handles it: as close as a test comes to SIGKILL
+            os.kill(os.getpid(), self._number)
+
+
+@pytest.fixture(scope="session")
+def _killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with pytest.raises(SystemError):
+            train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
+    return folder / "runs" / "killed"
+
+
+@pytest.fixture
+def killed(_killed: Path, tmp_path: Path) -> Path:
+    """The folder of a run like `trained` that was killed at step 3, after one checkpoint; a copy for each test."""
+    return Path(shutil.copytree(_killed, tmp_path / "runs" / "killed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +133,10 @@ def to_hub(repo: str) -> RunConfig:
 @contextmanager
 def _a_hub(folder: Path) -> Iterator[LoopbackHub]:
     """A hub for what is made once for all tests, in a folder of its own."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), LoopbackHub() as hub:
-        warnings.filterwarnings("ignore", message="Use 'content=", category=DeprecationWarning)
-        connect(hub, patch, hub.add_user("ann"))
+    with pytest.MonkeyPatch.context() as patch, connected_hub(patch) as hub:
         use_cache(folder / ".huggingface", patch)
         patch.chdir(folder)
         yield hub
-        disconnect(hub)
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +167,7 @@ def _stopped(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     folder = tmp_path_factory.mktemp("stopped")
     with _a_hub(folder) as hub:
         with pytest.raises(Interrupted):
-            train.start(to_hub("ann/stopped"), "quickstart", None, Stopped(4))
+            train.start(to_hub("ann/stopped"), "quickstart", None, Stopper(4, signal.SIGTERM))
         return Recorded(hub.repo("ann/stopped"), folder / "runs")
 
 
@@ -168,8 +185,8 @@ def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
     wanted = {
         "ann/saves": ("every_save", None),
         "ann/folders": ("all_checkpoints", None),
-        # 265 kB in a second, where six steps take 0.4 s.
-        "ann/skipped": ("every_save", 265_000.0),
+        # Its first push takes until the last checkpoint is saved: 265 kB at 1 kB per second, then at once.
+        "ann/skipped": ("every_save", 1000.0),
     }
     with _a_hub(folder) as hub:
         put_base(hub)
@@ -192,6 +209,8 @@ def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
                 process.stdin.flush()
                 while (line := process.stdout.readline()) != "pushed\n":
                     assert line, (folder / "errors").read_text()
+                    if line == "saved\n":
+                        hub.slow_uploads(None)
         return {name: hub.repo(name) for name in wanted}
 
 

@@ -18,7 +18,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
 from tests.commands.conftest import Listener
 from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub import Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 10.0 * (n + 1)) for n in range(5)]
 # Two prompts of two tokens fit a batch of four.

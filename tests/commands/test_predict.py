@@ -17,7 +17,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
 from tests.commands.conftest import Listener
 from tests.commands.sessions import FakeScorer
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub import Repo
 
 
 class Counter(FakeScorer):

@@ -14,9 +14,7 @@ from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
 from tests.builders import a_saved_checkpoint
 from tests.commands.conftest import Listener
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
 

@@ -20,10 +20,8 @@ from pricer.ml.tokens import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
-from tests.loopback_hub.faults import Fault
+from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connect
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
 from tests.repositories import ADAPTER, Cli, sha256, use_cache
 
 Go = Callable[[str], Path]

@@ -1,11 +1,9 @@
 """`pricer train`: what a run leaves behind, and that an interruption changes none of it."""
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +12,26 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.setup import prepare
-from pricer.commands.parts.validation import Validation, is_writable
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.items import Item, Split
+from pricer.core.items import Split
 from pricer.core.predictions import Prediction
-from pricer.core.prices import PriceFormat
+from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.predict import Predictor
-from pricer.ml.sft import Progress
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
-from tests.commands.conftest import CONFIG, Listener
-
-
-class Stopper(Listener):
-    """Does something at a step, once."""
-
-    def __init__(self, step: int, number: int | None) -> None:
-        super().__init__()
-        self._step, self._number = step, number
-
-    def progress(self, progress: Progress, next_checkpoint: int) -> None:
-        super().progress(progress, next_checkpoint)
-        if progress.step == self._step and progress.loss is None:
-            if self._number is None:
-                raise SystemError("killed")  # what no one handles, as near as a test comes to SIGKILL
-            os.kill(os.getpid(), self._number)
+from tests.commands.conftest import CONFIG, Listener, Stopper
 
 
 def changed(section: str, **values: object) -> RunConfig:
     return CONFIG.model_copy(update={section: getattr(CONFIG, section).model_copy(update=values)})
 
 
-def revisions(run: Path) -> list[str]:
+def checkpoint_ids(run: Path) -> list[str]:
     return [record["id"] for record in read_lines(run / "checkpoints.jsonl")]
 
 
@@ -106,22 +86,25 @@ def test_metrics_have_a_line_for_each_logged_step_and_each_checkpoint(trained: P
 
 
 def test_the_gpus_utilisation_is_logged_where_it_is_known() -> None:
-    known = train.metrics_line(Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0))
+    known = Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0).to_json()
 
     assert known["gpu_utilisation"] == 87.0
-    assert "gpu_utilisation" not in train.metrics_line(Progress(1, 6, 0.5, loss=1.0))
+    assert "gpu_utilisation" not in Progress(1, 6, 0.5, loss=1.0).to_json()
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
-def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, step: int) -> None:
-    with pytest.raises(SystemError):
-        train.start(CONFIG, "quickstart", "killed", Stopper(step, None))
-
+def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, killed: Path) -> None:
     result = train.resume("killed", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     steps = [line["step"] for line in result.run.metrics() if "loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(trained: Path) -> None:
+    with pytest.raises(SystemError):
+        train.start(CONFIG, "quickstart", "early", Stopper(1, None))
+
+    assert checkpoint_ids(train.resume("early", Listener()).run.folder) == checkpoint_ids(trained)
 
 
 def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trained: Path) -> None:
@@ -137,17 +120,15 @@ def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trai
 
     result = train.resume("cut", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole_one(
-    trained: Path, number: signal.Signals
-) -> None:
-    before = signal.getsignal(number)
+def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole_one(trained: Path) -> None:
+    # SIGINT; the fixture `stopped` is of a run that got SIGTERM.
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Interrupted) as caught:
-        train.start(CONFIG, "quickstart", "stopped", Stopper(3, number))
-    assert signal.getsignal(number) is before
+        train.start(CONFIG, "quickstart", "stopped", Stopper(3, signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) is before
     assert caught.value.hint == "pricer train --resume --run stopped"
     assert [c.step for c in find_run("stopped").store.checkpoints()] == [2, 3]
 
@@ -156,7 +137,7 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
 
     assert listener.notes[-1] == "going on with stopped after step 3"
     assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
-    assert result.checkpoints[-1].id == revisions(trained)[-1]
+    assert result.checkpoints[-1].id == checkpoint_ids(trained)[-1]
 
 
 def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
@@ -174,7 +155,7 @@ def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
         ):
             train.start(CONFIG, "quickstart", "full", Full())
 
-    assert revisions(train.resume("full", Listener()).run.folder) == revisions(trained)
+    assert checkpoint_ids(train.resume("full", Listener()).run.folder) == checkpoint_ids(trained)
 
 
 def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,18 +167,20 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     assert [validation for _, validation in listener.checkpoints] == [None] * 3
     assert [line["step"] for line in result.run.metrics() if "val_mae" in line] == []
     assert listener.notes[0].startswith("step 2 is kept without a validation: there is no memory left to answer about ")
     assert listener.notes[0].endswith(" by itself; pricer eval scores it after training")
 
 
-def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_a_step_is_computed_stays_with_the_run(
+    trained: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = json.loads((trained / "run.json").read_text())
-    asked = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
-    passes = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
-    assert facts["passes"] == {"cpu": {"asked": asked, "passes": passes}}
+    requested = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
+    settings = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
+    assert facts["step_settings"] == {"cpu": {"requested": requested, "settings": settings}}
     sizes: list[int] = []
 
     def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
@@ -205,19 +188,16 @@ def test_how_a_step_is_computed_stays_with_the_run(trained: Path, monkeypatch: p
         return completion_loss(model, ids, spans)
 
     monkeypatch.setattr("pricer.ml.sft.completion_loss", counted)
-    with pytest.raises(SystemError):
-        train.start(CONFIG, "quickstart", "cut", Stopper(3, None))
-    run = find_run("cut")
-    # As if a trial had found it, on a GPU.
-    run.record(passes={"cpu": {"asked": asked, "passes": {**passes, "micro_batch": 8}}})
-    sizes.clear()
+    run = find_run("killed")
+    # As if it had been measured, on a GPU.
+    run.record(step_settings={"cpu": {"requested": requested, "settings": {**settings, "micro_batch": 8}}})
 
     with pytest.raises(SystemError):
-        train.resume("cut", Stopper(5, None))
+        train.resume("killed", Stopper(5, None))
     assert set(sizes) == {8}
     sizes.clear()
     write_config(run.folder, run.config(), micro_batch=4)
-    train.resume("cut", Listener())
+    train.resume("killed", Listener())
 
     assert set(sizes) == {4}
 
@@ -236,20 +216,10 @@ def test_validation_leaves_no_trace_on_training(trained: Path) -> None:
     ]
 
 
-def test_the_watcher_hears_of_steps_and_checkpoints(trained: Path) -> None:
-    listener = Listener()
-    train.start(CONFIG, "quickstart", "heard", listener)
-
-    assert listener.steps == [1, 2, 3, 4, 5, 6]
-    assert listener.next_checkpoints == [2, 4, 4, 6, 6, 6]
-    assert [(c.step, v.n if v else None) for c, v in listener.checkpoints] == [(2, 4), (4, 4), (6, 4)]
-
-
-def test_a_second_run_of_a_config_has_a_name_of_its_own(trained: Path) -> None:
-    result = train.start(CONFIG, "quickstart", None, Listener())
-
-    assert result.run.name == "quickstart-2"
-    assert find_run(None).name == "quickstart-2"
+def test_the_watcher_hears_of_steps_and_checkpoints(heard: Listener) -> None:
+    assert heard.steps == [1, 2, 3, 4, 5, 6]
+    assert heard.next_checkpoints == [2, 4, 4, 6, 6, 6]
+    assert [(c.step, v.n if v else None) for c, v in heard.checkpoints] == [(2, 4), (4, 4), (6, 4)]
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(trained: Path) -> None:
@@ -266,26 +236,23 @@ def test_a_taken_name_is_refused_before_anything_is_read(trained: Path) -> None:
     ("old", "new", "what"),
     [("train_limit: 48", "train_limit: 47", "data"), ("question: What does", "question: What did", "prompt")],
 )
-def test_a_run_does_not_go_on_with_something_else(trained: Path, old: str, new: str, what: str) -> None:
-    with pytest.raises(SystemError):
-        train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
-    path = Path("runs/killed/config.yaml")
+def test_a_run_does_not_go_on_with_something_else(killed: Path, old: str, new: str, what: str) -> None:
+    path = killed / "config.yaml"
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(RunError, match=f"killed began to train with {what} "):
         train.resume("killed", Listener())
 
 
-def test_a_run_is_trained_by_one_process_at_a_time(trained: Path) -> None:
-    with pytest.raises(SystemError):
-        train.start(CONFIG, "quickstart", "killed", Stopper(3, None))
-    before = Path("runs/killed/metrics.jsonl").read_bytes()
+def test_a_run_is_trained_by_one_process_at_a_time(killed: Path) -> None:
+    before = (killed / "metrics.jsonl").read_bytes()
 
     with find_run("killed").lock(), pytest.raises(RunError, match="another process is training killed"):
         train.resume("killed", Listener())
 
-    assert Path("runs/killed/metrics.jsonl").read_bytes() == before
-    assert train.resume("killed", Listener()).run.facts()["finished"]
+    assert (killed / "metrics.jsonl").read_bytes() == before
+    with find_run("killed").lock():  # free again
+        pass
 
 
 def test_a_loss_that_is_not_a_number_is_said_once_and_is_never_0() -> None:
@@ -309,16 +276,6 @@ def test_descriptions_that_were_cut_are_counted() -> None:
     assert len(listener.notes) == 1
     assert " of 48 training descriptions (" in listener.notes[0]
     assert listener.notes[0].endswith("were cut to 40 tokens (prompt.max_length)")
-
-
-@pytest.mark.parametrize(("price", "writable"), [(99.0, True), (100.0, False)])
-def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_error(
-    price: float, writable: bool
-) -> None:
-    setup = prepare(CONFIG)
-    narrow = replace(setup, template=replace(setup.template, price_format=PriceFormat("padded", 2)))
-
-    assert is_writable(Item("a", "A lamp", price), narrow) is writable
 
 
 def test_nothing_is_created_when_something_is_wrong() -> None:
@@ -360,7 +317,7 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
     said = [
         "left out: 1 item that costs more than $1,000,000 (data.max_price)",
         "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
-        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
+        "computed from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
         "prompt.price_format=padded to have it",
     ]
     assert training.notes == said

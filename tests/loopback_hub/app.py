@@ -1,7 +1,8 @@
-"""The Flask application: who asks, how a refusal is answered, how addresses are read. Routes have their own files."""
+"""The Flask application: its URL converters, the user of a request, and how refusals are answered. No routes."""
 
 import itertools
 import time
+import traceback
 from datetime import datetime
 from typing import cast
 
@@ -10,16 +11,15 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter, Map
 
-from tests.loopback_hub.refusals import Refusal
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.repos import Refusal, Repo
 from tests.loopback_hub.state import HubState, User
 
 STORAGE = "/lfs-storage/"
-"""Addresses that stand for the object storage: they are signed, and take no token."""
+"""URLs of the object storage. They are signed and need no token."""
 
 
 class ApiRepoConverter(BaseConverter):
-    """`models/ann/prices` or `datasets/ann/prices`, as the addresses under /api have it: a kind and an id."""
+    """Kind and id from `models/ann/prices` or `datasets/ann/prices`, as in URLs under /api."""
 
     regex = r"(?:models|datasets)/[^/]+/[^/]+"
     part_isolating = False
@@ -30,7 +30,7 @@ class ApiRepoConverter(BaseConverter):
 
 
 class WebRepoConverter(BaseConverter):
-    """`ann/prices` or `datasets/ann/prices`, as the addresses of files have it."""
+    """Kind and id from `ann/prices` or `datasets/ann/prices`, as in URLs of files."""
 
     regex = r"(?:datasets/)?[^/]+/[^/]+"
     part_isolating = False
@@ -41,7 +41,7 @@ class WebRepoConverter(BaseConverter):
 
 
 class QuotedConverter(BaseConverter):
-    """One part of an address in which the client has quoted slashes: a branch, a tag, a folder."""
+    """One part of a URL in which the client has quoted slashes: a branch, a tag, a folder."""
 
     def __init__(self, url_map: Map) -> None:
         super().__init__(url_map)
@@ -52,22 +52,22 @@ class QuotedConverter(BaseConverter):
 
 
 class FilePathConverter(BaseConverter):
-    """A path with slashes in it, also a hostile one that starts with a slash."""
+    """A path with slashes. A hostile one may start with a slash."""
 
     regex = r".+"
     part_isolating = False
 
 
 class HubApp(Flask):
-    """Answers one request at a time, under the hub's lock, after its body has come in outside of it."""
+    """Answers one request at a time, under the hub's lock. Bodies are read before the lock is taken."""
 
     def __init__(self, state: HubState) -> None:
         super().__init__("tests.loopback_hub", static_folder=None)
         self.state = state
         self.failures: list[str] = []
-        """Tracebacks of the hub's own mistakes. They must not pass for a fault that a test asked for."""
+        """Tracebacks of errors in the routes."""
         self.request_numbers = itertools.count(1)
-        # A connection that ends in the middle of a request is the server's business, not a 500.
+        # A connection that ends in the middle of a request must reach the server, not become a 500.
         self.config["PROPAGATE_EXCEPTIONS"] = True
         self.url_map.merge_slashes = False
         self.url_map.strict_slashes = False
@@ -77,10 +77,10 @@ class HubApp(Flask):
             "quoted": QuotedConverter,
             "file_path": FilePathConverter,
         }
-        self.before_request(_take_in)
-        self.after_request(_finish)
-        self.register_error_handler(Refusal, _refused)
-        self.register_error_handler(Exception, _failed)
+        self.before_request(_read_request)
+        self.after_request(_add_headers)
+        self.register_error_handler(Refusal, _answer_refusal)
+        self.register_error_handler(Exception, _answer_failure)
 
     def dispatch_request(self) -> ResponseReturnValue:
         with self.state.lock:
@@ -92,7 +92,7 @@ def state() -> HubState:
 
 
 def user() -> User | None:
-    """Who asks; None: nobody logged in."""
+    """The user who sent the request; None without a login."""
     return cast(User | None, g.user)
 
 
@@ -105,17 +105,17 @@ def writable(repo: tuple[str, str]) -> Repo:
 
 
 def author() -> str:
-    asking = user()
-    return asking.name if asking else "anonymous"
+    """Who makes a commit. Only for routes that have called `writable`, which refuses requests without a login."""
+    return cast(User, g.user).name
 
 
 def timestamp(date: datetime) -> str:
-    """A date as the Hub writes it."""
+    """A date in the Hub's format."""
     return date.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def _take_in() -> None:
-    """Read the body at the hub's pace, and see whose token it is."""
+def _read_request() -> None:
+    """Read the body, and find the user by the token."""
     if request.path.startswith(STORAGE):
         g.upload = _read_slowly()
         g.user = None
@@ -125,28 +125,27 @@ def _take_in() -> None:
 
 
 def _read_slowly() -> bytes:
-    """The body of an upload, at `upload_rate` bytes per second; None: as fast as it comes."""
-    rate = state().upload_rate
-    if rate is None:
-        return request.get_data()
-    began = time.monotonic()
-    body = b""
-    # A twentieth of a second's worth each time: the client sees a steady trickle, and a stop is noticed at once.
-    while chunk := request.stream.read(max(1, int(rate / 20))):
+    """Read the body of an upload at `upload_rate` bytes per second, from the moment that it is None without a limit."""
+    body, began = b"", time.monotonic()
+    while (rate := state().upload_rate) is not None:
+        # Chunks of a twentieth of a second give the client a steady stream.
+        chunk = request.stream.read(max(1, int(rate / 20)))
+        if not chunk:
+            return body
         body += chunk
         if state().stopping.wait(max(0.0, began + len(body) / rate - time.monotonic())):
             raise ConnectionAbortedError
-    return body
+    return body + request.stream.read()
 
 
-def _finish(response: Response) -> Response:
+def _add_headers(response: Response) -> Response:
     response.headers["X-Request-Id"] = f"Root=1-{next(cast(HubApp, current_app).request_numbers):08x}"
     if "commit" in g:
         response.headers["X-Repo-Commit"] = g.commit
     return response
 
 
-def _refused(refusal: Refusal) -> Response:
+def _answer_refusal(refusal: Refusal) -> Response:
     response = jsonify({"error": refusal.message, **refusal.body})
     response.status_code = refusal.status
     response.headers["X-Error-Message"] = refusal.message
@@ -155,13 +154,11 @@ def _refused(refusal: Refusal) -> Response:
     return response
 
 
-def _failed(error: Exception) -> ResponseReturnValue:
+def _answer_failure(error: Exception) -> ResponseReturnValue:
     if isinstance(error, HTTPException):
-        # The Hub has many more addresses than this one: to ask for one that is missing here is worth a look.
+        # The real Hub has many more routes. Name the one that is missing here.
         return jsonify({"error": f"{error.code} {request.method} {request.path}"}), error.code or 500
     if isinstance(error, ConnectionError):
         raise error
-    import traceback
-
     cast(HubApp, current_app).failures.append("".join(traceback.format_exception(error)))
     return jsonify({"error": "Internal Error - We're working hard to fix this as soon as possible!"}), 500

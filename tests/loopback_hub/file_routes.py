@@ -1,7 +1,8 @@
-"""Addresses through which files come and go: preupload, LFS, commit, download."""
+"""Routes that move files: preupload, LFS, commit, download."""
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 from typing import Any
@@ -10,45 +11,43 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from tests.loopback_hub.app import STORAGE, author, state, user, writable
-from tests.loopback_hub.blobs import LFS_ABOVE_BYTES, Blob, is_safe, lfs_blob, regular_blob, wants_lfs
-from tests.loopback_hub.refusals import Refusal
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.state import upload_signature
+from tests.loopback_hub.git import LFS_ABOVE_BYTES, Blob, is_safe, lfs_blob, regular_blob, wants_lfs
+from tests.loopback_hub.repos import Refusal, Repo
 
 routes = Blueprint("files", __name__)
 
 
 @routes.post("/api/<api_repo:repo>/preupload/<quoted:revision>")
 def preupload(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
-    """How each file is to be sent, and what lies there now: the client leaves out what has not changed."""
+    """How to upload each file, and the hash of the present content, so that the client can skip unchanged files."""
     tree = writable(repo).resolve(revision).tree
-    told = []
+    answers = []
     for file in request.get_json()["files"]:
         path = file["path"]
         known = {"oid": tree[path].etag} if path in tree else {}
         mode = "lfs" if wants_lfs(path, file["size"]) else "regular"
-        told.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
-    return jsonify({"files": told})
+        answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
+    return jsonify({"files": answers})
 
 
 @routes.post("/<web_repo:repo>.git/info/lfs/objects/batch")
 def lfs_batch(repo: tuple[str, str]) -> ResponseReturnValue:
-    """Where to send each LFS object. One that is there already has no actions."""
+    """Where to upload each LFS object. For an object that is already there the answer has no actions."""
     changed = writable(repo)
     asked = request.get_json()
     if asked.get("operation") != "upload" or "basic" not in asked.get("transfers", ["basic"]):
         raise Refusal(422, "Only basic uploads are known here")
     objects = {item["oid"]: item["size"] for item in asked["objects"]}
     state().check_quota(sum(size for oid, size in objects.items() if changed.object_size(oid) is None))
-    told = [_upload_object(changed, oid, size) for oid, size in objects.items()]
-    response = jsonify({"transfer": "basic", "objects": told})
+    answers = [_upload_object(changed, oid, size) for oid, size in objects.items()]
+    response = jsonify({"transfer": "basic", "objects": answers})
     response.content_type = "application/vnd.git-lfs+json"
     return response
 
 
 @routes.put(f"{STORAGE}<api_repo:repo>/<oid>")
 def lfs_upload(repo: tuple[str, str], oid: str) -> ResponseReturnValue:
-    """Take an LFS object, if it is what its address promises."""
+    """Store an LFS object if its content matches the size and hash in the URL."""
     changed = state().repos.get(repo)
     size = request.args.get("size", -1, int)
     signed = request.args.get("signature")
@@ -56,7 +55,7 @@ def lfs_upload(repo: tuple[str, str], oid: str) -> ResponseReturnValue:
         raise Refusal(403, "SignatureDoesNotMatch")
     body: bytes = g.upload
     if len(body) != size or hashlib.sha256(body).hexdigest() != oid:
-        raise Refusal(400, f"The content of {oid} is not what its address says")
+        raise Refusal(400, f"The content of {oid} does not match its URL")
     changed.store(oid, body)
     response = Response(status=200)
     response.headers["ETag"] = f'"{hashlib.md5(body).hexdigest()}"'
@@ -74,7 +73,7 @@ def lfs_verify(repo: tuple[str, str]) -> ResponseReturnValue:
 
 @routes.post("/api/<api_repo:repo>/commit/<quoted:revision>")
 def commit(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
-    """One commit from lines of JSON: a header, then what to add and to delete."""
+    """Make one commit from lines of JSON: a header, then files to add and paths to delete."""
     changed = writable(repo)
     if request.args.get("create_pr"):
         raise Refusal(400, "Pull requests are not known here")
@@ -112,7 +111,7 @@ def commit(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
 
 @routes.get("/<web_repo:repo>/resolve/<quoted:revision>/<file_path:path>")
 def resolve(repo: tuple[str, str], revision: str, path: str) -> ResponseReturnValue:
-    """The file itself, or a part of it. HEAD tells of it: its commit, its size, what identifies it."""
+    """The file or the requested range of it. The headers tell its commit, size and hash, for HEAD too."""
     shown = state().downloadable(*repo, user())
     g.commit = shown.resolve(revision).hash
     blob = shown.blob(revision, path)
@@ -124,19 +123,24 @@ def resolve(repo: tuple[str, str], revision: str, path: str) -> ResponseReturnVa
     return response.make_conditional(request, accept_ranges=True, complete_length=len(shown.content(blob)))
 
 
+def upload_signature(repo: Repo, sha256: str, size: int) -> str:
+    """The signature in an upload URL. It stands in for a token."""
+    return hmac.new(b"loopback", f"{repo.kind} {repo.id} {sha256} {size}".encode(), "sha256").hexdigest()
+
+
 def _upload_object(repo: Repo, oid: str, size: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"oid": oid, "size": size}
+    answer: dict[str, Any] = {"oid": oid, "size": size}
     if not re.fullmatch("[0-9a-f]{64}", oid):
-        return told | {"error": {"code": 422, "message": f"Invalid oid: {oid}"}}
+        return answer | {"error": {"code": 422, "message": f"Invalid oid: {oid}"}}
     if repo.object_size(oid) == size:
-        return told
+        return answer
     kinds = "datasets/" if repo.kind == "dataset" else ""
     place = f"{request.host_url.rstrip('/')}{STORAGE}{repo.kind}s/{repo.id}/{oid}"
-    told["actions"] = {
+    answer["actions"] = {
         "upload": {"href": f"{place}?size={size}&signature={upload_signature(repo, oid, size)}"},
         "verify": {"href": f"{request.host_url}{kinds}{repo.id}.git/info/lfs/objects/verify"},
     }
-    return told | {"authenticated": True}
+    return answer | {"authenticated": True}
 
 
 def _path(value: dict[str, Any]) -> str:
@@ -158,7 +162,7 @@ def _regular(value: dict[str, Any]) -> Blob:
 
 def _pointer(repo: Repo, value: dict[str, Any]) -> Blob:
     held = repo.object_size(value["oid"])
-    # A copy within the Hub states no size.
+    # A copy within the Hub gives no size.
     if held is None or value.get("size", held) != held:
         raise Refusal(
             400,

@@ -1,33 +1,30 @@
-"""The fixture `hub`: a loopback Hub for one test, which the libraries of this process and of its children talk to."""
+"""The fixture `hub`, a loopback Hub for one test, and `waits`. tests/conftest.py makes both known to all tests."""
 
 import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub.hub import LoopbackHub
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """A hub with the user "ann", who is logged in: her token is in HF_TOKEN. Other tests stay offline.
+    """A hub with the user "ann", whose token is in HF_TOKEN. This process and its children talk to it.
 
-    A test of `datasets` should import it on top of its file, so that it is here to be told about the hub.
+    A test file that uses `datasets` must import it at the top, so that it can be pointed at the hub.
     """
-    # huggingface_hub 2.4 hands LFS uploads to its HTTP client by an old name. pytest takes this back after the test.
-    warnings.filterwarnings("ignore", message="Use 'content=", category=DeprecationWarning)
-    with LoopbackHub() as loopback:
-        connect(loopback, monkeypatch, token=loopback.add_user("ann"))
+    with connected_hub(monkeypatch) as loopback:
         yield loopback
-        disconnect(loopback)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that huggingface_hub would have waited before it tried again, in order; it does not wait."""
+    """The seconds for which huggingface_hub would have waited before each further attempt. It does not wait."""
     import huggingface_hub.file_download
     import huggingface_hub.utils._http
 
@@ -38,9 +35,20 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
+@contextmanager
+def connected_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """What `hub` is, for fixtures that live longer than one test."""
+    with warnings.catch_warnings(), LoopbackHub() as loopback:
+        # huggingface_hub 2.4 passes LFS uploads to its HTTP client by a deprecated name.
+        warnings.filterwarnings("ignore", message="Use 'content=", category=DeprecationWarning)
+        connect(loopback, monkeypatch, token=loopback.add_user("ann"))
+        yield loopback
+        _disconnect(loopback)
+
+
 def connect(loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
-    """Point processes that start from here at the hub, and the libraries that this one has imported."""
-    # Before the environment changes, which it would keep for the tests to come.
+    """Point child processes and the libraries that this process has imported at the hub, as the token's user."""
+    # Imported before the environment changes: it would keep the changed values for all later tests.
     import huggingface_hub.hf_api
     import huggingface_hub.utils._http as client
     from huggingface_hub import constants
@@ -53,12 +61,12 @@ def connect(loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch, token: str) 
         "TRANSFORMERS_OFFLINE": "0",
         "HF_DATASETS_OFFLINE": "0",
         "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-        # A proxy knows no way to this machine's loopback interface.
+        # A proxy cannot reach this machine's loopback interface.
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
-    # A client from before would not see that.
+    # The old HTTP client would not see these changes.
     client.close_session()
     files = "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", loopback.url)
@@ -67,15 +75,15 @@ def connect(loopback: LoopbackHub, monkeypatch: pytest.MonkeyPatch, token: str) 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"})
     monkeypatch.setattr(client, "_HUB_ORIGINS", client._HUB_ORIGINS | {client._url_origin(loopback.url)})
-    # `huggingface_hub.create_repo` and the like are methods of this one object.
+    # Functions such as `huggingface_hub.create_repo` are methods of this one object.
     monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", loopback.url)
     if "datasets" in sys.modules:
         for name, setting in _datasets_settings(loopback.url, offline=False).items():
             monkeypatch.setattr(f"datasets.config.{name}", setting)
 
 
-def disconnect(loopback: LoopbackHub) -> None:
-    """Close the connections that huggingface_hub keeps, and let nothing remember the hub: the next has another port."""
+def _disconnect(loopback: LoopbackHub) -> None:
+    """Close huggingface_hub's connections and clear caches of this hub: the next one has another port."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.utils._http import close_session
 
@@ -83,7 +91,7 @@ def disconnect(loopback: LoopbackHub) -> None:
     HfFileSystem.clear_instance_cache()
     config = sys.modules.get("datasets.config")
     if config is not None and loopback.url == config.HF_ENDPOINT:
-        # It may have been imported by this very test, and have kept what it read then.
+        # If this very test imported `datasets`, it has kept the hub's address.
         for name, value in _datasets_settings("https://huggingface.co", offline=True).items():
             setattr(config, name, value)
 
@@ -94,7 +102,7 @@ def _datasets_settings(endpoint: str, *, offline: bool) -> dict[str, str | bool]
         "HUB_DATASETS_URL": endpoint + "/datasets/{repo_id}/resolve/{revision}/{path}",
         "HF_HUB_OFFLINE": offline,
         "HF_DATASETS_OFFLINE": offline,
-        # Both ask other hosts than the Hub's: the data set viewer's, and a bucket that counts downloads.
+        # Both would contact other hosts: the data set viewer, and a bucket that counts downloads.
         "USE_PARQUET_EXPORT": offline,
         "HF_UPDATE_DOWNLOAD_COUNTS": offline,
     }

@@ -1,4 +1,4 @@
-"""Addresses about what is in a repo and how it came there: commits, branches, tags, trees, squash."""
+"""Routes about the content and history of a repo: refs, branches, tags, commits, trees, squash."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -7,9 +7,8 @@ from flask import Blueprint, Response, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from tests.loopback_hub.app import author, readable, state, timestamp, writable
-from tests.loopback_hub.blobs import git_oid, is_safe
-from tests.loopback_hub.refusals import Refusal, no_entry, no_revision
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.git import is_safe, tree_oid
+from tests.loopback_hub.repos import Refusal, Repo, no_entry, no_revision
 
 routes = Blueprint("history", __name__)
 
@@ -17,14 +16,8 @@ routes = Blueprint("history", __name__)
 @routes.get("/api/<api_repo:repo>/refs")
 def refs(repo: tuple[str, str]) -> ResponseReturnValue:
     shown = readable(repo)
-    told: dict[str, Any] = {
-        "branches": _refs(shown.branches, "refs/heads/"),
-        "converts": [],
-        "tags": _refs(shown.tags, "refs/tags/"),
-    }
-    if "include_prs" in request.args:
-        told["pullRequests"] = []
-    return jsonify(told)
+    branches, tags = _refs(shown.branches, "refs/heads/"), _refs(shown.tags, "refs/tags/")
+    return jsonify({"branches": branches, "converts": [], "tags": tags, "pullRequests": []})
 
 
 @routes.post("/api/<api_repo:repo>/branch/<quoted:branch>")
@@ -37,13 +30,9 @@ def create_branch(repo: tuple[str, str], branch: str) -> ResponseReturnValue:
 
 @routes.delete("/api/<api_repo:repo>/branch/<quoted:branch>")
 def delete_branch(repo: tuple[str, str], branch: str) -> ResponseReturnValue:
-    changed = writable(repo)
-    if branch not in changed.branches:
-        raise no_revision(branch)
     if branch == "main":
         raise Refusal(403, "Cannot delete the default branch")
-    del changed.branches[branch]
-    return jsonify({"success": True})
+    return _delete_ref(writable(repo).branches, branch)
 
 
 @routes.post("/api/<api_repo:repo>/tag/<quoted:revision>")
@@ -57,23 +46,19 @@ def create_tag(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
 
 @routes.delete("/api/<api_repo:repo>/tag/<quoted:tag>")
 def delete_tag(repo: tuple[str, str], tag: str) -> ResponseReturnValue:
-    changed = writable(repo)
-    if tag not in changed.tags:
-        raise no_revision(tag)
-    del changed.tags[tag]
-    return jsonify({"success": True})
+    return _delete_ref(writable(repo).tags, tag)
 
 
 @routes.post("/api/<api_repo:repo>/super-squash/<quoted:branch>")
 def squash(repo: tuple[str, str], branch: str) -> ResponseReturnValue:
-    changed = writable(repo)
+    squashed = writable(repo)
     message = (request.get_json(silent=True) or {}).get("message") or f"Super-squash branch '{branch}'"
-    return jsonify({"success": True, "commitOid": changed.squash(branch, message, author()).hash})
+    return jsonify({"success": True, "commitOid": squashed.squash(branch, message, author()).hash})
 
 
 @routes.get("/api/<api_repo:repo>/commits/<quoted:revision>")
 def commits(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
-    """The history, newest first, a page at a time, as the Hub has it: `p` counts pages from 0."""
+    """One page of the history, newest first. `p` counts pages from 0."""
     history = readable(repo).commits(revision)
     page = request.args.get("p", 0, int)
     limit = min(request.args.get("limit", state().commits_per_page, int), state().commits_per_page)
@@ -100,7 +85,7 @@ def commits(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
 @routes.get("/api/<api_repo:repo>/tree/<quoted:revision>", defaults={"folder": ""})
 @routes.get("/api/<api_repo:repo>/tree/<quoted:revision>/<file_path:folder>")
 def tree(repo: tuple[str, str], revision: str, folder: str) -> ResponseReturnValue:
-    """Files and folders under `folder`, by path; `recursive` goes into folders. Goes on at `cursor`."""
+    """One page of the files and folders in `folder`, by path, starting at position `cursor`."""
     shown = readable(repo)
     g.commit = shown.resolve(revision).hash
     folder = folder.replace("%2F", "/").rstrip("/")
@@ -117,7 +102,7 @@ def tree(repo: tuple[str, str], revision: str, folder: str) -> ResponseReturnVal
 
 @routes.post("/api/<api_repo:repo>/paths-info/<quoted:revision>")
 def paths_info(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
-    """The same for single paths; one that does not exist is left out."""
+    """Like `tree`, for given paths. Paths that do not exist are left out."""
     shown = readable(repo)
     g.commit = shown.resolve(revision).hash
     asked = request.get_json() if request.is_json else {"paths": request.form.getlist("paths")}
@@ -128,6 +113,13 @@ def paths_info(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
 
 def _refs(names: dict[str, str], prefix: str) -> list[dict[str, str]]:
     return [{"name": name, "ref": prefix + name, "targetCommit": commit} for name, commit in sorted(names.items())]
+
+
+def _delete_ref(refs: dict[str, str], name: str) -> ResponseReturnValue:
+    if name not in refs:
+        raise no_revision(name)
+    del refs[name]
+    return jsonify({"success": True})
 
 
 def _check_name(name: str, what: str) -> None:
@@ -153,7 +145,7 @@ def _entries(repo: Repo, revision: str, folder: str, *, deep: bool) -> list[str]
             continue
         parts = path[len(start) :].split("/")
         depth = len(parts) if deep else 1
-        # A hostile path may start with a slash: the folder before it has no name.
+        # A hostile path may start with a slash. The folder before it has no name and is left out.
         entries |= {start + "/".join(parts[: count + 1]) for count in range(depth) if parts[: count + 1] != [""]}
     return sorted(entries)
 
@@ -161,13 +153,12 @@ def _entries(repo: Repo, revision: str, folder: str, *, deep: bool) -> list[str]
 def _describe(repo: Repo, revision: str, path: str) -> dict[str, Any]:
     files = repo.resolve(revision).tree
     if path not in files:
-        inside = "".join(f"{blob.oid} {name}" for name, blob in sorted(files.items()) if name.startswith(f"{path}/"))
-        return {"type": "directory", "oid": git_oid("tree", inside.encode()), "size": 0, "path": path}
+        return {"type": "directory", "oid": tree_oid(files, f"{path}/"), "size": 0, "path": path}
     blob = files[path]
-    told: dict[str, Any] = {"type": "file", "oid": blob.oid, "size": blob.size, "path": path}
+    entry: dict[str, Any] = {"type": "file", "oid": blob.oid, "size": blob.size, "path": path}
     if blob.sha256:
-        told["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
+        entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
     if _flag("expand"):
         commit = repo.last_change(revision, path)
-        told["lastCommit"] = {"id": commit.hash, "title": commit.title, "date": timestamp(commit.date)}
-    return told
+        entry["lastCommit"] = {"id": commit.hash, "title": commit.title, "date": timestamp(commit.date)}
+    return entry

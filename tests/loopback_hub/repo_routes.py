@@ -1,4 +1,4 @@
-"""Addresses about whole repos: who am I, create, delete, settings, info, access."""
+"""Routes about users and whole repos: whoami, create, delete, settings, access, info, card validation."""
 
 import re
 from typing import Any
@@ -8,25 +8,25 @@ from flask import Blueprint, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from tests.loopback_hub.app import readable, state, timestamp, user, writable
-from tests.loopback_hub.refusals import Refusal
-from tests.loopback_hub.repos import Commit, Repo
+from tests.loopback_hub.git import Commit
+from tests.loopback_hub.repos import Refusal, Repo
 
 routes = Blueprint("repos", __name__)
 
 
 @routes.get("/api/whoami-v2")
 def who_am_i() -> ResponseReturnValue:
-    asking = user()
-    if asking is None:
+    sender = user()
+    if sender is None:
         raise Refusal(401, "Invalid username or password.")
-    access = {"displayName": "tests", "role": asking.role, "createdAt": "2026-01-01T00:00:00.000Z"}
+    access = {"displayName": "tests", "role": sender.role, "createdAt": "2026-01-01T00:00:00.000Z"}
     return jsonify(
         {
             "type": "user",
-            "id": f"id-of-{asking.name}",
-            "name": asking.name,
-            "fullname": asking.name.title(),
-            "email": f"{asking.name}@example.com",
+            "id": f"id-of-{sender.name}",
+            "name": sender.name,
+            "fullname": sender.name.title(),
+            "email": f"{sender.name}@example.com",
             "emailVerified": True,
             "isPro": False,
             "canPay": False,
@@ -47,7 +47,7 @@ def create() -> ResponseReturnValue:
         repo = state().create(repo_id, kind, private, gated=False)
     except Refusal as refusal:
         if refusal.status == 409:
-            # The client takes the address of the repo from here where it does not mind that it exists.
+            # With exist_ok the client takes the URL of the repo from this answer.
             refusal.body["url"] = address
         raise
     return jsonify({"url": address, "name": repo.id, "id": f"{kind} {repo.id}", "private": repo.private})
@@ -96,7 +96,7 @@ def info_at(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
 
 @routes.post("/api/validate-yaml")
 def validate_card() -> ResponseReturnValue:
-    """Whether a README's front matter can be read. None at all is only worth a warning."""
+    """Check the front matter of a README. Without front matter the answer is a warning, not an error."""
     front = front_matter(request.get_json()["content"])
     if front is None:
         return jsonify({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
@@ -110,18 +110,18 @@ def validate_card() -> ResponseReturnValue:
 
 
 def front_matter(readme: str) -> str | None:
-    """The YAML between the two lines of dashes at the top; None: there is none."""
+    """The YAML between the two lines of dashes at the top, or None."""
     found = re.match(r"---\r?\n(.*?)\r?\n---\s", readme + "\n", re.DOTALL)
     return found[1] if found else None
 
 
 def _own_repo(asked: dict[str, Any], what: str) -> tuple[str, str]:
-    """The kind and id in the body of a request, for a repo of the user's own."""
-    asking = user()
-    if asking is None:
+    """Kind and id of the repo that the request's body names. It must be the user's own."""
+    sender = user()
+    if sender is None:
         raise Refusal(401, "Invalid username or password.")
-    owner = asked.get("organization") or asking.name
-    if owner != asking.name or asking.role != "write":
+    owner = asked.get("organization") or sender.name
+    if owner != sender.name or sender.role != "write":
         raise Refusal(403, f'You don\'t have the rights to {what} under the namespace "{owner}"')
     return asked.get("type") or "model", f"{owner}/{asked['name']}"
 
@@ -129,7 +129,7 @@ def _own_repo(asked: dict[str, Any], what: str) -> tuple[str, str]:
 def _info(repo: Repo, revision: str) -> ResponseReturnValue:
     commit = repo.resolve(revision)
     g.commit = commit.hash
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "_id": f"id-of-{repo.id}",
         "id": repo.id,
         "author": repo.owner,
@@ -146,18 +146,18 @@ def _info(repo: Repo, revision: str) -> ResponseReturnValue:
         "siblings": [_sibling(commit, path) for path in sorted(commit.tree)],
     }
     if repo.kind == "model":
-        told["modelId"] = repo.id
+        answer["modelId"] = repo.id
     card = _card(repo, commit)
     if card is not None:
-        told["cardData"] = card
+        answer["cardData"] = card
     wanted = request.args.getlist("expand")
     if wanted:
-        told = {key: value for key, value in told.items() if key in {"_id", "id", *wanted}}
-    return jsonify(told)
+        answer = {key: value for key, value in answer.items() if key in {"_id", "id", *wanted}}
+    return jsonify(answer)
 
 
 def _card(repo: Repo, commit: Commit) -> dict[str, Any] | None:
-    """The README's front matter; None: there is none that can be read."""
+    """The README's front matter; None if there is none or it cannot be read."""
     readme = commit.tree.get("README.md")
     front = front_matter(repo.content(readme).decode(errors="replace")) if readme else None
     if front is None:
@@ -170,10 +170,10 @@ def _card(repo: Repo, commit: Commit) -> dict[str, Any] | None:
 
 
 def _sibling(commit: Commit, path: str) -> dict[str, Any]:
-    told: dict[str, Any] = {"rfilename": path}
+    answer: dict[str, Any] = {"rfilename": path}
     if request.args.get("blobs", "").lower() == "true":
         blob = commit.tree[path]
-        told |= {"size": blob.size, "blobId": blob.oid}
+        answer |= {"size": blob.size, "blobId": blob.oid}
         if blob.sha256:
-            told["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
-    return told
+            answer["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
+    return answer

@@ -4,44 +4,42 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from tests.loopback_hub.blobs import Blob, LfsFile, git_oid, lfs_blob, regular_blob, tree_oid, wants_lfs
-from tests.loopback_hub.refusals import Refusal, no_entry, no_revision
+from tests.loopback_hub.git import Blob, Commit, LfsFile, git_oid, lfs_blob, regular_blob, tree_oid, wants_lfs
 
-# Every commit is one second younger than the one before: hashes hold the date, and must be the same in every run.
+# Each commit is one second younger than the one before. Hashes cover the date and must be the same in every run.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 GIT_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit: its hash covers everything below it. `parent` None: the first one, or a squashed history."""
+class Refusal(Exception):  # noqa: N818 (an answer that the Hub intends, not an error of this package)
+    """The Hub answers with `status`, with `code` in X-Error-Code, and with the message in X-Error-Message and the body.
 
-    hash: str
-    parent: str | None
-    message: str
-    author: str
-    date: datetime
-    tree: Mapping[str, Blob]
+    The client tells refusals apart by these two headers. `body` holds more entries for the body.
+    """
 
-    @property
-    def title(self) -> str:
-        """The first line of the message."""
-        return self.message.partition("\n")[0]
+    def __init__(self, status: int, message: str, code: str | None = None, **body: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.body = body
 
-    @property
-    def description(self) -> str:
-        """The message without its title."""
-        return self.message.partition("\n")[2].strip()
+
+def no_revision(revision: str) -> Refusal:
+    return Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+
+def no_entry(path: str) -> Refusal:
+    return Refusal(404, f"Entry not found: {path}", "EntryNotFound")
 
 
 class Repo:
-    """One repo. Starts with the commit "initial commit" that holds `.gitattributes`, as repos made on the Hub do.
+    """One repo. Like any repo on the Hub, it starts with the commit "initial commit", which holds `.gitattributes`.
 
-    The lock is the hub's: the server's threads and the test see whole changes only.
+    `lock` is the hub's lock, so that the server's threads and the test see whole changes only.
     """
 
     def __init__(self, repo_id: str, kind: str, *, private: bool, gated: bool, lock: threading.RLock) -> None:
@@ -50,8 +48,9 @@ class Repo:
         self.private = private
         self.gated: str | bool = "auto" if gated else False
         self.readers: set[str] = set()
-        """Who was granted access to a gated repo, besides its owner."""
+        """The users who may read a gated repo, besides its owner."""
         self.branches: dict[str, str] = {}
+        """Name to commit hash; `tags` too."""
         self.tags: dict[str, str] = {}
         self._commits: dict[str, Commit] = {}
         self._objects: dict[str, bytes] = {}
@@ -66,7 +65,7 @@ class Repo:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def resolve(self, revision: str) -> Commit:
-        """The commit that a branch, a tag or a commit hash (or an unambiguous start of one) names."""
+        """The commit that a branch, a tag, a commit hash or the unambiguous start of a hash names."""
         with self._lock:
             name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
             commit_hash = self.branches.get(name) or self.tags.get(name)
@@ -99,11 +98,11 @@ class Repo:
         return blob
 
     def content(self, blob: Blob) -> bytes:
-        """What a download of it delivers."""
+        """The bytes that a download of the file delivers."""
         return blob.content if blob.sha256 is None else self._objects[blob.sha256]
 
     def last_change(self, revision: str, path: str) -> Commit:
-        """The newest commit in which the file became what it is."""
+        """The newest commit that changed the file."""
         history = self.commits(revision)
         blob = history[0].tree[path]
         unchanged = history[0]
@@ -115,12 +114,17 @@ class Repo:
 
     @property
     def lfs(self) -> set[str]:
-        """The sha256 of every LFS object that is held, whether a commit names it or not."""
+        """The sha256 of every LFS object in the repo, including those that no commit names."""
         with self._lock:
             return set(self._objects)
 
+    def object_size(self, sha256: str) -> int | None:
+        """Bytes of an LFS object; None if the repo does not hold it."""
+        with self._lock:
+            return len(self._objects[sha256]) if sha256 in self._objects else None
+
     def stored_bytes(self) -> int:
-        """What the repo holds: all its LFS objects, and the regular files of all its commits, each content once."""
+        """The size of all LFS objects and of the regular files of all commits, each content counted once."""
         with self._lock:
             blobs = {blob.oid: blob for commit in self._commits.values() for blob in commit.tree.values()}
             regular = sum(len(blob.content) for blob in blobs.values())
@@ -135,13 +139,9 @@ class Repo:
         branch: str = "main",
         delete: Iterable[str] = (),
     ) -> Commit:
-        """Commit without HTTP, as the owner. What the Hub keeps in LFS goes there."""
-        return self.commit_raw(
-            {path: LfsFile(content) if wants_lfs(path, len(content)) else content for path, content in files.items()},
-            message,
-            branch,
-            delete,
-        )
+        """Commit without HTTP, as the owner. Files that belong in LFS go there."""
+        stored = {path: LfsFile(data) if wants_lfs(path, len(data)) else data for path, data in files.items()}
+        return self.commit_raw(stored, message, branch, delete)
 
     def commit_raw(
         self,
@@ -150,7 +150,7 @@ class Repo:
         branch: str = "main",
         delete: Iterable[str] = (),
     ) -> Commit:
-        """As `commit`, but nothing is checked: paths may be hostile, an `LfsFile` may lie about its sha256 and size."""
+        """Like `commit`, but nothing is checked: paths may be hostile, an `LfsFile` may claim a false hash and size."""
         with self._lock:
             blobs: dict[str, Blob] = {}
             for path, file in files.items():
@@ -163,76 +163,75 @@ class Repo:
             return self.apply(blobs, set(delete), message, branch, self.owner)
 
     def store(self, sha256: str, content: bytes) -> None:
-        """Keep an uploaded LFS object. No commit names it yet."""
+        """Keep an uploaded LFS object, which no commit names yet."""
         with self._lock:
             self._objects[sha256] = content
-
-    def object_size(self, sha256: str) -> int | None:
-        """Bytes of an LFS object; None: it was never uploaded, or dropped."""
-        with self._lock:
-            return len(self._objects[sha256]) if sha256 in self._objects else None
 
     def apply(
         self, added: Mapping[str, Blob], deleted: set[str], message: str, branch: str, author: str, parent: str = ""
     ) -> Commit:
-        """One commit on top of `branch`, which must exist; its head must be `parent`, where one is stated.
+        """Add one commit to `branch`, which must exist. Its head must be `parent`, if one is given.
 
-        Deletions come first, so that a folder can be replaced. A deleted path ending in "/" is a folder.
+        Deletions are applied first, so that a folder can be replaced. A deleted path that ends in "/" is a folder.
         """
         with self._lock:
-            head = self.branches.get(branch)
-            if head is None:
-                raise no_revision(branch)
-            if parent and not head.startswith(parent):
+            head = self._head(branch)
+            if parent and not head.hash.startswith(parent):
                 raise Refusal(412, "A commit has happened since. Please refresh and try again.")
-            tree = dict(self._commits[head].tree)
+            tree = dict(head.tree)
             for path in deleted:
-                gone = [known for known in tree if known == path or (path.endswith("/") and known.startswith(path))]
-                if not gone:
+                matches = [known for known in tree if known == path or (path.endswith("/") and known.startswith(path))]
+                if not matches:
                     raise Refusal(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-                for known in gone:
-                    del tree[known]
-            tree.update(added)
-            return self._append(branch, tree, message, author)
+                for match in matches:
+                    del tree[match]
+            return self._append(branch, {**tree, **added}, message, author)
 
     def create_branch(self, name: str, revision: str = "main") -> None:
-        with self._lock:
-            commit = self.resolve(revision)
-            if name in self.branches:
-                raise Refusal(409, f"Reference already exists: {name}")
-            self.branches[name] = commit.hash
+        self._create_ref(self.branches, name, revision)
 
     def create_tag(self, name: str, revision: str = "main") -> None:
-        with self._lock:
-            commit = self.resolve(revision)
-            if name in self.tags:
-                raise Refusal(409, f"Tag reference exists already: {name}")
-            self.tags[name] = commit.hash
+        self._create_ref(self.tags, name, revision)
 
     def squash(self, branch: str, message: str, author: str) -> Commit:
-        """Make the branch one commit with no parent, and forget what no branch and no tag leads to any more.
+        """Turn the branch into one commit without a parent, and drop all that no branch and no tag reaches any more.
 
-        A tag keeps its commit and all before it, as in git: only what nothing names is dropped, LFS objects too.
+        As in git, a tag keeps its commit and all commits before it. LFS objects that no commit names are dropped too.
         """
         with self._lock:
-            head = self.branches.get(branch)
-            if head is None:
-                raise no_revision(branch)
-            tree = self._commits[head].tree
+            tree = self._head(branch).tree
             del self.branches[branch]
             commit = self._append(branch, tree, message, author)
-            kept = {kept.hash: kept for ref in (*self.branches, *self.tags) for kept in self.commits(ref)}
-            self._commits = kept
-            named = {blob.sha256 for commit in kept.values() for blob in commit.tree.values()}
+            self._commits = {kept.hash: kept for ref in (*self.branches, *self.tags) for kept in self.commits(ref)}
+            named = {blob.sha256 for kept in self._commits.values() for blob in kept.tree.values()}
             self._objects = {sha256: content for sha256, content in self._objects.items() if sha256 in named}
             return commit
+
+    def restore(self, recorded: "Repo") -> None:
+        """Take over everything that a repo of another hub holds: commits under the same hashes, branches and tags."""
+        with self._lock:
+            self.branches, self.tags = dict(recorded.branches), dict(recorded.tags)
+            self._commits, self._objects = dict(recorded._commits), dict(recorded._objects)
+            self._ticks = recorded._ticks
+
+    def _head(self, branch: str) -> Commit:
+        if branch not in self.branches:
+            raise no_revision(branch)
+        return self._commits[self.branches[branch]]
+
+    def _create_ref(self, refs: dict[str, str], name: str, revision: str) -> None:
+        with self._lock:
+            commit = self.resolve(revision)
+            if name in refs:
+                raise Refusal(409, f"Reference already exists: {name}")
+            refs[name] = commit.hash
 
     def _append(self, branch: str, tree: Mapping[str, Blob], message: str, author: str) -> Commit:
         parent = self.branches.get(branch)
         date = EPOCH + timedelta(seconds=self._ticks)
         self._ticks += 1
-        held = json.dumps([self.kind, self.id, tree_oid(tree), parent, message, author, date.isoformat()])
-        commit = Commit(git_oid("commit", held.encode()), parent, message, author, date, dict(tree))
+        hashed = json.dumps([self.kind, self.id, tree_oid(tree), parent, message, author, date.isoformat()])
+        commit = Commit(git_oid("commit", hashed.encode()), parent, message, author, date, dict(tree))
         self._commits[commit.hash] = commit
         self.branches[branch] = commit.hash
         return commit

@@ -1,143 +1,153 @@
-"""The hub itself: starts and stops the server, and is what a test arranges and looks at."""
+"""The server: one thread per connection. It records every request and lets its fault happen."""
 
+import os
 import socket
 import socketserver
+import struct
 import threading
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.wrappers import Response
 
-from tests.loopback_hub import file_routes, history_routes, repo_routes
-from tests.loopback_hub.app import HubApp
-from tests.loopback_hub.faults import Faults
-from tests.loopback_hub.gate import Gate, Request, cut
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.state import HubState
+from tests.loopback_hub.faults import Fault, Faults
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-class LoopbackHub:
-    """A Hub on a free port of 127.0.0.1, as a context manager. Its methods need no HTTP; the server is for the client.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `status` is the answer, even if its connection was cut; None if the request was not carried out."""
 
-    Leaving it fails if a route failed: the mistake would be the hub's, and must not pass for a fault.
+    method: str
+    path: str
+    query: str
+    token: str | None
+    status: int | None
+    fault: str | None
+
+
+class FaultyApp:
+    """A WSGI application around `app`. It asks `faults` about each request, and records it in `requests`."""
+
+    def __init__(self, app: "WSGIApplication", faults: Faults, stopping: threading.Event) -> None:
+        self.app = app
+        self.faults = faults
+        self.stopping = stopping
+        self.requests: list[Request] = []
+        """In the order in which they were answered."""
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        raw_path = environ["RAW_URI"].partition("?")[0]
+        # The server has unquoted the path, including the slashes that the client quotes in names of branches.
+        environ["PATH_INFO"] = (
+            unquote(raw_path.replace("%2F", "%252F").replace("%2f", "%252F")).encode().decode("latin1")
+        )
+        fault = self.faults.next(environ["REQUEST_METHOD"], unquote(raw_path))
+        if fault is not None and not fault.carries_out:
+            self._record(environ, raw_path, fault.code or None, fault)
+            return self._refuse(environ, start_response, fault)
+        # Buffer the whole answer: the record must be there before the client goes on.
+        answer = Response.from_app(self.app, environ, buffered=True)
+        self._record(environ, raw_path, answer.status_code, fault)
+        if fault is None:
+            return answer(environ, start_response)
+        if fault.name == "cut half answer" and answer.get_data() and environ["REQUEST_METHOD"] != "HEAD":
+            return half_of(answer, environ, start_response, fault)
+        raise cut(environ["werkzeug.socket"], fault.reset)
+
+    def _record(self, environ: "WSGIEnvironment", path: str, status: int | None, fault: Fault | None) -> None:
+        token = environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ") or None
+        name = fault.name if fault else None
+        self.requests.append(
+            Request(environ["REQUEST_METHOD"], unquote(path), environ["QUERY_STRING"], token, status, name)
+        )
+
+    def _refuse(self, environ: "WSGIEnvironment", start_response: "StartResponse", fault: Fault) -> Iterable[bytes]:
+        if fault.code:
+            answer = Response(fault.body, fault.code, list(fault.headers), content_type="application/json")
+            return answer(environ, start_response)
+        if fault.name == "stall":
+            self.stopping.wait(fault.seconds)
+        else:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
+        raise cut(environ["werkzeug.socket"], fault.reset)
+
+
+def half_of(
+    answer: Response, environ: "WSGIEnvironment", start_response: "StartResponse", fault: Fault
+) -> Iterator[bytes]:
+    body = b"".join(answer(environ, start_response))
+    yield body[: len(body) // 2]
+    raise cut(environ["werkzeug.socket"], fault.reset)
+
+
+def cut(connection: socket.socket, reset: bool = False) -> ConnectionAbortedError:
+    """End the connection in both directions, with a TCP reset if asked. The server closes the socket itself.
+
+    Returns the error with which the request's handler ends.
     """
-
-    def __init__(self) -> None:
-        self._state = HubState()
-        self._app = HubApp(self._state)
-        for blueprint in (repo_routes.routes, history_routes.routes, file_routes.routes):
-            self._app.register_blueprint(blueprint)
-        self.faults = Faults()
-        self._gate = Gate(self._app, self.faults, self._state.stopping)
-        self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> "LoopbackHub":
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        if kind is None and self._app.failures:
-            raise RuntimeError("the loopback hub itself failed:\n" + "\n".join(self._app.failures))
-
-    def start(self) -> None:
-        self._server = _Server(self._gate, self._app.failures)
-        self._thread = threading.Thread(target=self._server.serve_until, args=(self._state.stopping,), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the server, and every connection and wait that is still going on."""
-        if self._server is None or self._thread is None:
-            return
-        self._state.stopping.set()
-        self._server.wake()
-        self._thread.join()
-        self._server.server_close()
-        self._server.end_connections()
-        self._server = self._thread = None
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None, "the hub is not started"
-        return f"http://127.0.0.1:{self._server.port}"
-
-    @property
-    def requests(self) -> list[Request]:
-        """All requests so far, in the order in which they were answered."""
-        return list(self._gate.requests)
-
-    def add_user(self, name: str, role: str = "write") -> str:
-        """A user's token, the same each time; `role` "read" makes one that may change nothing."""
-        return self._state.add_user(name, role)
-
-    def create(self, repo_id: str, kind: str = "model", private: bool = False, gated: bool = False) -> Repo:
-        """A repo with its first commit. `gated`: only the owner, and who is in `repo.readers`, may have its files."""
-        return self._state.create(repo_id, kind, private, gated)
-
-    def repo(self, repo_id: str, kind: str | None = None) -> Repo:
-        """The repo; KeyError: there is none. `kind` is needed only where a model and a data set share the name."""
-        with self._state.lock:
-            found = [repo for (k, i), repo in self._state.repos.items() if i == repo_id and kind in (None, k)]
-        if len(found) != 1:
-            raise KeyError(f"{len(found)} repos are called {repo_id}")
-        return found[0]
-
-    def slow_uploads(self, bytes_per_second: float | None) -> None:
-        """Read the body of every LFS upload at that pace; None: as fast as it comes."""
-        self._state.upload_rate = bytes_per_second
-
-    def quota(self, max_bytes: int | None) -> None:
-        """Refuse what would make all repos together hold more; None: no limit."""
-        self._state.max_bytes = max_bytes
-
-    def page_sizes(self, commits: int = 50, entries: int = 1000) -> None:
-        """How many commits and tree entries one answer holds; the defaults are the Hub's."""
-        self._state.commits_per_page = commits
-        self._state.entries_per_page = entries
+    try:
+        if reset:
+            _reset(connection)
+        else:
+            connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the client has ended it first
+    return ConnectionAbortedError()
 
 
-class _Handler(WSGIRequestHandler):
-    """Quiet, and done after one request: werkzeug says "Connection: close" to each, as it cannot keep one alive."""
+def _reset(connection: socket.socket) -> None:
+    """Only closing without lingering resets, but the server shuts down before it closes. So swap in a dead socket."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    near, far = socket.socketpair()
+    far.close()
+    os.dup2(near.fileno(), connection.fileno(), inheritable=False)
+    near.close()
 
-    # Headers and body are two small writes: held back for an acknowledgement, each answer would take 40 ms.
+
+class Handler(WSGIRequestHandler):
+    """Quiet, and finished after one request: werkzeug cannot keep a connection alive."""
+
+    # Headers and body are two small writes. Delayed acknowledgement would cost 40 ms per answer.
     disable_nagle_algorithm = True
 
     def run_wsgi(self) -> None:
         super().run_wsgi()
-        # Also where nothing was answered: what is left of the body is not the next request.
+        # After a fault the rest of the body may be unread. It is not the next request.
         self.close_connection = True
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         return
 
 
-class _Server(ThreadedWSGIServer):
-    """One daemon thread per connection. It knows them all, so that it can end them."""
+class Server(ThreadedWSGIServer):
+    """One daemon thread per connection. It keeps track of all connections, so that it can end them."""
 
     request_queue_size = 128
 
-    def __init__(self, app: Gate, failures: list[str]) -> None:
+    def __init__(self, app: FaultyApp, port: int, failures: list[str]) -> None:
         self._failures = failures
         self._connections: set[socket.socket] = set()
         self._workers: list[threading.Thread] = []
         self._lock = threading.Lock()
-        super().__init__("127.0.0.1", 0, app, handler=_Handler)
+        super().__init__("127.0.0.1", port, app, handler=Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's asks the name service what 127.0.0.1 is called; that can take seconds, and nobody wants to know.
+        # HTTPServer would ask the name service for the name of 127.0.0.1, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def serve_until(self, stopping: threading.Event) -> None:
-        """As serve_forever, which looks only now and then whether it is to stop."""
+        """Like serve_forever, but `wake` makes it look at `stopping` at once."""
         while not stopping.is_set():
             self.handle_request()
 
     def wake(self) -> None:
-        """Make the server look whether it is to stop, by a connection that asks for nothing."""
         socket.create_connection(("127.0.0.1", self.port)).close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -154,14 +164,18 @@ class _Server(ThreadedWSGIServer):
             self._connections.discard(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that end early are what this server is for; what fails in the application comes to `log`."""
+        """Connections that end early are normal here. Errors of the application reach `log`."""
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
         if type == "error":
             self._failures.append(message % args if args else message)
 
+    def open_connections(self) -> int:
+        with self._lock:
+            return len(self._connections)
+
     def end_connections(self) -> None:
-        """Cut what is still open and wait for its threads."""
+        """Cut every open connection and wait for its thread."""
         with self._lock:
             still_open, threads = list(self._connections), list(self._workers)
         for connection in still_open:

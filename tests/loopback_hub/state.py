@@ -1,32 +1,30 @@
-"""All that the hub knows: users, repos, limits. The routes change it, tests arrange it and look at it."""
+"""What the hub knows: users, repos and limits, and who may do what. Routes change it, tests arrange it."""
 
 import hashlib
-import hmac
 import string
 import threading
 from dataclasses import dataclass
 
-from tests.loopback_hub.refusals import Refusal, bad_token, no_repo
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub.repos import Refusal, Repo
 
 KINDS = ("model", "dataset")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a token belongs to. `role` "read": it may look, not change."""
+    """The owner of a token. With the `role` "read" the token may not change anything."""
 
     name: str
     role: str = "write"
 
 
 class HubState:
-    """One lock guards everything in here, the repos included."""
+    """One lock guards everything in here, including the repos."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.stopping = threading.Event()
-        """Set when the hub stops: whoever waits, for a slow upload or a stall, ends at once."""
+        """Set when the hub stops, so that slow uploads and stalls end at once."""
         self.tokens: dict[str, User] = {}
         self.repos: dict[tuple[str, str], Repo] = {}
         self.max_bytes: int | None = None
@@ -35,7 +33,7 @@ class HubState:
         self.entries_per_page = 1000
 
     def add_user(self, name: str, role: str) -> str:
-        """A token for the user; the same name and role give the same token."""
+        """A token for the user. The same name and role give the same token."""
         digest = int.from_bytes(hashlib.sha512(f"{name}/{role}".encode()).digest())
         letters = string.ascii_letters
         token = "hf_"
@@ -47,12 +45,12 @@ class HubState:
         return token
 
     def user(self, authorization: str | None) -> User | None:
-        """Whose token came with the request; None: none came. A token that was never given out is refused."""
+        """The owner of the request's token; None if it has none. An unknown token is refused."""
         if not authorization:
             return None
         user = self.tokens.get(authorization.removeprefix("Bearer "))
         if user is None:
-            raise bad_token()
+            raise Refusal(401, "Invalid credentials in Authorization header")
         return user
 
     def create(self, repo_id: str, kind: str, private: bool, gated: bool) -> Repo:
@@ -66,11 +64,14 @@ class HubState:
             return repo
 
     def readable(self, kind: str, repo_id: str, user: User | None) -> Repo:
-        """The repo, if the user may know of it. Of a gated repo everybody may, but for its files."""
+        """The repo, if the user may know that it exists. A gated repo hides only its files."""
         repo = self.repos.get((kind, repo_id))
-        if repo is None or (repo.private and (user is None or user.name != repo.owner)):
-            raise no_repo(user is not None)
-        return repo
+        if repo is not None and (not repo.private or (user is not None and user.name == repo.owner)):
+            return repo
+        # The answers for a missing and for a hidden repo are the same. Without a login both are a 401.
+        if user is None:
+            raise Refusal(401, "Invalid username or password.", "RepoNotFound")
+        raise Refusal(404, "Repository not found", "RepoNotFound")
 
     def writable(self, kind: str, repo_id: str, user: User | None) -> Repo:
         repo = self.readable(kind, repo_id, user)
@@ -86,29 +87,19 @@ class HubState:
         repo = self.readable(kind, repo_id, user)
         if not repo.gated or (user is not None and (user.name == repo.owner or user.name in repo.readers)):
             return repo
+        restricted = f"Access to {kind} {repo_id} is restricted"
         if user is None:
-            raise Refusal(
-                401,
-                f"Access to {kind} {repo_id} is restricted. You must have access to it and be authenticated to access "
-                "it. Please log in.",
-                "GatedRepo",
-            )
-        raise Refusal(
-            403, f"Access to {kind} {repo_id} is restricted and you are not in the authorized list.", "GatedRepo"
-        )
+            message = f"{restricted}. You must have access to it and be authenticated to access it. Please log in."
+            raise Refusal(401, message, "GatedRepo")
+        raise Refusal(403, f"{restricted} and you are not in the authorized list.", "GatedRepo")
 
-    def check_quota(self, more: int) -> None:
-        """Refuse `more` bytes where they would go over the limit on all repos together."""
+    def check_quota(self, new_bytes: int) -> None:
+        """Refuse `new_bytes` more if all repos together would then exceed the limit."""
         if self.max_bytes is None:
             return
-        if sum(repo.stored_bytes() for repo in self.repos.values()) + more > self.max_bytes:
+        if sum(repo.stored_bytes() for repo in self.repos.values()) + new_bytes > self.max_bytes:
             raise Refusal(
                 403,
                 "Private repository storage limit reached, please upgrade your plan to increase your private storage "
                 "limit.",
             )
-
-
-def upload_signature(repo: Repo, sha256: str, size: int) -> str:
-    """What an upload address holds in place of a token, as the Hub's signed addresses do."""
-    return hmac.new(b"loopback", f"{repo.kind} {repo.id} {sha256} {size}".encode(), "sha256").hexdigest()

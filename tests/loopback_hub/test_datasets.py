@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, load_dataset
 
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub
 
 ROWS = {"text": ["a lamp", "a chair"], "price": [12.5, 40.0]}
 CSV = b"text,price\na lamp,12.5\na chair,40.0\n"

@@ -10,9 +10,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from tests.loopback_hub.faults import ANY_KIND, Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import COMMON_FAULTS, Fault, LoopbackHub, Repo
 
 WEIGHTS = bytes(range(256)) * 400
 LOST = (httpx2.RemoteProtocolError, httpx2.NetworkError)
@@ -35,7 +33,7 @@ def happened(hub: LoopbackHub, method: str, path: str) -> list[tuple[int | None,
     return [(sent.status, sent.fault) for sent in hub.requests if sent.method == method and path in sent.path]
 
 
-@pytest.mark.parametrize("code", [401, 403, 409, 412, 429, 500, 502, 503])
+@pytest.mark.parametrize("code", [403, 412, 503])
 def test_a_commit_that_is_answered_with_an_error_is_not_done(hub: LoopbackHub, repo: Repo, code: int) -> None:
     head = repo.branches["main"]
     hub.faults.script("POST", "/commit/", [Fault.status(code)])
@@ -140,18 +138,18 @@ def test_a_download_goes_on_where_it_was_cut(
     assert waits == [1, 1]
 
 
-def test_a_download_that_is_reset_is_not_tried_again(hub: LoopbackHub, repo: Repo) -> None:
-    hub.faults.script("GET", "/resolve/", [Fault.cut_half_answer(reset=True)])
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault.cut_half_answer(reset=True), httpx2.ReadError), (Fault.status(503), HfHubHTTPError)],
+    ids=["reset", "503"],
+)
+def test_a_download_is_tried_once(hub: LoopbackHub, repo: Repo, fault: Fault, error: type[Exception]) -> None:
+    hub.faults.script("GET", "/resolve/", [fault])
 
-    with pytest.raises(httpx2.ReadError):
+    with pytest.raises(error):
         hf_hub_download("ann/prices", "w.safetensors")
 
-
-def test_a_download_is_not_tried_again_after_a_server_error(hub: LoopbackHub, repo: Repo) -> None:
-    hub.faults.script("GET", "/resolve/", [Fault.status(503)])
-
-    with pytest.raises(HfHubHTTPError, match="503"):
-        hf_hub_download("ann/prices", "w.safetensors")
+    assert len(happened(hub, "GET", "/resolve/")) == 1
 
 
 def test_without_the_hub_what_was_fetched_is_still_there(hub: LoopbackHub, repo: Repo) -> None:
@@ -164,9 +162,9 @@ def test_without_the_hub_what_was_fetched_is_still_there(hub: LoopbackHub, repo:
 
 
 def test_a_stalled_request_runs_into_the_clients_limit(hub: LoopbackHub, repo: Repo) -> None:
-    hub.faults.script("GET", "/api/models/ann/prices", [Fault.stall(60)])
+    hub.faults.script("GET", "/api/models/ann/prices", [Fault.stall(9999)])
 
-    with pytest.raises(httpx2.ReadTimeout):
+    with pytest.raises(httpx2.TimeoutException):
         HfApi().model_info("ann/prices", timeout=0.1)
 
 
@@ -185,12 +183,12 @@ def test_stopping_waits_neither_for_stalls_nor_for_slow_uploads() -> None:
         head = {"Authorization": f"Bearer {loopback.add_user('ann')}"}
         loopback.create("ann/prices")
         loopback.slow_uploads(10)
-        loopback.faults.script("GET", "whoami", [Fault.stall(60)])
+        loopback.faults.script("GET", "whoami", [Fault.stall(9999)])
         errors: list[type[Exception]] = []
 
         def ask(method: str, path: str, content: bytes = b"") -> None:
             try:
-                httpx2.request(method, loopback.url + path, content=content, headers=head, timeout=60)
+                httpx2.request(method, loopback.url + path, content=content, headers=head, timeout=None)
             except httpx2.HTTPError as error:
                 errors.append(type(error))
 
@@ -202,9 +200,11 @@ def test_stopping_waits_neither_for_stalls_nor_for_slow_uploads() -> None:
             thread.start()
         unfinished = socket.create_connection(("127.0.0.1", httpx2.URL(loopback.url).port or 0))
         unfinished.sendall(b"POST /api/repos/create HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
-        time.sleep(0.2)
+        while loopback.connections < 3 or loopback.faults.left:
+            time.sleep(0.01)
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    # The stall and the upload (102,400 bytes at 10 bytes per second) would each go on for hours.
+    assert time.monotonic() - began < 600
     unfinished.close()
     for thread in threads:
         thread.join()
@@ -212,15 +212,15 @@ def test_stopping_waits_neither_for_stalls_nor_for_slow_uploads() -> None:
 
 
 def test_slow_uploads_take_their_time(hub: LoopbackHub, repo: Repo) -> None:
-    hub.slow_uploads(len(WEIGHTS) * 2)
+    hub.slow_uploads(len(WEIGHTS) * 5)
     began = time.monotonic()
     commit("new.safetensors", WEIGHTS[1:])
-    assert time.monotonic() - began > 0.49
+    assert time.monotonic() - began > 0.19
 
+    hub.slow_uploads(1)
     hub.slow_uploads(None)
-    began = time.monotonic()
-    commit("new.safetensors", WEIGHTS[2:])
-    assert time.monotonic() - began < 0.49
+    commit("more.safetensors", WEIGHTS[2:])  # would take 28 hours at 1 byte per second
+    assert repo.files()["more.safetensors"] == WEIGHTS[2:]
 
 
 def test_scripts_go_one_after_the_other_and_may_let_requests_through(hub: LoopbackHub, repo: Repo) -> None:
@@ -253,7 +253,7 @@ def test_random_faults_spare_what_they_should_and_repeat_with_their_seed(hub: Lo
     faults = run()
 
     assert run() == faults
-    assert set(faults) - {None} <= {fault.name for fault in ANY_KIND}
+    assert set(faults) - {None} <= {fault.name for fault in COMMON_FAULTS}
     assert 8 < sum(fault is not None for fault in faults) < 22
     HfApi().delete_files("ann/prices", ["a.txt"])
 

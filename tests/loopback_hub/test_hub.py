@@ -1,8 +1,10 @@
-"""The loopback hub through the real client: what goes in comes out, and what is not allowed is refused."""
+"""The loopback hub through the real client: committed files come back, and what is not allowed is refused."""
 
 import hashlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -30,8 +32,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import get_session
 
-from tests.loopback_hub.blobs import LfsFile
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LfsFile, LoopbackHub
 
 WEIGHTS = bytes(range(256)) * 40
 
@@ -49,7 +50,31 @@ def add(path: str, content: bytes) -> CommitOperationAdd:
     return CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
 
 
-def test_starting_and_stopping_is_quick_and_leaves_no_thread() -> None:
+def test_only_its_public_names_are_used_outside_and_it_knows_nothing_of_pricer() -> None:
+    own = Path(__file__).parent
+    internal = "|".join(file.stem for file in own.glob("*.py") if file.stem not in ("__init__", "fixtures"))
+    reach_in = re.compile(rf"from tests\.loopback_hub\.({internal}) |from tests\.loopback_hub import ({internal})\b")
+
+    outside = [file for file in own.parent.rglob("*.py") if own not in file.parents]
+    assert [file.name for file in outside if reach_in.search(file.read_text(encoding="utf-8"))] == []
+    inside = [file for file in own.glob("*.py") if file.name != Path(__file__).name]
+    assert [file.name for file in inside if "pricer" in file.read_text(encoding="utf-8").replace("pricer/", "")] == []
+
+
+def test_it_can_be_started_by_hand() -> None:
+    command = [sys.executable, "-m", "tests.loopback_hub", "--user", "bob"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        exported = dict(pair.split("=") for pair in process.stdout.readline().removeprefix("export ").split())
+        headers = {"Authorization": f"Bearer {exported['HF_TOKEN']}"}
+        answer = httpx2.get(f"{exported['HF_ENDPOINT']}/api/whoami-v2", headers=headers)
+        process.send_signal(signal.SIGINT)
+
+    assert answer.json()["name"] == "bob"
+    assert process.returncode == 0
+
+
+def test_starting_and_stopping_leaves_no_thread() -> None:
     before = threading.active_count()
     for _ in range(5):
         with LoopbackHub() as loopback:
@@ -327,6 +352,9 @@ def test_private_repos_are_hidden_from_others(hub: LoopbackHub, api: HfApi) -> N
     assert not api.file_exists("ann/prices", "b.txt")
     api.update_repo_settings("ann/prices", private=False)
     assert api.repo_exists("ann/prices", token=False)
+    api.auth_check("ann/prices", token=bob)
+    with pytest.raises(HfHubHTTPError, match="Forbidden"):
+        api.auth_check("ann/prices", token=bob, write=True)
 
 
 def test_gated_repos_show_everything_but_their_files(hub: LoopbackHub, api: HfApi) -> None:

@@ -13,12 +13,7 @@ from pricer.errors import HubError
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, user
 from pricer.stores.hub_errors import pause
 from pricer.stores.outbox import CommitBudget
-from tests.loopback_hub.blobs import git_oid
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.fixtures import waits  # noqa: F401  # a fixture: huggingface_hub's own waits take no time
-from tests.loopback_hub.refusals import Refusal
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LoopbackHub, Refusal, Repo
 
 REPO = "ann/prices"
 WEIGHTS = "adapter_model.safetensors"
@@ -401,7 +396,8 @@ class TestReading:
         assert sorted(found) == ["README.md", WEIGHTS]
         # `printf weights | sha256sum`
         weights = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"
-        assert found["README.md"] == RemoteFile("README.md", 6, None, git_oid("blob", b"prices"))
+        # `printf prices | git hash-object --stdin`
+        assert found["README.md"] == RemoteFile("README.md", 6, None, "93c59fc481c6f3009ba8170eab2e96121773cb5b")
         assert (found[WEIGHTS].size, found[WEIGHTS].sha256) == (7, weights)
 
     @pytest.mark.parametrize("name", [WEIGHTS, "README.md"])

@@ -16,10 +16,7 @@ from pricer.stores.checkpoints import FolderStore, Soups, read_log
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
-from tests.loopback_hub.blobs import LfsFile
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
 REPO = "ann/prices"
 ADAPTER = "adapter_model.safetensors"

@@ -17,10 +17,7 @@ from pricer.stores.hub_training_state import fetch_state, push_state
 from pricer.stores.runs import Run
 from pricer.stores.training_state import STATE_FILES
 from tests.builders import a_checkpoint
-from tests.loopback_hub.blobs import LfsFile
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
 REPO = "ann/prices"
 ADAPTER = "adapter_model.safetensors"

@@ -11,8 +11,7 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores.hub import Hub
 from pricer.stores.repo_scan import RepoScan, scan_repo
 from tests.builders import a_checkpoint
-from tests.loopback_hub.repos import Commit, Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Commit, LoopbackHub, Repo
 from tests.repositories import adapter_config, adapter_files, sha256
 
 Make = Callable[[Repo], object]

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -299,16 +299,13 @@ class TestNoService:
     ) -> None:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         notes: list[str] = []
-        began = time.monotonic()
 
         tracker = opened("online", notes)
         tracker.log(training(10), 10)
-        assert time.monotonic() - began < 0.5
         tracker.finish()
         tracker.log(training(20), 20)
         tracker.finish()
 
-        assert time.monotonic() - began < 8
         assert [note.split(":")[:2] for note in notes] == [
             ["tracking stopped, training goes on", f" Failed to get resume status for run {tracker.run_id}"]
         ]
@@ -334,16 +331,34 @@ class TestNoService:
         ]
 
 
-@pytest.mark.parametrize(("sent", "why"), [("SIGSTOP", "no answer in 2 seconds"), ("SIGKILL", "")])
-def test_a_service_process_that_hangs_or_dies_is_one_note(sent: str, why: str) -> None:
-    # In a process of its own, whose end W&B could hold up too.
-    code = f"""
-import os, pathlib, psutil, signal, time
+CHILD = f"""
+import os, pathlib, psutil, signal, socket, sys, threading, time, traceback
 from pricer.config import TrackingConfig
 from pricer.stores import wandb
 folder, notes = pathlib.Path("{FOLDER}"), []
-tracker = wandb.open_tracker(TrackingConfig(mode="offline"), run_name="mine", settings={{}}, folder=folder,
-                                run_id="one", note=notes.append)
+def opened(mode):
+    return wandb.open_tracker(TrackingConfig(mode=mode), run_name="mine", settings={{}}, folder=folder, run_id="one",
+                              note=notes.append)
+def wait_for_the_end():
+    # Killed is not dead yet. The test times out if the service or the thread stays, as either holds up the process.
+    children = psutil.Process().children()
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        time.sleep(0.01)
+    while "tracking" in [thread.name for thread in threading.enumerate()]:
+        time.sleep(0.01)
+"""
+
+
+def in_a_process(code: str) -> tuple[list[str], str]:
+    """What `code` prints, in a process of its own, whose end W&B could hold up; and its stderr."""
+    done = subprocess.run([sys.executable, "-c", CHILD + code], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize(("sent", "why"), [("SIGSTOP", "no answer in 2 seconds"), ("SIGKILL", "")])
+def test_a_service_process_that_hangs_or_dies_is_one_note(sent: str, why: str) -> None:
+    (note,), errors = in_a_process(f"""
+tracker = opened("offline")
 tracker.log({{"loss": 1.0}}, 1)
 path = folder / "wandb/latest-run/run-one.wandb"
 while not (path.exists() and b"loss" in path.read_bytes()):
@@ -351,46 +366,38 @@ while not (path.exists() and b"loss" in path.read_bytes()):
 wandb._PATIENCE = 1.0
 service, = psutil.Process().children()
 service.send_signal(signal.{sent})
-began = time.monotonic()
 for step in range(2, 10_000):
-    tracker.log({{"loss": 1.0}}, step)
-logged = time.monotonic() - began
+    tracker.log({{"loss": 1.0}}, step)  # would not return if it waited for the service
 tracker.finish()
-finished = time.monotonic() - began
-print(logged < 1, finished < 5, service.is_running() and service.status() != "zombie", *notes, sep="\\n")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+wait_for_the_end()
+print(*notes, sep="\\n")
+""")
 
-    *measured, note = done.stdout.splitlines()
-    assert measured == ["True", "True", "False"]
+    assert errors == ""
     assert note.startswith(f"tracking stopped, training goes on: {why}")
-    assert done.stderr == ""
 
 
 def test_whoever_will_not_wait_need_not() -> None:
-    code = f"""
-import os, pathlib, signal, socket, threading, time
-from pricer.config import TrackingConfig
-from pricer.stores import wandb
-notes = []
+    lines, _ = in_a_process(f"""
+def interrupt():
+    main = threading.main_thread().ident
+    while "join" not in [frame.f_code.co_name for frame, _ in traceback.walk_stack(sys._current_frames()[main])]:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
 with socket.create_server(("127.0.0.1", 0)) as silent:
     os.environ["WANDB_BASE_URL"] = f"http://127.0.0.1:{{silent.getsockname()[1]}}"
     os.environ["WANDB_API_KEY"] = "{KEY}"
-    tracker = wandb.open_tracker(TrackingConfig(mode="online"), run_name="mine", settings={{}},
-                                    folder=pathlib.Path("{FOLDER}"), run_id="one", note=notes.append)
+    tracker = opened("online")
     silent.accept()  # W&B has asked, and waits for an answer
-    began = time.monotonic()
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Thread(target=interrupt).start()
     try:
         tracker.finish()
     except KeyboardInterrupt:
-        print("interrupted", time.monotonic() - began < 5, *notes, sep="\\n")
-"""
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+        wait_for_the_end()
+        print("interrupted", *notes, sep="\\n")
+""")
 
-    assert done.stdout.splitlines() == ["interrupted", "True", "tracking stopped, training goes on: interrupted"]
-    assert time.monotonic() - began < 15  # without it, W&B holds the end of the process up for another 20
+    assert lines == ["interrupted", "tracking stopped, training goes on: interrupted"]
 
 
 class FakeRun:
@@ -429,6 +436,20 @@ def fake_wandb(monkeypatch: pytest.MonkeyPatch, run: FakeRun) -> None:
         Settings=dict, setup=lambda settings: SimpleNamespace(settings=settings), init=init, teardown=teardown
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
+
+
+def test_neither_opening_nor_logging_waits_for_w_and_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+    run = FakeRun()
+    fake_wandb(monkeypatch, run)
+    monkeypatch.setattr(sys.modules["wandb"], "init", lambda **_: run if started.wait(60) else None)
+
+    tracker = opened("online", [])
+    tracker.log({"loss": 1.0}, 10)
+    started.set()
+    tracker.finish()
+
+    assert run.rows == [(0, {"loss": 1.0, "step": 10})]
 
 
 @pytest.mark.parametrize(

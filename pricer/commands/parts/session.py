@@ -134,9 +134,7 @@ def open_session(
         batch_tokens = run.evaluations.batch_tokens(spec)
         if batch_tokens is None:
             # Before any adapter is used: the trial is of the base as it is.
-            batch_tokens = settle_batch_tokens(
-                run, setup, prompts, checkpoints, lambda batch: load().predict(batch), watcher.note
-            )
+            batch_tokens = settle_batch_tokens(run, setup, prompts, checkpoints, load, watcher.note)
             run.evaluations.fix_batch_tokens(spec, batch_tokens)
         elif setup.config.eval.batch_tokens not in ("auto", batch_tokens):
             watcher.note(f"this evaluation has begun with batches of up to {batch_tokens:,} tokens and keeps them")
@@ -202,17 +200,17 @@ class _Fetch(threading.Thread):
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
     """The base in memory, ready for adapters. With a `run`, its weights are laid out as that run had them before."""
-    from pricer.ml.decode import Decoder
+    from pricer.ml.decode import TreeDecoder
     from pricer.ml.predict import CheckpointPredictor
 
     base = load_base_of(setup, run)
-    decoder = Decoder(
+    decoder = TreeDecoder(
         base,
         setup.tokenizer,
         setup.template.price_format,
         setup.encoder.answer_length,
-        setup.writing,
-        setup.config.eval.unexplored,
-        setup.ending,
+        setup.price_tokens,
+        setup.config.eval.residual_mass,
+        setup.price_suffix,
     )
     return CheckpointPredictor(base, decoder)

@@ -1,14 +1,11 @@
 """What the commands report while they work."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
-
-if TYPE_CHECKING:
-    from pricer.commands.parts.validation import Validation
-    from pricer.ml.sft import Progress
+from pricer.core.training import Progress, Validation
 
 
 class Watcher(Protocol):
@@ -17,10 +14,10 @@ class Watcher(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know once."""
 
-    def progress(self, progress: "Progress", next_checkpoint: int) -> None:
+    def progress(self, progress: Progress, next_checkpoint: int) -> None:
         """A training step was done."""
 
-    def checkpoint(self, checkpoint: Checkpoint, validation: "Validation | None") -> None:
+    def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
         """A checkpoint was kept."""
 
     def uploading(self, done: int, total: int) -> None:

@@ -18,9 +18,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
 from pricer.stores.training_state import STATE_FILES
 from tests.commands.conftest import Listener
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import ADAPTER, Cli, sha256
 
 NOTHING_NEW = GivenConfig(None, ())

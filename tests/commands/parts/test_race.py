@@ -20,8 +20,7 @@ from pricer.stores.runs import Run
 from tests.builders import an_evaluation, some_scores
 from tests.commands.conftest import Listener
 from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import LoopbackHub, Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 100.0) for n in range(400)]
 # One to three tokens, so that a batch of twelve holds four to twelve prompts, and none is in the order of the items.

@@ -26,9 +26,7 @@ from pricer.stores.runs import Run, find_run
 from pricer.views import terminal_chart, terminal_pick
 from pricer.views.terminal_runs import show
 from tests.commands.conftest import Listener
-from tests.loopback_hub.faults import Fault
-from tests.loopback_hub.repos import Repo
-from tests.loopback_hub.server import LoopbackHub
+from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import Cli, use_cache
 
 # Of the checkpoints 2, 4 and 6, the last one being the best: it is in one window of two and in one of three.

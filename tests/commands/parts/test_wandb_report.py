@@ -1,7 +1,5 @@
 """What of evaluations and picks is shown on W&B, and that it disturbs neither them nor a training."""
 
-import time
-
 import pytest
 import typer.testing
 
@@ -22,7 +20,7 @@ from pricer.stores.runs import Run, create_run, find_run
 from pricer.stores.wandb_log import Report
 from tests.builders import a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 from tests.commands.conftest import CONFIG, Listener
-from tests.loopback_hub.repos import Repo
+from tests.loopback_hub import Repo
 from tests.wandb_files import curve, sessions, table
 
 OFFLINE = TrackingConfig(mode="offline", project="lamps")
@@ -221,12 +219,10 @@ class TestSend:
         monkeypatch.setattr("pricer.stores.wandb._PATIENCE", 1.0)
         monkeypatch.setenv("WANDB_API_KEY", "0a1b2c3d4e" * 4)
         run = a_run("online")
-        began = time.monotonic()
 
         (note,) = self.notes(run)
 
         assert note.startswith("tracking stopped, the pick stands: ")
-        assert time.monotonic() - began < 8
         assert not (run.folder / "tracking.jsonl").exists()
 
 
