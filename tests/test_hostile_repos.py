@@ -100,7 +100,7 @@ def amend(repo: Repo, files: Mapping[str, bytes | LfsFile], delete: tuple[str, .
 def manifest(repo: Repo, **changes: Any) -> bytes:
     """The newest checkpoint's manifest with other entries, in itself consistent."""
     record = {**json.loads(repo.files(TAG)["manifest.json"]), **changes}
-    del record["revision"]
+    del record["id"]
     return json.dumps(record).encode()
 
 
@@ -240,7 +240,7 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     ),
     "a manifest that lies about itself": (
         lambda repo: amend(
-            repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), "revision": "0" * 40}).encode()}
+            repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), "id": "0" * 40}).encode()}
         ),
         NOT_READ,
     ),
@@ -406,7 +406,7 @@ def state_adapter(spoil: Callable[[dict[str, torch.Tensor]], object]) -> Callabl
         spoil(held)
         content = save(held)
         record = {**json.loads(repo.files("state")["manifest.json"]), "adapter_sha256": sha256(content)}
-        del record["revision"]
+        del record["id"]
         put_state(repo, {ADAPTER: content, "manifest.json": json.dumps(record).encode()})
 
     return change
