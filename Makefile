@@ -1,8 +1,8 @@
-# One virtual environment, made from pyproject.toml and constraints.txt, whatever else is installed.
+# One virtual environment, made from pyproject.toml and constraints.txt, independent of what else is installed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-all bench gpu clean
+.PHONY: demo test check test-all docs bench gpu clean
 
 demo: .venv/installed
 	$(BIN)/pricer train
@@ -12,11 +12,11 @@ demo: .venv/installed
 	$(BIN)/pricer report
 	@echo "The run is in runs/, newest last. To train on your own data: README.md, \"Your own data\"."
 
-# A process for each core; the tests of a file stay together, for what they share.
+# One process for each core. The tests of a file stay together, because they share fixtures.
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
-# Tests that need a GPU are a run of their own, since the others hide it; without one they skip themselves.
+# Tests that need a GPU run separately, because the others hide it. Without a GPU they skip themselves.
 test-all: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not gpu"
 	$(BIN)/python -m pytest -m gpu
@@ -26,8 +26,12 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Timings, side by side: nothing else that is heavy may run meanwhile. RUN=runs/NAME also times scoring that run's
-# checkpoints, and HARNESS=PYTHON, one with lm_eval[hf] installed, against the lm-evaluation-harness.
+# The options of every command and all settings in docs/, from the code.
+docs: .venv/installed
+	$(BIN)/python -m tools.docs
+
+# Timings, side by side; nothing else that is heavy may run meanwhile. RUN=runs/NAME also times the scoring of that run's
+# checkpoints. HARNESS=PYTHON, a Python with lm_eval[hf] installed, compares with the lm-evaluation-harness.
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/uploads.py
 	$(BIN)/python benchmarks/decoding.py
@@ -41,8 +45,8 @@ ifdef HARNESS
 	$(BIN)/python benchmarks/harness.py $(RUN) $(HARNESS)
 endif
 
-# Whether pricer is right on this machine's GPU, and how fast; on a tiny scale without one. EXPERIMENTS.md has what came
-# out. Both parts run, whatever the first one finds. GPU_PYTHON=python3: with the packages that are there.
+# Checks that pricer computes correctly on this machine's GPU, and times it; on a tiny scale without one. EXPERIMENTS.md
+# has results. Both parts run, whatever the first one finds. GPU_PYTHON=python3 uses the packages that are installed.
 GPU_PYTHON ?=
 gpu: $(if $(GPU_PYTHON),,.venv/installed)
 	@python=$(or $(GPU_PYTHON),$(BIN)/python); \

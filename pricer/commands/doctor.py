@@ -1,5 +1,7 @@
-"""`pricer doctor`: whether this machine can train, and what to do where it cannot. It imports nothing that may be
-missing before the check that needs it; every check that fails is a line, and the next one goes on.
+"""`pricer doctor`: whether this machine can train, and what to do if it cannot.
+
+A module that may be missing is imported in the check that needs it. A check that fails becomes a line, and the next
+check still runs.
 """
 
 import json
@@ -17,16 +19,14 @@ from pricer.core import machine_checks
 from pricer.core.machine_checks import Finding, Status
 from pricer.redaction import endpoint_problem, redact
 
-_OF_TORCH = ("GPU", "driver", "4-bit product", "libraries")
-# Seconds for all of them: libraries on a network disk take minutes to be imported for the first time.
-_PATIENCE = 300.0
+_TORCH_CHECKS = ("GPU", "driver", "4-bit product", "libraries")
+# Seconds for all of them: on a network disk the first import of the libraries takes minutes.
+_TIMEOUT = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `if_it_raises`: what an exception means that it did not foresee; `needs_hub`: it cannot be carried out
-    without huggingface_hub.
-    """
+    """One check. `if_it_raises` is its status after an unexpected exception; `needs_hub`: it needs huggingface_hub."""
 
     name: str
     look: Callable[[], Iterable[Finding]]
@@ -35,14 +35,14 @@ class Check:
 
 
 def examine() -> Iterator[Finding]:
-    """What is found, each thing as soon as it is known. No check raises, and no text holds a token."""
+    """Run all checks and yield each finding as soon as it is known. Nothing raises, and no text contains a token."""
     for check in CHECKS:
         try:
             if check.needs_hub and endpoint_problem():
-                continue  # said by the check of HF_ENDPOINT
+                continue  # the check of HF_ENDPOINT reports it
             found: Iterable[Finding] = list(check.look())
         except Exception as error:
-            found = [machine_checks.unexpected(check.name, check.if_it_raises, error)]
+            found = [machine_checks.report_unexpected(check.name, check.if_it_raises, error)]
         for finding in found:
             yield replace(finding, text=redact(finding.text), hint=redact(finding.hint))
 
@@ -54,14 +54,14 @@ def _python() -> Iterable[Finding]:
     where = f"{version} on {platform.system()} {platform.machine()}, pricer {pricer.__version__}"
     if fits:
         return [Finding("python", "ok", where)]
-    return [Finding("python", "failed", f"{where}, which needs {needed}", "install it anew with such a Python")]
+    return [Finding("python", "failed", f"{where}, which needs {needed}", "install it again with such a Python")]
 
 
 def _packages() -> Iterable[Finding]:
     from pricer.stores.machine import is_installed, packages
 
     if not is_installed():
-        text = "pricer itself is not installed, so what it needs is not known"
+        text = "pricer itself is not installed, so its requirements are unknown"
         return [Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")]
     return [machine_checks.judge_packages(packages())]
 
@@ -74,16 +74,16 @@ def _endpoint() -> Iterable[Finding]:
     return [Finding("HF_ENDPOINT", "failed", *problem)] if (problem := endpoint_problem()) else []
 
 
-def _of_torch() -> Iterable[Finding]:
-    return ask_probe(_OF_TORCH[: _OF_TORCH.index("libraries")] if endpoint_problem() else _OF_TORCH)
+def _torch() -> Iterable[Finding]:
+    return ask_probe(_TORCH_CHECKS[: _TORCH_CHECKS.index("libraries")] if endpoint_problem() else _TORCH_CHECKS)
 
 
-def ask_probe(steps: Sequence[str], patience: float = _PATIENCE) -> Iterator[Finding]:
-    """What the steps of pricer.ml.probe find, in a process of their own. One that ends the process or does not come to
-    an end within `patience` seconds is a finding, and those after it get another process.
+def ask_probe(steps: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[Finding]:
+    """Run steps of pricer.ml.probe in a separate process. A step that ends the process, or does not finish within
+    `timeout` seconds, is a finding; the steps after it get another process.
     """
     while steps:
-        output, ended = _run_probe(steps, patience)
+        output, ended = _run_probe(steps, timeout)
         last = None
         for record in _records(output):
             if "step" in record:
@@ -96,12 +96,12 @@ def ask_probe(steps: Sequence[str], patience: float = _PATIENCE) -> Iterator[Fin
             hint = "if both are as tested: please report it, with this output"
             yield Finding("torch", "failed", f"torch or bitsandbytes cannot be imported: {ended}", hint)
             return
-        yield Finding(last, "failed", f"the check did not come to its end: {ended}")
+        yield Finding(last, "failed", f"the check did not finish: {ended}")
         steps = steps[steps.index(last) + 1 :]
 
 
 def _records(output: str) -> Iterator[dict[str, Any]]:
-    """The lines of pricer.ml.probe among what libraries say."""
+    """The lines of pricer.ml.probe, without the output of libraries."""
     known = ({"step"}, {field.name for field in fields(Finding)})
     for line in output.splitlines():
         try:
@@ -112,16 +112,16 @@ def _records(output: str) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _run_probe(steps: Sequence[str], patience: float) -> tuple[str, str]:
-    """What the process said on stdout, and how it ended."""
-    # With this process's own path: what is looked at is what it would import.
+def _run_probe(steps: Sequence[str], timeout: float) -> tuple[str, str]:
+    """What the process wrote to stdout, and how it ended."""
+    # With this process's own path, so that the probe imports the same packages.
     code = f"import sys; sys.path[:] = {sys.path!r}; from pricer.ml.probe import main; main({list(steps)!r})"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
+            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode(errors="replace"), f"no answer in {patience:.0f} s"
+        return (error.stdout or b"").decode(errors="replace"), f"no answer in {timeout:.0f} s"
     output = done.stdout.decode(errors="replace")
     if done.returncode < 0:
         return output, f"killed by {signal.Signals(-done.returncode).name}"
@@ -172,7 +172,7 @@ CHECKS = (
     Check("packages", _packages, "failed"),
     Check("launcher", _launcher, "failed"),
     Check("HF_ENDPOINT", _endpoint, "failed"),
-    Check("torch", _of_torch, "failed"),
+    Check("torch", _torch, "failed"),
     Check("memory", _memory),
     Check("disk", _disk, "failed"),
     Check("Hub cache", _cache, needs_hub=True),

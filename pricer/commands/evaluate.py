@@ -255,17 +255,17 @@ class _Fetch(threading.Thread):
 def load_scorer(setup: Setup, run: Run | None = None) -> "CheckpointPredictor":
     """The base in memory, as `run` had it before, ready for adapters."""
     from pricer.commands.parts.setup import load_base_of
-    from pricer.ml.decode import Decoder
+    from pricer.ml.decode import TreeDecoder
     from pricer.ml.predict import CheckpointPredictor
 
     base = load_base_of(setup, run)
-    decoder = Decoder(
+    decoder = TreeDecoder(
         base,
         setup.tokenizer,
         setup.template.price_format,
         setup.encoder.answer_length,
-        setup.writing,
-        setup.config.eval.unexplored,
-        setup.ending,
+        setup.price_tokens,
+        setup.config.eval.residual_mass,
+        setup.price_suffix,
     )
     return CheckpointPredictor(base, decoder)

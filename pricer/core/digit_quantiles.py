@@ -1,129 +1,141 @@
-"""Walking down the digits: exact quantiles of many Items at once, where digit order is numeric order.
+"""Exact quantiles of many Items at once, where the order of digit tokens is numeric order.
 
-A price is written in levels: one digit each (`0227`, four levels of ten), or a group of digits (one level of a thousand
-where 0–999 are single tokens). The options of a level are in numeric order, so the price at a quantile is found by
-following, level after level, the option in which the cumulative share crosses it; nothing is enumerated. Quantiles that
-share a beginning share its computation, and the likeliest other beginnings are followed beside them: with each the mean
-is known better.
+A price is written as digit tokens: one per digit (`0227`: four positions with ten tokens each), or one per group of
+digits (one position with a thousand tokens where 0–999 are single tokens). The tokens of a position are in numeric
+order. So a quantile is found by following, position after position, the token in which the cumulative share crosses
+it; no enumeration is needed. Quantiles with a common prefix share its computation. The most probable other prefixes are
+followed beside them, which narrows the bounds of the mean.
+
+Shape suffixes: B Items, K prefixes that are followed, D tokens of the current position, N = K · D continuations,
+Q quantiles, and Q1 = Q + 1 with the greedy path last.
 """
 
 import math
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, QUANTILES, Distribution, Step, shares_of
+from pricer.core.price_distribution import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
 
-# How prices are written: of each level the token ids (n,) of its options, in numeric order.
-Levels = tuple[np.ndarray, ...]
+DigitTokens = tuple[np.ndarray, ...]
+"""For each position of a price: the token ids (D,) of its digits (or groups of digits), in numeric order."""
 
-# A beginning that no quantile leads through is followed, if there is room, where it may move the mean by so many
-# dollars, or has so large a share that the mode may well lie in it.
+# A prefix that leads to no quantile is followed, if there is room, where it may move the mean by so many dollars, or
+# where its share is so large that the mode may well be one of its prices.
 _WORTH_DOLLARS = 0.5
 _WORTH_SHARE = 0.1
 
 
-class Walk:
-    """The walk of a batch of Items down the levels, at most `most` beginnings of each Item at a time."""
+class DigitQuantiles:
+    """The PriceDecoder for digit tokens. It follows at most `beam_width` prefixes of each Item at a time."""
 
-    def __init__(self, levels: Levels, items: int, most: int) -> None:
-        if not levels or most <= len(QUANTILES):
-            raise ValueError(f"{len(QUANTILES)} quantiles and the likeliest need more than {most} places")
-        self.first = levels[0]
-        self._levels = levels
-        self._depth = 0
-        self._most = most
-        # Place in which the places of the last step begin.
-        self._start = PROMPT
-        self._rows = np.arange(items)[:, None]
-        # Of each beginning that is followed: its digits as a number, its share of the distribution, and its
-        # probability, which is less by what lies on no price before it. At first there is the empty one.
-        self._digits = np.zeros((items, 1), dtype=np.int64)
-        self._share = np.ones((items, 1))
-        self._probability = np.ones((items, 1))
-        # The place of each quantile's beginning and, last, of the one by the likeliest option each time; and what share
-        # of a quantile's beginning lies below it.
-        self._place = np.zeros((items, len(QUANTILES) + 1), dtype=np.int64)
-        self._target = np.tile(np.array(QUANTILES), (items, 1))
-        self._mean = np.zeros(items)
-        self._mean_error = np.zeros(items)
-        self._no_price = np.zeros(items)
-        self._likeliest_left = np.zeros(items)
+    def __init__(self, digit_tokens: DigitTokens, items: int, beam_width: int) -> None:
+        if not digit_tokens or beam_width <= len(QUANTILES):
+            raise ValueError(
+                f"beam_width is {beam_width}: {len(QUANTILES)} quantiles and the greedy path need more than that"
+            )
+        self.first_candidates = digit_tokens[0]
+        self._digit_tokens = digit_tokens
+        self._position = 0
+        self._beam_width = beam_width
+        # The slot of the first prefix in the beam.
+        self._first_slot = PROMPT
+        self._rows_B1 = np.arange(items)[:, None]
+        # The prefixes that are followed: their digits as a number, their share of the distribution, and their
+        # probability, which is lower by the mass that left the prices on the way. At first there is the empty prefix.
+        self._digits_BK = np.zeros((items, 1), dtype=np.int64)
+        self._share_BK = np.ones((items, 1))
+        self._probability_BK = np.ones((items, 1))
+        # For each quantile and for the greedy path the index (in K) of its prefix; for each quantile its position
+        # within the prefix, as a share of it.
+        self._prefix_BQ1 = np.zeros((items, len(QUANTILES) + 1), dtype=np.int64)
+        self._target_BQ = np.tile(np.array(QUANTILES), (items, 1))
+        self._mean_B = np.zeros(items)
+        self._mean_error_B = np.zeros(items)
+        self._no_price_B = np.zeros(items)
+        self._largest_dropped_B = np.zeros(items)
 
-    def step(self, log_probabilities: np.ndarray) -> Step | list[Distribution]:
-        """As Reading says."""
-        shares, on_prices = shares_of(log_probabilities)
-        self._no_price += (self._probability * (1 - on_prices)).sum(axis=1)
-        crossed = self._cross(shares)
-        level = self._levels[self._depth]
-        digits = (self._digits[:, :, None] * len(level) + np.arange(len(level))).reshape(len(self._rows), -1)
-        share = (self._share[:, :, None] * shares).reshape(digits.shape)
-        self._depth += 1
-        if self._depth == len(self._levels):
-            return self._results(digits, share, crossed)
-        probability = (self._probability * on_prices)[:, :, None] * shares
-        places = shares.shape[1]
-        chosen = self._choose(digits, share, probability.reshape(digits.shape), crossed)
-        parents = self._start + chosen // len(level)
-        self._start += places
-        return Step(parents, level[chosen % len(level)], self._levels[self._depth], self._place[:, -1])
+    def advance(self, log_probabilities: np.ndarray) -> DecodingStep | list[Distribution]:
+        """See PriceDecoder; `log_probabilities` are (B, K, D)."""
+        shares_BKD, on_prices_BK = renormalize(log_probabilities)
+        self._no_price_B += (self._probability_BK * (1 - on_prices_BK)).sum(axis=1)
+        crossed_BQ1 = self._find_crossings(shares_BKD)
+        tokens_D = self._digit_tokens[self._position]
+        base = len(tokens_D)
+        digits_BN = (self._digits_BK[:, :, None] * base + np.arange(base)).reshape(len(self._rows_B1), -1)
+        share_BN = (self._share_BK[:, :, None] * shares_BKD).reshape(digits_BN.shape)
+        self._position += 1
+        if self._position == len(self._digit_tokens):
+            return self._results(digits_BN, share_BN, crossed_BQ1)
+        probability_BN = ((self._probability_BK * on_prices_BK)[:, :, None] * shares_BKD).reshape(digits_BN.shape)
+        chosen_BK = self._choose_beam(digits_BN, share_BN, probability_BN, crossed_BQ1)
+        parents_BK = self._first_slot + chosen_BK // base
+        self._first_slot += shares_BKD.shape[1]
+        return DecodingStep(
+            parents_BK, tokens_D[chosen_BK % base], self._digit_tokens[self._position], self._prefix_BQ1[:, -1]
+        )
 
-    def _cross(self, shares: np.ndarray) -> np.ndarray:
-        """The option (items, quantiles + 1) in which each quantile lies, and the likeliest, over all places counted."""
-        size = shares.shape[-1]
-        own = shares[self._rows, self._place]
-        likeliest = own[:, -1:].argmax(axis=-1)
-        own = own[:, :-1]
-        cumulative = np.cumsum(own, axis=-1)
-        cumulative[..., -1] = 1.0  # and not 0.9999999, with a quantile beyond it
-        option = (cumulative < np.minimum(self._target, 1.0)[..., None]).sum(axis=-1)
-        chosen = option[..., None]
-        width = np.take_along_axis(own, chosen, axis=-1)[..., 0]
-        below = np.take_along_axis(cumulative, chosen, axis=-1)[..., 0] - width
-        # An option of no width is met only by rounding; anything in it will do.
-        self._target = np.where(width > 0, (self._target - below) / np.where(width > 0, width, 1.0), 1.0)
-        crossed: np.ndarray = self._place * size + np.concatenate([option, likeliest], axis=1)
-        return crossed
-
-    def _choose(
-        self, digits: np.ndarray, share: np.ndarray, probability: np.ndarray, crossed: np.ndarray
-    ) -> np.ndarray:
-        """The beginnings that are followed: those that are due, and then the likeliest. What is left counts in the mean
-        as the middle of the prices it may become.
+    def _find_crossings(self, shares_BKD: np.ndarray) -> np.ndarray:
+        """The continuation (B, Q1; an index in N) in which each quantile lies, and the most probable one on the greedy
+        path.
         """
-        is_due = np.zeros(share.shape, dtype=bool)
-        is_due[self._rows, crossed] = True
-        width = math.prod(len(level) for level in self._levels[self._depth :])
-        worth = min(_WORTH_SHARE, _WORTH_DOLLARS / ((width - 1) / 2))
-        wanted = np.minimum((is_due | (share >= worth)).sum(axis=1), self._most)
-        chosen = np.argsort(-(share + 2 * is_due), axis=1, kind="stable")[:, : int(wanted.max())]
-        # An Item that wants fewer than others is filled up with what counts as not followed: its result does not depend
-        # on who else is in the batch.
-        is_followed = np.arange(chosen.shape[1]) < wanted[:, None]
-        self._digits = digits[self._rows, chosen]
-        self._share = share[self._rows, chosen] * is_followed
-        self._probability = probability[self._rows, chosen] * is_followed
-        left = share.copy()
-        left[self._rows, chosen] -= self._share
-        self._mean += (left * (digits * width + (width - 1) / 2)).sum(axis=1)
-        self._mean_error += left.sum(axis=1) * (width - 1) / 2
-        self._likeliest_left = np.maximum(self._likeliest_left, left.max(axis=1))
-        self._place = (chosen[:, None, :] == crossed[:, :, None]).argmax(axis=-1)
-        return chosen
+        own_BQ1D = shares_BKD[self._rows_B1, self._prefix_BQ1]
+        greedy_B1 = own_BQ1D[:, -1:].argmax(axis=-1)
+        own_BQD = own_BQ1D[:, :-1]
+        cumulative_BQD = np.cumsum(own_BQD, axis=-1)
+        cumulative_BQD[..., -1] = 1.0  # rounding must not leave 0.9999999, with a quantile beyond it
+        digit_BQ = (cumulative_BQD < np.minimum(self._target_BQ, 1.0)[..., None]).sum(axis=-1)
+        width_BQ = np.take_along_axis(own_BQD, digit_BQ[..., None], axis=-1)[..., 0]
+        below_BQ = np.take_along_axis(cumulative_BQD, digit_BQ[..., None], axis=-1)[..., 0] - width_BQ
+        # A quantile lies in a token of no width only by rounding; then any price below it will do.
+        self._target_BQ = np.where(
+            width_BQ > 0, (self._target_BQ - below_BQ) / np.where(width_BQ > 0, width_BQ, 1.0), 1.0
+        )
+        crossed_BQ1: np.ndarray = self._prefix_BQ1 * shares_BKD.shape[-1] + np.concatenate(
+            [digit_BQ, greedy_B1], axis=1
+        )
+        return crossed_BQ1
 
-    def _results(self, prices: np.ndarray, share: np.ndarray, crossed: np.ndarray) -> list[Distribution]:
-        quantiles = prices[self._rows, crossed[:, :-1]].astype(float)
-        likeliest = share.argmax(axis=1)[:, None]
-        mode, highest = prices[self._rows, likeliest][:, 0], share[self._rows, likeliest][:, 0]
-        mean = self._mean + (share * prices).sum(axis=1)
+    def _choose_beam(
+        self, digits_BN: np.ndarray, share_BN: np.ndarray, probability_BN: np.ndarray, crossed_BQ1: np.ndarray
+    ) -> np.ndarray:
+        """The continuations (B, K) to follow: those with a quantile in them, then the most probable. All others enter
+        the mean as the middle of the prices they may become.
+        """
+        is_needed_BN = np.zeros(share_BN.shape, dtype=bool)
+        is_needed_BN[self._rows_B1, crossed_BQ1] = True
+        # Each continuation stands for so many prices.
+        width = math.prod(len(tokens) for tokens in self._digit_tokens[self._position :])
+        worth = min(_WORTH_SHARE, _WORTH_DOLLARS / ((width - 1) / 2))
+        wanted_B = np.minimum((is_needed_BN | (share_BN >= worth)).sum(axis=1), self._beam_width)
+        chosen_BK = np.argsort(-(share_BN + 2 * is_needed_BN), axis=1, kind="stable")[:, : int(wanted_B.max())]
+        # An Item that wants fewer prefixes than others is padded with some that count as not followed. So its result
+        # does not depend on the rest of the batch.
+        is_followed_BK = np.arange(chosen_BK.shape[1]) < wanted_B[:, None]
+        self._digits_BK = digits_BN[self._rows_B1, chosen_BK]
+        self._share_BK = share_BN[self._rows_B1, chosen_BK] * is_followed_BK
+        self._probability_BK = probability_BN[self._rows_B1, chosen_BK] * is_followed_BK
+        dropped_BN = share_BN.copy()
+        dropped_BN[self._rows_B1, chosen_BK] -= self._share_BK
+        self._mean_B += (dropped_BN * (digits_BN * width + (width - 1) / 2)).sum(axis=1)
+        self._mean_error_B += dropped_BN.sum(axis=1) * (width - 1) / 2
+        self._largest_dropped_B = np.maximum(self._largest_dropped_B, dropped_BN.max(axis=1))
+        self._prefix_BQ1 = (chosen_BK[:, None, :] == crossed_BQ1[:, :, None]).argmax(axis=-1)
+        return chosen_BK
+
+    def _results(self, prices_BN: np.ndarray, share_BN: np.ndarray, crossed_BQ1: np.ndarray) -> list[Distribution]:
+        quantiles_BQ = prices_BN[self._rows_B1, crossed_BQ1[:, :-1]].astype(float)
+        mode_B1 = share_BN.argmax(axis=1)[:, None]
+        mode_B, highest_B = prices_BN[self._rows_B1, mode_B1][:, 0], share_BN[self._rows_B1, mode_B1][:, 0]
+        mean_B = self._mean_B + (share_BN * prices_BN).sum(axis=1)
         return [
             Distribution(
-                quantiles=tuple(quantiles[row].tolist()),
-                mode=float(mode[row]),
-                mode_is_certain=bool(highest[row] >= self._likeliest_left[row]),
-                mean=float(mean[row]),
-                mean_error=float(self._mean_error[row]),
-                no_price=float(self._no_price[row]),
-                unexplored=0.0,
+                quantiles=tuple(quantiles_BQ[row].tolist()),
+                mode=float(mode_B[row]),
+                mode_is_certain=bool(highest_B[row] >= self._largest_dropped_B[row]),
+                mean=float(mean_B[row]),
+                mean_error=float(self._mean_error_B[row]),
+                no_price=float(self._no_price_B[row]),
+                residual_mass=0.0,
             )
-            for row in range(len(prices))
+            for row in range(len(prices_BN))
         ]

@@ -19,7 +19,7 @@ class EvalSpec:
 
     `limit` is the number of items that are scored, the first ones of the split (None: all). `fallback` is the price in
     dollars that is imputed where an answer has none. `precision` is the quantization and the compute dtype and, in 16
-    bits, the dtypes of adapter and logits. `estimator` is what is scored of each distribution. `unexplored` is the
+    bits, the dtypes of adapter and logits. `estimator` is what is scored of each distribution. `residual_mass` is the
     share of a distribution that may be left out of account; None where it is read whole, or not at all.
     """
 
@@ -32,7 +32,7 @@ class EvalSpec:
     precision: str
     estimator: str
     fallback: float
-    unexplored: float | None = None
+    residual_mass: float | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -1,46 +1,47 @@
-"""How much of a GPU's memory a training step takes, worked out from the shape of the model.
+"""How much of a GPU's memory a training step takes, estimated from the shape of the model.
 
-Counted are the bytes of the tensors that are alive together at the peak: those that autograd keeps for the backward
-pass, and those that one operation or one layer needs for a moment. Which they are was read from the sources of
-transformers 5.23 (models/llama), peft 0.21 (tuners/lora), bitsandbytes 0.50 (autograd) and torch's SDPA, and compared
-with peaks measured on an H200 (tests/core/test_memory.py). Layers that are compiled keep less: not counted here. Bytes
-"per token" are per padded token of one forward pass; b is the bytes of a number in the compute dtype, h the hidden
-size, i the width of the MLP.
+The estimate adds up the tensors that are alive together at the peak: those that autograd keeps for the backward pass,
+and those that one operation or layer needs for a moment. They were read from the sources of transformers 5.23
+(models/llama), peft 0.21 (tuners/lora), bitsandbytes 0.50 (autograd) and torch's SDPA, and compared with peaks measured
+on an H200 (tests/core/test_memory.py). Compiled layers keep less, which the estimate ignores.
+
+Bytes "per token" are per padded token of one forward pass. In formulas, b is the bytes of a number in the compute
+dtype, h the hidden size and i the width of the MLP.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-# Share of a card that all this may take. The rest goes to gaps between tensors in torch's allocator: on an H200, with
-# room to spare, it had reserved 9 to 15 % more than was allocated. Under pressure it gives some of that back.
+# The share of a GPU's memory that the estimate may fill. The rest is for gaps between tensors in torch's allocator: on
+# an H200 with memory to spare, it had reserved 9 to 15 % more than was allocated. Under pressure it returns some.
 USABLE = 0.92
 
-# Share of a card's free memory that 4-bit weights may take when they are kept at the compute dtype.
+# The share of a GPU's free memory that dequantized 4-bit weights may take.
 _DENSE = 0.25
 
-# The CUDA context with its kernels, and cuBLAS's workspace. 0.8 to 1.1 GB were measured on an H200 (what the device had
-# in use beyond what torch had reserved); older cards are said to need 0.4 to 0.6.
+# The CUDA context with its kernels, and cuBLAS's workspace: 0.8 to 1.1 GB on an H200 (memory in use beyond what torch
+# had reserved). Older cards reportedly need 0.4 to 0.6 GB.
 CONTEXT_BYTES = 1_000_000_000
 
-# Positions per item that have logits: of a price that Llama 3 writes three digits at a time, "1,234.00" without its
-# comma for one (123 4 . 00), and the end of text. One more would be 24 MB at 16 items and Llama 3's vocabulary.
+# Positions per item that have logits. Llama 3 writes 1234.00 as 123, 4, a point and 00, then the end of text. One more
+# position would take 24 MB for 16 items and Llama 3's vocabulary.
 COMPLETION_TOKENS = 5
 
-# The linear layers of a decoder layer, and which of them have their input in common.
+# The linear layers of a decoder layer, and groups of them that share their input.
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _SHARING = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"}))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingShape:
-    """What decides the memory of a training: a decoder of Llama's kind (attention, then a gated MLP) with LoRA on it.
+    """What decides the memory of a training: a decoder like Llama (attention, then a gated MLP) with LoRA on it.
 
-    `base_bytes` are all frozen weights as they are held, `packed_bytes` those of them that are in 4 bits, and
-    `dense_bytes` what these take at the compute dtype (both 0 where nothing is quantized); `dequantized_bytes` is the
-    largest weight that a 4-bit product unpacks. `query` is the width of all attention heads together, `key_value` that
-    of the heads of keys; `needs_mask`: attention is computed with a mask. `adapted` are the linear
-    layers (of `LINEAR_LAYERS`) that have an adapter, `adapter_parameters` all numbers that are trained, kept in
-    float32. `compute_bytes` is 2 for bfloat16 and float16.
+    `base_bytes` is the size of all frozen weights in memory, `packed_bytes` of those in 4 bits, and `dense_bytes` what
+    the 4-bit weights would take at the compute dtype (both 0 if nothing is quantized). `dequantized_bytes` is the
+    largest weight that a 4-bit product unpacks. `query` is the total width of the attention heads, `key_value` of the
+    key heads. `adapted` are the linear layers (from `LINEAR_LAYERS`) with an adapter; `adapter_parameters` is how many
+    parameters are trained, in float32. `compute_bytes` is 2 for bfloat16 and float16. `needs_mask`: attention is
+    computed with a mask.
     """
 
     base_bytes: int
@@ -63,17 +64,24 @@ class TrainingShape:
 
 
 def has_room_for_dense(dense: int, free: int) -> bool:
-    """Whether 4-bit weights, of so many bytes at the compute dtype, are dequantized once where so many are free."""
+    """Whether 4-bit weights are dequantized once. `dense` is their size at the compute dtype; both are in bytes."""
     return 0 < dense <= _DENSE * free
 
 
-def on_card(shape: TrainingShape, card_bytes: int, *, is_ampere: bool) -> TrainingShape:
-    """The shape as training has it on a card: with its 4-bit weights dequantized where there is room for that.
+def needs_attention_mask(*, is_ampere: bool, compute_bytes: int) -> bool:
+    """Whether attention on a GPU is slow without a mask. `is_ampere`: compute capability 8 or higher.
 
-    `is_ampere`: compute capability 8 or higher. Below, and in float32, the kernel that needs no mask is not there.
+    Without a mask transformers asks for fewer heads of keys than of queries. On older GPUs and in float32 torch has no
+    kernel for that and computes attention in single steps, in float32.
     """
-    shape = replace(shape, needs_mask=not is_ampere or shape.compute_bytes == 4)
-    if not has_room_for_dense(shape.dense_bytes, card_bytes - CONTEXT_BYTES - shape.base_bytes):
+    return not is_ampere or compute_bytes == 4
+
+
+def fit_to_gpu(shape: TrainingShape, gpu_bytes: int, *, is_ampere: bool) -> TrainingShape:
+    """The shape as it is trained on a GPU: with a mask if needed, and 4-bit weights dequantized if there is room."""
+    needs_mask = needs_attention_mask(is_ampere=is_ampere, compute_bytes=shape.compute_bytes)
+    shape = replace(shape, needs_mask=needs_mask)
+    if not has_room_for_dense(shape.dense_bytes, gpu_bytes - CONTEXT_BYTES - shape.base_bytes):
         return shape
     base_bytes = shape.base_bytes - shape.packed_bytes + shape.dense_bytes
     return replace(shape, base_bytes=base_bytes, packed_bytes=0, dense_bytes=0, dequantized_bytes=0)
@@ -81,11 +89,11 @@ def on_card(shape: TrainingShape, card_bytes: int, *, is_ampere: bool) -> Traini
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes at the peak of a training step, which the parts add up to.
+    """Bytes at the peak of a training step, part by part.
 
-    `adapter` is the float32 weights and what is there of their copy in the compute dtype, `gradients` what is there of
-    them at the peak (0 where the peak comes before the first one), `optimizer` AdamW's two moments, `activations` what
-    autograd keeps, `transients` what one operation needs for a moment.
+    `adapter` is the float32 weights and those copied to the compute dtype at the peak; `gradients` is 0 if the peak
+    comes before the first one; `optimizer` is AdamW's two moments; `activations` is what autograd keeps, `transients`
+    what one operation needs for a moment.
     """
 
     base: int
@@ -98,17 +106,17 @@ class TrainingMemory:
 
     @property
     def tensors(self) -> int:
-        """All but the context: what torch counts as allocated, unless the optimizer is paged."""
+        """Everything but the context: what torch counts as allocated, unless the optimizer is paged."""
         return self.base + self.adapter + self.gradients + self.optimizer + self.activations + self.transients
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Everything."""
         return self.tensors + self.context
 
-    def fits(self, card_bytes: int) -> bool:
-        """Whether a card of so many bytes has room for it, with `USABLE` of them to be taken."""
-        return self.total <= USABLE * card_bytes
+    def fits(self, gpu_bytes: int) -> bool:
+        """Whether it fits into the usable share of a GPU's memory."""
+        return self.total <= USABLE * gpu_bytes
 
 
 def training_memory(
@@ -116,16 +124,16 @@ def training_memory(
 ) -> TrainingMemory:
     """The peak of a step over `micro_batch` items of `tokens` each, padding included, in one forward pass.
 
-    `accumulates`: the step takes several forward passes, so that gradients are there already when the second begins.
+    `accumulates`: the step has several forward passes, so there are gradients when the second begins.
     """
     moments = _moments(shape, micro_batch * tokens, tokens, checkpointing=checkpointing, accumulates=accumulates)
     return max(moments, key=lambda memory: memory.total)
 
 
 def largest_micro_batch(
-    shape: TrainingShape, card_bytes: int, *, batch_size: int, tokens: int, checkpointing: bool
+    shape: TrainingShape, gpu_bytes: int, *, batch_size: int, tokens: int, checkpointing: bool
 ) -> int | None:
-    """The largest divisor of `batch_size` whose forward and backward pass fit on the card; None: not even one item."""
+    """The largest divisor of `batch_size` whose forward and backward pass fits on a GPU; None: not even one item."""
     for micro_batch in (n for n in range(batch_size, 0, -1) if batch_size % n == 0):
         memory = training_memory(
             shape,
@@ -134,15 +142,15 @@ def largest_micro_batch(
             checkpointing=checkpointing,
             accumulates=micro_batch < batch_size,
         )
-        if memory.fits(card_bytes):
+        if memory.fits(gpu_bytes):
             return micro_batch
     return None
 
 
 def saved_per_token(shape: TrainingShape) -> int:
-    """Bytes that autograd keeps of one decoder layer for each token.
+    """Bytes per token that autograd keeps for one decoder layer.
 
-    A frozen linear layer keeps nothing: the gradient of its input needs its weight alone.
+    A frozen linear layer keeps nothing: the gradient of its input needs only its weight.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     # LlamaRMSNorm, twice: its input in float32 (for the power and for the product) and the factor of the token.
@@ -153,21 +161,21 @@ def saved_per_token(shape: TrainingShape) -> int:
 
 
 def _attention_per_token(shape: TrainingShape) -> int:
-    """Kept by SDPA."""
+    """Bytes per token that SDPA keeps."""
     b = shape.compute_bytes
     if shape.needs_mask:
-        # With a mask keys and values are repeated for each head of the query.
+        # With a mask, keys and values are repeated for each query head.
         return 4 * b * shape.query + 4 * shape.heads
-    # Query, key, value and output, and the log of the softmax's sum by head, in float32.
+    # Query, key, value and output, and the softmax's log-sum per head in float32.
     return 2 * b * (shape.query + shape.key_value) + 4 * shape.heads
 
 
 def _adapter_per_token(shape: TrainingShape, name: str) -> int:
-    """Kept of `lora_B(lora_A(dropout(x)))`: the mask of the dropout in bytes, its output, and lora_A's."""
+    """Bytes per token kept for `lora_B(lora_A(dropout(x)))`: the dropout mask, its output, and lora_A's output."""
     b = shape.compute_bytes
     width = {"o_proj": shape.query, "down_proj": shape.intermediate}.get(name, shape.hidden)
     mask = width if shape.dropout else 0
-    # Without dropout x itself is kept, once for all that share it; that of o_proj is SDPA's output.
+    # Without dropout x itself is kept, once for all layers that share it; o_proj's x is SDPA's output.
     shared = next((group & shape.adapted for group in _SHARING if name in group), frozenset({name}))
     is_kept_elsewhere = name == "o_proj" or name != min(shared)
     kept = 0 if is_kept_elsewhere and not shape.dropout else b * width
@@ -177,15 +185,15 @@ def _adapter_per_token(shape: TrainingShape, name: str) -> int:
 def _moments(
     shape: TrainingShape, size: int, tokens: int, *, checkpointing: bool, accumulates: bool
 ) -> Iterator[TrainingMemory]:
-    """The memory at each moment of a step over `size` tokens that can be its peak."""
+    """The memory at each moment that can be the peak of a step over `size` tokens."""
     b, h, layers = shape.compute_bytes, shape.hidden, shape.layers
     weights = 4 * shape.adapter_parameters
-    # Autocast casts each adapter weight at its first use in a forward pass and keeps the copy until that ends; autograd
-    # keeps it for as long as it keeps the layer.
+    # Autocast copies each adapter weight at its first use and keeps the copy until the forward pass ends; autograd
+    # keeps it as long as the layer.
     copy = b * shape.adapter_parameters if b < 4 else 0
     before = weights if accumulates else 0
     one_layer = saved_per_token(shape) * size
-    # Of a checkpointed layer its input alone is kept, and the whole of it while it is computed again.
+    # For a checkpointed layer only its input is kept, and everything while it is recomputed.
     inputs = b * h * size
 
     def at(copies: int, gradients: int, activations: int, transients: int) -> TrainingMemory:
@@ -204,14 +212,14 @@ def _moments(
     # The backward pass begins: the output layer, then the norm before it.
     begin = max(_loss(shape, size, size // tokens), _final_norm(shape, size))
     if checkpointing:
-        # The end of the forward pass: copies of the whole adapter; nothing but inputs is kept.
+        # The end of the forward pass: copies of the whole adapter, and inputs.
         yield at(copy, before, layers * inputs, max(_forward_transients(shape, size), begin))
-        # The last layer is computed again, and its backward pass begins.
+        # The last layer is recomputed, and its backward pass begins.
         yield at(layer_copy, before, layers * inputs + one_layer, backward)
-        # The first layer, when all others have left their gradients.
+        # The first layer, when all others have their gradients.
         yield at(layer_copy, weights, inputs + one_layer, backward)
     else:
-        # The backward pass begins with everything kept.
+        # The backward pass begins: everything is kept.
         yield at(copy, before, layers * one_layer, max(backward, begin))
         yield at(layer_copy, weights, one_layer, backward)
     # The optimizer's step, when no activations are left.
@@ -219,37 +227,37 @@ def _moments(
 
 
 def _loss(shape: TrainingShape, size: int, items: int) -> int:
-    """The most for the loss: in float32, and as wide as the vocabulary, the log of the softmax, which cross_entropy
-    keeps, its gradient and that of the logits; and the last norm's input in float32.
+    """The peak of the loss, in float32: the log-softmax that cross_entropy keeps, its gradient and the gradient of the
+    logits (each as wide as the vocabulary), and the last norm's input.
     """
     logits = 4 * shape.vocabulary * COMPLETION_TOKENS * items
     return 3 * logits + 4 * shape.hidden * size
 
 
 def _final_norm(shape: TrainingShape, size: int) -> int:
-    """The norm before the output layer: its input in float32 is kept; its backward pass takes the gradient in the
-    compute dtype and five tensors in float32 (of the product, twice, the mean, the power and what multiplies it).
+    """The norm before the output layer. Its input is kept in float32; its backward pass needs the gradient in the
+    compute dtype and five tensors in float32 (two for the product; the mean; the power; its factor).
     """
     return (4 + shape.compute_bytes + 5 * 4) * shape.hidden * size
 
 
 def _layer_transients(shape: TrainingShape, size: int) -> int:
-    """The most that the MLP of one layer needs beside what is kept of it, in its backward pass or right before it."""
+    """The peak of one layer's MLP, besides what is kept for it, in its backward pass or right before."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     adapted = "down_proj" in shape.adapted
-    # What is kept of down_proj's adapter is gone when the gradient reaches its input.
+    # What is kept for down_proj's adapter is freed when the gradient reaches its input.
     freed = _adapter_per_token(shape, "down_proj") if adapted else 0
     # Backward through the product: gradients of the product, of silu(gate) and of up, and of the residual stream.
     product = 3 * b * i + b * h - freed
-    # Backward through down_proj: its weight unpacked, the gradients of output and input, and the adapter's own of the
-    # input, to be added.
+    # Backward through down_proj: its unpacked weight, the gradients of output and input, and the adapter's gradient of
+    # the input, which is added.
     unpacked = shape.dequantized_bytes + (b * h + (2 if adapted else 1) * b * i - freed) * size
     return max(_end_of_layer(shape, size), product * size, unpacked)
 
 
 def _end_of_layer(shape: TrainingShape, size: int) -> int:
-    """What down_proj needs when it is computed, at the end of its layer: its input; the residual stream and the normed
-    input, which the frames of layer and MLP hold; its result; and of the adapter the product and the scaled product.
+    """What down_proj needs at the end of its layer: its input and output; the residual stream and the normed input,
+    which the frames of layer and MLP hold; and the adapter's product and scaled product.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     if "down_proj" not in shape.adapted:
@@ -258,10 +266,10 @@ def _end_of_layer(shape: TrainingShape, size: int) -> int:
 
 
 def _forward_transients(shape: TrainingShape, size: int) -> int:
-    """The most that the MLP of one layer needs in a forward pass of which nothing is kept."""
+    """The peak of one layer's MLP in a forward pass for which nothing is kept."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
-    # silu(gate), up and what comes of it: with an adapter on up_proj result, product and scaled product, without one
-    # silu(gate) * up; beside them the residual stream and the normed input.
+    # silu(gate) and up; with an adapter on up_proj its product and scaled product, without one silu(gate) * up; the
+    # residual stream and the normed input.
     computed = ((4 if "up_proj" in shape.adapted else 3) * b * i + 2 * b * h) * size
     unpacked = shape.dequantized_bytes + (2 * b * i + 2 * b * h) * size
     return max(computed, unpacked, _end_of_layer(shape, size))

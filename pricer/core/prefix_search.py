@@ -1,7 +1,7 @@
-"""Expanding prices, likeliest first, where they are several tokens in an order that is not the numeric one.
+"""Best-first search over the prefixes of prices, where prices are several tokens without numeric order.
 
-`129.00` and `1299.00` may both begin with the token `129`: no walk down the tokens is one along the prices. So the
-beginnings of prices are followed by their probability until the share that has not been told apart is small.
+`129.00` and `1299.00` may both begin with the token `129`, so following tokens does not follow prices. Instead, the
+most probable prefixes are expanded first, until the residual mass (the share of all unexpanded prefixes) is small.
 """
 
 import heapq
@@ -10,43 +10,46 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, Distribution, Step, quantiles_of, shares_of
+from pricer.core.price_distribution import PROMPT, DecodingStep, Distribution, compute_quantiles, renormalize
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fork:
-    """A place where the writing of prices parts: option i is the token `tokens[i]`, which leads to prices from `low[i]`
-    to `high[i]` dollars by way of the fork `after[i]`. None: there is but one price, and what follows is its rest.
+class PriceTrie:
+    """A branching point in the token sequences of all prices. Candidate i is the token `tokens[i]`; the prices behind
+    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]`. None: a single price is left.
+    All arrays are (n,).
     """
 
     tokens: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    after: tuple["Fork | None", ...]
+    children: tuple["PriceTrie | None", ...]
 
 
-def fork_of(writings: Mapping[int, Sequence[int]]) -> Fork:
-    """The first Fork of prices in whole dollars, each written as tokens of which none is the beginning of another."""
-    return _fork(sorted(writings.items()), 0)
+def build_trie(tokens_by_price: Mapping[int, Sequence[int]]) -> PriceTrie:
+    """The trie of prices in whole dollars; a ValueError if one price's tokens are a prefix of another's."""
+    return _build_node(sorted(tokens_by_price.items()), 0)
 
 
-def _fork(writings: Sequence[tuple[int, Sequence[int]]], depth: int) -> Fork:
-    parts: dict[int, list[tuple[int, Sequence[int]]]] = {}
-    for price, tokens in writings:
+def _build_node(prices: Sequence[tuple[int, Sequence[int]]], depth: int) -> PriceTrie:
+    branches: dict[int, list[tuple[int, Sequence[int]]]] = {}
+    for price, tokens in prices:
         if len(tokens) == depth:
-            raise ValueError(f"the writing of {price} is the beginning of another price's")
-        parts.setdefault(tokens[depth], []).append((price, tokens))
-    return Fork(
-        tokens=np.array(list(parts), dtype=np.int64),
-        low=np.array([part[0][0] for part in parts.values()]),
-        high=np.array([part[-1][0] for part in parts.values()]),
-        after=tuple(None if len(part) == 1 else _fork(part, depth + 1) for part in parts.values()),
+            raise ValueError(f"the tokens of {price} are a prefix of another price's")
+        branches.setdefault(tokens[depth], []).append((price, tokens))
+    return PriceTrie(
+        tokens=np.array(list(branches), dtype=np.int64),
+        low=np.array([branch[0][0] for branch in branches.values()]),
+        high=np.array([branch[-1][0] for branch in branches.values()]),
+        children=tuple(None if len(branch) == 1 else _build_node(branch, depth + 1) for branch in branches.values()),
     )
 
 
 @dataclass(order=True, slots=True)
-class _Beginning:
-    """A beginning of prices that was not followed: `rank` is minus its share, so that the likeliest comes first."""
+class _Prefix:
+    """A prefix of prices from `low` to `high`. `rank` is minus its share of the distribution, so that a heap gives the
+    most probable first; `probability` is lower by the mass that left the prices on the way.
+    """
 
     rank: float
     parent: int
@@ -54,104 +57,108 @@ class _Beginning:
     probability: float = field(compare=False)
     low: int = field(compare=False)
     high: int = field(compare=False)
-    fork: Fork = field(compare=False)
+    node: PriceTrie = field(compare=False)
 
 
-class _Explored:
-    """What is known of one Item."""
+class _ItemSearch:
+    """The search for one Item."""
 
-    def __init__(self, root: Fork) -> None:
-        self.open: list[_Beginning] = []
-        self.asked = [_Beginning(-1.0, PROMPT, PROMPT, 1.0, int(root.low.min()), int(root.high.max()), root)]
-        self.followed = 0
+    def __init__(self, root: PriceTrie) -> None:
+        self.frontier: list[_Prefix] = []
+        self.requested = [_Prefix(-1.0, PROMPT, PROMPT, 1.0, int(root.low.min()), int(root.high.max()), root)]
+        self.expanded = 0
         self.no_price = 0.0
         self._prices: list[np.ndarray] = []
         self._shares: list[np.ndarray] = []
 
     @property
-    def left(self) -> float:
-        """The share that was not told apart."""
-        return -sum(beginning.rank for beginning in self.open)
+    def residual_mass(self) -> float:
+        """The share of all prefixes that were not expanded."""
+        return -sum(prefix.rank for prefix in self.frontier)
 
-    def tell(self, beginning: _Beginning, place: int, log_probabilities: np.ndarray) -> None:
-        fork = beginning.fork
-        own, on_prices = shares_of(log_probabilities[: len(fork.tokens)])
-        self.no_price += beginning.probability * float(1 - on_prices)
-        shares = -beginning.rank * own
-        is_price = np.array([after is None for after in fork.after])
-        self._prices.append(fork.low[is_price])
+    def expand(self, prefix: _Prefix, slot: int, log_probabilities: np.ndarray) -> None:
+        """Take in the log-probabilities (n,) of a prefix's candidates; the prefix is in `slot`."""
+        node = prefix.node
+        conditional, on_prices = renormalize(log_probabilities[: len(node.tokens)])
+        self.no_price += prefix.probability * float(1 - on_prices)
+        shares = -prefix.rank * conditional
+        is_price = np.array([child is None for child in node.children])
+        self._prices.append(node.low[is_price])
         self._shares.append(shares[is_price])
-        for index, after in enumerate(fork.after):
-            if after is not None and shares[index] > 0:
-                probability = beginning.probability * float(on_prices * own[index])
-                low, high = int(fork.low[index]), int(fork.high[index])
-                token = int(fork.tokens[index])
+        for index, child in enumerate(node.children):
+            if child is not None and shares[index] > 0:
+                probability = prefix.probability * float(on_prices * conditional[index])
+                low, high = int(node.low[index]), int(node.high[index])
+                token = int(node.tokens[index])
                 heapq.heappush(
-                    self.open, _Beginning(-float(shares[index]), place, token, probability, low, high, after)
+                    self.frontier, _Prefix(-float(shares[index]), slot, token, probability, low, high, child)
                 )
+
+    def pop_best(self, count: int, max_residual_mass: float) -> list[_Prefix]:
+        """The most probable prefixes, at most `count`, whose expansion leaves no more than `max_residual_mass`."""
+        chosen: list[_Prefix] = []
+        residual_mass = self.residual_mass
+        while self.frontier and len(chosen) < count and residual_mass > max_residual_mass:
+            chosen.append(heapq.heappop(self.frontier))
+            residual_mass += chosen[-1].rank
+        self.expanded += len(chosen)
+        return chosen
 
     def result(self) -> Distribution:
         prices, shares = np.concatenate(self._prices), np.concatenate(self._shares)
-        left = -np.array([beginning.rank for beginning in self.open])
-        low = np.array([beginning.low for beginning in self.open])
-        high = np.array([beginning.high for beginning in self.open])
+        left = -np.array([prefix.rank for prefix in self.frontier])
+        low = np.array([prefix.low for prefix in self.frontier])
+        high = np.array([prefix.high for prefix in self.frontier])
         mean = (shares * prices).sum() + (left * (low + high)).sum() / 2
-        if not shares.sum() > 0:  # nothing was told apart: each beginning stands for its cheapest price
+        if not shares.sum() > 0:  # no price is complete: each prefix stands for its cheapest one
             prices, shares = np.concatenate([prices, low]), np.concatenate([shares, left])
-        likeliest = int(shares.argmax())
+        mode = int(shares.argmax())
         return Distribution(
-            quantiles=quantiles_of(prices, shares),
-            mode=float(prices[likeliest]),
-            mode_is_certain=bool(shares[likeliest] >= left.max(initial=0.0)),
+            quantiles=compute_quantiles(prices, shares),
+            mode=float(prices[mode]),
+            mode_is_certain=bool(shares[mode] >= left.max(initial=0.0)),
             mean=float(mean),
             mean_error=float((left * (high - low)).sum() / 2),
             no_price=self.no_price,
-            unexplored=float(left.sum()),
+            residual_mass=float(left.sum()),
         )
 
 
-class Expansion:
-    """The expansion of a batch of Items from `root`: up to `at_once` beginnings of each Item in a step, until the share
-    left is at most `bound`, or `most` beginnings were followed.
+class PrefixSearch:
+    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until
+    the residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
     """
 
-    def __init__(self, root: Fork, items: int, bound: float, at_once: int, most: int) -> None:
-        self.first = root.tokens
-        self._bound, self._at_once, self._most = bound, at_once, most
-        self._items = [_Explored(root) for _ in range(items)]
-        self._start = PROMPT
+    def __init__(
+        self, trie: PriceTrie, items: int, max_residual_mass: float, prefixes_per_step: int, max_prefixes: int
+    ) -> None:
+        self.first_candidates = trie.tokens
+        self._max_residual_mass = max_residual_mass
+        self._prefixes_per_step, self._max_prefixes = prefixes_per_step, max_prefixes
+        self._items = [_ItemSearch(trie) for _ in range(items)]
+        self._first_slot = PROMPT
 
-    def step(self, log_probabilities: np.ndarray) -> Step | list[Distribution]:
-        """As Reading says."""
+    def advance(self, log_probabilities: np.ndarray) -> DecodingStep | list[Distribution]:
+        """See PriceDecoder; `log_probabilities` are (items, m, n)."""
         for item, own in zip(self._items, log_probabilities, strict=True):
-            for place, beginning in enumerate(item.asked):
-                item.tell(beginning, self._start + place, own[place])
-        self._start += log_probabilities.shape[1]
+            for index, prefix in enumerate(item.requested):
+                item.expand(prefix, self._first_slot + index, own[index])
+        self._first_slot += log_probabilities.shape[1]
         for item in self._items:
-            item.asked = self._next(item)
-        count = max(len(item.asked) for item in self._items)
-        if count == 0:
-            return [item.result() for item in self._items]
-        return self._ask(count)
+            room = min(self._prefixes_per_step, self._max_prefixes - item.expanded)
+            item.requested = item.pop_best(room, self._max_residual_mass)
+        count = max(len(item.requested) for item in self._items)
+        return self._next_step(count) if count else [item.result() for item in self._items]
 
-    def _next(self, item: _Explored) -> list[_Beginning]:
-        chosen: list[_Beginning] = []
-        room, left = min(self._at_once, self._most - item.followed), item.left
-        while item.open and len(chosen) < room and left > self._bound:
-            chosen.append(heapq.heappop(item.open))
-            left += chosen[-1].rank
-        item.followed += len(chosen)
-        return chosen
-
-    def _ask(self, count: int) -> Step:
-        """The Step of what each Item asks; an Item that asks less is filled up with what nobody will look at."""
-        asked = [item.asked for item in self._items]
-        parents = np.full((len(asked), count), PROMPT, dtype=np.int64)
-        tokens = np.full_like(parents, self.first[0])
-        width = max(len(beginning.fork.tokens) for own in asked for beginning in own)
-        options = np.full((len(asked), count, width), self.first[0], dtype=np.int64)
-        for row, own in enumerate(asked):
-            for place, beginning in enumerate(own):
-                parents[row, place], tokens[row, place] = beginning.parent, beginning.token
-                options[row, place, : len(beginning.fork.tokens)] = beginning.fork.tokens
-        return Step(parents, tokens, options)
+    def _next_step(self, count: int) -> DecodingStep:
+        """The step with each Item's requests, padded to `count` with tokens whose results are ignored."""
+        requested = [item.requested for item in self._items]
+        parents = np.full((len(requested), count), PROMPT, dtype=np.int64)
+        tokens = np.full_like(parents, self.first_candidates[0])
+        width = max(len(prefix.node.tokens) for own in requested for prefix in own)
+        candidates = np.full((len(requested), count, width), self.first_candidates[0], dtype=np.int64)
+        for row, own in enumerate(requested):
+            for index, prefix in enumerate(own):
+                parents[row, index], tokens[row, index] = prefix.parent, prefix.token
+                candidates[row, index, : len(prefix.node.tokens)] = prefix.node.tokens
+        return DecodingStep(parents, tokens, candidates)

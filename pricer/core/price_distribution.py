@@ -1,9 +1,9 @@
-"""What a model believes an item costs: its whole predictive distribution over prices, summed up.
+"""A model's predictive distribution over prices, summed up, and the protocol of the algorithms that decode it.
 
-The distribution is that of the model held to prices: wherever the writing of prices in the run's format parts, the
-probabilities of the tokens that go on with one are taken as shares of their sum. What the model would rather have said
-there is not lost: its probability is `no_price`. Tokens that follow of necessity (the `.00` of a plain price, the end
-of text) are not looked at; the model was taught them with every single example.
+The distribution is that of the model constrained to prices: at each branching point, probabilities are renormalised
+over the tokens that continue a valid price. The probability mass of all other tokens is not lost: it is `no_price`.
+Tokens that have no alternative (the `.00` of a plain price, the end of text) are not looked at; every training example
+taught the model to write them.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# Of a decoding step: no token is tried after this place, but after the prompt itself.
+# The parent of the first token of a path: it follows the prompt itself.
 PROMPT = -1
 
 # The two ends of a 95 % and of an 80 % interval, and the median between them.
@@ -21,13 +21,12 @@ QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One Item's distribution of the price, in dollars.
+    """One Item's distribution over prices, in dollars.
 
-    `quantiles` are those at QUANTILES: of each, the lowest price up to which at least that share lies. `mode` is the
-    likeliest price found; `mode_is_certain`: no other can be likelier. `mean` is off by at most `mean_error`, which is
-    what the prices that were not told apart could at worst add up to. `unexplored` is the share that quantiles and mode
-    know nothing of (0: they are exact). `no_price` is the probability of saying something that is no price, as far as
-    it was met: at least this much.
+    `quantiles` are those at QUANTILES; each is the lowest price with at least that share at or below it. `mode` is the
+    most probable price found; `mode_is_certain` says that no other price can be more probable. `mean` is off by at most
+    `mean_error`. `residual_mass` is the share that quantiles and mode leave out (0: they are exact). `no_price` is a
+    lower bound for the probability that the model writes something that is no price.
     """
 
     quantiles: tuple[float, ...]
@@ -36,7 +35,7 @@ class Distribution:
     mean: float
     mean_error: float
     no_price: float
-    unexplored: float
+    residual_mass: float
 
     @property
     def median(self) -> float:
@@ -51,7 +50,7 @@ class Distribution:
     def interval(self, coverage: float) -> tuple[float, float]:
         """The central interval that holds this share (0.8 or 0.95) of the distribution; a ValueError for others.
 
-        Raw: how many prices lie in it is the model's opinion, which nothing has calibrated.
+        It is the model's own opinion and is not calibrated.
         """
         ends = [round((1 - coverage) / 2, 6), round((1 + coverage) / 2, 6)]
         low, high = (self.quantiles[QUANTILES.index(end)] for end in ends)
@@ -67,54 +66,53 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What is to be computed next about a batch of Items: each of `tokens` (items, m) is tried after the place in
-    `parents` (items, m), and of what may follow it, the log-probabilities of `options` are wanted: token ids, (n,) the
-    same everywhere, or (items, m, n).
+class DecodingStep:
+    """What the model has to compute next for a batch of Items.
 
-    Places are counted per Item over all steps, in the order in which they were asked for; PROMPT is before them all.
-    `likeliest` (items,), where a reading knows it, is which of the m goes on with the likeliest token each time.
+    Each of `tokens` (items, m) is appended to the path that ends in the slot `parents` (items, m). The algorithm wants
+    the log-probabilities of the `candidates` that may follow: token ids, (n,) for all alike, or (items, m, n).
+
+    Slots are numbered per Item over all steps, in the order in which they were requested; PROMPT precedes them all.
+    `greedy` (items,), where the algorithm knows it, says which of the m continues the greedy path.
     """
 
     parents: np.ndarray
     tokens: np.ndarray
-    options: np.ndarray
-    likeliest: np.ndarray | None = None
+    candidates: np.ndarray
+    greedy: np.ndarray | None = None
 
 
-class Reading(Protocol):
-    """How distributions are read: it says what is to be computed, until it knows enough."""
+class PriceDecoder(Protocol):
+    """An algorithm that decodes price distributions: it says what to compute, step by step, until it knows enough."""
 
     @property
-    def first(self) -> np.ndarray:
+    def first_candidates(self) -> np.ndarray:
         """The tokens (n,) whose log-probabilities are wanted right after the prompt."""
 
-    def step(self, log_probabilities: np.ndarray) -> Step | list[Distribution]:
-        """Take in the log-probabilities (items, m, n) in nats that the last Step (or `first`, with m = 1) asked for.
-        Returns the next Step or, at the end, one Distribution per Item.
+    def advance(self, log_probabilities: np.ndarray) -> DecodingStep | list[Distribution]:
+        """Take in the log-probabilities (items, m, n), in nats, that the last DecodingStep asked for; the first time,
+        those of `first_candidates`, with m = 1. Returns the next DecodingStep; at the end, one Distribution per Item.
         """
 
 
-def quantiles_of(prices: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-    """The prices at QUANTILES of a distribution given outright: `shares` (n,) lie on `prices` (n,), in any order and
-    with any sum above zero.
-    """
+def compute_quantiles(prices: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
+    """The prices at QUANTILES where `shares` (n,) lie on `prices` (n,), in any order, with any sum above zero."""
     order = np.argsort(prices, kind="stable")
     cumulative = np.cumsum(shares[order])
     targets = np.array(QUANTILES) * cumulative[-1]
-    places = np.minimum(np.searchsorted(cumulative, targets, side="left"), len(prices) - 1)
-    return tuple(float(price) for price in prices[order][places])
+    indices = np.minimum(np.searchsorted(cumulative, targets, side="left"), len(prices) - 1)
+    return tuple(float(price) for price in prices[order][indices])
 
 
-def shares_of(log_probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The shares of the options along the last axis, and the probability of them all together.
+def renormalize(log_probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each token's share of the tokens' total probability (…, n), and that total (…).
 
-    `log_probabilities` (…, n) are in nats, of n tokens out of a whole vocabulary. Where they are no numbers (a model
-    that overflows), the options are equally likely shares of a probability of zero: all of it is no price.
+    `log_probabilities` (…, n) are in nats, of n tokens out of a whole vocabulary. Where they are not finite (a model
+    that overflows), the shares are equal and the total is zero: everything counts as no price.
     """
-    highest = log_probabilities.max(axis=-1, keepdims=True)
-    is_number = np.isfinite(highest)
-    scaled = np.exp(np.where(is_number, log_probabilities, 0.0) - np.where(is_number, highest, 0.0))
+    highest = log_probabilities.max(axis=-1, keepdims=True)  # (…, 1)
+    is_finite = np.isfinite(highest)
+    scaled = np.exp(np.where(is_finite, log_probabilities, 0.0) - np.where(is_finite, highest, 0.0))
     total = scaled.sum(axis=-1, keepdims=True)
-    on_prices = np.where(is_number, np.exp(np.where(is_number, highest, 0.0)) * total, 0.0)
-    return scaled / total, on_prices[..., 0]
+    probability = np.where(is_finite, np.exp(np.where(is_finite, highest, 0.0)) * total, 0.0)
+    return scaled / total, probability[..., 0]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ScoreTable:
     """The answers of one evaluation, judged. Every column is (items,), in the order of the items.
 
@@ -39,7 +40,7 @@ class ScoreTable:
         error: np.ndarray = np.abs(self.error)
         return error
 
-    @property
+    @cached_property
     def log_error(self) -> np.ndarray:
         """ln(imputed + 1) − ln(price + 1)."""
         error: np.ndarray = _log1p(self.imputed) - _log1p(self.price)
@@ -57,7 +58,7 @@ class ScoreTable:
 
 
 def _log1p(column: np.ndarray) -> np.ndarray:
-    # numpy's own log1p rounds differently on different CPUs.
+    # numpy's own log1p is faster, but rounds differently on different CPUs.
     return np.fromiter(map(math.log1p, column.tolist()), np.float64, len(column))
 
 

@@ -4,11 +4,18 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
 from pricer.errors import DataError
+
+
+def read_input(text: str | None, file: Path | None, standard_input: BinaryIO, config: DataConfig) -> list[Item]:
+    """The Items of a text, else of a file, else of the JSON lines on standard input."""
+    if text is not None:
+        return [one_text(text)]
+    return read_texts(file, config) if file else read_lines_of(standard_input.read(), config)
 
 
 def read_texts(path: Path, config: DataConfig) -> list[Item]:

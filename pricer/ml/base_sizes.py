@@ -1,4 +1,4 @@
-"""How large a run is, on disk and on a GPU, before anything is loaded: from the base's config.json alone."""
+"""How large a run is, on disk and on a GPU, from the base's config.json alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,18 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from pricer.config import AdapterConfig
 from pricer.core.gpus import Gpu
 from pricer.core.memory import LINEAR_LAYERS, TrainingShape
-from pricer.ml.base import add_adapter
+from pricer.ml.adapters import add_adapter
 from pricer.ml.devices import Precision
 
-# NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3): 4 bits a weight, an 8-bit constant for each
-# 64 weights, and a 32-bit one for each 256 of those.
+# NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3): 4 bits per weight, an 8-bit constant per 64
+# weights, and a 32-bit constant per 256 of those.
 _NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Parameters, and bytes in memory (base) or in a file (adapter, kept in float32). `training` is what decides the
-    memory of a training; None where the base is not built like Llama, so that it cannot be told.
+    """Numbers of parameters, and bytes in memory (base) or in a file (adapter, in float32). `training` decides the
+    memory of a training; None if the base is not built like Llama, so that it cannot be estimated.
     """
 
     base_parameters: int
@@ -40,12 +40,12 @@ def gpu_here() -> Gpu | None:
 
 
 def measure(folder: Path, adapter: AdapterConfig, precision: Precision) -> Sizes:
-    """Sizes of a base and its adapter. Builds the architecture without memory for its weights."""
+    """The sizes of a base and its adapter. The architecture is built without memory for its weights."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     dtype = getattr(torch, precision.dtype)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-    # Those that bitsandbytes stores in 4 bits: linear layers, the output layer excepted.
+    # bitsandbytes stores these in 4 bits.
     linear = _linear_layers(model)
     quantized = sum(linear.values()) if precision.quantization == "nf4" else 0
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -86,7 +86,7 @@ def measure(folder: Path, adapter: AdapterConfig, precision: Precision) -> Sizes
 
 
 def _linear_layers(model: Any) -> dict[str, int]:
-    """The number of weights of every linear layer by its path, the output layer excepted."""
+    """The number of weights of each linear layer except the output layer, by path."""
     head = model.get_output_embeddings()
     return {
         name: module.weight.numel()

@@ -1,6 +1,4 @@
-"""The baselines that a language model has to beat: ridge regressions on words, and on what the untrained base makes
-of the prompt.
-"""
+"""Baselines for a language model to beat: ridge regressions on words, and on the untrained base's embeddings."""
 
 from collections.abc import Sequence
 
@@ -16,8 +14,8 @@ from pricer.core.items import Item
 def predict_with_ridge(train: Sequence[Item], items: Sequence[Item]) -> list[float]:
     """Prices in dollars for `items`, from a ridge regression of ln(price + 1) on the TF-IDF of the training texts.
 
-    Numbers are words here ("486", "8"), single characters too. alpha was chosen on the validation items of the
-    embedded data.
+    Numbers ("486") and single characters ("8") are words too. alpha was chosen on the validation items of the bundled
+    data.
     """
     model = make_pipeline(
         TfidfVectorizer(min_df=2, max_features=200_000, sublinear_tf=True, token_pattern=r"\w+"),  # noqa: S106
@@ -26,9 +24,9 @@ def predict_with_ridge(train: Sequence[Item], items: Sequence[Item]) -> list[flo
     try:
         model.fit([item.text for item in train], np.log1p([item.price for item in train]))
     except ValueError:
-        # No word occurs twice: there is nothing to learn from, and the mean of the logs is what is left.
+        # No word occurs twice, so there are no features: predict the mean of the logs.
         return [float(np.expm1(np.mean(np.log1p([item.price for item in train]))))] * len(items)
-    # A price below zero is no price; extrapolation can produce one.
+    # Extrapolation can go below zero.
     return [max(0.0, float(price)) for price in np.expm1(model.predict([item.text for item in items]))]
 
 
@@ -38,11 +36,11 @@ def predict_with_embeddings(
     """Prices in dollars, one per row of `embeddings`, from a ridge regression of ln(price + 1) on embeddings, each
     dimension scaled to unit variance; the penalty is the best of seven by leave-one-out error on the training rows.
 
-    None is outside the range of `train_prices`: thousands of dimensions extrapolate, and a log of 800 is no price.
+    Predictions are clipped to the range of `train_prices`: thousands of dimensions extrapolate wildly.
     """
     logs = np.log1p(train_prices)
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-1, 5, 7)))
-    # In double precision: the dimensions are nearly collinear, and a penalty of 0.1 would drown in float32's rounding.
+    # In double precision: the dimensions are nearly collinear, and a penalty of 0.1 is lost in float32's rounding.
     model.fit(train_embeddings.astype(np.float64), logs)
-    found = np.clip(model.predict(embeddings.astype(np.float64)), logs.min(), logs.max())
-    return [float(price) for price in np.expm1(found)]
+    predicted = np.clip(model.predict(embeddings.astype(np.float64)), logs.min(), logs.max())
+    return [float(price) for price in np.expm1(predicted)]

@@ -1,4 +1,4 @@
-"""What is known of the device a run is on: its precision, its memory, and what a launcher made of the environment."""
+"""The device of a run: its precision, its memory, and what a launcher has set in the environment."""
 
 import os
 import resource
@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from pricer.config import ModelConfig
-from pricer.core.launchers import several_processes, show_one_gpu
+from pricer.core.machine_checks import find_several_processes, show_one_gpu
 from pricer.errors import ModelError
 
 
@@ -23,8 +23,8 @@ class Precision:
 
     @property
     def label(self) -> str:
-        """As it stands in an EvalSpec. The device is no part of it but for float16, in which only a GPU computes
-        adapters: else the same numbers are meant on any.
+        """Its text in an EvalSpec. It does not name the device, because precisions mean the same on any device, except
+        for float16: only a GPU computes adapters in it.
         """
         if self.dtype == "float32":
             return f"{self.quantization}/{self.dtype}"
@@ -33,7 +33,7 @@ class Precision:
 
 
 def is_mixed(device: str, dtype: torch.dtype) -> bool:
-    """Whether training is in mixed precision there. On the CPU it has no scaler for float16's gradients."""
+    """Whether training uses mixed precision. On the CPU there is no scaler for float16's gradients."""
     return dtype == torch.bfloat16 or (dtype == torch.float16 and device == "cuda")
 
 
@@ -58,8 +58,8 @@ def device_name(precision: Precision) -> str:
 
 
 def memory(device: str) -> tuple[int, int]:
-    """Bytes in use and in all: of the GPU (of a part of one, that part's) for cuda, of this process and the machine for
-    cpu.
+    """Bytes in use, and in total. For cuda: of the GPU, or of the part of it that is visible. For cpu: in use by this
+    process, and in total in the machine.
     """
     if device == "cuda":
         free, total = torch.cuda.mem_get_info()
@@ -68,7 +68,7 @@ def memory(device: str) -> tuple[int, int]:
 
 
 def peak_memory(device: str) -> int:
-    """Maximum number of bytes that this process has had in use so far, on the GPU for cuda, in main memory for cpu."""
+    """Maximum number of bytes that this process has used so far, on the GPU for cuda, in main memory for cpu."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     # In kilobytes on Linux, in bytes on a Mac.
@@ -76,8 +76,8 @@ def peak_memory(device: str) -> int:
 
 
 def gpu_utilisation(device: str) -> float | None:
-    """The share of the last second or so in which the GPU computed, in percent; None for cpu, and where the GPU does
-    not say: a part of one, or one in a container without its driver's library.
+    """The percentage of the last second or so in which the GPU computed. None for cpu, and where it is not reported:
+    for a part of a GPU, or in a container without the driver's library.
     """
     if device != "cuda":
         return None
@@ -88,9 +88,9 @@ def gpu_utilisation(device: str) -> float | None:
 
 
 def refuse_several_gpus(precision: Precision) -> None:
-    """Raise a ModelError where training would see more than one GPU."""
+    """Raise a ModelError if training would see more than one GPU."""
     if precision.device == "cuda" and (count := torch.cuda.device_count()) > 1:
-        # transformers would split batches over all of them (DataParallel), which trl refuses and 4-bit cannot do.
+        # transformers would split batches over all of them (DataParallel), which neither trl nor 4-bit weights support.
         raise ModelError(
             f"several GPUs are visible ({count}), and a run trains on one",
             show_one_gpu(os.environ.get("CUDA_VISIBLE_DEVICES")),
@@ -98,14 +98,14 @@ def refuse_several_gpus(precision: Precision) -> None:
 
 
 def refuse_several_processes() -> None:
-    """Raise a ModelError where this is one of several processes that a launcher started."""
-    if several := several_processes(os.environ):
+    """Raise a ModelError if this is one of several processes that a launcher started."""
+    if several := find_several_processes(os.environ):
         raise ModelError(*several)
 
 
-# With any of them accelerate makes a distributed training even of a single process.
+# With any of these, accelerate makes even a single process a distributed training.
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-# With these it trains in another way than the run's config says.
+# With these, it trains differently than the run's config says.
 _SETTINGS = (
     *("MIXED_PRECISION", "USE_CPU", "TORCH_DEVICE", "DYNAMO_BACKEND", "GRADIENT_ACCUMULATION_STEPS"),
     *("USE_DEEPSPEED", "USE_FSDP", "USE_MEGATRON_LM", "USE_SAGEMAKER", "USE_PARALLELISM_CONFIG"),
@@ -114,8 +114,8 @@ _OFF = ("", "0", "1", "no", "false")
 
 
 def forget_launcher() -> list[str]:
-    """Take what a launcher of a single process left out of the environment, so that a run's config alone says how it is
-    trained. Returns the settings among it that would have changed something, as `NAME=value`.
+    """Remove from the environment what a launcher has set for a single process, so that only a run's config decides how
+    it is trained. Returns the settings that would have changed something, as `NAME=value`.
     """
     for name in _RANKS:
         os.environ.pop(name, None)

@@ -1,41 +1,111 @@
-"""The loss: negative log-likelihood of completions, computed at their positions alone."""
+"""The training loss and the logits it is computed from: float32, and only at the positions of completions.
 
-from collections.abc import Sequence
+Shape suffixes: B items, T tokens in a row, N scored positions of all rows together, H hidden size, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from pricer.ml.head import logits_only_at
+from pricer.core.memory import needs_attention_mask
 
 Span = tuple[int, int]
 """Where a completion starts in its row, and where it ends (its end-of-text token included)."""
 
+# Weights that are converted to float32 at once where a device cannot multiply 16 bits into 32.
+_WEIGHTS_AT_ONCE = 2**25
 
-def completion_loss(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-    """The sum, in nats, over the completions' tokens of right-padded rows `ids` (items, length).
 
-    No attention mask where the fastest kernel is there: no position looks ahead, so the padding behind a row cannot
-    change it.
+def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+    """The negative log-likelihood, in nats, summed over all tokens of the completions. Rows are right-padded.
+
+    There is no attention mask where attention is fast without one: no token sees what follows it, so the padding after
+    a row cannot change it.
     """
     width = max(end for _, end in spans)
-    # The logits that say a token are those of the position before it.
-    positions = [row * width + at - 1 for row, (start, end) in enumerate(spans) for at in range(start, end)]
-    where = torch.tensor(positions).to(ids.device, non_blocking=True)
-    ids = ids[: len(spans), :width]
-    mask = None
-    if needs_mask(ids.device, model.dtype):
-        # Added to the attention scores; a mask of four dimensions is taken as it is, one of two is dropped where all
-        # rows are of one length.
-        mask = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids.device)
-        mask = mask.triu(1)[None, None]
-    with logits_only_at(model, where):
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits, ids.flatten()[where + 1], reduction="sum")
+    # The logits for a token are those of the position before it.
+    positions = [row * width + column - 1 for row, (start, end) in enumerate(spans) for column in range(start, end)]
+    positions_N = torch.tensor(positions).to(ids_BT.device, non_blocking=True)
+    ids_BT = ids_BT[: len(spans), :width]
+    mask_11TT = None
+    if is_slow_without_mask(ids_BT.device, model.dtype):
+        # Added to the attention scores. A mask with four dimensions is used as it is; transformers drops one with two
+        # where all rows have the same length.
+        mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
+        mask_11TT = mask_TT.triu(1)[None, None]
+    with logits_only_at(model, positions_N):
+        logits_NV = model(input_ids=ids_BT, attention_mask=mask_11TT, use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions_N + 1], reduction="sum")
 
 
-def needs_mask(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether attention is slow there without a mask: below compute capability 8, and in float32, there is no kernel on
-    a GPU for fewer heads of keys than of queries, which transformers asks for where there is no mask. torch would
-    compute it in single steps, in float32.
+def is_slow_without_mask(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether attention on this device is slow without a mask."""
+    if device.type != "cuda":
+        return False
+    is_ampere = torch.cuda.get_device_capability(device)[0] >= 8
+    return needs_attention_mask(is_ampere=is_ampere, compute_bytes=dtype.itemsize)
+
+
+def score_in_float32(model: Any) -> None:
+    """Make a causal LM's output layer compute float32 logits.
+
+    In 16 bits, logits between 16 and 32 are rounded to steps of 0.125, which changes one median in six.
     """
-    return device.type == "cuda" and (torch.cuda.get_device_capability(device)[0] < 8 or dtype == torch.float32)
+    layer = model.get_output_embeddings()
+    layer.forward = _OutputLayer(layer)
+
+
+@contextmanager
+def logits_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
+    """While open, the model computes logits at `positions` (N,) of the flattened batch alone, as (1, N, V).
+
+    Whatever an architecture does to its logits afterwards (a cap, a scale) still applies.
+    """
+    output_layer = model.get_output_embeddings().forward
+    assert isinstance(output_layer, _OutputLayer)
+    output_layer.positions = positions
+    try:
+        yield
+    finally:
+        output_layer.positions = None
+
+
+class _OutputLayer:
+    """The forward pass of an output layer."""
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        self._layer = layer
+        self.positions: torch.Tensor | None = None
+
+    def __call__(self, hidden_BTH: torch.Tensor) -> torch.Tensor:
+        weight_VH, bias_V = self._layer.weight, self._layer.bias
+        if self.positions is not None:
+            hidden_BTH = hidden_BTH.flatten(0, 1)[self.positions][None]  # (1, N, H)
+        # Autocast would compute the product in 16 bits again.
+        with torch.autocast(hidden_BTH.device.type, enabled=False):
+            if weight_VH.dtype == torch.float32:
+                return torch.nn.functional.linear(hidden_BTH.float(), weight_VH, bias_V)
+            hidden_NH = hidden_BTH.flatten(0, -2).to(weight_VH.dtype)
+            logits_NV: torch.Tensor = _Product.apply(hidden_NH, weight_VH)  # type: ignore[no-untyped-call]
+            logits_BTV = logits_NV.view(*hidden_BTH.shape[:-1], -1)
+            return logits_BTV if bias_V is None else logits_BTV + bias_V.float()
+
+
+class _Product(torch.autograd.Function):
+    """x_NH · weight_VHᵀ in float32, from factors in 16 bits. The weight is not trained."""
+
+    @staticmethod
+    def forward(ctx: Any, x_NH: torch.Tensor, weight_VH: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight_VH)
+        ctx.dtype = x_NH.dtype
+        if x_NH.is_cuda:
+            return torch.mm(x_NH, weight_VH.t(), out_dtype=torch.float32)
+        parts = torch.split(weight_VH, max(1, _WEIGHTS_AT_ONCE // weight_VH.shape[1]))
+        return torch.cat([x_NH.float() @ part.float().t() for part in parts], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, grad_NV: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (weight_VH,) = ctx.saved_tensors
+        return (grad_NV.to(weight_VH.dtype) @ weight_VH).to(ctx.dtype), None

@@ -1,4 +1,4 @@
-"""Optimizers and the training states they leave: where each runs, and what another device can go on from."""
+"""Optimizers: the devices that each runs on, and what a saved training state says of the machine it comes from."""
 
 import logging
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ from transformers.trainer_pt_utils import safe_globals
 from pricer.errors import CheckpointError
 
 Format = Literal["torch", "bitsandbytes"]
-"""How an optimizer names its running means: a state of one format means nothing to an optimizer of the other."""
+"""How an optimizer names its moments. A state of one format means nothing to an optimizer of the other."""
 
-
-# The Trainer says in a paragraph that a state from a machine without a GPU has no random numbers for one. Who goes on
-# from such a state is told so in a line; what else may be wrong with them is still said.
+# The Trainer warns, in a paragraph, that a state from a machine without a GPU has no random state for one. We say that
+# in one line when such a run is resumed. Its other warnings still appear.
 logging.getLogger("transformers.trainer_pt_utils").addFilter(
     lambda record: "RNG states of the CUDA because of the following error:\n 'cuda'\n" not in record.getMessage()
 )
@@ -33,10 +32,10 @@ OPTIMIZERS = {
     "adamw_torch": Optimizer("torch", frozenset({"cpu", "cuda"})),
     # One kernel for all parameters.
     "adamw_torch_fused": Optimizer("torch", frozenset({"cpu", "cuda"})),
-    # On a CPU bitsandbytes has nothing to page, and warns that it "falls back". Who wants that has adamw_torch.
+    # On a CPU bitsandbytes has nothing to page.
     "paged_adamw_32bit": Optimizer("bitsandbytes", frozenset({"cuda"})),
 }
-"""By their names in `train.optimizer`. The first one of a format is what `auto` meant before runs pinned it."""
+"""The optimizers by their names in `train.optimizer`."""
 
 
 def choose_optimizer(wanted: str, device: str) -> str:
@@ -46,15 +45,10 @@ def choose_optimizer(wanted: str, device: str) -> str:
     return "adamw_torch_fused" if device == "cuda" else "adamw_torch"
 
 
-def optimizer_for(state: Format) -> str:
-    """The optimizer that `auto` meant, before runs pinned it, where it left a state of this format."""
-    return next(name for name, optimizer in OPTIMIZERS.items() if optimizer.state == state)
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a training state says of the machine that wrote it. `format` is that of its optimizer, None if it holds
-    nothing; `is_scaled`: gradients were scaled, as float16 on a GPU needs; `has_gpu_random`: it holds a GPU's random
+    """What a training state says of the machine that wrote it. `format` is its optimizer's, None if there are no
+    moments. `is_scaled`: gradients were scaled, as float16 on a GPU needs. `has_gpu_random`: there is a GPU's random
     state.
     """
 
@@ -64,37 +58,34 @@ class TrainingState:
 
 
 def read_state(folder: Path) -> TrainingState:
-    """The training state in a folder, maybe from another machine; a CheckpointError unless all that torch saved in it
-    is numbers. Weights stay on disk.
+    """The training state in a folder, maybe from another machine; a CheckpointError unless torch saved nothing but
+    numbers in it. Tensors stay on disk.
     """
-    optimizer = _numbers(folder / "optimizer.pt")
-    _numbers(folder / "scheduler.pt")
-    scaler, random = _numbers(folder / "scaler.pt"), _numbers(folder / "rng_state.pth")
+    optimizer = _load_numbers(folder / "optimizer.pt")
+    _load_numbers(folder / "scheduler.pt")
+    scaler, random = _load_numbers(folder / "scaler.pt"), _load_numbers(folder / "rng_state.pth")
     return TrainingState(_format(optimizer), scaler is not None, isinstance(random, dict) and "cuda" in random)
 
 
 def _format(optimizer: Any) -> Format | None:
-    """The Format of what an optimizer's state_dict holds for its first parameter."""
-    of_parameters = optimizer.get("state") if isinstance(optimizer, dict) else None
-    first = next(iter(of_parameters.values()), None) if isinstance(of_parameters, dict) else None
+    """The Format of an optimizer's state_dict, by the names in its first parameter's state."""
+    by_parameter = optimizer.get("state") if isinstance(optimizer, dict) else None
+    first = next(iter(by_parameter.values()), None) if isinstance(by_parameter, dict) else None
     names = first if isinstance(first, dict) else {}
     if "exp_avg" in names:
         return "torch"
-    # bitsandbytes wraps its tensors, and reads those that are not wrapped, as they once were, as well.
     return "bitsandbytes" if "state1" in names.get("__bnb_optimizer_quant_state__", names) else None
 
 
-def _numbers(path: Path) -> Any:
-    """What torch saved in a file; None if there is no such file.
-
-    The Trainer would refuse to unpickle anything but numbers as well, in a paragraph that recommends to do it all the
-    same.
+def _load_numbers(path: Path) -> Any:
+    """What torch saved in a file; None if there is no such file. (The Trainer refuses pickles too, but its message
+    recommends to load them all the same.)
     """
     if not path.is_file():
         return None
     try:
         with safe_globals():
-            # Mapped: an optimizer's state may be larger than memory is at this point, and only its names are asked for.
+            # Mapped: an optimizer's state may be larger than free memory, and only its names are used.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # it raises what it likes for a file that is not its own
+    except Exception:  # torch raises many kinds of errors for foreign files
         raise CheckpointError(f"{path} cannot be read as numbers, and nothing else is read") from None

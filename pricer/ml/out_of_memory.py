@@ -1,4 +1,4 @@
-"""Memory that runs out: the errors that mean it, and batches taken in parts that fit."""
+"""Running out of memory: the errors that mean it, and batches split into parts that fit."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -9,9 +9,9 @@ from pricer.errors import ModelError
 
 Result = TypeVar("Result")
 
-# What torch and the libraries under it say where they have no class for it: the CPU's allocator, a CUDA call outside of
-# torch's allocator, cuBLAS and cuDNN asking for room to work in.
-_SAID = (
+# Messages for which torch has no exception class: from the CPU's allocator, from a CUDA call outside of torch's
+# allocator, and from cuBLAS and cuDNN when they ask for a workspace.
+_MESSAGES = (
     "can't allocate memory",
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -27,52 +27,50 @@ class OutOfMemoryError(ModelError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch's means that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+        isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
     )
 
 
-def free() -> None:
-    """Give back what torch keeps for later. To be called past the `except`: a traceback keeps what did not fit."""
+def free_memory() -> None:
+    """Return the memory that torch has cached. To be called after the `except` block, whose traceback keeps tensors."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-class Halving:
-    """Takes batches in halves where they do not fit, and goes on with the size that did.
+class BatchSplitter:
+    """Splits batches that do not fit into memory into halves, and continues with the size that did fit.
 
-    `what` completes "there is no memory left to …" for a part of one, which is named by `name_of`.
+    `action` completes "there is no memory left to …" for a single member of a batch, which `name_of` names.
     """
 
-    def __init__(self, what: str, name_of: Callable[[Any], str]) -> None:
-        self._what = what
+    def __init__(self, action: str, name_of: Callable[[Any], str]) -> None:
+        self._action = action
         self._name_of = name_of
-        # The most of a batch that is taken at once, as (length of the longest, how many) that did not fit.
-        self._too_much: int | None = None
+        # The size of the smallest batch that did not fit.
+        self._too_large: int | None = None
 
-    def take(
+    def run(
         self,
         call: Callable[[Sequence[Any]], list[Result]],
         batch: Sequence[Any],
         size: Callable[[Sequence[Any]], int] = len,
     ) -> list[Result]:
-        """What `call` gives for a batch, or for its parts, one after the other. `size` says how much memory a batch
-        takes, in any unit.
-
-        An OutOfMemoryError if a single member does not fit.
+        """The results of `call` for a batch, computed at once or in parts. `size` measures the memory that a batch
+        takes, in any unit. An OutOfMemoryError if a single member does not fit.
         """
-        if len(batch) == 1 or self._too_much is None or size(batch) < self._too_much:
+        if len(batch) == 1 or self._too_large is None or size(batch) < self._too_large:
             try:
                 return call(batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            free()
+            free_memory()
             if len(batch) == 1:
-                self._too_much = None  # that was not for want of smaller batches
+                self._too_large = None  # smaller batches would not have helped
                 raise OutOfMemoryError(
-                    f"there is no memory left to {self._what} {self._name_of(batch[0])} by itself",
+                    f"there is no memory left to {self._action} {self._name_of(batch[0])} by itself",
                     "model.quantization: nf4, or a GPU with more",
                 )
-            self._too_much = size(batch)
+            self._too_large = size(batch)
         half = len(batch) // 2
-        return [*self.take(call, batch[:half], size), *self.take(call, batch[half:], size)]
+        return [*self.run(call, batch[:half], size), *self.run(call, batch[half:], size)]

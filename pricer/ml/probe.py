@@ -1,9 +1,9 @@
-"""What torch and the GPU's driver find on this machine, for `pricer doctor`. It runs in a process of its own, as
+"""What torch and the GPU's driver report about this machine, for `pricer doctor`. It runs in a process of its own, as
 
     python -c "from pricer.ml.probe import main; main(['GPU', …])"
 
-because a driver or a kernel that is broken may hang, or end the process, where it should raise. Nothing of pricer.ml is
-imported here: what is to be found out may be that transformers is missing.
+because a broken driver or kernel may hang or end the process instead of raising. It imports no other module of
+pricer.ml at the top, because transformers may be missing.
 """
 
 import importlib
@@ -17,18 +17,18 @@ from dataclasses import asdict
 
 import torch
 
-from pricer.core.machine_checks import Finding, Status, judge_cuda, judge_driver, judge_product, unexpected
-from pricer.core.machine_facts import Card, Cuda, Driver, Product
+from pricer.core.gpu_checks import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
+from pricer.core.machine_checks import Finding, Status, report_unexpected
 from pricer.errors import first_line
 
 # Whole blocks of weights (64) and of their scales (256), not square: a transposed product would not fit.
 _INPUTS, _OUTPUTS = 512, 256
-# bitsandbytes has kernels of its own for one row, for few and for many.
+# bitsandbytes has different kernels for one row, for few and for many.
 _ROWS = (1, 16, 512)
 
 
 def cuda() -> Cuda:
-    """Every GPU that torch can use, with free memory before anything is put there; or why there is none."""
+    """Every GPU that torch can use, with its free memory before anything is loaded, or why there is none."""
     built_for = torch.version.cuda
     with warnings.catch_warnings(action="ignore"):  # the exception below says the same
         if torch.cuda.is_available():
@@ -47,7 +47,7 @@ def _card(index: int) -> Card:
 
 
 def driver() -> Driver:
-    """What NVIDIA's driver says of itself and of the GPUs, whether or not torch can use them."""
+    """What NVIDIA's driver reports about itself and the GPUs, whether or not torch can use them."""
     try:
         import pynvml  # noqa: PLC0415
     except ImportError:
@@ -70,7 +70,7 @@ def driver() -> Driver:
 
 
 def product() -> Product:
-    """Products with 4-bit weights beside those with the dequantised ones, where and as training computes them."""
+    """Compare products with 4-bit and with dequantised weights, on the device and in the dtype of training."""
     import bitsandbytes  # noqa: PLC0415
 
     on_gpu = torch.cuda.is_available()
@@ -86,22 +86,22 @@ def product() -> Product:
         weight.to(dtype), requires_grad=False, quant_type="nf4", compress_statistics=True
     )
     layer = layer.to(device)  # which quantises
-    layer.support_avx512bf16_for_cpu = False  # as ml/model.py has it
+    layer.support_avx512bf16_for_cpu = False  # as load_base does
     whole = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
     errors = {}
     for rows in _ROWS:
         inputs = torch.randn(rows, _INPUTS, generator=random).to(dtype)
         with torch.no_grad():
-            errors[f"{rows} rows"] = _apart(layer(inputs.to(device)), inputs.float() @ whole.T)
+            errors[f"{rows} rows"] = _relative_error(layer(inputs.to(device)), inputs.float() @ whole.T)
     inputs = inputs.to(device).requires_grad_()
     gradient = torch.randn(_ROWS[-1], _OUTPUTS, generator=random).to(dtype)
     layer(inputs).backward(gradient.to(device))
     assert inputs.grad is not None
-    errors["gradient"] = _apart(inputs.grad, gradient.float() @ whole)
-    return Product(device, name, _apart(whole, weight), errors)
+    errors["gradient"] = _relative_error(inputs.grad, gradient.float() @ whole)
+    return Product(device, name, _relative_error(whole, weight), errors)
 
 
-def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.float().cpu() - expected).norm() / expected.norm())
 
 
@@ -118,7 +118,7 @@ def _product() -> Iterable[Finding]:
 
 
 def _libraries() -> Iterable[Finding]:
-    """Whether all that training imports can be imported: versions that do not fit each other fail here."""
+    """Whether everything that training imports can be imported: incompatible versions fail here."""
     start = time.monotonic()
     importlib.import_module("pricer.ml.sft")
     importlib.import_module("pricer.ml.predict")
@@ -132,25 +132,25 @@ STEPS: dict[str, tuple[Callable[[], Iterable[Finding]], Status]] = {
     "4-bit product": (_product, "failed"),
     "libraries": (_libraries, "failed"),
 }
-"""The checks by name, in order, and what an unexpected exception of each means."""
+"""The checks by name, in order, and the status of a check that raises."""
 
 
 def main(steps: Sequence[str]) -> None:
-    """Run checks and write a line of JSON before each (its name; empty: that was all) and for each of its Findings."""
+    """Run checks. Writes lines of JSON: before each check its name, then its Findings, and at the end an empty name."""
     for name in steps:
-        _say({"step": name})
+        _write({"step": name})
         check, if_it_raises = STEPS[name]
         try:
             findings = list(check())
         except Exception as error:  # whatever it is, the next check goes on
-            findings = [unexpected(name, if_it_raises, error)]
+            findings = [report_unexpected(name, if_it_raises, error)]
         for finding in findings:
-            _say(asdict(finding))
-    _say({"step": ""})  # from here on nothing matters: drivers have failed while a process ends
+            _write(asdict(finding))
+    _write({"step": ""})  # from here on failures do not matter: drivers have failed while a process ends
 
 
-def _say(record: dict[str, str]) -> None:
-    sys.stdout.write(f"\n{json.dumps(record)}\n")  # on a line of its own, whatever a library wrote before
+def _write(record: dict[str, str]) -> None:
+    sys.stdout.write(f"\n{json.dumps(record)}\n")  # on a line of its own, even if a library has written before
     sys.stdout.flush()
 
 

@@ -9,15 +9,15 @@ import numpy as np
 from pricer.core.prompts import Example, Prompt
 from pricer.errors import ConfigError
 
-# Tokens of description below which a prompt asks about nothing.
-_FEWEST = 8
-# Texts tokenized at once. What the tokenizer keeps about each token takes a hundred bytes, the token itself four.
-_AT_ONCE = 1000
+# Minimum number of description tokens for which a prompt makes sense.
+_MIN_DESCRIPTION = 8
+# Texts tokenized at once. The tokenizer's record of a token takes a hundred bytes, the token itself four.
+_TEXTS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
-    """A prompt as token ids; `cut` says that its description was shortened to fit."""
+    """A prompt as token ids (n,); `cut`: its description was shortened to fit."""
 
     item_id: str
     ids: np.ndarray
@@ -26,7 +26,7 @@ class TokenizedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """Prompt, completion and end-of-text token as ids; the completion starts at `start`."""
+    """Prompt, completion and end-of-text token as ids (n,); the completion starts at `start`."""
 
     prompt: TokenizedPrompt
     ids: np.ndarray
@@ -36,8 +36,8 @@ class TokenizedExample:
 class Encoder:
     """Turns prompts and examples into tokens within `max_length`.
 
-    `tail` is what every prompt ends with. `answer_length` tokens are kept free for a completion and its end-of-text
-    token, whatever the completion, so that a prompt is the same in training and in prediction.
+    `tail` is the text that every prompt ends with. `answer_length` tokens are reserved for the completion and its
+    end-of-text token, however short it is, so that a prompt is the same in training and in prediction.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, tail: str, completions: Iterable[str]) -> None:
@@ -49,13 +49,13 @@ class Encoder:
     def check(self, prompt: Prompt) -> None:
         """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
         frame = len(self._ids([prompt.head + prompt.tail])[0]) + self.answer_length
-        if frame + _FEWEST > self._max_length:
+        if frame + _MIN_DESCRIPTION > self._max_length:
             raise self._too_small(frame)
 
     def _too_small(self, frame: int) -> ConfigError:
         return ConfigError(
             [f"prompt.max_length is {self._max_length}: the question and the price alone take {frame} tokens"],
-            f"prompt.max_length of at least {frame + _FEWEST}; most descriptions need 100 more",
+            f"prompt.max_length of at least {frame + _MIN_DESCRIPTION}; most descriptions need 100 more",
         )
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:
@@ -65,13 +65,13 @@ class Encoder:
             TokenizedPrompt(prompt.item_id, np.array(own, dtype=np.int32), cut=False)
             if len(own) <= budget
             else TokenizedPrompt(prompt.item_id, np.array(self._cut(prompt, budget), dtype=np.int32), cut=True)
-            for start in range(0, len(prompts), _AT_ONCE)
-            for prompt, own in self._with_ids(prompts[start : start + _AT_ONCE])
+            for start in range(0, len(prompts), _TEXTS_AT_ONCE)
+            for prompt, own in self._with_ids(prompts[start : start + _TEXTS_AT_ONCE])
         ]
 
     def examples(self, examples: Sequence[Example]) -> list[TokenizedExample]:
-        """Tokens of each example. The prompt is tokenized by itself: together with its completion it might split
-        differently, and the model would be taught a prompt that it is never asked.
+        """Tokens of each example. The prompt is tokenized alone: together with its completion it might split
+        differently, and the model would learn from a prompt that it never gets in prediction.
         """
         prompts = self.prompts([example.prompt for example in examples])
         texts = sorted({example.completion for example in examples})
@@ -100,8 +100,8 @@ class Encoder:
             start, end = len(prompt.head), len(prompt.head) + len(description)
             ends = [last for first, last in encoded["offset_mapping"] if start < last <= end and first < last]
             keep = len(ends) - excess - 1
-            # What is left may split anew, so it is measured again. A character of several tokens ends all of them:
-            # at least one character goes each time around.
+            # The rest may split differently, so it is tokenized again. A character can be several tokens: at least one
+            # character is removed each time.
             length = min(ends[keep] - start, len(description) - 1) if keep >= 0 else 0
             description = description[:length].rstrip()
 
@@ -112,7 +112,7 @@ class Encoder:
         return [self._without_eos(ids) for ids in self._tokenizer(texts)["input_ids"]]
 
     def _without_eos(self, ids: list[int]) -> list[int]:
-        # Some tokenizers end every text; a prompt goes on.
+        # Some tokenizers add an end-of-text token, but a prompt continues.
         return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
 
     def _completions(self, texts: list[str]) -> list[list[int]]:
@@ -120,12 +120,12 @@ class Encoder:
 
 
 def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[int]]:
-    """Tokens of each text as it goes on after `tail`, the end of every prompt.
+    """Tokens of each text as the continuation of `tail`, the end of every prompt.
 
-    SentencePiece tokenizers (Llama 2, Mistral up to v0.3, Phi-3) put a blank in front of a text by itself, which would
-    teach the model `$ 227`: so the text is tokenized together with `tail`, whose tokens are then left out. Where the
-    two do not part at a token, for instance after a lead that ends in a blank, the text is tokenized by itself: the
-    prompt is, too.
+    SentencePiece tokenizers (Llama 2, Mistral up to v0.3, Phi-3) put a space before a text of its own, which would
+    teach the model `$ 227`. So the text is tokenized together with `tail`, whose tokens are then removed. If no token
+    ends where `tail` ends, for instance after a lead with a space at its end, the text is tokenized alone, as the
+    prompt is.
     """
     (before,) = _plain_ids(tokenizer, [tail])
     together = _plain_ids(tokenizer, [tail + text for text in texts])
@@ -135,17 +135,17 @@ def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[
 
 
 def _plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Tokens of each text, without those that begin or end one."""
+    """Tokens of each text, without special tokens."""
     return [
         ids
-        for start in range(0, len(texts), _AT_ONCE)
-        for ids in tokenizer(list(texts[start : start + _AT_ONCE]), add_special_tokens=False)["input_ids"]
+        for start in range(0, len(texts), _TEXTS_AT_ONCE)
+        for ids in tokenizer(list(texts[start : start + _TEXTS_AT_ONCE]), add_special_tokens=False)["input_ids"]
     ]
 
 
 def splits_digits(tokenizer: Any, tail: str) -> bool:
-    """Whether the tokenizer writes one token per digit after `tail` (SmolLM2, Qwen, Gemma, Llama 2), unlike Llama 3,
-    where 0–999 are one.
+    """Whether the tokenizer gives one token per digit after `tail` (SmolLM2, Qwen, Gemma, Llama 2). In Llama 3, 0–999
+    are single tokens.
     """
     digits = "1234567890"
     (ids,) = continuations(tokenizer, tail, [digits])
@@ -153,9 +153,8 @@ def splits_digits(tokenizer: Any, tail: str) -> bool:
 
 
 def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, both (sequences, longest): a sequence ends where its row ends.
-
-    Left padding: generation goes on from the last position, so prompts must end together.
+    """Token ids and mask, both (sequences, longest), with every sequence at the end of its row: generation continues
+    from the last position, so prompts must end together.
     """
     longest = max(len(sequence) for sequence in sequences)
     ids = np.full((len(sequences), longest), pad, dtype=np.int64)
@@ -167,13 +166,13 @@ def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, 
 
 
 def right_padded(examples: Sequence[TokenizedExample], pad: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Token ids (examples, longest), and where each one's completion starts and ends."""
+    """Token ids (examples, longest), and the start and end of each completion."""
     ids = right_padded_ids([example.ids for example in examples], pad)
     return ids, [(example.start, len(example.ids)) for example in examples]
 
 
 def right_padded_ids(sequences: Sequence[Sequence[int] | np.ndarray], pad: int) -> np.ndarray:
-    """Token ids (sequences, longest): a sequence begins where its row begins."""
+    """Token ids (sequences, longest), with every sequence at the start of its row."""
     ids = np.full((len(sequences), max(len(sequence) for sequence in sequences)), pad, dtype=np.int64)
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
@@ -181,10 +180,10 @@ def right_padded_ids(sequences: Sequence[Sequence[int] | np.ndarray], pad: int) 
 
 
 def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, longest first, each within a budget of tokens with padding.
+    """Indices in batches of similar length, each with at most `batch_tokens` tokens, padding included.
 
-    Longest first, so that a batch that does not fit in memory fails at once and not after an hour. Equal lengths keep
-    their order: the batches depend on nothing else, which lets an evaluation go on after any of them.
+    The longest come first, so that a batch that does not fit in memory fails at once and not after an hour. Equal
+    lengths keep their order, so that an interrupted evaluation gets the same batches when it is resumed.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches: list[list[int]] = []

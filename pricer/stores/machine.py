@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pricer.core.machine_facts import HubAnswer, Package
+from pricer.core.machine_checks import HubAnswer, Package
 from pricer.errors import first_line
 from pricer.redaction import without_password
 from pricer.stores.hub_errors import offline_variable

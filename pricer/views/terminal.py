@@ -15,18 +15,18 @@ if TYPE_CHECKING:  # this file is on the way of every error message, and of `pri
     from rich.console import Console
 
     from pricer.commands.evaluate import Evaluated
-    from pricer.commands.parts.plan import GpuPlan, Plan
-    from pricer.commands.parts.validation import Validation
+    from pricer.commands.parts.plan import Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
     from pricer.commands.report import Reported
     from pricer.commands.train import Trained
     from pricer.core.checkpoints import Checkpoint
     from pricer.core.evaluation import Evaluation
+    from pricer.core.gpus import GpuPlan
     from pricer.core.metrics import Metric
     from pricer.core.predictions import Prediction
     from pricer.core.race_record import RaceRecord
-    from pricer.ml.sft import Progress
+    from pricer.core.training import Progress, Validation
 
 # Weight of the past in the smoothed loss of the live line, per logged step.
 _SMOOTHING = 0.8
@@ -276,7 +276,7 @@ def _answer(key: str, estimator: str, prediction: "Prediction") -> dict[str, Any
             "no_price": distribution.no_price,
             "estimates": {name: prediction.estimate(name) for name in ESTIMATORS},
             "mean_error": distribution.mean_error,
-            "unexplored": distribution.unexplored,
+            "residual_mass": distribution.residual_mass,
         }
     return {**record, "completion": prediction.completion}
 

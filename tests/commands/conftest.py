@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
-from pricer.commands.parts.validation import Validation
 from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.core.training import Progress, Validation
 from pricer.errors import Interrupted
-from pricer.ml.sft import Progress
 from pricer.stores.runs import Run
 from tests.loopback_hub import LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connected_hub

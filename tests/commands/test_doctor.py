@@ -12,8 +12,7 @@ import typer.testing
 from pricer.cli import app
 from pricer.commands import doctor
 from pricer.commands.doctor import Check, ask_probe
-from pricer.core.machine_checks import Finding
-from pricer.core.machine_facts import Package
+from pricer.core.machine_checks import Finding, Package
 from tests.loopback_hub import LoopbackHub
 
 RUNNER = typer.testing.CliRunner()
@@ -165,7 +164,7 @@ class TestCommand:
         assert code == 1
         assert lines[0] == (
             "python         FAILED   3.10.4 on Linux x86_64, pricer 0.1.0, which needs >=3.11"
-            " → install it anew with such a Python"
+            " → install it again with such a Python"
         )
 
     def test_pricer_that_is_not_installed_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +174,7 @@ class TestCommand:
 
         assert code == 1
         assert lines[1] == (
-            "packages       FAILED   pricer itself is not installed, so what it needs is not known"
+            "packages       FAILED   pricer itself is not installed, so its requirements are unknown"
             " → pip install -e . -c constraints.txt, in its folder"
         )
 
@@ -268,7 +267,7 @@ class TestProcess:
 
         assert list(ask_probe(("GPU", "driver", "4-bit product", "libraries"))) == [
             Finding("GPU", "ok", "4 steps"),
-            Finding("driver", "failed", "the check did not come to its end: killed by SIGSEGV"),
+            Finding("driver", "failed", "the check did not finish: killed by SIGSEGV"),
             Finding("4-bit product", "ok", "2 steps"),
             Finding("libraries", "ok", "2 steps"),
         ]
@@ -283,8 +282,8 @@ class TestProcess:
             before=self.SAY,
         )
 
-        assert list(ask_probe(("GPU", "driver"), patience=5)) == [
-            Finding("GPU", "failed", "the check did not come to its end: no answer in 5 s"),
+        assert list(ask_probe(("GPU", "driver"), timeout=5)) == [
+            Finding("GPU", "failed", "the check did not finish: no answer in 5 s"),
             Finding("driver", "ok", "fine"),
         ]
 

@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,15 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import run_eval
-from pricer.commands.parts.setup import prepare
-from pricer.commands.parts.validation import Validation, is_writable
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.items import Item, Split
+from pricer.core.items import Split
 from pricer.core.predictions import Prediction
-from pricer.core.prices import PriceFormat
+from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.predict import Predictor
-from pricer.ml.sft import Progress
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
@@ -35,7 +31,7 @@ def changed(section: str, **values: object) -> RunConfig:
     return CONFIG.model_copy(update={section: getattr(CONFIG, section).model_copy(update=values)})
 
 
-def revisions(run: Path) -> list[str]:
+def checkpoint_ids(run: Path) -> list[str]:
     return [record["id"] for record in read_lines(run / "checkpoints.jsonl")]
 
 
@@ -90,16 +86,16 @@ def test_metrics_have_a_line_for_each_logged_step_and_each_checkpoint(trained: P
 
 
 def test_the_gpus_utilisation_is_logged_where_it_is_known() -> None:
-    known = train.metrics_line(Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0))
+    known = Progress(1, 6, 0.5, loss=1.0, gpu_utilisation=87.0).to_json()
 
     assert known["gpu_utilisation"] == 87.0
-    assert "gpu_utilisation" not in train.metrics_line(Progress(1, 6, 0.5, loss=1.0))
+    assert "gpu_utilisation" not in Progress(1, 6, 0.5, loss=1.0).to_json()
 
 
 def test_a_killed_run_goes_on_to_the_same_checkpoints(trained: Path, killed: Path) -> None:
     result = train.resume("killed", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     steps = [line["step"] for line in result.run.metrics() if "loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
 
@@ -108,7 +104,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(trained:
     with pytest.raises(SystemError):
         train.start(CONFIG, "quickstart", "early", Stopper(1, None))
 
-    assert revisions(train.resume("early", Listener()).run.folder) == revisions(trained)
+    assert checkpoint_ids(train.resume("early", Listener()).run.folder) == checkpoint_ids(trained)
 
 
 def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trained: Path) -> None:
@@ -124,7 +120,7 @@ def test_a_checkpoint_pushed_before_its_state_was_whole_is_not_pushed_twice(trai
 
     result = train.resume("cut", Listener())
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
 
 
 def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole_one(trained: Path) -> None:
@@ -141,7 +137,7 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
 
     assert listener.notes[-1] == "going on with stopped after step 3"
     assert [c.step for c in result.checkpoints] == [2, 3, 4, 6]
-    assert result.checkpoints[-1].id == revisions(trained)[-1]
+    assert result.checkpoints[-1].id == checkpoint_ids(trained)[-1]
 
 
 def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
@@ -159,7 +155,7 @@ def test_a_full_disk_is_said_plainly_and_training_goes_on_once_there_is_room(
         ):
             train.start(CONFIG, "quickstart", "full", Full())
 
-    assert revisions(train.resume("full", Listener()).run.folder) == revisions(trained)
+    assert checkpoint_ids(train.resume("full", Listener()).run.folder) == checkpoint_ids(trained)
 
 
 def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +167,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)
 
-    assert revisions(result.run.folder) == revisions(trained)
+    assert checkpoint_ids(result.run.folder) == checkpoint_ids(trained)
     assert [validation for _, validation in listener.checkpoints] == [None] * 3
     assert [line["step"] for line in result.run.metrics() if "val_mae" in line] == []
     assert listener.notes[0].startswith("step 2 is kept without a validation: there is no memory left to answer about ")
@@ -182,9 +178,9 @@ def test_how_a_step_is_computed_stays_with_the_run(
     trained: Path, killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = json.loads((trained / "run.json").read_text())
-    asked = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
-    passes = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
-    assert facts["passes"] == {"cpu": {"asked": asked, "passes": passes}}
+    requested = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
+    settings = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
+    assert facts["step_settings"] == {"cpu": {"requested": requested, "settings": settings}}
     sizes: list[int] = []
 
     def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
@@ -193,8 +189,8 @@ def test_how_a_step_is_computed_stays_with_the_run(
 
     monkeypatch.setattr("pricer.ml.sft.completion_loss", counted)
     run = find_run("killed")
-    # As if a trial had found it, on a GPU.
-    run.record(passes={"cpu": {"asked": asked, "passes": {**passes, "micro_batch": 8}}})
+    # As if it had been measured, on a GPU.
+    run.record(step_settings={"cpu": {"requested": requested, "settings": {**settings, "micro_batch": 8}}})
 
     with pytest.raises(SystemError):
         train.resume("killed", Stopper(5, None))
@@ -282,16 +278,6 @@ def test_descriptions_that_were_cut_are_counted() -> None:
     assert listener.notes[0].endswith("were cut to 40 tokens (prompt.max_length)")
 
 
-@pytest.mark.parametrize(("price", "writable"), [(99.0, True), (100.0, False)])
-def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_error(
-    price: float, writable: bool
-) -> None:
-    setup = prepare(CONFIG)
-    narrow = replace(setup, template=replace(setup.template, price_format=PriceFormat("padded", 2)))
-
-    assert is_writable(Item("a", "A lamp", price), narrow) is writable
-
-
 def test_nothing_is_created_when_something_is_wrong() -> None:
     problems: list[tuple[RunConfig, type[Exception]]] = [
         (changed("data", source="missing.jsonl"), DataError),
@@ -331,7 +317,7 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
     said = [
         "left out: 1 item that costs more than $1,000,000 (data.max_price)",
         "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
-        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
+        "computed from plain prices of more than 5 digits; train with --set data.max_price=99999 or --set "
         "prompt.price_format=padded to have it",
     ]
     assert training.notes == said

@@ -48,7 +48,7 @@ def test_the_fallback_of_the_spec_is_imputed_where_an_answer_has_no_price() -> N
         {"precision": "nf4 bfloat16"},
         {"estimator": "median"},
         {"fallback": 101.0},
-        {"unexplored": 0.02},
+        {"residual_mass": 0.02},
     ],
 )
 def test_the_fingerprint_changes_with_every_part_of_the_spec(change: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from pricer.core import machine_checks as checks
-from pricer.core.machine_checks import Finding, is_fit
-from pricer.core.machine_facts import Card, Cuda, Driver, HubAnswer, Package, Product
+from pricer.core.gpu_checks import Card, Cuda, Driver, Product, has_kernels, judge_cuda, judge_driver, judge_product
+from pricer.core.machine_checks import Finding, HubAnswer, Package, is_fit
 
 A100 = Card("NVIDIA A100-SXM4-40GB", (8, 0), 41_900_000_000, 42_400_000_000)
 T4 = Card("Tesla T4", (7, 5), 15_600_000_000, 15_800_000_000)
@@ -24,7 +24,7 @@ def test_only_what_failed_makes_a_machine_unfit() -> None:
 
 class TestUnexpected:
     def test_the_first_line_of_what_was_raised_is_said(self) -> None:
-        assert checks.unexpected("disk", "warning", OSError("one\ntwo")) == Finding(
+        assert checks.report_unexpected("disk", "warning", OSError("one\ntwo")) == Finding(
             *("disk", "warning", "could not be checked: OSError: one"),
             "if all packages are as tested: please report it, with this output",
         )
@@ -32,7 +32,7 @@ class TestUnexpected:
     def test_a_missing_module_is_to_be_installed(self) -> None:
         error = ModuleNotFoundError("No module named 'peft.utils'", name="peft.utils")
 
-        assert checks.unexpected("libraries", "failed", error).hint == "pip install peft"
+        assert checks.report_unexpected("libraries", "failed", error).hint == "pip install peft"
 
 
 class TestPackages:
@@ -80,18 +80,18 @@ class TestPackages:
 
 class TestGpu:
     def test_one_card(self) -> None:
-        assert checks.judge_cuda(Cuda("2.13.0", "13.0", (A100,)), WORKS, None) == [
+        assert judge_cuda(Cuda("2.13.0", "13.0", (A100,)), WORKS, None) == [
             Finding("GPU", "ok", "NVIDIA A100-SXM4-40GB, compute capability 8.0: computes in bfloat16"),
             Finding("GPU memory", "ok", "41.9 GB of 42.4 GB free"),
         ]
 
     def test_an_older_card_computes_in_float16(self) -> None:
-        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (T4,)), WORKS, None)
+        found = judge_cuda(Cuda("2.13.0", "13.0", (T4,)), WORKS, None)
 
         assert found[0].text == "Tesla T4, compute capability 7.5: computes in float16, for want of bfloat16"
 
     def test_a_part_of_a_card_is_named_as_such(self) -> None:
-        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (PART,)), WORKS, None)
+        found = judge_cuda(Cuda("2.13.0", "13.0", (PART,)), WORKS, None)
 
         assert [(one.status, one.text) for one in found] == [
             ("ok", "NVIDIA A100-SXM4-40GB MIG 1g.5gb, compute capability 8.0: computes in bfloat16"),
@@ -102,7 +102,7 @@ class TestGpu:
         # 80 % of 40 GB are 32 GB.
         enough, little = (Card("X", (9, 0), free, 40_000_000_000) for free in (32_000_000_000, 31_900_000_000))
 
-        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (enough, little)), WORKS, None)
+        found = judge_cuda(Cuda("2.13.0", "13.0", (enough, little)), WORKS, None)
 
         assert found[1] == Finding("GPU 0 memory", "ok", "32.0 GB of 40.0 GB free")
         assert found[3] == Finding(
@@ -112,7 +112,7 @@ class TestGpu:
 
     @pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("2,3", "2"), ("GPU-8a, GPU-9b", "GPU-8a")])
     def test_several_cards_have_a_number_each_and_the_way_to_use_one(self, visible: str | None, first: str) -> None:
-        found = checks.judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, visible)
+        found = judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, visible)
 
         assert [one.name for one in found] == ["GPU 0", "GPU 0 memory", "GPU 1", "GPU 1 memory", "GPUs"]
         assert found[-1] == Finding(
@@ -123,13 +123,13 @@ class TestGpu:
     def test_a_card_that_this_torch_has_no_kernels_for(self) -> None:
         cuda = Cuda("2.13.0", "13.0", (T4,), archs=("sm_80", "sm_90"))
 
-        assert checks.judge_cuda(cuda, WORKS, None)[0] == Finding(
+        assert judge_cuda(cuda, WORKS, None)[0] == Finding(
             *("GPU", "failed"),
             "Tesla T4, compute capability 7.5: torch 2.13.0 has nothing that runs on it (it has sm_80, sm_90)",
             f"install a torch built for it (an older CUDA): {INSTALL}",
         )
         newer = Cuda("2.13.0", "13.0", (Card("B200", (10, 0), 1, 1),), archs=("sm_80", "sm_90"))
-        assert checks.judge_cuda(newer, WORKS, None)[0].hint.startswith("install a torch built for it (a newer CUDA)")
+        assert judge_cuda(newer, WORKS, None)[0].hint.startswith("install a torch built for it (a newer CUDA)")
 
     @pytest.mark.parametrize(
         ("capability", "archs", "runs"),
@@ -151,13 +151,13 @@ class TestGpu:
     def test_kernels_run_on_later_minor_versions_and_ptx_on_all_later_ones(
         self, capability: tuple[int, int], archs: list[str], runs: bool
     ) -> None:
-        assert checks.has_kernels(capability, archs) is runs
+        assert has_kernels(capability, archs) is runs
 
     @pytest.mark.parametrize("visible", ["7", "7,0", "GPU-1", "NoDevFiles"])
     def test_a_variable_that_names_no_card_is_the_cause(self, visible: str) -> None:
         cuda = Cuda("2.13.0", "13.0", problem="No CUDA GPUs are available")
 
-        assert checks.judge_cuda(cuda, WORKS, visible) == [
+        assert judge_cuda(cuda, WORKS, visible) == [
             Finding(
                 *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} names no GPU here (NVIDIA A100-SXM4-40GB)"),
                 "unset CUDA_VISIBLE_DEVICES",
@@ -165,7 +165,7 @@ class TestGpu:
         ]
 
     def test_a_variable_that_names_a_card_is_not_the_cause(self) -> None:
-        (found,) = checks.judge_cuda(Cuda("2.13.0", "13.0", problem="CUDA unknown error"), WORKS, "0")
+        (found,) = judge_cuda(Cuda("2.13.0", "13.0", problem="CUDA unknown error"), WORKS, "0")
 
         assert found.text == "NVIDIA A100-SXM4-40GB cannot be used: CUDA unknown error"
 
@@ -176,17 +176,17 @@ class TestGpu:
     def test_no_gpu_and_nobody_to_ask(self, cuda: Cuda) -> None:
         driver = Driver("unknown", problem="nvidia-ml-py is missing")
 
-        assert checks.judge_cuda(cuda, driver, None) == [
+        assert judge_cuda(cuda, driver, None) == [
             Finding("GPU", "warning", "none found: the CPU is enough for the demo, an 8B or 3B needs a GPU")
         ]
 
     def test_no_gpu_and_no_driver(self) -> None:
-        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver"), ABSENT, None) == [
+        assert judge_cuda(Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver"), ABSENT, None) == [
             Finding("GPU", "warning", "none: the CPU is enough for the demo, an 8B or 3B needs a GPU")
         ]
 
     def test_a_gpu_that_torch_is_not_built_for(self) -> None:
-        assert checks.judge_cuda(Cuda("2.13.0+cpu", None, problem="Torch not compiled"), WORKS, None) == [
+        assert judge_cuda(Cuda("2.13.0+cpu", None, problem="Torch not compiled"), WORKS, None) == [
             Finding(
                 *("GPU", "warning", "torch 2.13.0+cpu is built without CUDA and cannot use NVIDIA A100-SXM4-40GB"),
                 f"install a torch with CUDA: {INSTALL}",
@@ -196,7 +196,7 @@ class TestGpu:
     def test_a_driver_that_is_too_old(self) -> None:
         old = Driver("works", "470.42.01", "11.4", ("Tesla T4",))
 
-        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="The driver is too old"), old, None) == [
+        assert judge_cuda(Cuda("2.13.0", "13.0", problem="The driver is too old"), old, None) == [
             Finding(
                 *("GPU", "warning", "Tesla T4 cannot be used: The driver is too old"),
                 f"update the NVIDIA driver, or install a torch for CUDA 11.4: {INSTALL}",
@@ -207,14 +207,14 @@ class TestGpu:
         "driver", [Driver("works", "580.1", "13.0", ("Tesla T4",)), Driver("fails", problem="version mismatch")]
     )
     def test_a_driver_that_is_broken(self, driver: Driver) -> None:
-        (found,) = checks.judge_cuda(Cuda("2.13.0", "13.1", problem="CUDA unknown error"), driver, None)
+        (found,) = judge_cuda(Cuda("2.13.0", "13.1", problem="CUDA unknown error"), driver, None)
 
         assert found.text == f"{', '.join(driver.cards) or 'a GPU'} cannot be used: CUDA unknown error"
         assert found.hint == "does nvidia-smi work? After an update of the driver: restart the machine"
 
     @pytest.mark.parametrize("visible", ["", "-1"])
     def test_a_card_that_the_environment_hides(self, visible: str) -> None:
-        assert checks.judge_cuda(Cuda("2.13.0", "13.0", problem="No CUDA GPUs"), WORKS, visible) == [
+        assert judge_cuda(Cuda("2.13.0", "13.0", problem="No CUDA GPUs"), WORKS, visible) == [
             Finding(
                 *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} hides NVIDIA A100-SXM4-40GB"),
                 "unset CUDA_VISIBLE_DEVICES",
@@ -224,21 +224,21 @@ class TestGpu:
 
 class TestDriver:
     def test_its_version_stands_beside_what_torch_is_built_for(self) -> None:
-        assert checks.judge_driver(WORKS, Cuda("2.13.0", "12.8", (A100,))) == Finding(
+        assert judge_driver(WORKS, Cuda("2.13.0", "12.8", (A100,))) == Finding(
             "driver", "ok", "580.82.07, for CUDA up to 13.0; torch is built for 12.8"
         )
-        assert checks.judge_driver(WORKS, Cuda("2.13.0", None)).text.endswith("; torch is built without CUDA")
+        assert judge_driver(WORKS, Cuda("2.13.0", None)).text.endswith("; torch is built without CUDA")
 
     def test_none_is_no_fault(self) -> None:
-        assert checks.judge_driver(ABSENT, Cuda("2.13.0", None)) == Finding("driver", "unknown", "none from NVIDIA")
+        assert judge_driver(ABSENT, Cuda("2.13.0", None)) == Finding("driver", "unknown", "none from NVIDIA")
 
     def test_in_a_container_its_library_may_be_missing_beside_a_card_that_works(self) -> None:
-        assert checks.judge_driver(ABSENT, Cuda("2.13.0", "13.0", (A100,))) == Finding(
+        assert judge_driver(ABSENT, Cuda("2.13.0", "13.0", (A100,))) == Finding(
             "driver", "unknown", "its library (NVML) is not here: utilisation will not be logged"
         )
 
     def test_one_that_fails_says_why(self) -> None:
-        assert checks.judge_driver(Driver("fails", problem="Driver/library version mismatch"), Cuda("2", None)) == (
+        assert judge_driver(Driver("fails", problem="Driver/library version mismatch"), Cuda("2", None)) == (
             Finding(
                 *("driver", "warning", "Driver/library version mismatch"),
                 "does nvidia-smi work? If not, restart the machine",
@@ -246,23 +246,23 @@ class TestDriver:
         )
 
     def test_one_that_could_not_be_asked(self) -> None:
-        assert checks.judge_driver(Driver("unknown", problem="nvidia-ml-py is missing"), Cuda("2", None)) == Finding(
+        assert judge_driver(Driver("unknown", problem="nvidia-ml-py is missing"), Cuda("2", None)) == Finding(
             "driver", "unknown", "nvidia-ml-py is missing"
         )
 
 
 class TestProduct:
     def test_right_with_how_far(self) -> None:
-        assert checks.judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": 0.002, "gradient": 0.003})) == (
+        assert judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": 0.002, "gradient": 0.003})) == (
             Finding("4-bit product", "ok", "right on the GPU in bfloat16, to 3e-03")
         )
-        assert checks.judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.0})) == Finding(
+        assert judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.0})) == Finding(
             "4-bit product", "ok", "right on the CPU in float32, to the last bit"
         )
 
     @pytest.mark.parametrize("error", [0.021, 1.4, math.nan, math.inf])
     def test_a_wrong_one_fails(self, error: float) -> None:
-        found = checks.judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": error, "16 rows": 0.02}))
+        found = judge_product(Product("cuda", "bfloat16", 0.09, {"1 rows": error, "16 rows": 0.02}))
 
         assert found == Finding(
             *("4-bit product", "failed", f"wrong on the GPU in bfloat16: 1 rows off by {error:.0%}"),
@@ -270,11 +270,11 @@ class TestProduct:
         )
 
     def test_what_is_right_in_bfloat16_may_be_wrong_in_float32(self) -> None:
-        assert checks.judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.003})).status == "failed"
+        assert judge_product(Product("cpu", "float32", 0.09, {"1 rows": 0.003})).status == "failed"
 
     @pytest.mark.parametrize("quantisation", [0.5, math.nan])
     def test_weights_that_are_not_what_was_quantised_fail(self, quantisation: float) -> None:
-        found = checks.judge_product(Product("cpu", "float32", quantisation, {"1 rows": 0.0}))
+        found = judge_product(Product("cpu", "float32", quantisation, {"1 rows": 0.0}))
 
         assert (found.status, found.text) == (
             "failed",

@@ -8,9 +8,9 @@ from pricer.core.memory import (
     LINEAR_LAYERS,
     USABLE,
     TrainingShape,
+    fit_to_gpu,
     has_room_for_dense,
     largest_micro_batch,
-    on_card,
     saved_per_token,
     training_memory,
 )
@@ -54,7 +54,7 @@ LLAMA_3B = TrainingShape(
 )
 LLAMA_3B_ALL = replace(LLAMA_3B, adapted=frozenset(LINEAR_LAYERS), adapter_parameters=389_021_696, rank=256)
 T4, A100_40, A100_80, H200 = 15_800_000_000, 42_400_000_000, 85_000_000_000, 150_100_000_000
-LLAMA_8B_DENSE = on_card(LLAMA_8B, H200, is_ampere=True)
+LLAMA_8B_DENSE = fit_to_gpu(LLAMA_8B, H200, is_ampere=True)
 
 
 @pytest.mark.parametrize(("shape", "measured"), [(LLAMA_8B, 24.00), (LLAMA_8B_DENSE, 34.33)])
@@ -145,7 +145,7 @@ def test_a_layer_keeps_so_many_kilobytes_a_token(shape: TrainingShape, audit: in
 
 
 def test_a_card_whose_attention_needs_a_mask_repeats_keys_and_values() -> None:
-    on_t4 = on_card(LLAMA_3B, T4, is_ampere=False)
+    on_t4 = fit_to_gpu(LLAMA_3B, T4, is_ampere=False)
 
     # Keys and values of 3072 in place of 1024, in 2 bytes.
     assert saved_per_token(on_t4) - saved_per_token(LLAMA_3B) == 2 * 2 * (3072 - 1024)
@@ -164,12 +164,12 @@ def test_dense_weights_are_kept_where_they_take_a_quarter_of_the_memory(dense: i
 
 
 def test_on_a_large_card_4_bit_weights_are_counted_as_dequantized() -> None:
-    large = on_card(LLAMA_8B, A100_80, is_ampere=True)
+    large = fit_to_gpu(LLAMA_8B, A100_80, is_ampere=True)
 
     # 13.959 GB of 85.0 - 1.0 - 5.7 that are free: 18 %. And 33 % of 48.0 - 1.0 - 5.7.
     assert large.base_bytes == 5_702_000_000 - 3_600_000_000 + 13_959_000_000
     assert (large.packed_bytes, large.dense_bytes, large.dequantized_bytes) == (0, 0, 0)
-    assert on_card(LLAMA_8B, 48_000_000_000, is_ampere=True) == LLAMA_8B
+    assert fit_to_gpu(LLAMA_8B, 48_000_000_000, is_ampere=True) == LLAMA_8B
 
 
 def test_logits_are_counted_for_five_positions_an_item() -> None:

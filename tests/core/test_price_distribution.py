@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pricer.core.predictions import ESTIMATORS, Prediction
-from pricer.core.price_distribution import Distribution, quantiles_of, shares_of
+from pricer.core.price_distribution import Distribution, compute_quantiles, renormalize
 from tests.builders import a_distribution
 
 READ = Distribution(
@@ -18,7 +18,7 @@ READ = Distribution(
     mean=35.0,
     mean_error=0.5,
     no_price=0.1,
-    unexplored=0.0,
+    residual_mass=0.0,
 )
 
 
@@ -71,11 +71,11 @@ def test_quantiles_are_the_first_prices_up_to_which_their_shares_lie() -> None:
     # Of 100: 2 at $5, 8 at $10 (0.1 is reached there), 40 at $20 (0.5), 45 at $30 (0.9), 5 at $40 (0.975).
     prices, shares = np.array([30, 5, 20, 40, 10]), np.array([45, 2, 40, 5, 8])
 
-    assert quantiles_of(prices, shares) == (10.0, 10.0, 20.0, 30.0, 40.0)
+    assert compute_quantiles(prices, shares) == (10.0, 10.0, 20.0, 30.0, 40.0)
 
 
 def test_shares_are_taken_of_the_sum_of_the_options() -> None:
-    shares, together = shares_of(np.log(np.array([[0.1, 0.3]])))
+    shares, together = renormalize(np.log(np.array([[0.1, 0.3]])))
 
     assert shares == pytest.approx(np.array([[0.25, 0.75]]))
     assert together == pytest.approx(np.array([0.4]))
@@ -83,6 +83,6 @@ def test_shares_are_taken_of_the_sum_of_the_options() -> None:
 
 @pytest.mark.parametrize("nothing", [math.nan, -math.inf])
 def test_where_probabilities_are_no_numbers_all_of_it_is_no_price(nothing: float) -> None:
-    shares, together = shares_of(np.array([[nothing, nothing]]))
+    shares, together = renormalize(np.array([[nothing, nothing]]))
 
     assert (shares.tolist(), together.tolist()) == ([[0.5, 0.5]], [0.0])

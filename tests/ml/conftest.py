@@ -7,7 +7,8 @@ import torch
 
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import DataConfig, RunConfig
-from pricer.ml.base import add_adapter, load_base
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
 
 
 @pytest.fixture(scope="module")

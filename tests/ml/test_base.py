@@ -14,15 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError, ModelError
-from pricer.ml.base import (
-    AdapterSwitch,
-    add_adapter,
-    computing,
-    dense_bytes,
-    dequantize,
-    load_base,
-    load_tokenizer,
-)
+from pricer.ml.adapters import AdapterSwitch, add_adapter
+from pricer.ml.base import dense_bytes, dequantize, load_base, load_tokenizer, mixed_precision
 from pricer.ml.devices import Precision
 from pricer.stores.bases import ASSETS
 
@@ -116,7 +109,7 @@ def test_swapping_adapters_leaves_nothing_of_the_one_before(tmp_path: Path) -> N
 
 
 def computed(model: Any) -> torch.Tensor:
-    with computing(model):
+    with mixed_precision(model):
         return logits(model)
 
 
@@ -192,7 +185,7 @@ def test_an_adapter_is_merged_into_layers_that_keep_their_weights_the_other_way_
 def test_an_adapter_is_not_merged_where_it_would_be_rounded_or_take_much_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, room: int
 ) -> None:
-    monkeypatch.setattr("pricer.ml.base._ROOM_FOR_DENSE", room)
+    monkeypatch.setattr("pricer.ml.merging._MAX_MERGED_BYTES", room)
     switch = AdapterSwitch(load_base(BASE, Precision("cpu", "nf4", dtype)))
 
     switch.use(save_adapter(tmp_path / "adapter", 1))
@@ -271,7 +264,7 @@ def test_target_modules_that_the_base_does_not_have_are_refused() -> None:
 
 
 def test_an_adapter_on_the_output_layer_is_refused() -> None:
-    with pytest.raises(ModelError, match="takes in the output layer, where an adapter is not trained"):
+    with pytest.raises(ModelError, match="includes the output layer, which cannot be adapted"):
         add_adapter(load_base(BASE, CPU), AdapterConfig(target_modules=["q_proj", "lm_head"]), seed=0)
 
 
@@ -359,7 +352,7 @@ def test_over_dequantized_weights_an_adapter_learns_what_it_learns_over_4_bits()
         precision = Precision("cpu", "nf4", "bfloat16")
         model = add_adapter(load_base(BASE, precision, dense=dense), AdapterConfig(r=4, dropout=0.1), seed=0)
         torch.manual_seed(0)
-        with computing(model):
+        with mixed_precision(model):
             loss = model.train()(input_ids=torch.arange(5, 25)[None]).logits.logsumexp(-1).mean()
         torch.autograd.backward(loss)
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})

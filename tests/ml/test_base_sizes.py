@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 
 from pricer.config import AdapterConfig
-from pricer.core.memory import COMPLETION_TOKENS, on_card, training_memory
-from pricer.ml.base import add_adapter, computing, load_base
+from pricer.core.memory import COMPLETION_TOKENS, fit_to_gpu, training_memory
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base, mixed_precision
 from pricer.ml.base_sizes import measure
 from pricer.ml.devices import Precision
 from pricer.ml.loss import completion_loss
-from pricer.ml.micro_batch import recompute_activations
+from pricer.ml.micro_batch import set_checkpointing
 
 BASES = Path(__file__).parent.parent / "bases"
 NF4 = Precision("cpu", "nf4", "bfloat16")
@@ -152,18 +153,18 @@ def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(
     adapter = AdapterConfig(r=4, target_modules=targets, dropout=dropout)
     shape = measure(tmp_path, adapter, NF4).training
     assert shape is not None
-    shape = on_card(shape, 10**12 if weights == "dequantized" else 0, is_ampere=fused)
+    shape = fit_to_gpu(shape, 10**12 if weights == "dequantized" else 0, is_ampere=fused)
     items, tokens = 16, 64
     estimate = training_memory(shape, micro_batch=items, tokens=tokens, checkpointing=checkpointing, accumulates=False)
 
     model = add_adapter(load_base(tmp_path, NF4, dense=weights == "dequantized"), adapter, seed=0).train()
-    recompute_activations(model, checkpointing)
+    set_checkpointing(model, checkpointing)
     ids = torch.randint(3, 64, (items, tokens))
     spans = [(tokens - COMPLETION_TOKENS, tokens)] * items
-    monkeypatch.setattr("pricer.ml.loss.needs_mask", lambda *_: not fused)
+    monkeypatch.setattr("pricer.ml.loss.is_slow_without_mask", lambda *_: not fused)
     # It keeps the same as on a GPU.
     with LiveBytes(model.parameters()) as live, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        with computing(model):
+        with mixed_precision(model):
             loss = completion_loss(model, ids, spans)
         loss.backward()  # type: ignore[no-untyped-call]
 

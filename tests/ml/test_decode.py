@@ -9,14 +9,13 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pricer.commands.parts.setup import Setup
-from pricer.core.digit_quantiles import Levels
-from pricer.core.prefix_search import Fork
+from pricer.core.prefix_search import PriceTrie
 from pricer.core.price_distribution import QUANTILES
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_base
-from pricer.ml.decode import Decoder
+from pricer.ml.decode import TreeDecoder
 from pricer.ml.predict import Predictor
-from pricer.ml.price_tokens import ending_of, writing_of
+from pricer.ml.price_tokens import PriceTokens, find_price_suffix, find_price_tokens
 from pricer.ml.tokens import TokenizedPrompt
 
 TAIL = "\n\nPrice is $"
@@ -27,9 +26,11 @@ def prompts(setup: Setup) -> list[TokenizedPrompt]:
     return setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
 
 
-def a_decoder(model: Any, tokenizer: Any, price_format: PriceFormat, digits: int, answer_length: int = 5) -> Decoder:
-    writing = writing_of(tokenizer, "", price_format, digits)
-    return Decoder(model, tokenizer, price_format, answer_length, writing, unexplored=0.0)
+def a_decoder(
+    model: Any, tokenizer: Any, price_format: PriceFormat, digits: int, answer_length: int = 5
+) -> TreeDecoder:
+    price_tokens = find_price_tokens(tokenizer, "", price_format, digits)
+    return TreeDecoder(model, tokenizer, price_format, answer_length, price_tokens, max_residual_mass=0.0)
 
 
 def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]]) -> list[np.ndarray]:
@@ -159,18 +160,18 @@ ASKED = [TokenizedPrompt("a", np.array([5, 6, 7]), cut=False), TokenizedPrompt("
     ("group", "price_format", "kind"),
     [
         (2, PriceFormat("plain"), tuple),  # 0 to 99 are one token each: everything is there after the prompt
-        (1, PriceFormat("plain"), Fork),  # 7 and 72 begin alike
+        (1, PriceFormat("plain"), PriceTrie),  # 7 and 72 begin alike
         (2, PriceFormat("padded", 2), tuple),
         (1, PriceFormat("padded", 2), tuple),
     ],
 )
-def test_every_writing_of_two_digits_is_read_as_by_asking_for_every_price(
+def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
     group: int, price_format: PriceFormat, kind: type
 ) -> None:
     tokenizer = Numbers(group)
     model = a_small_model(tokenizer)
-    writing = writing_of(tokenizer, "", price_format, 2)
-    assert isinstance(writing, kind)
+    price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
+    assert isinstance(price_tokens, kind)
     texts = tokenizer([format_price(price, price_format) for price in range(100)])["input_ids"]
     written = [(*ids, tokenizer.eos_token_id) for ids in texts]
 
@@ -178,13 +179,13 @@ def test_every_writing_of_two_digits_is_read_as_by_asking_for_every_price(
 
     for prediction, prompt in zip(predictions, ASKED, strict=True):
         shares = np.ones(100)
-        for beginning in {ids[:length] for ids in written for length in range(len(ids))}:
-            below = [price for price, ids in enumerate(written) if ids[: len(beginning)] == beginning]
-            odds = follow_up(model, prompt, [beginning])[0]
-            total = sum(odds[token] for token in {written[price][len(beginning)] for price in below})
+        for prefix in {ids[:length] for ids in written for length in range(len(ids))}:
+            below = [price for price, ids in enumerate(written) if ids[: len(prefix)] == prefix]
+            odds = follow_up(model, prompt, [prefix])[0]
+            total = sum(odds[token] for token in {written[price][len(prefix)] for price in below})
             if len(below) > 1:
                 for price in below:
-                    shares[price] *= odds[written[price][len(beginning)]] / total
+                    shares[price] *= odds[written[price][len(prefix)]] / total
         read = prediction.distribution
         assert read is not None
         assert shares.sum() == pytest.approx(1)
@@ -208,39 +209,39 @@ def test_where_all_prices_are_single_tokens_the_probabilities_are_those_of_one_f
     assert read.distribution.mean_error == 0
 
 
-def test_without_a_writing_only_the_greedy_answer_is_read(
+def test_without_price_tokens_only_the_greedy_answer_is_read(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
     price_format = setup.template.price_format
 
-    read = Decoder(model, setup.tokenizer, price_format, 5, None, 0.0).predict(prompts[:4])
+    read = TreeDecoder(model, setup.tokenizer, price_format, 5, None, 0.0).predict(prompts[:4])
 
     assert [p.distribution for p in read] == [None] * 4
     assert read == Predictor(model, setup.tokenizer, price_format, 5).predict(prompts[:4])
 
 
-def sizes(writing: Levels | Fork | None) -> list[int]:
-    assert isinstance(writing, tuple)
-    return [len(level) for level in writing]
+def sizes(price_tokens: PriceTokens | None) -> list[int]:
+    assert isinstance(price_tokens, tuple)
+    return [len(tokens) for tokens in price_tokens]
 
 
-def test_padded_prices_are_levels_of_digits_or_of_groups(setup: Setup) -> None:
-    assert sizes(writing_of(setup.tokenizer, TAIL, PriceFormat("padded", 7), 7)) == [10] * 7
-    assert sizes(writing_of(Numbers(3), "", PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
-    assert sizes(writing_of(Numbers(3), "", PriceFormat("padded", 6), 6)) == [1000, 1000]
+def test_padded_prices_are_digit_tokens_one_by_one_or_in_groups(setup: Setup) -> None:
+    assert sizes(find_price_tokens(setup.tokenizer, TAIL, PriceFormat("padded", 7), 7)) == [10] * 7
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("padded", 6), 6)) == [1000, 1000]
 
 
 def test_plain_prices_are_one_level_where_each_is_a_token_and_a_fork_elsewhere(setup: Setup) -> None:
-    assert sizes(writing_of(Numbers(3), "", PriceFormat("plain"), 3)) == [1000]
-    fork = writing_of(Numbers(3), "", PriceFormat("plain"), 4)
-    assert isinstance(fork, Fork)
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("plain"), 3)) == [1000]
+    trie = find_price_tokens(Numbers(3), "", PriceFormat("plain"), 4)
+    assert isinstance(trie, PriceTrie)
     # Of 1 to 3 digits a token each; 100 to 999 may go on with a fourth.
-    assert sum(after is not None for after in fork.after) == 900
-    assert isinstance(writing_of(setup.tokenizer, TAIL, PriceFormat("plain"), 3), Fork)
+    assert sum(child is not None for child in trie.children) == 900
+    assert isinstance(find_price_tokens(setup.tokenizer, TAIL, PriceFormat("plain"), 3), PriceTrie)
 
 
-def test_plain_prices_too_many_to_go_through_have_no_writing(setup: Setup) -> None:
-    assert writing_of(setup.tokenizer, TAIL, PriceFormat("plain"), 6) is None
+def test_plain_prices_that_are_too_many_to_enumerate_have_no_price_tokens(setup: Setup) -> None:
+    assert find_price_tokens(setup.tokenizer, TAIL, PriceFormat("plain"), 6) is None
 
 
 class CountedTokens:
@@ -272,7 +273,7 @@ def test_what_all_prompts_begin_with_is_computed_once(setup: Setup, model: Any, 
     assert counted.shapes[len(first) :] == first[1:]
 
 
-def test_a_beginning_gets_shorter_until_all_prompts_begin_with_it(
+def test_the_shared_prefix_gets_shorter_until_all_prompts_begin_with_it(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
     decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
@@ -289,7 +290,7 @@ def test_a_beginning_gets_shorter_until_all_prompts_begin_with_it(
             assert (one.completion, one.distribution.quantiles) == (single.completion, single.distribution.quantiles)
 
 
-def test_the_beginning_is_computed_again_by_another_model(
+def test_the_shared_prefix_is_computed_again_by_another_model(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
     bare = load_base(setup.base.folder, setup.precision)
@@ -301,7 +302,7 @@ def test_the_beginning_is_computed_again_by_another_model(
     assert used.predict(prompts) == fresh.predict(prompts)
 
 
-class TestADraftOfTheEnding:
+class TestADraftOfTheSuffix:
     """A model that says after each token the one that `after` names, or what comes after every number."""
 
     @staticmethod
@@ -339,11 +340,11 @@ class TestADraftOfTheEnding:
         model = self.a_chain(tokenizer, after, otherwise=9)
         counted = CountedTokens(model)
         asked = [TokenizedPrompt(str(last), np.array([3, 4, last]), cut=False) for last in (5, 6)]
-        writing = writing_of(tokenizer, "", PriceFormat("plain"), 2)
-        ending = ending_of(tokenizer, "", PriceFormat("plain"))
+        price_tokens = find_price_tokens(tokenizer, "", PriceFormat("plain"), 2)
+        ending = find_price_suffix(tokenizer, "", PriceFormat("plain"))
         assert ending == [tokenizer.point]
 
-        drafted = Decoder(counted, tokenizer, PriceFormat("plain"), 5, writing, 0.0, ending).predict(asked)
+        drafted = TreeDecoder(counted, tokenizer, PriceFormat("plain"), 5, price_tokens, 0.0, ending).predict(asked)
 
         assert len(counted.shapes) == passes
-        assert drafted == Decoder(model, tokenizer, PriceFormat("plain"), 5, writing, 0.0).predict(asked)
+        assert drafted == TreeDecoder(model, tokenizer, PriceFormat("plain"), 5, price_tokens, 0.0).predict(asked)

@@ -11,7 +11,7 @@ from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import DataConfig, RunConfig
 from pricer.ml.base import load_base
 from pricer.ml.baselines import predict_with_embeddings
-from pricer.ml.embeddings import embed
+from pricer.ml.predict import embed_prompts
 from pricer.ml.tokens import TokenizedPrompt
 
 
@@ -31,7 +31,7 @@ def prompts(setup: Setup) -> list[TokenizedPrompt]:
 
 
 def test_an_embedding_is_the_last_hidden_state_at_the_last_token(model: Any, prompts: list[TokenizedPrompt]) -> None:
-    embeddings = embed(model, prompts, batch_tokens=4096)
+    embeddings = embed_prompts(model, prompts, batch_tokens=4096)
 
     assert embeddings.shape == (40, 160)  # the embedded base is 160 wide
     assert embeddings.dtype == np.float32
@@ -44,9 +44,9 @@ def test_an_embedding_is_the_last_hidden_state_at_the_last_token(model: Any, pro
 def test_the_batch_does_not_change_an_embedding(model: Any, prompts: list[TokenizedPrompt]) -> None:
     assert len({len(prompt.ids) for prompt in prompts}) > 3  # so there is padding
 
-    together = embed(model, prompts, batch_tokens=100_000)
-    alone = embed(model, prompts, batch_tokens=1)
-    again = embed(model, prompts, batch_tokens=100_000)
+    together = embed_prompts(model, prompts, batch_tokens=100_000)
+    alone = embed_prompts(model, prompts, batch_tokens=1)
+    again = embed_prompts(model, prompts, batch_tokens=100_000)
 
     np.testing.assert_allclose(together, alone, atol=1e-4)
     assert np.array_equal(together, again)
@@ -55,7 +55,7 @@ def test_the_batch_does_not_change_an_embedding(model: Any, prompts: list[Tokeni
 def test_a_regression_on_embeddings_beats_the_train_median(setup: Setup, model: Any) -> None:
     train, val = setup.items.train, setup.items.val
     rows = [
-        embed(model, setup.encoder.prompts([setup.template.prompt(item) for item in items]), batch_tokens=4096)
+        embed_prompts(model, setup.encoder.prompts([setup.template.prompt(item) for item in items]), batch_tokens=4096)
         for items in (train, val)
     ]
 

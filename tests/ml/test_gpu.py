@@ -7,11 +7,13 @@ import torch
 
 from pricer.commands.parts.setup import prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
-from pricer.ml.base import add_adapter, load_base
+from pricer.core.training import Progress
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.ml.optimizers import read_state
 from pricer.ml.predict import Predictor
-from pricer.ml.sft import Progress, fine_tune
+from pricer.ml.sft import fine_tune
 
 pytestmark = [
     pytest.mark.gpu,

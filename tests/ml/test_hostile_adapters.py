@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError
-from pricer.ml.base import AdapterSwitch, add_adapter, load_base
+from pricer.ml.adapters import AdapterSwitch, add_adapter
+from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.stores.bases import ASSETS
 

@@ -9,9 +9,10 @@ import torch
 from pricer.commands.parts.setup import Setup
 from pricer.config import AdapterConfig, TrainConfig
 from pricer.errors import ModelError
-from pricer.ml.base import add_adapter, load_base
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
 from pricer.ml.loss import completion_loss
-from pricer.ml.micro_batch import Passes, Trial, as_compiled, choose_passes, compile_layers, fastest
+from pricer.ml.micro_batch import StepSettings, Timing, choose_step_settings, compile_layers, find_fastest, use_compiled
 from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, right_padded
 
@@ -29,50 +30,56 @@ class Card:
         self._seconds = seconds
         self.tried: list[tuple[int, bool]] = []
 
-    def trial(self, passes: Passes) -> Trial:
-        way = passes.activation_checkpointing
-        self.tried.append((passes.micro_batch, way))
-        if passes.micro_batch > self._room[way] + self._tight:
+    def measure(self, settings: StepSettings) -> Timing:
+        way = settings.activation_checkpointing
+        self.tried.append((settings.micro_batch, way))
+        if settings.micro_batch > self._room[way] + self._tight:
             return None
-        return self._seconds[way], passes.micro_batch <= self._room[way]
+        return self._seconds[way], settings.micro_batch <= self._room[way]
 
 
 def test_a_batch_that_fits_is_computed_at_once_and_nothing_else_is_tried() -> None:
     card = Card(16, 64, {KEPT: 1.0, AGAIN: 1.3})
 
-    assert fastest(TrainConfig(batch_size=16), card.trial) == (Passes(16), 1.0)
+    assert find_fastest(TrainConfig(batch_size=16), card.measure) == (StepSettings(16), 1.0)
     assert card.tried == [(16, KEPT)]
 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ({KEPT: 1.0, AGAIN: 1.3}, Passes(8)),
+        ({KEPT: 1.0, AGAIN: 1.3}, StepSettings(8)),
         # Small parts can be slow, where each costs more to start than to compute.
-        ({KEPT: 3.0, AGAIN: 1.3}, Passes(32, activation_checkpointing=True)),
+        ({KEPT: 3.0, AGAIN: 1.3}, StepSettings(32, activation_checkpointing=True)),
     ],
 )
 def test_of_smaller_parts_and_recomputed_activations_the_faster_is_taken(
-    seconds: dict[bool, float], expected: Passes
+    seconds: dict[bool, float], expected: StepSettings
 ) -> None:
     card = Card(8, 32, seconds)
 
-    assert fastest(TrainConfig(batch_size=32), card.trial) == (expected, seconds[expected.activation_checkpointing])
+    assert find_fastest(TrainConfig(batch_size=32), card.measure) == (
+        expected,
+        seconds[expected.activation_checkpointing],
+    )
     assert card.tried == [(32, KEPT), (16, KEPT), (8, KEPT), (32, AGAIN)]
 
 
 def test_what_fits_with_no_room_to_spare_is_taken_where_nothing_else_does() -> None:
     seconds = {KEPT: 1.0, AGAIN: 1.3}
 
-    assert fastest(TrainConfig(batch_size=4), Card(0, 0, seconds, tight=2).trial) == (Passes(1, AGAIN), 1.3)
+    assert find_fastest(TrainConfig(batch_size=4), Card(0, 0, seconds, tight=2).measure) == (
+        StepSettings(1, AGAIN),
+        1.3,
+    )
     as_said = TrainConfig(batch_size=16, micro_batch=16, activation_checkpointing=False)
-    assert fastest(as_said, Card(15, 15, seconds, tight=1).trial) == (Passes(16), 1.0)
+    assert find_fastest(as_said, Card(15, 15, seconds, tight=1).measure) == (StepSettings(16), 1.0)
 
 
 def test_a_base_that_cannot_recompute_is_not_asked_to() -> None:
     card = Card(4, 0, {KEPT: 1.0})
 
-    assert fastest(TrainConfig(batch_size=16), card.trial, can_recompute=False) == (Passes(4), 1.0)
+    assert find_fastest(TrainConfig(batch_size=16), card.measure, can_recompute=False) == (StepSettings(4), 1.0)
     assert card.tried == [(16, KEPT), (8, KEPT), (4, KEPT)]
 
 
@@ -80,7 +87,7 @@ def test_what_the_config_says_is_not_looked_for() -> None:
     card = Card(4, 64, {KEPT: 1.0, AGAIN: 1.3})
 
     config = TrainConfig(batch_size=32, micro_batch=8, activation_checkpointing=True)
-    assert fastest(config, card.trial) == (Passes(8, activation_checkpointing=True), 1.3)
+    assert find_fastest(config, card.measure) == (StepSettings(8, activation_checkpointing=True), 1.3)
     assert card.tried == [(8, AGAIN)]
 
 
@@ -101,7 +108,7 @@ def test_what_the_config_says_is_not_looked_for() -> None:
 )
 def test_a_step_that_cannot_fit_is_said_before_a_run_is_made(config: TrainConfig, message: str, hint: str) -> None:
     with pytest.raises(OutOfMemoryError) as caught:
-        fastest(config, Card(0, 0, {}).trial)
+        find_fastest(config, Card(0, 0, {}).measure)
 
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
@@ -113,45 +120,45 @@ class OnGpu:
 
 
 class TestCompiling:
-    """After the trial of passes, whether layers are compiled: 64 items in batches of 16, for so many epochs."""
+    """After the trial of settings, whether layers are compiled: 64 items in batches of 16, for so many epochs."""
 
     EXAMPLES = tuple(
         TokenizedExample(TokenizedPrompt(str(n), np.arange(9), cut=False), np.arange(12), start=9) for n in range(64)
     )
 
     @pytest.fixture
-    def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[Passes]:
-        tried: list[Passes] = []
+    def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[StepSettings]:
+        tried: list[StepSettings] = []
 
-        def try_it(_model: Any, _batch: Any, passes: Passes, _pad: int) -> Trial:
-            tried.append(passes)
-            return (0.7 if passes.compiled else 1.0), True
+        def try_it(_model: Any, _batch: Any, settings: StepSettings, _pad: int) -> Timing:
+            tried.append(settings)
+            return (0.7 if settings.compiled else 1.0), True
 
-        monkeypatch.setattr("pricer.ml.micro_batch._tried", try_it)
+        monkeypatch.setattr("pricer.ml.micro_batch._measure_step", try_it)
         monkeypatch.setattr("pricer.ml.micro_batch.can_recompute", lambda _model: True)
         monkeypatch.setattr("pricer.ml.micro_batch.compile_layers", lambda _model: None)
         return tried
 
-    def chosen(self, epochs: int, wanted: Any = "auto", said: list[str] | None = None) -> Passes:
+    def chosen(self, epochs: int, wanted: Any = "auto", said: list[str] | None = None) -> StepSettings:
         config = TrainConfig(batch_size=16, epochs=epochs, compile=wanted)
         lines: list[str] = [] if said is None else said
-        return choose_passes(OnGpu(), self.EXAMPLES, config, 0, lines.append)
+        return choose_step_settings(OnGpu(), self.EXAMPLES, config, 0, lines.append)
 
-    def test_a_long_training_is(self, tried: list[Passes]) -> None:
+    def test_a_long_training_is(self, tried: list[StepSettings]) -> None:
         # 30 epochs of 64 items at a second each are 32 minutes.
-        assert self.chosen(30) == Passes(16, compiled=True)
-        assert tried == [Passes(16), Passes(16, compiled=True)]
+        assert self.chosen(30) == StepSettings(16, compiled=True)
+        assert tried == [StepSettings(16), StepSettings(16, compiled=True)]
 
-    def test_a_short_one_is_not_unless_it_is_asked_for(self, tried: list[Passes]) -> None:
-        assert self.chosen(10) == Passes(16)
-        assert tried == [Passes(16)]
-        assert self.chosen(10, wanted=True) == Passes(16, compiled=True)
-        assert self.chosen(30, wanted=False) == Passes(16)
+    def test_a_short_one_is_not_unless_it_is_asked_for(self, tried: list[StepSettings]) -> None:
+        assert self.chosen(10) == StepSettings(16)
+        assert tried == [StepSettings(16)]
+        assert self.chosen(10, wanted=True) == StepSettings(16, compiled=True)
+        assert self.chosen(30, wanted=False) == StepSettings(16)
 
     def test_on_a_cpu_nothing_is_compiled_and_who_asked_for_it_is_told(self, model: Any) -> None:
         said: list[str] = []
 
-        assert choose_passes(model, self.EXAMPLES, TrainConfig(compile=True), 0, said.append) == Passes(16)
+        assert choose_step_settings(model, self.EXAMPLES, TrainConfig(compile=True), 0, said.append) == StepSettings(16)
         assert said == ["train.compile is for GPUs: the model's layers are not compiled"]
 
     @pytest.mark.parametrize(
@@ -162,7 +169,7 @@ class TestCompiling:
         ],
     )
     def test_a_compiler_that_fails_costs_a_line(
-        self, error: Exception, why: str, tried: list[Passes], monkeypatch: pytest.MonkeyPatch
+        self, error: Exception, why: str, tried: list[StepSettings], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(_model: Any) -> None:
             raise error
@@ -170,7 +177,7 @@ class TestCompiling:
         monkeypatch.setattr("pricer.ml.micro_batch.compile_layers", fail)
         said: list[str] = []
 
-        assert self.chosen(30, said=said) == Passes(16)
+        assert self.chosen(30, said=said) == StepSettings(16)
         assert said[-1] == f"layers are not compiled: {why}"
 
 
@@ -206,7 +213,7 @@ class TestCompiledLayers:
             losses[wanted] = []
             for batch in (examples[:8], examples[8:12], examples[12:20]):
                 ids, spans = right_padded(batch, pad=0)
-                with as_compiled(wanted):
+                with use_compiled(wanted):
                     losses[wanted].append(completion_loss(model, torch.from_numpy(ids), spans).item())
             assert len(compiled) == (1 if wanted else 0)
 

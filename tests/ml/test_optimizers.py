@@ -12,7 +12,7 @@ from transformers.trainer_pt_utils import set_rng_state_for_device
 from pricer.config import TrainConfig
 from pricer.errors import CheckpointError
 from pricer.ml.devices import Precision
-from pricer.ml.optimizers import OPTIMIZERS, TrainingState, choose_optimizer, optimizer_for, read_state
+from pricer.ml.optimizers import OPTIMIZERS, TrainingState, choose_optimizer, read_state
 from pricer.ml.sft import trainer_arguments
 
 
@@ -25,10 +25,6 @@ def test_every_optimizer_of_the_config_is_in_the_table() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_auto_is_one_that_runs_on_the_device(device: str) -> None:
     assert device in OPTIMIZERS[choose_optimizer("auto", device)].devices
-
-
-def test_what_auto_meant_before_it_was_pinned_is_known_from_the_state() -> None:
-    assert (optimizer_for("torch"), optimizer_for("bitsandbytes")) == ("adamw_torch", "paged_adamw_32bit")
 
 
 def test_an_optimizer_that_is_named_is_taken_on_any_device() -> None:

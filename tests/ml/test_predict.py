@@ -13,7 +13,7 @@ import torch
 from pricer.commands.parts.setup import Setup
 from pricer.core.predictions import Prediction
 from pricer.ml.base import load_base
-from pricer.ml.out_of_memory import Halving, OutOfMemoryError
+from pricer.ml.out_of_memory import BatchSplitter, OutOfMemoryError
 from pricer.ml.predict import Predictor
 from pricer.ml.tokens import TokenizedPrompt
 
@@ -106,15 +106,15 @@ def five_prompts() -> list[TokenizedPrompt]:
     return [TokenizedPrompt(key, np.array([1]), cut=False) for key in "abcde"]
 
 
-def halving() -> Halving:
-    return Halving("answer about", lambda prompt: prompt.item_id)
+def splitter() -> BatchSplitter:
+    return BatchSplitter("answer about", lambda prompt: prompt.item_id)
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY.keys())
 def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) -> None:
     decoder = Cramped(2, error)
 
-    answers = halving().take(decoder.predict, five_prompts())
+    answers = splitter().run(decoder.predict, five_prompts())
 
     assert [answer.item_id for answer in answers] == list("abcde")
     # 5 do not fit; of its halves 2 do and 3 do not, whose halves 1 and 2 do.
@@ -122,10 +122,10 @@ def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) ->
 
 
 def test_the_size_that_fitted_is_kept_for_the_batches_after() -> None:
-    decoder, batches = Cramped(2, OUT_OF_MEMORY["cuBLAS"]), halving()
+    decoder, batches = Cramped(2, OUT_OF_MEMORY["cuBLAS"]), splitter()
 
     for _ in range(2):
-        batches.take(decoder.predict, five_prompts())
+        batches.run(decoder.predict, five_prompts())
 
     # The second time it is known that 3 do not fit: nothing is tried in vain.
     assert decoder.sizes == [5, 2, 3, 1, 2, 2, 1, 2]
@@ -133,22 +133,22 @@ def test_the_size_that_fitted_is_kept_for_the_batches_after() -> None:
 
 def test_one_prompt_that_does_not_fit_is_named() -> None:
     with pytest.raises(OutOfMemoryError, match=r"^there is no memory left to answer about a by itself$"):
-        halving().take(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
+        splitter().run(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
     decoder = Cramped(0, RuntimeError("shapes do not match"))
 
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        halving().take(decoder.predict, five_prompts())
+        splitter().run(decoder.predict, five_prompts())
 
 
 def test_a_lack_of_memory_that_no_smaller_batch_helps_against_leaves_the_batches_after_as_they_were() -> None:
-    batches = halving()
+    batches = splitter()
     with pytest.raises(OutOfMemoryError):
-        batches.take(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
+        batches.run(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
     recovered = Cramped(5, OUT_OF_MEMORY["torch's own"])
 
-    batches.take(recovered.predict, five_prompts())
+    batches.run(recovered.predict, five_prompts())
 
     assert recovered.sizes == [5]

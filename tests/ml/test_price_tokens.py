@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.core.digit_quantiles import Levels
 from pricer.core.items import Item
-from pricer.core.prefix_search import Fork
+from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.ml.base import load_tokenizer
-from pricer.ml.price_tokens import padded_levels, writing_of
+from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_tokens
 from pricer.ml.tokens import Encoder, continuations, splits_digits
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
@@ -36,9 +35,9 @@ def alone(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
-def sizes(writing: Levels | Fork | None) -> list[int] | None:
-    """Options of each level; None: these are no Levels."""
-    return [len(level) for level in writing] if isinstance(writing, tuple) else None
+def sizes(price_tokens: PriceTokens | None) -> list[int] | None:
+    """Options of each level; None: these are no DigitTokens."""
+    return [len(tokens) for tokens in price_tokens] if isinstance(price_tokens, tuple) else None
 
 
 @pytest.mark.parametrize("name", WITH_BLANK)
@@ -73,8 +72,8 @@ def test_their_padded_prices_are_exact(name: str, tmp_path: Path) -> None:
     tokenizer = loaded(name, tmp_path)
 
     assert splits_digits(tokenizer, TAIL)
-    assert sizes(writing_of(tokenizer, TAIL, PADDED, 4)) == [10] * 4
-    assert sizes(padded_levels(tokenizer, TAIL, 6)) == [10] * 6
+    assert sizes(find_price_tokens(tokenizer, TAIL, PADDED, 4)) == [10] * 4
+    assert sizes(find_digit_tokens(tokenizer, TAIL, 6)) == [10] * 6
 
 
 @pytest.mark.parametrize("name", WITHOUT_BLANK)
@@ -106,10 +105,10 @@ def test_levels_are_digits_groups_of_three_or_none(
     tokenizer = loaded(name, tmp_path)
 
     assert splits_digits(tokenizer, TAIL) == splits
-    assert sizes(writing_of(tokenizer, TAIL, PADDED, 4)) == four
-    assert sizes(padded_levels(tokenizer, TAIL, 6)) == six
-    assert sizes(writing_of(tokenizer, TAIL, PLAIN, 3)) == plain_to_999
-    assert isinstance(writing_of(tokenizer, TAIL, PLAIN, 4), Fork)
+    assert sizes(find_price_tokens(tokenizer, TAIL, PADDED, 4)) == four
+    assert sizes(find_digit_tokens(tokenizer, TAIL, 6)) == six
+    assert sizes(find_price_tokens(tokenizer, TAIL, PLAIN, 3)) == plain_to_999
+    assert isinstance(find_price_tokens(tokenizer, TAIL, PLAIN, 4), PriceTrie)
 
 
 @pytest.mark.parametrize("lead", LEADS)
@@ -121,30 +120,30 @@ def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str, 
     # All 10,000 plain prices take most of a second, so only one lead gets them; the others get 1,000.
     for style, digits in ((PLAIN, 4 if lead == LEADS[0] else 3), (PADDED, 4)):
         template = PromptTemplate("How much?", lead, style, 96)
-        writing = writing_of(tokenizer, tail, style, digits)
-        assert writing is not None
+        price_tokens = find_price_tokens(tokenizer, tail, style, digits)
+        assert price_tokens is not None
         for price in (price for price in (0, 7, 22, 227, 1299, 9999) if price < 10**digits):
             (taught,) = encoder.examples([template.example(Item("a", "A lamp", float(price)))])
             answer = taught.ids[taught.start :].tolist()
             assert tokenizer.decode(answer, skip_special_tokens=True).strip() == format_price(price, style)
-            assert price_at(writing, answer) == price
+            assert price_at(price_tokens, answer) == price
 
 
-def price_at(writing: Levels | Fork, answer: list[int]) -> int:
+def price_at(price_tokens: PriceTokens, answer: list[int]) -> int:
     """The price that the tokens of an answer lead to."""
-    if isinstance(writing, Fork):
-        fork: Fork | None = writing
+    if isinstance(price_tokens, PriceTrie):
+        trie: PriceTrie | None = price_tokens
         for token in answer:
-            assert fork is not None
-            (index,) = np.flatnonzero(fork.tokens == token)
-            low, fork = int(fork.low[index]), fork.after[index]
-            if fork is None:
+            assert trie is not None
+            (index,) = np.flatnonzero(trie.tokens == token)
+            low, trie = int(trie.low[index]), trie.children[index]
+            if trie is None:
                 return low
         raise AssertionError(f"{answer} ends within the prices")
     price = 0
-    for level, token in zip(writing, answer, strict=False):
-        (index,) = np.flatnonzero(level == token)
-        price = price * len(level) + int(index)
+    for tokens, token in zip(price_tokens, answer, strict=False):
+        (index,) = np.flatnonzero(tokens == token)
+        price = price * len(tokens) + int(index)
     return price
 
 

@@ -14,12 +14,15 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
-from pricer.ml.base import add_adapter, load_base
+from pricer.core.training import Progress
+from pricer.ml.adapters import add_adapter
+from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.micro_batch import Passes
+from pricer.ml.micro_batch import StepSettings
 from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.sft import EpochOrder, Progress, _Events, fine_tune, trainer_arguments, training_data
+from pricer.ml.sft import _Events, fine_tune, trainer_arguments
+from pricer.ml.training_data import EpochOrder, build_dataset, collate
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def train(
     resume_from: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] | None = None,
-    passes: Passes | None = None,
+    settings: StepSettings | None = None,
 ) -> tuple[dict[int, Path], list[Progress], bool]:
     """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
     folders: dict[int, Path] = {}
@@ -55,7 +58,7 @@ def train(
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
         note=note,
-        passes=passes,
+        settings=settings,
     )
     return folders, logged, finished
 
@@ -163,12 +166,11 @@ def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_pat
 def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
     examples = setup.encoder.examples([setup.template.example(setup.items.train[0])])
 
-    (row,) = training_data(examples)
+    (row,) = build_dataset(examples)
 
     start = examples[0].start
     assert row["input_ids"] == examples[0].ids.tolist()
-    assert row["labels"] == [-100] * start + examples[0].ids[start:].tolist()
-    assert len(row["labels"]) - start == 4 + 1  # four digits and the end of text
+    assert collate([row], pad=0)["spans"] == [(start, start + 4 + 1)]  # four digits and the end of text
 
 
 @pytest.mark.parametrize(
@@ -275,8 +277,8 @@ class TestMemoryThatRunsOutInMidRun:
         # 16 and 8 do not fit, 4 do: four parts a step, of three steps.
         assert cramped.sizes == [16, 8, *[4] * 12]
         assert notes == [
-            "memory ran out at step 1, which is taken once more: parts of 8 from now on (train.micro_batch)",
-            "memory ran out at step 1, which is taken once more: parts of 4 from now on (train.micro_batch)",
+            "memory ran out at step 1, which is repeated: parts of 8 from now on (train.micro_batch)",
+            "memory ran out at step 1, which is repeated: parts of 4 from now on (train.micro_batch)",
         ]
         one, two = (load_file(folder[3] / "adapter_model.safetensors") for folder in (whole, halved))
         assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
@@ -291,7 +293,7 @@ class TestMemoryThatRunsOutInMidRun:
 
         assert finished
         assert notes[-1] == (
-            "memory ran out at step 1, which is taken once more: activations are computed again from now on "
+            "memory ran out at step 1, which is repeated: activations are recomputed from now on "
             "(train.activation_checkpointing)"
         )
 
@@ -309,11 +311,11 @@ class TestMemoryThatRunsOutInMidRun:
 
         monkeypatch.setattr("pricer.ml.sft.completion_loss", failing)
         monkeypatch.setattr("pricer.ml.sft.compile_layers", lambda _model: None)
-        passes = Passes(16, compiled=True)
+        settings = StepSettings(16, compiled=True)
 
-        left, *_ = train(setup, tmp_path / "left", self.SHORT, dropout=0.0, note=notes.append, passes=passes)
+        left, *_ = train(setup, tmp_path / "left", self.SHORT, dropout=0.0, note=notes.append, settings=settings)
 
-        assert notes == ["step 2 is taken once more without compiled layers: Failed to find C compiler"]
+        assert notes == ["step 2 is repeated without compiled layers: Failed to find C compiler"]
         assert weights(left[3]) == weights(whole[3])
 
     def test_a_single_item_too_many_ends_in_one_line(

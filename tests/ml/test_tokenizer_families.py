@@ -22,7 +22,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.prompts import tail_of
 from pricer.ml.base import load_tokenizer
-from pricer.ml.price_tokens import padded_levels, writing_of
+from pricer.ml.price_tokens import find_digit_tokens, find_price_tokens
 from pricer.ml.tokens import continuations, splits_digits
 
 TAIL = tail_of("Price is $")
@@ -147,8 +147,8 @@ def test_a_completion_by_itself_and_after_the_prompt(row: tuple[Family, Any]) ->
 
 def test_padded_prices_are_exact_and_plain_ones_where_each_is_a_token(row: tuple[Family, Any]) -> None:
     family, tokenizer = row
-    padded = [padded_levels(tokenizer, TAIL, width) for width in (4, 6)]
-    plain = writing_of(tokenizer, TAIL, PriceFormat("plain"), 3)
+    padded = [find_digit_tokens(tokenizer, TAIL, width) for width in (4, 6)]
+    plain = find_price_tokens(tokenizer, TAIL, PriceFormat("plain"), 3)
 
     assert tuple([len(level) for level in levels or ()] for levels in padded) == family.padded
     assert ([len(level) for level in plain] if isinstance(plain, tuple) else None) == family.plain

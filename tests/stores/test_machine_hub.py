@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import huggingface_hub.constants
 import pytest
 
-from pricer.core.machine_facts import HubAnswer
+from pricer.core.machine_checks import HubAnswer
 from pricer.stores import machine as machine_file
 from pricer.stores.machine import ask_hub
 from tests.loopback_hub import Fault, LoopbackHub

@@ -7,7 +7,7 @@ import pytest
 from pricer.commands.evaluate import Evaluated
 from pricer.core.candidates import Candidate
 from pricer.core.evaluation import evaluate
-from pricer.ml.sft import Progress
+from pricer.core.training import Progress
 from pricer.stores.runs import Run
 from pricer.views.terminal import evaluated, training_line
 from tests.builders import SPEC, a_checkpoint, an_item, predictions_of

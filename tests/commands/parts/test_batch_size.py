@@ -1,92 +1,46 @@
-"""How many tokens a batch should have, by trial."""
+"""The batch size of a run's evaluations: measured once per device, and kept."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pricer.commands.parts.batch_size import fastest_batch, settle_batch_tokens
+from pricer.commands.parts.batch_size import settle_batch_tokens
 from pricer.commands.parts.setup import prepare
 from pricer.config import EvalConfig
+from pricer.ml.batch_size import BatchPredictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
-# 1,000 prompts of 64 tokens: eight fit 512 tokens.
 PROMPTS = [TokenizedPrompt(str(n), np.zeros(64, dtype=np.int32), cut=False) for n in range(1000)]
 
 
-class Machine:
-    """Answers batches of so many tokens at the tokens per second it is told, by a clock of its own."""
-
-    def __init__(self, speed: Callable[[int], float]) -> None:
-        self.time = 0.0
-        self.asked: list[int] = []
-        self._speed = speed
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[str]:
-        tokens = sum(len(prompt.ids) for prompt in prompts)
-        self.asked.append(tokens)
-        self.time += tokens / self._speed(tokens)
-        return ["" for _ in prompts]
+def no_predictor() -> BatchPredictor:
+    raise AssertionError("nothing is loaded for it")
 
 
-def found(machine: Machine, affordable: int = 10**9, prompts: Sequence[TokenizedPrompt] = PROMPTS) -> int | None:
-    return fastest_batch(prompts, affordable, lambda: machine, clock=lambda: machine.time)
+def test_what_was_found_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, notes = Run(trained), list[str]()
+    setup = prepare(run.config())
+    monkeypatch.setattr("pricer.commands.parts.batch_size.find_batch_tokens", lambda *_: 4096)
+
+    first = settle_batch_tokens(run, setup, PROMPTS, 3, no_predictor, notes.append)
+    monkeypatch.setattr("pricer.commands.parts.batch_size.find_batch_tokens", lambda *_: 512)
+    again = settle_batch_tokens(run, setup, PROMPTS, 3, no_predictor, notes.append)
+
+    assert (first, again) == (4096, 4096)
+    assert run.facts()["batch_tokens"] == {"cpu": 4096}
+    assert notes == ["batches of up to 4,096 tokens"]
 
 
-def test_the_budget_doubles_as_long_as_that_helps() -> None:
-    machine = Machine(lambda tokens: min(tokens, 2048))
+def test_without_anything_to_answer_nothing_is_tried_or_kept(trained: Path) -> None:
+    run = Run(trained)
 
-    assert found(machine) == 2048
-    # The first does not count; after the best two that are no faster are tried.
-    assert machine.asked == [512, 512, 1024, 2048, 4096, 8192]
-
-
-def test_a_batch_that_is_hardly_faster_is_not_worth_its_memory() -> None:
-    assert found(Machine(lambda tokens: 1000 + tokens / 100)) == 512
+    assert settle_batch_tokens(run, prepare(run.config()), PROMPTS, 0, no_predictor, print) == 2048
+    assert "batch_tokens" not in run.facts()
 
 
-def test_one_slow_batch_does_not_end_the_trial() -> None:
-    assert found(Machine(lambda tokens: 1 if tokens == 1024 else tokens)) == 65_536
+def test_a_config_may_say_it(trained: Path) -> None:
+    config = Run(trained).config().model_copy(update={"eval": EvalConfig(batch_tokens=640)})
 
-
-def test_a_trial_takes_no_more_than_it_may() -> None:
-    machine = Machine(lambda tokens: tokens)
-
-    assert found(machine, affordable=4000) == 1024
-    assert sum(machine.asked) <= 4000
-
-
-@pytest.mark.parametrize(("affordable", "prompts"), [(2000, PROMPTS), (10**9, PROMPTS[:8])])
-def test_little_work_is_not_worth_a_trial(affordable: int, prompts: Sequence[TokenizedPrompt]) -> None:
-    def load() -> Machine:
-        raise AssertionError("nothing is loaded for it")
-
-    assert fastest_batch(prompts, affordable, load) is None
-
-
-class TestSettle:
-    def test_what_was_found_stays_with_the_run(self, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        run, notes = Run(trained), list[str]()
-        setup = prepare(run.config())
-        monkeypatch.setattr("pricer.commands.parts.batch_size.fastest_batch", lambda *_: 4096)
-
-        first = settle_batch_tokens(run, setup, PROMPTS, 3, lambda: Machine(float), notes.append)
-        monkeypatch.setattr("pricer.commands.parts.batch_size.fastest_batch", lambda *_: 512)
-        again = settle_batch_tokens(run, setup, PROMPTS, 3, lambda: Machine(float), notes.append)
-
-        assert (first, again) == (4096, 4096)
-        assert run.facts()["batch_tokens"] == {"cpu": 4096}
-        assert notes == ["batches of up to 4,096 tokens"]
-
-    def test_without_anything_to_answer_nothing_is_tried_or_kept(self, trained: Path) -> None:
-        run = Run(trained)
-
-        assert settle_batch_tokens(run, prepare(run.config()), PROMPTS, 0, lambda: Machine(float), print) == 2048
-        assert "batch_tokens" not in run.facts()
-
-    def test_a_config_may_say_it(self, trained: Path) -> None:
-        config = Run(trained).config().model_copy(update={"eval": EvalConfig(batch_tokens=640)})
-
-        assert settle_batch_tokens(Run(trained), prepare(config), PROMPTS, 3, lambda: Machine(float), print) == 640
+    assert settle_batch_tokens(Run(trained), prepare(config), PROMPTS, 3, no_predictor, print) == 640

@@ -266,7 +266,7 @@ class TestPick:
         race(run, FakeScorer())
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
-            evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, revision=checkpoint.id)
+            evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, id=checkpoint.id)
             run.evaluations.add(checkpoint.id, evaluation, some_scores())
 
         picked = pick(None, "mae")

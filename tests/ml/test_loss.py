@@ -8,8 +8,7 @@ import torch
 from pricer.commands.parts.setup import Setup
 from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
-from pricer.ml.head import logits_only_at, score_in_float32
-from pricer.ml.loss import completion_loss, needs_mask
+from pricer.ml.loss import completion_loss, is_slow_without_mask, logits_only_at, score_in_float32
 from pricer.ml.tokens import right_padded
 
 
@@ -96,7 +95,7 @@ def test_a_mask_where_attention_needs_one_changes_no_loss(setup: Setup, monkeypa
     ids, spans = right_padded(examples, pad=0)
     with torch.inference_mode():
         without = completion_loss(model, torch.from_numpy(ids), spans)
-        monkeypatch.setattr("pricer.ml.loss.needs_mask", lambda *_: True)
+        monkeypatch.setattr("pricer.ml.loss.is_slow_without_mask", lambda *_: True)
         masked = completion_loss(model, torch.from_numpy(ids), spans)
 
     assert float(masked) == pytest.approx(float(without), rel=1e-5)
@@ -115,5 +114,5 @@ def test_attention_needs_a_mask_where_there_is_no_kernel_for_fewer_keys_than_que
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
 
-    assert needs_mask(torch.device("cuda"), dtype) == needed
-    assert not needs_mask(torch.device("cpu"), dtype)
+    assert is_slow_without_mask(torch.device("cuda"), dtype) == needed
+    assert not is_slow_without_mask(torch.device("cpu"), dtype)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from pricer.assets.goods import Item, Kind, make_item
-from pricer.assets.rendering import completion, prompt
-from pricer.assets.tables import LoadedTable, render
+from tools.base.goods import Item, Kind, make_item
+from tools.base.tables import LoadedTable, render
+from tools.rendering import completion, prompt
 
 MAX_ATTRIBUTES = 9
 HELD_OUT_ITEMS = 512

@@ -3,7 +3,7 @@
 Trained on real tables (`tables.py`) and made-up goods (`goods.py`), never on the sample data. The same plan
 on the same machine gives the same file; an interrupted run goes on from its last saved state.
 
-    nice -n 10 python -m pricer.assets.make_base --out DIR
+    nice -n 10 python -m tools.base --out DIR
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from pricer.assets.base_tokenizer import train_tokenizer
-from pricer.assets.goods import make_kinds
-from pricer.assets.pretraining import Plan, Run
-from pricer.assets.rendering import prompt
-from pricer.assets.supply import HELD_OUT_ITEMS, MAX_ATTRIBUTES, Supply, encode
-from pricer.assets.tables import load_tables
+from tools.base.goods import make_kinds
+from tools.base.pretraining import Plan, Run
+from tools.base.supply import HELD_OUT_ITEMS, MAX_ATTRIBUTES, Supply, encode
+from tools.base.tables import load_tables
+from tools.base.tokenizer import train_tokenizer
+from tools.rendering import prompt
 
 PLAN = Plan()
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from pricer.assets.muon import Muon
-from pricer.assets.rendering import PRICE_WIDTH
-from pricer.assets.supply import Batch
+from tools.base.muon import Muon
+from tools.base.supply import Batch
+from tools.rendering import PRICE_WIDTH
 
 
 @dataclass(frozen=True, slots=True)

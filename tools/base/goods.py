@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-from pricer.assets.rendering import describe, feature, listed, quantity
-from pricer.assets.vocabulary import FAMILIES, GRADES, Family, Measure
+from tools.base.vocabulary import FAMILIES, GRADES, Family, Measure
+from tools.rendering import describe, feature, listed, quantity
 
 MAX_PRICE = 9_999
 

@@ -1,0 +1,199 @@
+"""What a training keeps and reports (metrics, checkpoints, facts about the machine), and how it stops."""
+
+import json
+import math
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from pricer.commands.parts.setup import Setup
+from pricer.commands.parts.uploads import Uploads
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.training import Progress, Validation
+from pricer.errors import RunError
+from pricer.ml.devices import device_name
+from pricer.ml.out_of_memory import OutOfMemoryError
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
+from pricer.stores.files import sha256_of, write_json
+from pricer.stores.runs import Run
+from pricer.stores.wandb import Tracker
+
+# Bytes left on a disk that could not take another file.
+_FULL = 1_000_000
+_PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
+
+
+class Watcher(Protocol):
+    """Someone who wants to know how training goes."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know once."""
+
+    def progress(self, progress: Progress, next_checkpoint: int) -> None:
+        """A step was done."""
+
+    def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
+        """A checkpoint was kept."""
+
+    def uploading(self, done: int, total: int) -> None:
+        """Training is over; `done` of the `total` remaining uploads are on the Hub."""
+
+
+def log_progress(run: Run, every: int, tracker: Tracker, watcher: Watcher) -> Callable[[Progress], None]:
+    """A callback that reports each step and logs those with a loss. `every`: steps between checkpoints."""
+    has_diverged = False
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal has_diverged
+        watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
+        if progress.loss is None:
+            return
+        line = progress.to_json()
+        run.log({"step": progress.step, **line})
+        tracker.log(line, progress.step)
+        if not math.isfinite(progress.loss) and not has_diverged:
+            has_diverged = True
+            watcher.note(
+                f"the loss is {progress.loss} at step {progress.step:,}: training has diverged; stop it, and take a "
+                "lower train.learning_rate or train.max_grad_norm"
+            )
+
+    return on_progress
+
+
+def keep_checkpoints(
+    run: Run,
+    setup: Setup,
+    validate: Callable[[], Validation],
+    to_hub: Uploads | None,
+    tracker: Tracker,
+    watcher: Watcher,
+) -> Callable[[Path, int], None]:
+    """A callback that validates and keeps each checkpoint that the trainer has saved."""
+
+    def on_checkpoint(folder: Path, step: int) -> None:
+        epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
+        checkpoint = _describe(folder, step, epoch, setup)
+        validation = _validate(validate, step, watcher) if setup.config.train.val_items else None
+        if validation:
+            line = validation.to_json()
+            run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
+            tracker.log(line, step)
+        # Before the checkpoint is kept: a step that was kept must never be trained again, which on a GPU would give it
+        # other weights. After a kill in between, resuming keeps it from the state.
+        run.training_states.mark_complete(folder)
+        keep(folder, step, run, to_hub)
+        watcher.checkpoint(checkpoint, validation)
+
+    return on_checkpoint
+
+
+def _validate(validate: Callable[[], Validation], step: int, watcher: Watcher) -> Validation | None:
+    """The validation; None if memory is short: the checkpoint is worth more than its validation."""
+    try:
+        return validate()
+    except OutOfMemoryError as error:
+        watcher.note(
+            f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
+        )
+        return None
+
+
+def keep(folder: Path, step: int, run: Run, to_hub: Uploads | None) -> None:
+    """Keep the checkpoint in a whole state folder. Keeping it twice changes nothing."""
+    if to_hub:
+        to_hub.put_checkpoint(folder, step)
+        to_hub.put_state(folder, step)
+    else:
+        run.store.push(folder, step)
+
+
+def _describe(folder: Path, step: int, epoch: float, setup: Setup) -> Checkpoint:
+    """Write the manifest of the adapter in `folder`."""
+    path = folder / ADAPTER_CONFIG
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    # peft writes the folder that the base was loaded from, which means nothing on another machine, and target_modules
+    # in an order that differs between processes.
+    targets = settings["target_modules"]
+    settings["target_modules"] = sorted(targets) if isinstance(targets, list) else targets
+    write_json(path, {**settings, "base_model_name_or_path": setup.base.name, "revision": setup.base.revision})
+    checkpoint = Checkpoint(
+        step=step,
+        epoch=round(epoch, 6),
+        base=setup.base.name,
+        base_revision=setup.base.revision,
+        prompt_fingerprint=setup.template.fingerprint,
+        data_fingerprint=setup.items.fingerprint,
+        adapter_sha256=sha256_of(folder / ADAPTER),
+        adapter_config_sha256=sha256_of(path),
+    )
+    write_manifest(folder, checkpoint)
+    return checkpoint
+
+
+def describe_machine(setup: Setup) -> dict[str, Any]:
+    """The facts in run.json about data, machine and versions."""
+    items = setup.items
+    return {
+        "device": device_name(setup.precision),
+        "precision": setup.precision.label,
+        "seed": setup.config.train.seed,
+        "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
+        "data_fingerprint": items.fingerprint,
+        "prompt_fingerprint": setup.template.fingerprint,
+        "train_median": items.train_median,
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder the run was started in, or None."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+@contextmanager
+def explain_full_disk(run: Run) -> Iterator[None]:
+    """Raise a RunError for a full disk, which each library reports differently (torch as an unexpected position)."""
+    try:
+        yield
+    except Exception:
+        if shutil.disk_usage(run.folder).free < _FULL:
+            raise RunError(
+                f"no space left on the disk with {run.folder}; what was saved before is whole",
+                f"make room, then pricer train --resume --run {run.name}",
+            ) from None
+        raise
+
+
+@contextmanager
+def catch_stop_signals(watcher: Watcher) -> Iterator[list[int]]:
+    """While open, the first SIGINT or SIGTERM is appended to the list, for training to stop at the next step with a
+    checkpoint. A second one stops at once, and loses the steps since the newest checkpoint.
+    """
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: Any) -> None:
+        received.append(number)
+        watcher.note("saving a checkpoint before stopping; once more to stop at once")
+        for handled, handler in previous.items():
+            signal.signal(handled, handler)
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, on_signal)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,59 @@
+"""What a training reports while it runs."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training is. `epoch` is a fraction. The other measures are None between logged steps: `loss` is the mean in
+    nats per completion token since the last logged step; memory is in bytes, of the GPU where there is one;
+    `gpu_utilisation` is in percent.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    memory_used: int | None = None
+    memory_total: int | None = None
+    gpu_utilisation: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line of metrics.jsonl for a logged step, without the step itself."""
+        gpu = {} if self.gpu_utilisation is None else {"gpu_utilisation": self.gpu_utilisation}
+        return {
+            "epoch": round(self.epoch, 6),
+            "loss": finite(self.loss),
+            "learning_rate": self.learning_rate,
+            "grad_norm": finite(self.grad_norm),
+            "tokens_per_second": self.tokens_per_second and round(self.tokens_per_second, 1),
+            "memory_used": self.memory_used,
+            "memory_total": self.memory_total,
+            **gpu,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Held-out error while training. `loss` is in nats per completion token, None where no validation price fits the
+    run's format; `mae` is in dollars; `no_price` of the `n` items got no price and count as the train median.
+    """
+
+    loss: float | None
+    mae: float
+    no_price: int
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the line in metrics.jsonl."""
+        return {"val_loss": finite(self.loss), "val_mae": self.mae, "val_no_price": self.no_price}
+
+
+def finite(value: float | None) -> float | None:
+    """The value; None for infinity and NaN, which JSON cannot express."""
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,113 @@
+"""A metric is one entry of one table: what an added one shows up in, without any other edit."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.testing
+
+import pricer.cli
+from pricer.commands.parts.wandb_report import evaluation_report
+from pricer.commands.pick import pick
+from pricer.config import RunConfig
+from pricer.core.candidates import Candidate
+from pricer.core.evaluation import Evaluation, evaluate
+from pricer.core.items import Item
+from pricer.core.metrics import METRICS, MetricDefinition
+from pricer.core.scores import ScoreTable
+from pricer.stores.runs import Run, create_run
+from pricer.views.model_card import _comparison
+from pricer.views.report import tables, values
+from pricer.views.terminal import evaluation_table
+from tests.builders import SPEC, a_saved_checkpoint, an_item, predictions_of
+
+ITEMS: list[Item] = [an_item(str(index), 100.0) for index in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean of squared errors in the table, which weighs one large error more than many small ones."""
+    definition = MetricDefinition(
+        name="mse",
+        label="MSE",
+        meaning="mean squared error",
+        unit="number",
+        better="lower",
+        per_item=lambda table: table.abs_error**2,
+    )
+    monkeypatch.setitem(METRICS, "mse", definition)
+
+
+def measured(step: int, answers: list[float]) -> tuple[Evaluation, ScoreTable]:
+    _, checkpoint = a_saved_checkpoint(Path("out"), step)
+    return evaluate(Candidate.of(checkpoint), SPEC, predictions_of(ITEMS, list(answers)), ITEMS)
+
+
+def a_run() -> Run:
+    """Step 1 is off by $5 everywhere, step 2 by $40 for one item of twenty: its MAE is lower, its MSE is not."""
+    run = create_run(RunConfig(), "quickstart", None, {})
+    for step, answers in ((1, [105.0] * 20), (2, [140.0] + [100.0] * 19)):
+        evaluation, table = measured(step, answers)
+        run.store.push(Path("out"), step)
+        run.evaluations.add(evaluation.candidate.id or "", evaluation, table)
+    return run
+
+
+def fresh_cli() -> ModuleType:
+    """The command line as a new process imports it."""
+    spec = importlib.util.spec_from_file_location("fresh_cli", pricer.cli.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_evaluation_measures_it_and_its_json_has_it() -> None:
+    evaluation, _ = measured(2, [140.0] + [100.0] * 19)
+
+    assert evaluation.metric("mse").value == 80.0  # 40² / 20
+    assert evaluation.to_json()["metrics"][-1]["name"] == "mse"
+    assert Evaluation.from_json(evaluation.to_json()) == evaluation
+
+
+def test_pick_chooses_and_compares_by_it() -> None:
+    a_run()
+
+    by_mae, by_mse = pick(None, "mae").selection, pick(None, "mse").selection
+
+    assert (by_mae.candidate.step, by_mse.candidate.step) == (2, 1)
+    assert by_mse.comparison is not None
+    assert by_mse.comparison.others[0].worse_by == 55.0  # 80 − 25
+
+
+def test_the_command_line_offers_it() -> None:
+    a_run()
+    cli = fresh_cli()
+    runner = typer.testing.CliRunner()
+
+    assert "mape|hit_rate|mse>" in runner.invoke(cli.app, ["pick", "--help"]).output.replace(" ", "").replace("\n", "")
+    picked = runner.invoke(cli.app, ["pick", "--metric", "mse"])
+    assert picked.exit_code == 0
+    assert "best: step 1 " in picked.output
+
+
+def test_the_tables_of_the_terminal_the_report_and_the_card_have_a_column_or_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    evaluation, _ = measured(2, [140.0] + [100.0] * 19)
+
+    evaluation_table("a table", [evaluation])
+    assert "MSE" in capsys.readouterr().out
+    assert '<th class="number">MSE</th>' in tables.tested_table(values.Tested(evaluation, ()))
+    assert "| MSE: mean squared error | 80.000 |" in _comparison(evaluation, [])
+
+
+def test_wandb_shows_it() -> None:
+    evaluation, _ = measured(2, [140.0] + [100.0] * 19)
+
+    report = evaluation_report(SPEC, ITEMS, [evaluation], lambda *_: [])
+
+    assert report is not None
+    assert report.points[2]["eval/mse"] == 80.0
