@@ -80,7 +80,7 @@ def test_the_installed_command_shows_its_version() -> None:
         ("eval --race", "--race: a race compares several checkpoints: add --all-checkpoints"),
         (
             "eval --race --all-checkpoints --split test",
-            "--race: a race chooses a checkpoint, which only --split val may do",
+            "a race chooses a checkpoint, which only --split val may do",
         ),
         ("predict lamp --file lamps.txt", "--file: give a text or --file, not both"),
         ("predict lamp --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
@@ -414,7 +414,7 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     )
     assert "next, for the number to publish" not in confirmed.err
     again = json.loads(Result("pick", "--confirm", "--json").out)["confirmation"]
-    assert (again["candidate"]["id"], again["n"], again["look"], again["before"]) == (best["id"], 6, 1, [])
+    assert (again["candidate"]["id"], again["metric"]["n"], again["look"], again["before"]) == (best["id"], 6, 1, [])
 
     final = json.loads(Result("eval", "--checkpoint", "best", "--split", "test", "--json").out)
     assert final["evaluations"][-1]["candidate"]["id"] == best["id"]
