@@ -23,7 +23,7 @@ def predict(
     from pricer.commands.predict import predict as command
     from pricer.data.texts import one_text
     from pricer.stores.runs import find_run
-    from pricer.views.terminal import Watcher
+    from pricer.views.terminal_progress import Watcher
 
     with Watcher() as watcher:
         given = GivenConfig(None, [])

@@ -64,7 +64,7 @@ def train(
     if gpu is not None and not dry_run:
         raise _misused("--gpu", "a run takes the GPU that is there; add --dry-run")
     from pricer.config_file import config_path, load_config
-    from pricer.views import terminal
+    from pricer.views import terminal_progress, terminal_tables
 
     to_repo = [f"hub.repo={repo}"] if repo and not resume else []
     settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
@@ -72,16 +72,16 @@ def train(
         from pricer.commands.parts.plan import plan
         from pricer.core.gpus import find_gpu
 
-        terminal.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
+        terminal_tables.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
         return
-    with terminal.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher:
         from pricer.commands import train as command
 
         if settings is None:
             result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
         else:
             result = command.start(settings, Path(config).stem, run, watcher)
-    terminal.trained(result)
+    terminal_tables.trained(result)
 
 
 @app.command(name="eval")
@@ -109,10 +109,10 @@ def evaluate(
     if race and split != "val":
         raise _misused("--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal, terminal_breakdown, terminal_chart
+    from pricer.views import terminal, terminal_breakdown, terminal_chart, terminal_progress, terminal_tables
 
     which = "all" if all_checkpoints else checkpoint or "last"
-    with terminal.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher:
         from pricer.commands.evaluate import evaluate_run, race_run
         from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
         from pricer.config_file import config_path
@@ -123,7 +123,7 @@ def evaluate(
         result = race_run(source, limit, watcher) if race else evaluate_run(source, which, Split(split), limit, watcher)
     if all_checkpoints and not as_json:
         terminal_chart.show(result.evaluations)
-    terminal.evaluated(result, as_json=as_json)
+    terminal_tables.evaluated(result, as_json=as_json)
     if result.breakdown and not as_json:
         terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
     from pricer.commands.parts.wandb_sending import send
@@ -155,10 +155,10 @@ def pick(
     from pricer.commands.parts.wandb_report import pick_report
     from pricer.commands.parts.wandb_sending import send
     from pricer.commands.pick import pick as command
-    from pricer.views import terminal, terminal_chart, terminal_pick
+    from pricer.views import terminal, terminal_chart, terminal_pick, terminal_progress
 
     if candidates == "soup":
-        with terminal.Watcher() as watcher:
+        with terminal_progress.Watcher() as watcher:
             from pricer.commands.parts.soups import score_soups
 
             soups = partial(score_soups, watcher=watcher)
@@ -171,7 +171,7 @@ def pick(
     confirmed = None
     if confirm:
         sys.stdout.flush()  # scoring takes a while
-        with terminal.Watcher() as watcher:
+        with terminal_progress.Watcher() as watcher:
             from pricer.commands.parts.confirmation import confirm as score
 
             confirmed = score(result, watcher)
@@ -192,9 +192,9 @@ def pick(
 def runs(as_json: JsonOption = False) -> None:
     """List the runs here: their progress, their scores and their best error."""
     from pricer.commands.runs import overviews
-    from pricer.views import terminal_runs
+    from pricer.views import terminal_tables
 
-    terminal_runs.show(overviews(), as_json=as_json)
+    terminal_tables.runs(overviews(), as_json=as_json)
 
 
 @app.command()
@@ -214,9 +214,9 @@ def predict(
     if text is None and file is None and sys.stdin.isatty():
         raise _misused("TEXT", "give a text, --file, or JSON lines on standard input")
     from pricer.data.texts import read_input
-    from pricer.views import terminal
+    from pricer.views import terminal_progress, terminal_tables
 
-    with terminal.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher:
         from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
         from pricer.commands.predict import predict as command
         from pricer.stores.runs import find_run
@@ -224,7 +224,7 @@ def predict(
         given = GivenConfig(None, [])
         source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
         result = command(source, checkpoint, lambda data: read_input(text, file, sys.stdin.buffer, data), watcher)
-    terminal.predicted(result, as_json=as_json)
+    terminal_tables.predicted(result, as_json=as_json)
 
 
 @app.command()
@@ -244,10 +244,10 @@ def report(
     if len(set(names)) < len(names):
         raise _misused("RUN", "name each run once")
     from pricer.commands.report import report as command
-    from pricer.views import terminal
+    from pricer.views import terminal, terminal_tables
 
     result = command(names, output, terminal.note, pictures=png)
-    terminal.reported(result)
+    terminal_tables.reported(result)
     if result.problem:
         raise result.problem
 
@@ -256,13 +256,13 @@ def report(
 @exit_codes()
 def push(run: RunOption = None) -> None:
     """Push the checkpoints to the Hub that training could not push."""
-    from pricer.views import terminal
+    from pricer.views import terminal_progress, terminal_tables
 
-    with terminal.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher:
         from pricer.commands.push import push as command
 
         result = command(run, watcher)
-    terminal.pushed(result)
+    terminal_tables.pushed(result)
 
 
 @app.command()
@@ -270,9 +270,9 @@ def push(run: RunOption = None) -> None:
 def doctor(as_json: JsonOption = False) -> None:
     """Check whether this machine can train: versions, GPU, memory, disk, Hub, W&B, clock."""
     from pricer.commands.doctor import examine
-    from pricer.views import terminal_doctor
+    from pricer.views import terminal
 
-    if not terminal_doctor.show(examine(), as_json=as_json):
+    if not terminal.findings(examine(), as_json=as_json):
         raise typer.Exit(1)
 
 

@@ -17,10 +17,10 @@ from pricer.core.items import Item
 from pricer.core.metrics import METRICS, MetricDefinition
 from pricer.core.scores import ScoreTable
 from pricer.stores.runs import Run, create_run
-from pricer.views.model_card import _comparison
 from pricer.views.report import tables, values
-from pricer.views.terminal import evaluation_table
+from pricer.views.terminal_tables import evaluation_table
 from tests.builders import SPEC, a_saved_checkpoint, an_item, predictions_of
+from tests.views.test_model_card import LOCAL, card_of
 
 ITEMS: list[Item] = [an_item(str(index), 100.0) for index in range(20)]
 
@@ -100,8 +100,9 @@ def test_the_tables_of_the_terminal_the_report_and_the_card_have_a_column_or_row
 
     evaluation_table("a table", [evaluation])
     assert "MSE" in capsys.readouterr().out
-    assert '<th class="number">MSE</th>' in tables.tested_table(values.Tested(evaluation, ()))
-    assert "| MSE: mean squared error | 80.000 |" in _comparison(evaluation, [])
+    assert "MSE" in tables.tested_table(values.Tested(evaluation, ())).columns
+    _, checkpoint = a_saved_checkpoint(Path("out"), 2)
+    assert "| MSE: mean squared error | 80.000 |" in card_of([evaluation], checkpoint, LOCAL).body
 
 
 def test_wandb_shows_it() -> None:

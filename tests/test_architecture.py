@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pricer"
 HEAVY = (
     *("torch", "transformers", "trl", "peft", "datasets", "wandb", "huggingface_hub", "sklearn", "bitsandbytes"),
-    *("plotext", "plotly", "kaleido"),
+    *("plotext", "plotly", "kaleido", "jinja2"),
 )
 
 # What a tier may import from pricer, besides itself and pricer.errors.
@@ -76,6 +76,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("plotext", {"views/terminal_chart.py"}),
         ("plotly", {"views/report/figures.py"}),
         ("kaleido", {"views/report/figures.py"}),
+        ("jinja2", {"views/model_card.py", "views/report/page.py"}),
         ("typer", {"cli.py", "cli_errors.py"}),
         ("yaml", {"config_file.py"}),
         ("pydantic", {"config.py", "config_file.py"}),
@@ -96,7 +97,7 @@ def test_each_library_has_one_home(library: str, home: set[str]) -> None:
     [
         "pricer.cli",
         "pricer.cli, pricer.views.terminal, pricer.commands.pick, pricer.commands.parts.wandb_report",
-        "pricer.views.terminal_runs, pricer.commands.runs",
+        "pricer.views.terminal_tables, pricer.commands.runs",
     ],
 )
 def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
@@ -110,7 +111,7 @@ def test_help_pick_and_runs_import_nothing_heavy(modules: str) -> None:
 def test_the_doctor_starts_where_all_packages_but_typer_are_missing() -> None:
     code = (
         "import sys, typer; typers = set(sys.modules);"
-        "import pricer.cli, pricer.views.terminal_doctor, pricer.commands.doctor;"
+        "import pricer.cli, pricer.views.terminal, pricer.commands.doctor;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - typers} - set(sys.stdlib_module_names))"
     )
 

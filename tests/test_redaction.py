@@ -12,7 +12,7 @@ from pricer.config_file import load_config
 from pricer.core.machine_checks import Finding
 from pricer.errors import ConfigError, PricerError
 from pricer.redaction import hub_address, redact, token_in, without_password
-from pricer.views import terminal
+from pricer.views import terminal, terminal_progress
 
 # Put together here, so that no scanner takes this file for a leak.
 HF = "hf" + "_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
@@ -169,7 +169,7 @@ class TestDisplay:
     def test_errors_hints_and_notes_show_none(self, capsys: pytest.CaptureFixture[str]) -> None:
         terminal.error(PricerError(f"refused: {HF}", f"not {WANDB}"))
         terminal.note(f"using {GITHUB}")
-        terminal.Watcher().note(f"tracking stopped: {OPENAI}")
+        terminal_progress.Watcher().note(f"tracking stopped: {OPENAI}")
 
         assert capsys.readouterr().err == "error: refused: ***\n hint: not ***\nusing ***\ntracking stopped: ***\n"
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
+from pricer.core.intervals import CoverageReport
 from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
@@ -94,9 +95,9 @@ def _tables(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
     return found
 
 
-def publish(run: Run, selection: Selection, dropped: int) -> str | None:
-    """Write the model card of a run on the Hub; None for a checkpoint of another trainer, about which nothing is known
-    that a card could say.
+def publish(run: Run, selection: Selection, dropped: int, coverage: Sequence[CoverageReport] = ()) -> str | None:
+    """Write the model card of a run on the Hub; `coverage` is how far intervals held on test items, empty if unknown.
+    None for a checkpoint of another trainer, about which nothing is known that a card could say.
     """
     best = _chosen(run, selection)
     if best.prompt_fingerprint is None:
@@ -105,6 +106,6 @@ def publish(run: Run, selection: Selection, dropped: int) -> str | None:
     def render(repo: str) -> str:
         from pricer.commands.parts.model_card import card_text
 
-        return card_text(run, repo, best, selection, dropped)
+        return card_text(run, repo, best, selection, dropped, coverage)
 
     return run.store.publish_card(render, f"{best.name} is the best")

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricer.commands.parts.report_data import gather, gather_outline
+from pricer.commands.parts.report_data import load_report, load_summary
 from pricer.errors import PricerError
 from pricer.stores.files import write_atomically
 from pricer.stores.runs import RUNS, find_run
 from pricer.views.report.figures import Chart, write_pictures
-from pricer.views.report.page import run_page
-from pricer.views.report.several_runs import comparison_page
+from pricer.views.report.page import comparison_page, run_page
 
 # The charts that tell the story of a run, for a README or a model card.
 _PICTURES = (
@@ -42,7 +41,7 @@ def report(names: Sequence[str], output: Path | None, note: Callable[[str], None
     runs = [find_run(name) for name in names] or [find_run(None, note=note)]
     if output is not None and output.is_dir():
         raise PricerError(f"{output} is a folder", f"--output {output / 'report.html'}")
-    reports = [gather(run) if len(runs) == 1 else gather_outline(run) for run in runs]
+    reports = [load_report(run) if len(runs) == 1 else load_summary(run) for run in runs]
     for one in reports:
         for missing in one.notes:
             note(missing if len(reports) == 1 else f"{one.name}: {missing}")

@@ -1,47 +1,214 @@
-"""What the terminal and the report say alike: metrics and their differences in their units, candidates by name."""
+"""Values as text for a person: the one place that decides how an amount, an interval, a time or a name is written.
 
-from pricer.core.candidates import Candidate
-from pricer.core.comparison import Comparison, Difference
-from pricer.core.metrics import METRICS
+None of it is escaped for HTML or Markdown: the templates do that.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pricer.core.metrics import METRICS, Metric, Unit
+from pricer.core.predictions import ESTIMATORS
+
+if TYPE_CHECKING:  # numpy, which the formatting itself does not need
+    from pricer.core.candidates import Candidate
+    from pricer.core.comparison import Comparison, Difference
+    from pricer.core.evaluation import EvalSpec
+
+# Of a description: enough to recognise a product by.
+_SHORT = 110
 
 
-def measured(value: float, metric: str) -> str:
-    """A metric: in dollars, in percent, or as the number it is."""
-    unit = METRICS[metric].unit
-    if unit == "dollars":
-        return f"${value:,.2f}"
-    return f"{value:.1%}" if unit == "share" else f"{value:.3f}"
+def label(metric: str) -> str:
+    """The short name of a metric, as it heads a column."""
+    return METRICS[metric].label
+
+
+def description(metric: str) -> str:
+    """The short name of a metric and what it measures."""
+    return f"{METRICS[metric].label}: {METRICS[metric].meaning}"
+
+
+def unit(metric: str) -> Unit:
+    """What a metric is measured in; `number` for one without a unit."""
+    return METRICS[metric].unit
+
+
+def dollars(amount: float | None, *, signed: bool = False) -> str:
+    """An amount with cents; – for None. With `signed`, a plus stands before what is not negative."""
+    if amount is None:
+        return "–"
+    sign = "−" if amount < 0 else "+" if signed else ""
+    return f"{sign}${abs(amount):,.2f}"
+
+
+def whole_dollars(amount: float) -> str:
+    """An amount without cents."""
+    return f"${amount:,.0f}"
+
+
+def share(value: float | None) -> str:
+    """A share in percent; – for None."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def value(amount: float | None, metric: str) -> str:
+    """The value of a metric in its unit; – for None."""
+    match unit(metric):
+        case "dollars":
+            return dollars(amount)
+        case "share":
+            return share(amount)
+        case "number":
+            return "–" if amount is None else f"{amount:.3f}"
 
 
 def difference(amount: float, metric: str) -> str:
-    """A difference in a metric; shares in points of a percent."""
-    unit, sign, size = METRICS[metric].unit, ("−" if amount < 0 else ""), abs(amount)
-    if unit == "dollars":
-        return f"{sign}${size:,.2f}"
-    return f"{sign}{100 * size:.2f} points" if unit == "share" else f"{sign}{size:.4f}"
+    """The difference of two values of a metric. Shares differ by points of a percent."""
+    sign, size = ("−" if amount < 0 else ""), abs(amount)
+    match unit(metric):
+        case "dollars":
+            return dollars(amount)
+        case "share":
+            return f"{sign}{100 * size:.2f} points"
+        case "number":
+            return f"{sign}{size:.4f}"
 
 
-def named(candidate: Candidate) -> str:
-    """A checkpoint by its step, a soup by those of its members."""
-    if candidate.is_soup:
-        return f"the average of steps {', '.join(f'{step:,}' for step in candidate.members)}"
-    return f"step {candidate.step or 0:,}"
-
-
-def worse_by(one: Difference, metric: str) -> str:
-    """By how much a checkpoint is worse than the best, with the 95 % interval of that; – for the best itself."""
+def difference_to_best(one: "Difference", metric: str) -> str:
+    """How much worse a candidate is than the best, with the 95 % interval of the difference; – for the best itself."""
     if one.interval is None:
         return "–"
     low, high = (difference(end, metric).replace("$", "").removesuffix(" points") for end in one.interval)
     return f"{difference(one.worse_by, metric)} ({low} to {high})"
 
 
-def not_significant(comparison: Comparison) -> str:
-    """How many are not significantly different from the best, and what it would take."""
+def half_width(interval: tuple[float, float] | None) -> str:
+    """Half the width of an interval in dollars, as it is written after a mean; nothing for None."""
+    return "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:,.2f}"
+
+
+def interval(ends: tuple[float, float], metric: str) -> str:
+    """The two ends of an interval, without their unit."""
+    low, high = (value(end, metric).replace("$", "").removesuffix("%") for end in ends)
+    return f"{low} to {high}"
+
+
+def with_half_width(metric: Metric) -> str:
+    """A metric, in dollars with half its interval. The intervals of shares are lopsided and left out."""
+    half = half_width(metric.interval) if metric.value is not None and unit(metric.name) == "dollars" else ""
+    return value(metric.value, metric.name) + half
+
+
+def with_interval(metric: Metric) -> str:
+    """A metric with its interval in brackets, where it has one."""
+    text = value(metric.value, metric.name)
+    if metric.value is None or metric.interval is None:
+        return text
+    return f"{text} ({interval(metric.interval, metric.name)})"
+
+
+def share_with_interval(of_all: float, ends: tuple[float, float]) -> str:
+    """A share with its interval in brackets."""
+    return f"{share(of_all)} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
+
+
+def price_range(lowest: float, highest: float) -> str:
+    """Two prices, in whole dollars."""
+    return f"{whole_dollars(lowest)}–{highest:,.0f}"
+
+
+def gigabytes(count: float) -> str:
+    """Bytes in decimal units, as disks and the Hub count them."""
+    return f"{count / 1e9:,.2f} GB"
+
+
+def size(count: int) -> str:
+    """Bytes in gigabytes, or in megabytes below two gigabytes."""
+    return gigabytes(count) if count >= 2e9 else f"{count / 1e6:,.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as on a clock."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def moment(text: object) -> datetime | None:
+    """The time that an ISO text says, UTC where it names no zone; None for anything else."""
+    try:
+        found = datetime.fromisoformat(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def utc_time(text: object) -> str | None:
+    """An ISO time in UTC, to the minute; None for what is no time."""
+    found = moment(text)
+    return f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if found else None
+
+
+def local_time(text: str | None) -> str:
+    """An ISO time by the clock of this machine, to the minute; what is no time stays as it is."""
+    found = moment(text)
+    return f"{found.astimezone():%Y-%m-%d %H:%M}" if found else text or ""
+
+
+def step_list(steps: Iterable[int | None]) -> str:
+    """Steps by their numbers."""
+    return ", ".join(f"{step or 0:,}" for step in steps)
+
+
+def candidate_name(candidate: "Candidate") -> str:
+    """A checkpoint by its step; a soup by the steps of its members."""
+    if candidate.is_soup:
+        return f"the average of steps {step_list(candidate.members)}"
+    return f"step {candidate.step or 0:,}"
+
+
+def scored_items(spec: "EvalSpec", n: int) -> str:
+    """What an evaluation measured: how many items of which split, and how a price was read."""
+    which = {"val": "validation", "test": "test", "train": "training"}[spec.split.value]
+    return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"
+
+
+def significance(comparison: "Comparison") -> str:
+    """How many candidates are not significantly different from the best, and what it would take to separate them."""
     others = comparison.others
     alike = sum(not one.is_significant for one in others)
     verb = "is" if alike == 1 else "are"
     line = f"{alike:,} of the {len(others):,} others {verb} not significantly different from the best"
     if comparison.more_items is None:
         return line
-    return f"{line}; the runner-up could be on about {comparison.more_items:,} more items"
+    return f"{line}; about {comparison.more_items:,} more items would separate the runner-up"
+
+
+def looks(others: Sequence[str]) -> str:
+    """How often the test split of a run has been measured, for a number on it; `others` as `looks_besides` has them."""
+    if not others:
+        return "looked at once"
+    named = ", ".join(dict.fromkeys(others))
+    return f"looked at {len(others) + 1:,} times, also for {named}"
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, …"""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
+def shorten(text: str, most: int = _SHORT) -> str:
+    """The beginning of a text, on one line of visible characters."""
+    # No more of a very long text is looked at than could be shown.
+    line = " ".join(visible(text[: 10 * most]).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def visible(text: str) -> str:
+    """The text with � for each character that has no shape but changes others: controls and marks of direction."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "�" for c in text)

@@ -5,26 +5,30 @@ from collections.abc import Sequence
 from pricer.core.breakdowns import Breakdown, Group
 from pricer.core.intervals import CoverageReport
 from pricer.views import terminal
+from pricer.views.formatting import dollars, half_width, price_range, share, share_with_interval
+from pricer.views.terminal_tables import excerpt
 
 
 def show(name: str, breakdown: Breakdown) -> None:
     """The tables of the evaluation of that name, on stdout."""
-    _groups(f"{name}: error by price", "price", [(_range(g), g) for g in breakdown.price_bands])
+    _groups(f"{name}: error by price", "price", [(price_range(g.lowest, g.highest), g) for g in breakdown.price_bands])
     if breakdown.categories:
         by_category = [(g.name or "(none)", g) for g in breakdown.categories]
         _groups(f"{name}: error by category", "category", by_category)
     overall, tail = breakdown.overall, breakdown.tail
-    share = "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
-    signed = f"bias {_dollars(overall.bias)}{_half(overall.bias_interval)} (estimate − price)"
-    terminal.line(f"{signed}, mean absolute error ${overall.mae:,.2f}{share}")
+    carried = (
+        "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
+    )
+    signed = f"bias {dollars(overall.bias, signed=True)}{half_width(overall.bias_interval)} (estimate − price)"
+    terminal.line(f"{signed}, mean absolute error {dollars(overall.mae)}{carried}")
     if breakdown.coverage:
         _coverage(name, breakdown)
     rows = [
         [
-            _dollars(miss.error),
-            f"${miss.price:,.2f}",
-            "–" if miss.estimate is None else f"${miss.estimate:,.2f}",
-            terminal.shortened(miss.text),
+            dollars(miss.error, signed=True),
+            dollars(miss.price),
+            dollars(miss.estimate),
+            excerpt(miss.text),
         ]
         for miss in breakdown.worst
     ]
@@ -34,11 +38,11 @@ def show(name: str, breakdown: Breakdown) -> None:
 def _groups(title: str, first: str, groups: Sequence[tuple[str, Group]]) -> None:
     rows = [
         [
-            terminal.shortened(name),
+            excerpt(name),
             f"{group.n:,}",
-            f"${group.mae:,.2f}{_half(group.mae_interval)}",
-            f"{group.mae / group.median:.1%}",
-            f"{group.hit_rate:.1%}",
+            f"{dollars(group.mae)}{half_width(group.mae_interval)}",
+            share(group.mae / group.median),
+            share(group.hit_rate),
             f"{group.no_price:,}",
         ]
         for name, group in groups
@@ -53,7 +57,7 @@ def _coverage(name: str, breakdown: Breakdown) -> None:
     columns = ["interval", "covered", "mean width", "raw covered", "raw mean width"]
     terminal.table(f"{name}: intervals, {how}", columns, rows)
     surest = [point for point in breakdown.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
-    errors = "  ".join(f"{point.share:.0%}: ${point.mae:,.2f}" for point in surest)
+    errors = "  ".join(f"{point.share:.0%}: {dollars(point.mae)}" for point in surest)
     terminal.line(f"MAE of the surest items: {errors}")
 
 
@@ -61,28 +65,8 @@ def _coverage_row(report: CoverageReport) -> list[str]:
     corrected = report.conformal
     return [
         f"{report.level:.0%}",
-        "–" if corrected is None else _share(corrected.share, corrected.interval),
-        "–" if corrected is None else _width(corrected.mean_width),
-        _share(report.raw.share, report.raw.interval),
-        _width(report.raw.mean_width),
+        "–" if corrected is None else share_with_interval(corrected.share, corrected.interval),
+        "–" if corrected is None else dollars(corrected.mean_width),
+        share_with_interval(report.raw.share, report.raw.interval),
+        dollars(report.raw.mean_width),
     ]
-
-
-def _share(share: float, interval: tuple[float, float]) -> str:
-    return f"{share:.1%} ({interval[0]:.1%} – {interval[1]:.1%})"
-
-
-def _width(width: float | None) -> str:
-    return "–" if width is None else f"${width:,.2f}"
-
-
-def _range(group: Group) -> str:
-    return f"${group.lowest:,.0f} – {group.highest:,.0f}"
-
-
-def _half(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:,.2f}"
-
-
-def _dollars(amount: float) -> str:
-    return f"{'−' if amount < 0 else '+'}${abs(amount):,.2f}"

@@ -10,6 +10,7 @@ from typing import Any
 from pricer.commands.pick import Picked
 from pricer.core.evaluation import Evaluation
 from pricer.views import terminal
+from pricer.views.formatting import dollars
 
 _HEIGHT = 10
 # Columns. Below the first a curve says nothing, beyond the second nothing more.
@@ -66,9 +67,9 @@ def _baseline(evaluations: Sequence[Evaluation], errors: Sequence[float]) -> flo
 
 
 def _caption(best: tuple[int, float], level: float | None, width: int) -> list[str]:
-    parts = ["MAE by step", f"● step {best[0]:,}: ${best[1]:,.2f}"]
+    parts = ["MAE by step", f"● step {best[0]:,}: {dollars(best[1])}"]
     if level is not None:
-        parts.append(f"┈ {_BASELINE}: ${level:,.2f}")
+        parts.append(f"┈ {_BASELINE}: {dollars(level)}")
     line = "   ".join(parts)
     return [line] if len(line) <= width else parts
 

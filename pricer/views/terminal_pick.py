@@ -4,11 +4,25 @@ from typing import TYPE_CHECKING
 
 from pricer.commands.pick import Picked
 from pricer.core.comparison import Comparison, Difference
-from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection
 from pricer.redaction import hub_address
 from pricer.views import terminal
-from pricer.views.formatting import difference, measured, named, not_significant, worse_by
+from pricer.views.formatting import (
+    candidate_name,
+    difference,
+    difference_to_best,
+    interval,
+    label,
+    ordinal,
+    share,
+    significance,
+    step_list,
+    unit,
+    value,
+    with_half_width,
+    with_interval,
+)
+from pricer.views.terminal_tables import evaluation_table
 
 if TYPE_CHECKING:  # it imports torch
     from pricer.commands.parts.confirmation import Confirmed
@@ -22,22 +36,22 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
         confirmation = {"confirmation": confirmed.confirmation.to_json()} if confirmed else {}
         terminal.record({"run": result.run.name, **selection.to_json(), **skipped, **confirmation})
         return
-    terminal.evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
+    evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     if selection.comparison:
         _differences_table(selection, selection.comparison)
     terminal.line(_choice(selection))
     if selection.comparison:
-        terminal.line(not_significant(selection.comparison))
+        terminal.line(significance(selection.comparison))
         terminal.line(_corrected(selection, selection.comparison))
     no_price = selection.chosen.metric("no_price").value
     if no_price:
         terminal.note(
-            f"the chosen one gives no price for {no_price:.1%} of the items; the train median is imputed for those"
+            f"the chosen one gives no price for {share(no_price)} of the items; the train median is imputed for those"
         )
     if result.dropped:
-        terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {_steps(result.dropped)}")
+        terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
     if result.unscored:
-        terminal.note(f"without an evaluation, so not in the ranking: steps {_steps(result.unscored)}")
+        terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
     if result.card:
         terminal.note(f"tag best and model card: {hub_address(result.card)}")
 
@@ -53,14 +67,14 @@ def confirmation(result: Picked, confirmed: "Confirmed") -> None:
     selection, found = result.selection, confirmed.confirmation
     validation = f"validation said {_chosen_value(selection)}"
     if selection.comparison:
-        validation += f", corrected {measured(selection.comparison.corrected, selection.metric)}"
-    label = METRICS[selection.metric].label
-    terminal.line(f"confirmed: {label} {_with_interval(found.metric)} on {found.metric.n:,} test items; {validation}")
+        validation += f", corrected {value(selection.comparison.corrected, selection.metric)}"
+    on_test = with_half_width(found.metric) if unit(selection.metric) == "dollars" else with_interval(found.metric)
+    terminal.line(f"confirmed: {label(selection.metric)} {on_test} on {found.metric.n:,} test items; {validation}")
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
         terminal.note(
             f"the test split of this run has been looked at before ({others}): this number is the "
-            f"{_ordinal(found.look)} look, not an untouched one"
+            f"{ordinal(found.look)} look, not an untouched one"
         )
     if not confirmed.is_new:
         terminal.note("this number was there already and is shown again, which is no new look at the test split")
@@ -77,11 +91,11 @@ def _differences_table(selection: Selection, comparison: Comparison) -> None:
 
 def _row(name: str, one: Difference, metric: str) -> list[str]:
     significant = "" if one.is_of_best else "yes" if one.is_significant else "no"
-    return [name, worse_by(one, metric), significant, f"{one.p_best:.1%}"]
+    return [name, difference_to_best(one, metric), significant, share(one.p_best)]
 
 
 def _choice(selection: Selection) -> str:
-    line = f"best: {named(selection.candidate)} ({(selection.candidate.id or '')[:7]})"
+    line = f"best: {candidate_name(selection.candidate)} ({(selection.candidate.id or '')[:7]})"
     if selection.margin is None:
         return line
     return f"{line}, {difference(selection.margin, selection.metric)} better than the runner-up"
@@ -89,35 +103,12 @@ def _choice(selection: Selection) -> str:
 
 def _corrected(selection: Selection, comparison: Comparison) -> str:
     metric = selection.metric
-    low, high = (measured(end, metric) for end in comparison.corrected_interval)
     return (
-        f"{metric} of {named(selection.candidate)}: {_chosen_value(selection)} on the items that chose it; "
-        f"corrected for the choice {measured(comparison.corrected, metric)} (95 %: {low} to {high})"
+        f"{metric} of {candidate_name(selection.candidate)}: {_chosen_value(selection)} on the items that chose it; "
+        f"corrected for the choice {value(comparison.corrected, metric)} "
+        f"(95 %: {interval(comparison.corrected_interval, metric)})"
     )
 
 
 def _chosen_value(selection: Selection) -> str:
-    value = selection.chosen.metric(selection.metric).value
-    assert value is not None  # it was ranked
-    return measured(value, selection.metric)
-
-
-def _with_interval(metric: Metric) -> str:
-    if metric.value is None:
-        return "–"
-    text = measured(metric.value, metric.name)
-    if metric.interval is None:
-        return text
-    low, high = metric.interval
-    if METRICS[metric.name].unit == "dollars":
-        return f"{text} ± {(high - low) / 2:,.2f}"
-    return f"{text} (95 %: {measured(low, metric.name)} to {measured(high, metric.name)})"
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number:,}{ending}"
-
-
-def _steps(steps: tuple[int, ...]) -> str:
-    return ", ".join(f"{step:,}" for step in steps)
+    return value(selection.chosen.metric(selection.metric).value, selection.metric)

@@ -392,7 +392,7 @@ class TestPricersOwn:
 
         assert (found["step"], found["n"], found["look"]) == (6, 8, 1)
         card = ModelCard(pushed.files()["README.md"].decode())
-        assert f"On 8 test items, which took no part in it, MAE is ${found['value']:,.2f}" in card.content
+        assert f"On 8 test items, which took no part in the choice, MAE is ${found['value']:,.2f}" in card.content
         assert "Not measured under the same conditions" not in card.content
         # The second time nothing of it is new.
         assert len(pushed.commits()) == commits

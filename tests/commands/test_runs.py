@@ -19,7 +19,7 @@ from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.stores.files import append_lines, is_locked, last_line, locked, write_json
 from pricer.stores.runs import Run, create_run
-from pricer.views.terminal_runs import _COLUMNS
+from pricer.views.terminal_tables import RUN_COLUMNS
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_spec, an_evaluation, some_scores
 
 # 100 items in batches of 16 are 7 batches, so 4 steps of two each; 2.5 epochs are 10 steps.
@@ -217,7 +217,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     out, err = show()
 
     rows = [line.split() for line in out.splitlines()]
-    assert " ".join(_COLUMNS).split() in rows
+    assert " ".join(RUN_COLUMNS).split() in rows
     assert ["mine", "finished", "10/10", "2", "2", "10", "$40.00", "±", "1.00", "50", "greedy", "10", "2024"] in rows
     assert ["hurt", "damaged"] in rows
     assert err == "hurt is damaged: runs/hurt/run.json cannot be read\n"

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prices import PriceFormat
@@ -90,6 +91,11 @@ def local_card(checkpoint: Checkpoint, recipe: Recipe) -> Card:
     return card_of([an_evaluation(checkpoint.step, 40.0, id=checkpoint.id)], checkpoint, recipe)
 
 
+def text_of(card: Card) -> str:
+    """The body with each run of blanks as one: where its lines break says nothing."""
+    return " ".join(card.body.split())
+
+
 def python_in(card: Card) -> str:
     found = re.findall(r"^```python\n(.*?)^```$", card.body, re.DOTALL | re.MULTILINE)
     assert len(found) == 1
@@ -103,35 +109,39 @@ A LoRA adapter for `maker/small` that answers the description of a product with 
 
 ## Results
 
-Beside the chosen checkpoint: the baselines scored on the same items. In brackets: 95% intervals.
+The tables show the chosen checkpoint and the baselines on the same items. 95% intervals are in brackets.
 
 ### Validation split
 
-50 items. **This split chose the checkpoint**: of 3 that were measured it is the best by MAE, $3.50 better than the next. A number that took part in a choice is optimistic by construction. On 60 test items, which took no part in it, MAE is $44.00 (43.00 – 45.00).
+Measured on 50 items.
+**This split chose the checkpoint**: of the 3 that were measured
+it is the best by MAE, $3.50 better than the next.
+A number that took part in a choice is optimistic by construction.
+On 60 test items, which took no part in the choice, MAE is $44.00 (43.00 to 45.00).
 
 |  | `step-000200` | `constant` |
 | --- | ---: | ---: |
-| MAE: mean absolute error in dollars | $40.00 (39.00 – 41.00) | $90.00 (89.00 – 91.00) |
+| MAE: mean absolute error in dollars | $40.00 (39.00 to 41.00) | $90.00 (89.00 to 91.00) |
 | median error: median absolute error in dollars | $0.25 | $0.25 |
 | RMSLE: root mean squared error of ln(price + 1) | 0.250 | 0.250 |
 | R²: share of the price variance explained | 0.250 | 0.250 |
 | MAPE: mean absolute error as a share of the price | 25.0% | 25.0% |
-| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 – 60.0) | 50.0% (40.0 – 60.0) |
+| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 to 60.0) | 50.0% (40.0 to 60.0) |
 | no price: answers without a price in them | 0.0% | 0.0% |
 | items | 50 | 50 |
 
 ### Test split
 
-60 items that took no part in the choice of the checkpoint.
+The 60 items took no part in the choice of the checkpoint.
 
 |  | `step-000200` | `constant` |
 | --- | ---: | ---: |
-| MAE: mean absolute error in dollars | $44.00 (43.00 – 45.00) | $95.00 (94.00 – 96.00) |
+| MAE: mean absolute error in dollars | $44.00 (43.00 to 45.00) | $95.00 (94.00 to 96.00) |
 | median error: median absolute error in dollars | $0.25 | $0.25 |
 | RMSLE: root mean squared error of ln(price + 1) | 0.250 | 0.250 |
 | R²: share of the price variance explained | 0.250 | 0.250 |
 | MAPE: mean absolute error as a share of the price | 25.0% | 25.0% |
-| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 – 60.0) | 50.0% (40.0 – 60.0) |
+| hits: answers off by less than $40 or 20% of the price | 50.0% (40.0 to 60.0) | 50.0% (40.0 to 60.0) |
 | no price: answers without a price in them | 0.0% | 0.0% |
 | items | 60 | 60 |
 
@@ -145,7 +155,10 @@ Beside the chosen checkpoint: the baselines scored on the same items. In bracket
 
 ## Use
 
-The prompt is the question, a blank line, the description, a blank line, and a last line that the answer goes on from. Prompt and answer were at most 128 tokens together: longer descriptions were cut at their end. Decoding was greedy, whatever the defaults of the base say.
+The prompt is the question, a blank line, the description, a blank line, and a last
+line that the answer continues. Prompt and answer had at most 128 tokens together: longer descriptions
+were cut at their end.
+Decoding was greedy, whatever the defaults of the base are.
 
 ```python
 import torch
@@ -169,7 +182,7 @@ base = AutoModelForCausalLM.from_pretrained(
 for module in base.modules():  # on some CPUs bitsandbytes would compute at another precision
     if hasattr(module, "support_avx512bf16_for_cpu"):
         module.support_avx512bf16_for_cpu = False
-base.generation_config = GenerationConfig()  # without the sampling and penalties that some bases bring along
+base.generation_config = GenerationConfig()  # without the sampling and penalties that some bases set
 model = PeftModel.from_pretrained(base, "user/lamp-pricer", revision="c0dec0dec0dec0dec0dec0dec0dec0dec0dec0de")
 
 question = "What does this cost to the nearest dollar?"
@@ -184,22 +197,30 @@ with torch.autocast(model.device.type, dtype=torch.bfloat16):
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-The price is the first free-standing number, one behind a dollar sign first. For an answer without a price, the errors above impute the median training price, $100.00; such an answer is never a hit.
+The price is the first free-standing number; one behind a dollar sign takes precedence.
+For an answer without a price, the errors above impute the median training price, $100.00; such an answer is never a hit.
 
 With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
 
 ## Training
 
-- Data: `user/lamps` on the Hub, at revision `da7e`; 4,000 training items, fingerprint of all items `da7a`.
-- Base: `maker/small`, commit `ba5eba5eba5eba5eba5eba5eba5eba5eba5eba5e`; held as `nf4` (4-bit NormalFloat, double quantization), computed in `bfloat16`. The numbers above were measured at `nf4/bfloat16`.
-- Adapter: LoRA on every linear layer; r 32, alpha 64, dropout 0.1.
-- Run: set to 3 epochs, 16 items a step, learning rate 0.0001 (`cosine`), seed 42. This checkpoint is from step 200, epoch 20.00.
+- Data: `user/lamps` on the Hub, at revision `da7e`;
+  trained on 4,000 items, fingerprint of all items `da7a`.
+- Base: `maker/small`, commit `ba5eba5eba5eba5eba5eba5eba5eba5eba5eba5e`;
+  held as `nf4` (4-bit NormalFloat, double quantization), computed in `bfloat16`.
+  The numbers above were measured at `nf4/bfloat16`.
+- Adapter: LoRA on every linear layer;
+  r 32, alpha 64, dropout 0.1.
+- Run: set to 3 epochs, 16 items a step, learning rate 0.0001 (`cosine`), seed 42.
+  This checkpoint is from step 200, epoch 20.00.
 - Trained with: `peft 0.21.0, torch 2.13.0`.
-- Licence: that of the base, `llama3.2`.
+- Licence: the licence of the base, `llama3.2`.
 
 ## Limits
 
-Measured was what the tables show, on items from the same source as the training items. Nothing else was measured: no other source, no other kind of product, no later prices. Items with the same words are in one split; near copies may be in two. An answer is one number, and says nothing about how sure it is.
+The tables show all that was measured, on items from the same source as the training items: no other source, no other
+kind of product, no later prices. Items with the same words are in one split; near copies may be in two.
+An answer is one number. These were greedy, without the distribution over prices that an interval is read from.
 
 Written by pricer `0.2.0` from the records of the run.
 """  # noqa: E501
@@ -233,9 +254,9 @@ def test_a_card_without_the_test_split_says_that_no_number_is_free_of_the_choice
     card = card_of()
 
     assert (
-        "### Test split\n\nNot measured under the same conditions, so no number here is free of that choice. "
-        "`pricer pick --repo user/lamp-pricer --confirm` measures it.\n\n### Validation error"
-    ) in card.body
+        "### Test split Not measured under the same conditions, so no number here is free of that choice. "
+        "`pricer pick --repo user/lamp-pricer --confirm` measures it. ### Validation error"
+    ) in text_of(card)
     assert {result.split for result in card.results} == {"val"}
 
 
@@ -258,7 +279,7 @@ def test_of_several_measurements_on_the_test_split_the_largest_is_shown() -> Non
 
     for tests in ([part, whole], [whole, part]):
         card = card_of([*MEASURED, *tests])
-        assert "60 items that took no part" in card.body
+        assert "The 60 items took no part" in card.body
         assert [r.value for r in card.results if (r.split, r.metric) == ("test", "mae")] == [44.0]
 
 
@@ -266,16 +287,16 @@ def test_a_test_number_that_is_not_the_first_says_so() -> None:
     own, other = on_hub(200, 44.0, spec=HUB_TEST, n=60), on_hub(300, 45.0, spec=HUB_TEST, n=60)
 
     assert (
-        "60 items that took no part in the choice of the checkpoint. The split was also looked at for "
-        "`step-000300`, so this is not an untouched number.\n"
-    ) in card_of([*MEASURED, own, other]).body
+        "The 60 items took no part in the choice of the checkpoint. The split was also looked at for `step-000300`, so "
+        "this is not an untouched number."
+    ) in text_of(card_of([*MEASURED, own, other]))
 
 
 def test_a_card_by_the_median_says_how_the_greedy_answer_of_its_code_compares() -> None:
     spec = replace(HUB_SPEC, estimator="median")
     by_estimator = (Metric("greedy", 45.5, (43.5, 47.5), 50, "lower"), Metric("median", 40.0, None, 50, "lower"))
 
-    body = card_of([on_hub(200, 40.0, spec=spec, estimators=by_estimator)]).body
+    body = text_of(card_of([on_hub(200, 40.0, spec=spec, estimators=by_estimator)]))
 
     assert "Decoding was greedy" not in body
     assert (
@@ -285,25 +306,24 @@ def test_a_card_by_the_median_says_how_the_greedy_answer_of_its_code_compares() 
 
 
 def test_a_single_checkpoint_was_not_chosen_from_anything() -> None:
-    body = card_of([on_hub(100, 50.0)]).body
+    card = card_of([on_hub(100, 50.0)])
+    body = card.body
 
-    assert "50 items. Checkpoints are chosen on this split; only this one was measured.\n" in body
+    assert "on 50 items. Checkpoints are chosen on this split; only this one was measured. |" in text_of(card)
     assert "|  | `step-000100` |\n| --- | ---: |\n" in body
 
 
 def test_those_that_dropped_out_of_a_race_are_counted() -> None:
-    body = card_of([on_hub(100, 50.0)], dropped=7).body
-
     assert (
-        "50 items. **This split chose the checkpoint**: of 1 measured on all of them it is the best by MAE; 7 more "
-        "dropped out of a race before they were measured on all of them."
-    ) in body
+        "on 50 items. **This split chose the checkpoint**: of the 1 that were measured on all of them it is the best "
+        "by MAE. Another 7 dropped out of a race before they were measured on all of them. A number"
+    ) in text_of(card_of([on_hub(100, 50.0)], dropped=7))
 
 
 def test_a_tie_is_called_one() -> None:
-    body = card_of([on_hub(100, 50.0), on_hub(200, 50.0)]).body
+    said = text_of(card_of([on_hub(100, 50.0), on_hub(200, 50.0)]))
 
-    assert "of 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in body
+    assert "of the 2 that were measured it is the best by MAE, level with the next, and the earlier. A number" in said
 
 
 def compared(
@@ -313,14 +333,16 @@ def compared(
 
 
 def test_it_says_how_sure_the_choice_was() -> None:
-    worse, best = on_hub(100, 43.5), on_hub(200, 40.0)
-    comparison = a_comparison(compared(worse, 3.5, (-0.5, 7.5), 0.1), compared(best, 0.0, None, 0.9))
+    worse, best = evaluations = [on_hub(100, 43.5), on_hub(200, 40.0)]
+    comparison = a_comparison(compared(worse, 3.5, (-0.5, 7.5), 0.1), compared(best, 0.0, None, 0.9), more_items=20)
+    selection = Selection("mae", (best, worse), comparison)
 
     assert (
-        "of 2 that were measured it is the best by MAE, $3.50 (-0.50 – 7.50) better than the next. A number that took "
-        "part in a choice is optimistic by construction. 1 of the other 1 is not significantly different "
-        "from the best; corrected for the choice, MAE is $41.25 (36.00 – 48.50).\n"
-    ) in card_of([worse, best], selection=Selection("mae", (best, worse), comparison)).body
+        "of the 2 that were measured it is the best by MAE, $3.50 (−0.50 to 7.50) better than the next. A number that "
+        "took part in a choice is optimistic by construction. Compared item by item, 1 of the 1 others is not "
+        "significantly different from the best; about 20 more items would separate the runner-up. Corrected for the "
+        "choice, MAE is $41.25 (36.00 to 48.50)."
+    ) in text_of(card_of(evaluations, selection=selection))
 
 
 def test_an_average_is_called_one() -> None:
@@ -337,29 +359,32 @@ def test_an_average_is_called_one() -> None:
     selection = select([e for e in evaluations if e.candidate.id], "mae")
     selection = replace(selection, comparison=comparison)
 
-    body = card_of(evaluations, soup, selection=selection).body
+    card = card_of(evaluations, soup, selection=selection)
+    said, body = text_of(card), card.body
 
     assert (
-        "of 4 (1 of them an average of neighbouring checkpoints) that were measured it is the best by MAE, "
-        "$2.00 (-0.50 – 4.50) better than the next."
-    ) in body
+        "of the 4 that were measured (1 of them an average of neighbouring checkpoints) it is the best by MAE, "
+        "$2.00 (−0.50 to 4.50) better than the next."
+    ) in said
     assert (
         "| 300 | 30.00 | $43.50 ± 1.00 | 50.0% | 0.0% | 50 |\n"
         "| **200 + 300 (chosen)** | 30.00 | $38.00 ± 1.00 | 50.0% | 0.0% | 50 |\n"
     ) in body
-    assert "- Adapter: LoRA on every linear layer; r 32 (of the average 64), alpha 64, dropout 0.1.\n" in body
-    said = "This adapter is the exact average of the checkpoints at steps 200, 300, the last of them at epoch 30.00.\n"
-    assert said in body
+    assert "- Adapter: LoRA on every linear layer; r 32 (of the average 64), alpha 64, dropout 0.1." in said
+    assert (
+        "This adapter is the exact average of the checkpoints at steps 200, 300, the last of them at epoch 30.00."
+        in said
+    )
     # An average that was not chosen is in no such line.
     assert "exact average" not in card_of([*MEASURED, replace(measured, metrics=MEASURED[1].metrics)]).body
 
 
 def test_the_table_by_step_has_the_metric_that_chose() -> None:
-    # hits 75 % against 50 %: a margin of 0.25, in no unit.
+    # hits 75 % against 50 %: a margin of 25 points of a percent.
     by_hits = card_of([on_hub(100, 50.0, hit_rate=0.75), on_hub(200, 40.0)], metric="hit_rate").body
     by_rmsle = card_of(metric="rmsle").body
 
-    assert "the best by hits, 0.25 better than the next." in by_hits
+    assert "the best by hits, 25.00 points better than the next." in by_hits
     assert "| step | epoch | MAE | hits | no price | n |" in by_hits
     assert "| **100 (chosen)** | 10.00 | $50.00 ± 1.00 | 75.0% | 0.0% | 50 |" in by_hits
     assert "| step | epoch | MAE | RMSLE | hits | no price | n |" in by_rmsle
@@ -372,7 +397,8 @@ def test_an_unknown_licence_is_not_claimed(unknown: str | None) -> None:
 
     assert card.license is None
     assert (
-        "- Licence: none is stated; that of the base applies, without which this adapter does nothing.\n" in card.body
+        "- Licence: none is stated. The licence of the base applies, without which this adapter does nothing.\n"
+        in card.body
     )
 
 
@@ -392,8 +418,8 @@ def test_a_base_and_data_that_come_along_are_no_repositories() -> None:
 
     assert (card.base_model, card.datasets, card.dataset_revision) == (None, (), None)
     assert (card.dataset_name, card.dataset_type) == ("builtin:computers", "builtin-computers")
-    assert "- Data: `builtin:computers`, which comes with pricer; 4,000 training items" in card.body
-    assert "- Base: `builtin:base`, hash of its content `ba5e`; held" in card.body
+    assert "- Data: `builtin:computers`, which is bundled with pricer; trained on 4,000 items" in text_of(card)
+    assert "- Base: `builtin:base`, hash of its content `ba5e`; held" in text_of(card)
     code = python_in(card)
     assert code.startswith("from importlib.resources import files\n\nimport torch\n")
     assert 'name = str(files("pricer") / "assets" / "base")\ntokenizer = AutoTokenizer.from_pretrained(name)\n' in code
@@ -407,8 +433,8 @@ def test_a_folder_on_somebodys_disk_is_named_without_its_place() -> None:
     assert "alice" not in repr(card)
     assert (card.base_model, card.datasets) == (None, ())
     assert (card.dataset_name, card.dataset_type) == ("products 2.csv", "products-2.csv")
-    assert "- Data: a local file, `products 2.csv`; 4,000" in card.body
-    assert "held as `none` (not quantized), computed in `float32`." in card.body
+    assert "- Data: `products 2.csv`, a local file; trained on 4,000" in text_of(card)
+    assert "held as `none` (not quantized), computed in `float32`." in text_of(card)
     code = python_in(card)
     assert 'name = "llama"  # the folder of the base\n' in code
     assert "BitsAndBytes" not in code
@@ -429,10 +455,13 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
     )
     card = card_of(checkpoint=hub_checkpoint(200).at(COMMIT, "step-000200"), recipe=recipe)
 
-    assert "the description (the title, where there is one, in the line above it), a blank line" in card.body
-    assert "The price is the 4 digits it starts with, in whole dollars; fewer are no price." in card.body
-    assert "- Adapter: LoRA on `q_proj`, `v_proj`; r 32" in card.body
-    assert "- Data: `user/lamps` on the Hub, at no pinned revision; 4,000" in card.body
+    assert "the description (the title, where there is one, in the line above it), a blank line" in text_of(card)
+    assert (
+        "The price is the 4 digits that the answer starts with, in whole dollars; fewer digits are no price."
+        in card.body
+    )
+    assert "- Adapter: LoRA on `q_proj`, `v_proj`; r 32" in text_of(card)
+    assert "- Data: `user/lamps` on the Hub, at no pinned revision; trained on 4,000" in text_of(card)
     assert f'"user/lamp-pricer", revision="{COMMIT}", subfolder="step-000200")\n' in card.body
 
 
@@ -543,14 +572,35 @@ def test_any_text_from_outside_stays_text(text: str) -> None:
 
 
 def test_odd_names_are_shown_as_they_are() -> None:
-    body = card_of(recipe=replace(RECIPE, data_source="a|b `c` $$<d>")).body
+    body = text_of(card_of(recipe=replace(RECIPE, data_source="a|b `c` $$<d>")))
 
     assert (
-        "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; 4,000" in body
+        "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; trained"
+        in body
     )
 
 
 def test_a_card_says_what_the_dearest_item_may_cost() -> None:
     card = local_card(a_checkpoint(), replace(RECIPE, max_price=99_999.0))
 
-    assert "at revision `da7e`, items above $99,999.00 left out; 4,000 training items" in card.body
+    assert "at revision `da7e`, items above $99,999.00 left out; trained on 4,000 items" in text_of(card)
+
+
+def coverage_report(share: float, low: float, high: float) -> CoverageReport:
+    return CoverageReport(0.8, 60, 0, None, Coverage(share, (low, high), 20.0, 18.0), None)
+
+
+def test_an_answer_has_an_interval_where_the_distribution_is_read_and_the_card_says_how_far_it_holds() -> None:
+    measured = [on_hub(200, 40.0, spec=replace(HUB_SPEC, estimator="median"))]
+
+    known = text_of(card_of(measured, coverage=[coverage_report(0.75, 0.628, 0.842)]))
+    unknown, greedy = text_of(card_of(measured)), text_of(card_of())
+
+    gives = (
+        "The code above gives one number. `pricer predict` also gives the interval in which the model expects the "
+        "price."
+    )
+    held = " On 60 test items, these raw 80% intervals held the price of 75.0% (62.8 to 84.2) of them."
+    assert gives + held in known
+    assert gives + " Written by" in unknown
+    assert "These were greedy, without the distribution over prices that an interval is read from. Written" in greedy

@@ -41,9 +41,9 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
     ]
     assert lines[-3:] == [
         f"best: step 300 ({a_checkpoint(300).id[:7]}), $3.50 better than the runner-up",
-        "1 of the 2 others is not significantly different from the best; the runner-up could be on about 1,234 more "
-        "items",
-        "mae of step 300: $40.00 on the items that chose it; corrected for the choice $41.25 (95 %: $36.00 to $48.50)",
+        "1 of the 2 others is not significantly different from the best; about 1,234 more items would separate the "
+        "runner-up",
+        "mae of step 300: $40.00 on the items that chose it; corrected for the choice $41.25 (95 %: 36.00 to 48.50)",
     ]
 
 

@@ -35,7 +35,8 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     assert picked_id is not None  # no baseline is picked
     evaluations, recorded = run.evaluations.all(), run.confirmations()
     # By its id: the tag `best` may move while this scores.
-    evaluation = evaluate_run(run, picked_id, Split.TEST, None, watcher).evaluations[-1]
+    scored = evaluate_run(run, picked_id, Split.TEST, None, watcher)
+    evaluation = scored.evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
     others = looks_besides(evaluations, picked_id, spec, recorded)
@@ -48,7 +49,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     problem = picked.problem
     if is_new and problem is None:
         try:
-            publish(run, selection, len(picked.dropped))
+            publish(run, selection, len(picked.dropped), scored.breakdown.coverage if scored.breakdown else ())
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)

@@ -1,10 +1,12 @@
-"""The model card of a picked checkpoint: what is known of the run, put into words and onto the Hub. No torch in it."""
+"""The model card of a picked checkpoint: what is known of the run, as the text of a README. Without torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.intervals import CoverageReport
 from pricer.core.prices import PriceFormat, PriceStyle
 from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
@@ -19,9 +21,16 @@ from pricer.views.model_card import Recipe, model_card
 _OWN_LICENCE = "apache-2.0"
 
 
-def card_text(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection, dropped: int) -> str:
-    """The README of the run's repository: which checkpoint was chosen, how it was measured (`dropped` others only in
-    part, in a race), how to load it.
+def card_text(
+    run: Run,
+    repo: str,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    dropped: int,
+    coverage: Sequence[CoverageReport],
+) -> str:
+    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it. A race
+    measured `dropped` others only in part. `coverage` is how far intervals held on test items, empty if unknown.
     """
     assert checkpoint.commit is not None  # it is in the repository
     config, facts = run.config(), run.facts()
@@ -37,6 +46,7 @@ def card_text(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
         dropped=dropped,
+        coverage=coverage,
     )
     return render(card)
 

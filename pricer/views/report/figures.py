@@ -1,18 +1,48 @@
-"""Charts and plotly: the only place that imports it. A chart is plain values until it is drawn."""
+"""Charts and their colours, and plotly: the only place that imports it. A chart is plain values until it is drawn."""
 
+import html
 import json
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from pricer.errors import PricerError
-from pricer.views.report.palette import GRID, LINE, MUTED, SURFACE, TEXT
-from pricer.views.report.series import smoothed
+from pricer.views.formatting import shorten, visible
+from pricer.views.report.curves import smoothed
+
+# Charts are drawn in the light ones; in dark mode the page puts the dark one in the place of each.
+_PAIRS = {
+    "surface": ("#ffffff", "#171d26"),
+    "text": ("#1b2430", "#e4e9f0"),
+    "muted": ("#647084", "#98a4b5"),
+    "grid": ("#e9ecf1", "#2a3340"),
+    "line": ("#c9d0da", "#455163"),
+    "blue": ("#2867d6", "#6ea8ff"),
+    "purple": ("#8145d6", "#b995ff"),
+    "teal": ("#0b8a8f", "#3fc6c9"),
+    "amber": ("#b66a00", "#f0ac4e"),
+    "pink": ("#c5327d", "#ff86bd"),
+    "olive": ("#66791c", "#b4cb5c"),
+    "green": ("#23935a", "#45c586"),
+    "orange": ("#e08712", "#f5a742"),
+    "red": ("#d13c43", "#f47074"),
+}
+
+SURFACE, TEXT, MUTED, GRID, LINE, BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE, GREEN, ORANGE, RED = (
+    light for light, _ in _PAIRS.values()
+)
+
+# The colours of runs that are laid over each other, in this order, and again from the beginning.
+SERIES = (BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE)
+
+DARK = dict(_PAIRS.values())
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -42,6 +72,36 @@ class Chart:
     layout: Mapping[str, Any]
     height: int = 380
     size: Size = "wide"
+
+
+def plotly_text(text: str) -> str:
+    """A text for a name, a tick or a hover box: plotly knows some HTML, and nothing in the text may become a link."""
+    return html.escape(visible(text), quote=False)
+
+
+def hover_text(text: str) -> str:
+    """The beginning of a description for a hover box, in lines that fit a phone."""
+    return "<br>".join(plotly_text(line) for line in textwrap.wrap(shorten(text), 44))
+
+
+def scatter(mode: str, x: Any, y: Any, color: str, **more: Any) -> dict[str, Any]:
+    """A trace of `lines`, `markers` or both. `marker` and `line` in `more` add to the colour."""
+    for part in ("line", "marker"):
+        if part in mode:
+            more[part] = {"color": color, **more.get(part, {})}
+    return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
+
+
+# For a trace that is only there to be seen.
+SILENT = {"hoverinfo": "skip", "showlegend": False}
+
+STAR = {"symbol": "star", "size": 17, "line": {"color": SURFACE, "width": 1.5}}
+
+
+def error_bars(values: np.ndarray, bounds: np.ndarray, color: str, **more: Any) -> dict[str, Any]:
+    """Error bars from `values` (n,) to their `bounds` (n, 2)."""
+    array = {"array": bounds[:, 1] - values, "arrayminus": values - bounds[:, 0]}
+    return {"type": "data", "symmetric": False, **array, "color": color, "thickness": 1.2, "width": 4, **more}
 
 
 def as_figure(chart: Chart) -> go.Figure:

@@ -1,40 +1,15 @@
-"""Several runs over each other: their losses, their errors on the same items, and the settings in which they differ."""
+"""Charts of several runs over each other: their losses, and their errors on the same items."""
 
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
-from pricer.views.report import tables
-from pricer.views.report.figures import Chart, axis, steps
-from pricer.views.report.held_out import error_scale, errors
-from pricer.views.report.page import charts_html, controls, folded, notes_html, page, section
-from pricer.views.report.palette import SERIES
-from pricer.views.report.series import thinned
+from pricer.views.formatting import scored_items
+from pricer.views.report.curves import Curve, thinned
+from pricer.views.report.figures import SERIES, STAR, Chart, axis, scatter, steps
 from pricer.views.report.training import line, loss_scale, plain_line, points, rule
-from pricer.views.report.values import Curve, HeldOut, RunReport
-from pricer.views.report.wording import asked, figure, label
-
-
-def comparison_page(reports: Sequence[RunReport]) -> tuple[str, list[Chart]]:
-    """The page of several runs, and the charts in it."""
-    names = ", ".join(report.name for report in reports)
-    comparable, others = same_items(reports)
-    notes = [
-        f"{report.name} was scored on other items than {comparable[0].name}: the two errors cannot be compared, so it "
-        "is not in the chart of errors."
-        for report in others
-    ]
-    losses = loss_charts(reports)
-    parts = [notes_html(notes), section("Side by side", _side_by_side(reports))]
-    if losses:
-        parts.append(section("Training", controls() + charts_html(losses)))
-    held_out = error_chart(comparable) if comparable else None
-    if held_out:
-        parts.append(section("Validation", charts_html([held_out])))
-    parts.append(section("Settings that differ", _differences(reports)))
-    parts += [folded(f"Settings of {report.name}", tables.pairs(report.settings)) for report in reports]
-    charts = [*losses, *([held_out] if held_out else [])]
-    return page(f"{len(reports)} runs", names, "".join(parts), charts), charts
+from pricer.views.report.validation import error_axis, error_scale, errors
+from pricer.views.report.values import HeldOut, RunReport
 
 
 def same_items(reports: Sequence[RunReport]) -> tuple[list[RunReport], list[RunReport]]:
@@ -66,7 +41,7 @@ def loss_charts(reports: Sequence[RunReport]) -> list[Chart]:
     longest = max((few for _, few, _ in thin), key=lambda few: float(few.step[-1]))
     scale, beyond = loss_scale([report.training.loss for report, _ in logged])
     traces: list[dict[str, Any]] = [points(few, color) for _, few, color in thin]
-    traces += [line(few, label(report.name), color) for report, few, color in thin]
+    traces += [line(few, report.name, color) for report, few, color in thin]
     traces.append(rule(longest.step))
     layout = {"xaxis": steps("step"), "yaxis": axis("nats per token", range=scale)}
     note = "Faint dots: the logged values"
@@ -82,7 +57,7 @@ def loss_charts(reports: Sequence[RunReport]) -> list[Chart]:
 
 def _overlay(name: str, title: str, curves: Sequence[tuple[str, Curve, str]], value: str, **yaxis: Any) -> Chart:
     traces = [
-        plain_line(thinned(curve), label(run), color, f"{value}, %{{fullData.name}}")
+        plain_line(thinned(curve), run, color, f"{value}, %{{fullData.name}}")
         for run, curve, color in curves
         if len(curve)
     ]
@@ -100,62 +75,20 @@ def error_chart(reports: Sequence[RunReport]) -> Chart:
         assert held_out is not None
         hows.add(held_out.chosen.spec.estimator)
         traces.append(errors(held_out.checkpoints, report.name, colors[report.name]))
-        star = {"symbol": "star", "size": 17, "color": colors[report.name]}
-        best = Curve.of([(held_out.chosen.candidate.step or 0, held_out.chosen.metric("mae").value)])
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": best.step,
-                "y": best.value,
-                "marker": star,
-                "hoverinfo": "skip",
-                "showlegend": False,
-            }
-        )
+        chosen, more = held_out.chosen, {"marker": STAR, "hoverinfo": "skip", "showlegend": False}
+        best = [chosen.candidate.step or 0], [chosen.metric("mae").value]
+        traces.append(scatter("markers", *best, colors[report.name], **more))
     first = reports[0].held_out
     assert first is not None
     n = first.chosen.metric("mae").n
-    how = asked(first.chosen.spec, n) if len(hows) == 1 else f"{n:,} validation items, by {' and '.join(sorted(hows))}"
+    how = (
+        scored_items(first.chosen.spec, n)
+        if len(hows) == 1
+        else f"{n:,} validation items, by {' and '.join(sorted(hows))}"
+    )
     everything = [e for report in reports if report.held_out for e in report.held_out.checkpoints]
     scale, beyond = error_scale(everything)
     above = f" Above the picture: {len(beyond):,} of {len(everything):,} checkpoints." if beyond else ""
     note = f"Mean absolute error on {how}; 95 % intervals. Stars: chosen, or else lowest so far.{above}"
-    layout = {
-        "xaxis": steps("step"),
-        "yaxis": axis("mean absolute error", tickprefix="$", tickformat=",", range=scale),
-    }
+    layout = {"xaxis": steps("step"), "yaxis": error_axis(scale)}
     return Chart("validation-error", "Error on validation items", note, tuple(traces), layout, height=420)
-
-
-def _side_by_side(reports: Sequence[RunReport]) -> str:
-    rows = []
-    for report in reports:
-        held_out, tested, loss = report.held_out, report.tested, report.training.loss.value
-        rows.append(
-            [
-                report.name,
-                "–"
-                if held_out is None
-                else f"{held_out.chosen.candidate.step:,}{'' if held_out.picked else ' (not picked)'}",
-                "–" if held_out is None else figure(held_out.chosen.metric("mae")),
-                "–" if tested is None else figure(tested.evaluation.metric("mae")),
-                "–" if held_out is None else figure(held_out.chosen.metric("hit_rate")),
-                f"{loss[-1]:.3f}" if len(loss) else "–",
-                report.status,
-            ]
-        )
-    columns = ["run", "checkpoint", "validation MAE", "test MAE", "hits", "last loss", "status"]
-    return tables.table(columns, rows, text_last=True)
-
-
-def _differences(reports: Sequence[RunReport]) -> str:
-    """The settings and facts that are not the same in all runs."""
-    known = [dict([*report.settings, *report.facts]) for report in reports]
-    names = list(dict.fromkeys(name for settings in known for name in settings))
-    rows = [
-        [name, *(settings.get(name, "–") for settings in known)]
-        for name in names
-        if len({settings.get(name) for settings in known}) > 1
-    ]
-    return tables.table(["", *(report.name for report in reports)], rows)

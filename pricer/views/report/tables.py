@@ -1,49 +1,60 @@
-"""Tables and other parts of the page that are no charts, as HTML; whatever they are given is text in it."""
+"""Tables and tiles of the page, as text that the templates put into HTML."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pricer.core.evaluation import Evaluation
 from pricer.core.metrics import METRICS
-from pricer.views.formatting import measured, not_significant, worse_by
-from pricer.views.report.values import Behind, HeldOut, RunReport, Tested
-from pricer.views.report.wording import asked, dollars, escaped, figure, half, share, shortened
+from pricer.views.formatting import (
+    difference_to_best,
+    dollars,
+    half_width,
+    interval,
+    label,
+    looks,
+    scored_items,
+    share,
+    share_with_interval,
+    shorten,
+    significance,
+    value,
+    with_half_width,
+)
+from pricer.views.report.values import HeldOut, PredictionDetails, RunReport, Tested
 
-# More columns stand closer together, and the first stays where it is when the others are scrolled.
+# A table of more columns is set closer, and its first column stays where it is when the others are scrolled.
 _MANY = 10
 
 
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, kinds: Sequence[str] = (), text_last: bool = False
-) -> str:
-    """A table in a frame that scrolls by itself where it is too wide. The first column is text, the others are numbers,
-    with `text_last` but for the last one; `kinds` are CSS classes, one for each row.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. The first column is text, the others are numbers; with `text_last` the last one is text, too. `kinds`
+    are the CSS classes of the rows, empty for none. `note` is a line about the table.
     """
-    last = len(columns) - 1
-    dense = ' class="dense"' if len(columns) > _MANY else ""
-    css = ["text" if place == 0 or (text_last and place == last) else "number" for place in range(len(columns))]
-    head = "".join(f'<th class="{kind}">{escaped(column)}</th>' for kind, column in zip(css, columns, strict=True))
-    body = []
-    for index, row in enumerate(rows):
-        cells = "".join(f'<td class="{kind}">{escaped(cell)}</td>' for kind, cell in zip(css, row, strict=True))
-        row_kind = f' class="{kinds[index]}"' if kinds and kinds[index] else ""
-        body.append(f"<tr{row_kind}>{cells}</tr>")
-    return (
-        f'<div class="frame"><table{dense}><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
 
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    kinds: Sequence[str] = ()
+    text_last: bool = False
+    note: str = ""
 
-def pairs(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and their values."""
-    body = "".join(f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value in rows)
-    return f'<div class="frame"><table class="pairs"><tbody>{body}</tbody></table></div>'
+    @property
+    def is_dense(self) -> bool:
+        """Whether it has many columns."""
+        return len(self.columns) > _MANY
+
+    @property
+    def css(self) -> list[str]:
+        """The CSS class of each column."""
+        last = len(self.columns) - 1
+        return ["text" if i == 0 or (self.text_last and i == last) else "number" for i in range(len(self.columns))]
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number that stands out: what it is, the number, what is said smaller `after` it, and a line about it, perhaps
-    one `more`.
+    """A number that stands out: what it is, the number, what is said in small print `after` it, a line about it, and
+    perhaps one `more`.
     """
 
     what: str
@@ -58,12 +69,12 @@ def tiles(report: RunReport) -> list[Tile]:
     """The numbers at the top: the one to publish apart from the one that took part in the choice."""
     found = []
     if report.tested:
-        tested = report.tested.evaluation
-        mae = tested.metric("mae")
-        about = f"{tested.name} on {mae.n:,} test items, looked at once: the number to publish"
-        found.append(Tile("Test error", dollars(mae.value), about, "publish", half(mae.interval)))
+        mae, others = report.tested.evaluation.metric("mae"), report.tested.other_looks
+        verdict = "not an untouched number" if others else "the number to publish"
+        about = f"{report.tested.evaluation.name} on {mae.n:,} test items, {looks(others)}: {verdict}"
+        found.append(Tile("Test error", dollars(mae.value), about, "publish", half_width(mae.interval)))
     elif report.held_out and report.held_out.picked:
-        about = f"the number to publish: pricer eval --checkpoint best --split test --run {report.name}"
+        about = f"the number to publish: pricer pick --confirm --run {report.name}"
         found.append(Tile("Test error", "not scored yet", about, "missing"))
     if report.held_out:
         found += _validation_tiles(report.held_out, report.tested)
@@ -81,7 +92,8 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
         about = f"{chosen.name} on {mae.n:,} items that took part in the choice: not the number to publish"
     else:
         about = f"{chosen.name}, the lowest so far on {mae.n:,} items; nothing is picked yet"
-    found = [Tile("Validation error", dollars(mae.value), about, after=half(mae.interval), more=_corrected(held_out))]
+    after, more = half_width(mae.interval), _corrected(held_out)
+    found = [Tile("Validation error", dollars(mae.value), about, after=after, more=more)]
     shown = tested.evaluation if tested else chosen
     baselines = tested.baselines if tested else held_out.baselines
     if baselines:
@@ -94,8 +106,9 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
         which = "test" if tested else "validation"
         about = f"than the best baseline, {best.name}: {dollars(bar)} on the same {which} items"
         found.append(Tile("Compared", number, about))
-    hits, silent = shown.metric("hit_rate"), shown.metric("no_price")
-    found.append(Tile("Hits", figure(hits), f"within $40 or 20 % of the price; no price said for {figure(silent)}"))
+    hits, unparsed = shown.metric("hit_rate").value, shown.metric("no_price").value
+    about = f"within $40 or 20 % of the price; {share(unparsed)} of the answers have no price"
+    found.append(Tile("Hits", share(hits), about))
     return found
 
 
@@ -104,52 +117,43 @@ def _corrected(held_out: HeldOut) -> str:
     if held_out.comparison is None:
         return ""
     metric, comparison = held_out.metric, held_out.comparison
-    low, high = (measured(end, metric).strip("$%") for end in comparison.corrected_interval)
-    what = "" if metric == "mae" else f"{METRICS[metric].label} "
-    return _breaking(f"{what}corrected for the choice: {measured(comparison.corrected, metric)} ({low} to {high})")
+    what = "" if metric == "mae" else f"{label(metric)} "
+    corrected = f"{value(comparison.corrected, metric)} ({interval(comparison.corrected_interval, metric)})"
+    return _breaking(f"{what}corrected for the choice: {corrected}")
 
 
-def tiles_html(found: Sequence[Tile]) -> str:
-    """The tiles in a row, or in a column where there is no room."""
-    parts = []
-    for tile in found:
-        lines = "".join(f"<p>{escaped(text)}</p>" for text in (tile.about, tile.more) if text)
-        number = f'<p class="number">{escaped(tile.number)}<small>{escaped(tile.after)}</small></p>'
-        parts.append(f'<div class="tile {escaped(tile.kind)}"><h3>{escaped(tile.what)}</h3>{number}{lines}</div>')
-    return f'<div class="tiles">{"".join(parts)}</div>' if parts else ""
-
-
-def ranking(held_out: HeldOut) -> str:
-    """The checkpoints, best first by the metric of the choice, and the baselines below them. What is not significantly
-    different from the best has a dot, and a line below says so.
+def ranking(held_out: HeldOut) -> Table:
+    """The checkpoints, best first by the metric of the choice, and the baselines below them. A dot marks what is not
+    significantly different from the best.
     """
-    better_is_lower = METRICS[held_out.metric].better == "lower"
+    sign = 1 if METRICS[held_out.metric].better == "lower" else -1
 
-    def place(evaluation: Evaluation) -> tuple[float, tuple[bool, bool, int, int, str]]:
-        value = evaluation.metric(held_out.metric).value
-        if value is None:
-            return float("inf"), evaluation.candidate.order
-        return (value if better_is_lower else -value), evaluation.candidate.order
+    def place(evaluation: Evaluation) -> tuple[float, int]:
+        found = evaluation.metric(held_out.metric).value
+        return (math.inf if found is None else sign * found), evaluation.candidate.step or 0
 
     def kind(evaluation: Evaluation) -> str:
+        if evaluation is held_out.chosen:
+            return "chosen"
         difference = held_out.difference(evaluation)
-        alike = difference is not None and not difference.is_of_best and not difference.is_significant
-        return " ".join(["chosen"] * (evaluation is held_out.chosen) + ["alike"] * alike)
+        return "alike" if difference and not difference.is_significant else ""
 
     ranked = sorted(held_out.checkpoints, key=place)
     rows = [*ranked, *held_out.baselines]
     columns, cells = _evaluations(rows)
-    note = ""
     if held_out.comparison:
         # Beside the metric that they are about.
-        after = columns.index(METRICS[held_out.metric].label) + 1
+        after = columns.index(label(held_out.metric)) + 1
         columns[after:after] = ["worse than the best by", "probability best"]
         for row, evaluation in zip(cells, rows, strict=True):
             one = held_out.difference(evaluation)
-            row[after:after] = [worse_by(one, held_out.metric), share(one.p_best)] if one else ["", ""]
-        note = f'<p class="note alike">{escaped(not_significant(held_out.comparison))}.</p>'
-    kinds = [kind(e) for e in ranked] + ["baseline"] * len(held_out.baselines)
-    return table(columns, [[_breaking(cell) for cell in row] for row in cells], kinds=kinds) + note
+            row[after:after] = [difference_to_best(one, held_out.metric), share(one.p_best)] if one else ["", ""]
+    return Table(
+        columns,
+        [[_breaking(cell) for cell in row] for row in cells],
+        [kind(e) for e in ranked] + ["baseline"] * len(held_out.baselines),
+        note=f"{significance(held_out.comparison)}." if held_out.comparison else "",
+    )
 
 
 def _breaking(cell: str) -> str:
@@ -157,20 +161,20 @@ def _breaking(cell: str) -> str:
     return cell.replace("± ", "±\u00a0").replace(" to ", "\u00a0to\u00a0")
 
 
-def tested_table(tested: Tested) -> str:
+def tested_table(tested: Tested) -> Table:
     """The chosen checkpoint and the baselines on test items."""
     columns, cells = _evaluations([tested.evaluation, *tested.baselines])
-    return table(columns, cells, kinds=["chosen", *["baseline"] * len(tested.baselines)])
+    return Table(columns, cells, ["chosen", *["baseline"] * len(tested.baselines)])
 
 
 def _evaluations(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows."""
-    columns = ["checkpoint", "epoch", *(metric.label for metric in METRICS.values()), "n"]
+    columns = ["checkpoint", "epoch", *map(label, METRICS), "n"]
     rows = [
         [
             e.name,
             "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
-            *(figure(e.metric(name)) for name in METRICS),
+            *(with_half_width(e.metric(name)) for name in METRICS),
             f"{e.metric('mae').n:,}",
         ]
         for e in evaluations
@@ -178,57 +182,89 @@ def _evaluations(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[lis
     return columns, rows
 
 
-def worst_items(behind: Behind) -> str:
-    """The items that the estimate was furthest off, and what they are."""
+def worst_items(details: PredictionDetails) -> Table:
+    """The items with the largest errors."""
     rows = [
         [
-            f"{'−' if miss.error < 0 else '+'}{dollars(abs(miss.error))}",
+            dollars(miss.error, signed=True),
             dollars(miss.price),
             dollars(miss.estimate),
-            shortened(miss.text, 220) if behind.texts else "(the data could not be read)",
+            shorten(miss.text, 220) if details.texts else "(the data could not be read)",
         ]
-        for miss in behind.breakdown.worst
+        for miss in details.breakdown.worst
     ]
-    tail = behind.breakdown.tail
-    carried = (
-        ""
-        if tail.share_of_error is None
-        else f" The worst {tail.n:,} items ({share(tail.share_of_items)}) carry {tail.share_of_error:.0%} of the error."
+    note, tail = (
+        f"{details.evaluation.name}: {scored_items(details.evaluation.spec, len(details.scores))}.",
+        (details.breakdown.tail),
     )
-    of = asked(behind.evaluation.spec, len(behind.scores))
-    note = f'<p class="note">{escaped(f"{behind.evaluation.name}: {of}.{carried}")}</p>'
-    return note + table(["error", "price", "estimate", "item"], rows, text_last=True)
+    if tail.share_of_error is not None:
+        worst = f"The worst {tail.n:,} items ({share(tail.share_of_items)})"
+        note += f" {worst} carry {tail.share_of_error:.0%} of the error."
+    return Table(["error", "price", "estimate", "item"], rows, text_last=True, note=note)
 
 
-def categories(behind: Behind) -> str:
-    """The error in each category, most items first."""
+def categories(details: PredictionDetails) -> Table:
+    """The error in each category, the largest category first."""
     rows = [
         [
-            shortened(group.name or "(none)", 60),
+            shorten(group.name or "(none)", 60),
             f"{group.n:,}",
-            dollars(group.mae) + half(group.mae_interval),
+            dollars(group.mae) + half_width(group.mae_interval),
             share(group.hit_rate),
             f"{group.no_price:,}",
         ]
-        for group in behind.breakdown.categories
+        for group in details.breakdown.categories
     ]
-    return table(["category", "n", "MAE", "hits", "no price"], rows)
+    return Table(["category", "n", "MAE", "hits", "no price"], rows)
 
 
-def coverage(behind: Behind) -> str:
-    """What the intervals hold and how wide they are, in numbers."""
+def coverage(details: PredictionDetails) -> Table:
+    """What share of the prices the intervals hold, and how wide they are."""
+    rows = []
+    for report in details.breakdown.coverage:
+        row = [f"{report.level:.0%}"]
+        for found in (report.conformal, report.raw):
+            row += (
+                ["–", "–"]
+                if found is None
+                else [
+                    share_with_interval(found.share, found.interval),
+                    dollars(found.mean_width),
+                ]
+            )
+        rows.append(row)
+    return Table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
+
+
+def side_by_side(reports: Sequence[RunReport]) -> Table:
+    """Several runs, each with its chosen checkpoint and its errors."""
+    rows = []
+    for report in reports:
+        held_out, tested, loss = report.held_out, report.tested, report.training.loss.value
+        if held_out:
+            chosen = f"{held_out.chosen.candidate.step:,}{'' if held_out.picked else ' (not picked)'}"
+            errors = [chosen, with_half_width(held_out.chosen.metric("mae"))]
+        rows.append(
+            [
+                report.name,
+                *(errors if held_out else ["–", "–"]),
+                with_half_width(tested.evaluation.metric("mae")) if tested else "–",
+                share(held_out.chosen.metric("hit_rate").value) if held_out else "–",
+                f"{loss[-1]:.3f}" if len(loss) else "–",
+                report.status,
+            ]
+        )
+    columns = ["run", "checkpoint", "validation MAE", "test MAE", "hits", "last loss", "status"]
+    return Table(columns, rows, text_last=True)
+
+
+def differing_settings(reports: Sequence[RunReport]) -> Table:
+    """The settings and facts that are not the same in all runs."""
+    known = [dict([*report.settings, *report.facts]) for report in reports]
+    names = dict.fromkeys(name for settings in known for name in settings)
     rows = [
-        [
-            f"{report.level:.0%}",
-            "–" if report.conformal is None else _held(report.conformal.share, report.conformal.interval),
-            "–" if report.conformal is None else dollars(report.conformal.mean_width),
-            _held(report.raw.share, report.raw.interval),
-            dollars(report.raw.mean_width),
-        ]
-        for report in behind.breakdown.coverage
+        [name, *(settings.get(name, "–") for settings in known)]
+        for name in names
+        if len({settings.get(name) for settings in known}) > 1
     ]
-    return table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
-
-
-def _held(held: float, interval: tuple[float, float]) -> str:
-    return f"{share(held)} ({share(interval[0])} – {share(interval[1])})"
+    return Table(["", *(report.name for report in reports)], rows)

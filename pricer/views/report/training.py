@@ -5,12 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from pricer.views.report.figures import RULE, SMOOTHED, Chart, axis, steps
-from pricer.views.report.palette import BLUE, LINE, MUTED, ORANGE, PURPLE
-from pricer.views.report.series import Thinned, epoch_ends, thinned
-from pricer.views.report.values import Curve, TrainingLog
+from pricer.views.report.curves import Curve, Thinned, epoch_ends, thinned
+from pricer.views.report.figures import (
+    BLUE,
+    LINE,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    RULE,
+    SILENT,
+    SMOOTHED,
+    Chart,
+    axis,
+    plotly_text,
+    scatter,
+    steps,
+)
+from pricer.views.report.values import TrainingLog
 
-# Below this training loss one looks again: a habit of those who fine-tune on prices, not a law.
+# Whoever fine-tunes on prices looks again at a training loss below this: a habit, not a law.
 _RULE_OF_THUMB = 1.5
 
 
@@ -50,9 +63,9 @@ def loss_chart(log: TrainingLog) -> Chart:
 
 
 def loss_scale(losses: Sequence[Curve], val_loss: Curve | None = None) -> tuple[list[float], float | None]:
-    """The two ends of an axis for losses, and what lies above it, if anything: the first steps must not press all
-    others flat. Validation loss is never cut, for where it rises is what one looks for; nor is the rule of thumb, so
-    that nothing jumps when its line is shown.
+    """The two ends of an axis for losses, and the highest value if it lies above them: the first steps must not press
+    all others flat. Validation loss is never cut off, because one looks for where it rises; neither is the rule of
+    thumb, so that nothing jumps when its line is shown.
     """
     kept = [_RULE_OF_THUMB, *(val_loss.value[np.isfinite(val_loss.value)].tolist() if val_loss else ())]
     values = np.concatenate([kept, *(loss.value[np.isfinite(loss.value)] for loss in losses)])
@@ -77,74 +90,35 @@ def points(few: Thinned, color: str) -> dict[str, Any]:
     if few.per > 1:
         step = np.repeat(few.step, 2)
         value = np.column_stack([few.lowest, few.highest]).ravel()
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": step,
-        "y": value,
-        "marker": {"color": color, "size": 3.5, "opacity": 0.3},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
+    return scatter("markers", step, value, color, marker={"size": 3.5, "opacity": 0.3}, **SILENT)
 
 
 def line(few: Thinned, name: str, color: str, **more: Any) -> dict[str, Any]:
     """A curve that the slider smooths."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": few.step,
-        "y": few.mean,
-        "meta": SMOOTHED,
-        "line": {"color": color, "width": 2.2},
-        "hovertemplate": "step %{x:,.0f}: %{y:.4f}<extra></extra>",
-        **more,
-    }
+    hover = "step %{x:,.0f}: %{y:.4f}<extra></extra>"
+    more = {"name": plotly_text(name), "meta": SMOOTHED, "line": {"width": 2.2}, "hovertemplate": hover, **more}
+    return scatter("lines", few.step, few.mean, color, **more)
 
 
 def plain_line(few: Thinned, name: str, color: str, value: str) -> dict[str, Any]:
-    """A curve as it is, that no slider changes."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": few.step,
-        "y": few.mean,
-        "line": {"color": color, "width": 1.8},
-        "hovertemplate": f"step %{{x:,.0f}}: {value}<extra></extra>",
-    }
+    """A curve as it is, which no slider changes."""
+    hover = f"step %{{x:,.0f}}: {value}<extra></extra>"
+    return scatter("lines", few.step, few.mean, color, name=plotly_text(name), line={"width": 1.8}, hovertemplate=hover)
 
 
 def marks(curve: Curve, name: str, color: str, value: str = "%{y:.4f}", **more: Any) -> dict[str, Any]:
     """A curve of few points, each with a mark."""
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": name,
-        "x": curve.step,
-        "y": curve.value,
-        "line": {"color": color, "width": 1.6},
-        "marker": {"color": color, "size": 7},
-        "hovertemplate": f"step %{{x:,.0f}}: {value}<extra></extra>",
-        **more,
-    }
+    look = {"line": {"width": 1.6}, "marker": {"size": 7}}
+    hover = f"step %{{x:,.0f}}: {value}<extra></extra>"
+    named = {"name": plotly_text(name), "hovertemplate": hover}
+    return scatter("lines+markers", curve.step, curve.value, color, **look, **(named | more))
 
 
 def rule(step: np.ndarray) -> dict[str, Any]:
-    """The line of the rule of thumb, not shown until it is asked for."""
-    ends = [float(step[0]), float(step[-1])]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "1.5, rule of thumb: below it, look again",
-        "x": ends,
-        "y": [_RULE_OF_THUMB] * 2,
-        "visible": False,
-        "meta": RULE,
-        "line": {"color": ORANGE, "width": 1.8, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
+    """The line of the rule of thumb, hidden until it is asked for."""
+    name = f"{_RULE_OF_THUMB}, rule of thumb: below it, look again"
+    more = {"name": name, "visible": False, "meta": RULE, "hoverinfo": "skip", "line": {"width": 1.8, "dash": "dash"}}
+    return scatter("lines", [float(step[0]), float(step[-1])], [_RULE_OF_THUMB] * 2, ORANGE, **more)
 
 
 def epoch_lines(epoch: Curve, *, numbered: bool = True) -> list[Mapping[str, Any]]:

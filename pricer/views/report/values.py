@@ -1,45 +1,19 @@
-"""What a report shows: everything of a run that can be drawn or told, gathered, frozen and without a file behind it."""
+"""What a report shows: everything of a run that can be drawn or told, loaded and frozen, without a file behind it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import Evaluation
 from pricer.core.scores import ScoreTable
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Curve:
-    """What was measured at some steps, in their order: `step` and `value` (n,). A value that is no number (a loss that
-    has diverged) is NaN.
-    """
-
-    step: np.ndarray
-    value: np.ndarray
-
-    @classmethod
-    def of(cls, points: Sequence[tuple[int, float | None]]) -> "Curve":
-        """The curve through (step, value); None is no number."""
-        steps = np.array([step for step, _ in points], dtype=np.int64)
-        return cls(steps, np.array([np.nan if value is None else value for _, value in points], dtype=np.float64))
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-
-def no_curve() -> Curve:
-    """A curve without a point: nothing was measured."""
-    return Curve.of(())
+from pricer.views.report.curves import Curve, no_curve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingLog:
-    """What training logged, each curve empty where it did not. Losses are in nats per completion token, memory is in
-    bytes, `gpu_utilisation` in percent; `val_loss` and `val_mae` (in dollars, of greedy answers) are of the `val_items`
-    items that are asked at each checkpoint.
+    """What training logged; a curve is empty where nothing was logged for it. Losses are in nats per completion token,
+    memory in bytes, `gpu_utilisation` in percent. `val_loss` and `val_mae` (in dollars, greedy answers) are measured
+    at each checkpoint on the same `val_items` items.
     """
 
     epoch: Curve = field(default_factory=no_curve)
@@ -56,12 +30,11 @@ class TrainingLog:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Evaluations that can be compared: checkpoints by step, and baselines, all under one spec on validation items.
+    """Comparable evaluations on validation items, all under one spec: checkpoints by step, and baselines.
 
     `chosen` is the one that `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean
-    absolute error. `prices` are the true prices of the items, in their order, by which two runs are known to have been
-    asked about the same ones; empty where they were not kept. `comparison` says how sure the choice is; None where
-    nothing is known of it.
+    absolute error. `prices` are the true prices of the items, in their order; two runs with equal prices were scored
+    on the same items. They are empty where they were not kept. `comparison` is how sure the choice is, None if unknown.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -73,24 +46,27 @@ class HeldOut:
     comparison: Comparison | None = None
 
     def difference(self, evaluation: Evaluation) -> Difference | None:
-        """A checkpoint compared to the best; None where it was not: a baseline, or one scored since the choice."""
+        """How a checkpoint compares to the best; None for a baseline, and for one that was scored since the choice."""
         return self.comparison.difference(evaluation.candidate) if self.comparison else None
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """The chosen checkpoint on the test split, and the baselines on the same items."""
+    """The chosen checkpoint on the test split, and the baselines on the same items. `other_looks` names the checkpoint
+    of each other measurement on that split.
+    """
 
     evaluation: Evaluation
     baselines: tuple[Evaluation, ...]
+    other_looks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Behind:
-    """One evaluation taken apart, on test items if it was made on those, else on validation items.
+class PredictionDetails:
+    """One evaluation taken apart, on test items if there is one, else on validation items.
 
-    `texts` are the descriptions in the order of `scores`, None where the data could not be read; the breakdown then
-    has neither the descriptions of its worst items nor intervals.
+    `texts` are the descriptions in the order of `scores`; None where the data could not be read, and the worst items
+    of the breakdown have no text either.
     """
 
     evaluation: Evaluation
@@ -101,8 +77,8 @@ class Behind:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReport:
-    """All that a report shows of one run. `status` says in a few words how far it is; `facts`, `settings` and
-    `versions` are names with values as text; `notes` say what is missing, and what to do about it.
+    """All that a report shows of one run. `status` says in a few words how far it is. `facts`, `settings` and
+    `versions` are names with values as text. `notes` say what is missing, and what to do about it.
     """
 
     name: str
@@ -113,5 +89,5 @@ class RunReport:
     training: TrainingLog
     held_out: HeldOut | None
     tested: Tested | None
-    behind: Behind | None
+    details: PredictionDetails | None
     notes: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.runs import Run, find_run
 from pricer.views import terminal_chart, terminal_pick
-from pricer.views.terminal_runs import show
+from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import Cli, use_cache

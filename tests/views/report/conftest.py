@@ -2,14 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pricer.commands.parts.report_data import gather
+from pricer.commands.parts.report_data import load_report
 from pricer.stores.runs import Run
 from pricer.views.report.page import run_page
 from pricer.views.report.values import RunReport
@@ -44,18 +44,18 @@ def items(_project: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gathered(_project: Path, tmp_path_factory: pytest.TempPathFactory) -> RunReport:
+def report(_project: Path, tmp_path_factory: pytest.TempPathFactory) -> RunReport:
     """What a report shows of that run."""
     with pytest.MonkeyPatch.context() as patch:
         use_cache(tmp_path_factory.mktemp("cache"), patch)
-        return gather(Run(_project / "runs" / "lamps"))
+        return load_report(Run(_project / "runs" / "lamps"))
 
 
 @pytest.fixture(scope="session")
-def page_file(gathered: RunReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page_file(report: RunReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its page."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(run_page(gathered)[0], encoding="utf-8")
+    path.write_text(run_page(report)[0], encoding="utf-8")
     return path
 
 
@@ -91,25 +91,39 @@ class Opened:
 @pytest.fixture(scope="session")
 def opened(browser: Browser, page_file: Path) -> Iterator[Opened]:
     """The page of the run, once its charts are drawn: one for all tests that only look at it."""
-    yield from _open(browser, page_file, width=1280, height=900)
+    yield (window := _open(browser, page_file, 1280, is_phone=False))
+    window.page.context.close()
 
 
 @pytest.fixture
-def fresh(browser: Browser, page_file: Path) -> Iterator[Opened]:
-    """The same in a window of its own, for a test that changes it."""
-    yield from _open(browser, page_file, width=1280, height=900)
+def open_page(browser: Browser) -> Iterator[Callable[..., Opened]]:
+    """Opens a file in a window of its own: `open_page(path, width, is_phone=False)`."""
+    windows: list[Opened] = []
+
+    def opener(path: Path, width: int, *, is_phone: bool) -> Opened:
+        windows.append(_open(browser, path, width, is_phone=is_phone))
+        return windows[-1]
+
+    yield opener
+    for window in windows:
+        window.page.context.close()
 
 
 @pytest.fixture
-def on_phone(browser: Browser, page_file: Path) -> Iterator[Opened]:
+def fresh(open_page: Callable[..., Opened], page_file: Path) -> Opened:
+    """The page of the run in a window of its own, for a test that changes it."""
+    return open_page(page_file, 1280, is_phone=False)
+
+
+@pytest.fixture
+def on_phone(open_page: Callable[..., Opened], page_file: Path) -> Opened:
     """The same on a phone."""
-    yield from _open(browser, page_file, width=390, height=844)
+    return open_page(page_file, 390, is_phone=True)
 
 
-def _open(browser: Browser, file: Path, width: int, height: int) -> Iterator[Opened]:
-    is_phone = width < 500
+def _open(browser: Browser, file: Path, width: int, *, is_phone: bool) -> Opened:
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="light", is_mobile=is_phone, has_touch=is_phone
+        viewport={"width": width, "height": 900}, color_scheme="light", is_mobile=is_phone, has_touch=is_phone
     )
     window = Opened(context.new_page(), [], [])
     window.page.on("console", lambda message: window.said.append(message.text))
@@ -118,5 +132,4 @@ def _open(browser: Browser, file: Path, width: int, height: int) -> Iterator[Ope
     window.page.goto(file.as_uri())
     window.page.wait_for_selector("html[data-drawn]")
     window.asked.remove(file.as_uri())
-    yield window
-    context.close()
+    return window

@@ -1,9 +1,15 @@
 """The page in a real browser: it asks nobody, obeys no text, follows the colours, and fits a phone."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page
 
+from pricer.views.report.page import comparison_page
+from pricer.views.report.values import RunReport
 from tests.views.report.conftest import Opened
 from tests.views.report.runs import CATEGORY, HOSTILE
 
@@ -26,7 +32,8 @@ def settle(page: Page) -> None:
 def test_it_opens_without_a_word_and_asks_for_nothing(opened: Opened) -> None:
     drawn = evaluated(opened.page, "return [...document.querySelectorAll('.plot')].map((e) => !!e._fullLayout)")
 
-    assert drawn == [True] * 10
+    assert drawn
+    assert all(drawn)
     assert opened.said == []
     assert [url for url in opened.asked if not url.startswith(("data:", "blob:"))] == []
 
@@ -149,3 +156,43 @@ def test_on_a_phone_a_wide_table_scrolls_by_itself_and_its_first_column_stays(on
     assert left == 0
     assert scrolled > 0
     assert evaluated(on_phone.page, "return document.documentElement.scrollWidth") == 390
+
+
+BOXES = """const box = (part) => { const r = part.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
+    return [...document.querySelectorAll(".plot")].map((plot) => ({
+        plot: box(plot),
+        legends: [...plot.querySelectorAll(".legend .legendtext")].map(box),
+        tools: [...plot.querySelectorAll(".modebar-btn")].map(box).filter(([left, , right]) => right > left),
+    }));"""
+
+
+@pytest.mark.parametrize("is_phone", [True, False])
+def test_at_390_pixels_every_legend_is_inside_its_chart_however_long_a_name_is(
+    open_page: Callable[..., Opened], report: RunReport, tmp_path: Path, is_phone: bool
+) -> None:
+    names = "a run with a name of so many words that no phone has room for it", "x" * 70 + "&<b>"
+    path = tmp_path / "comparison.html"
+    path.write_text(comparison_page([replace(report, name=name) for name in names])[0], encoding="utf-8")
+
+    found = evaluated(open_page(path, 390, is_phone=is_phone).page, BOXES)
+
+    legends = [(legend, chart["plot"]) for chart in found for legend in chart["legends"]]
+    # Two charts have a legend: the loss and the error, each with a name for each run.
+    assert len(legends) >= 4
+    assert [legend for legend, plot in legends if legend[0] < plot[0] or legend[2] > plot[2]] == []
+    assert [chart["tools"] for chart in found if chart["tools"]] == []
+
+
+@pytest.mark.parametrize("width", [600, 1280])
+def test_toolbars_lie_over_no_legend(open_page: Callable[..., Opened], page_file: Path, width: int) -> None:
+    found = evaluated(open_page(page_file, width, is_phone=False).page, BOXES)
+
+    assert all(chart["tools"] for chart in found)
+    over = [
+        (legend, tool)
+        for chart in found
+        for legend in chart["legends"]
+        for tool in chart["tools"]
+        if legend[0] < tool[2] and tool[0] < legend[2] and legend[1] < tool[3] and tool[1] < legend[3]
+    ]
+    assert over == []

@@ -10,11 +10,13 @@ from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.scores import score_predictions
-from pricer.views.report.answers import scatter_chart
-from pricer.views.report.figures import as_figure, as_json
-from pricer.views.report.held_out import error_chart, error_scale, overtraining_chart
+from pricer.views.report.curves import Curve
+from pricer.views.report.figures import as_figure, as_json, hover_text, plotly_text
+from pricer.views.report.page import run_page
+from pricer.views.report.predictions import scatter_chart
 from pricer.views.report.training import loss_chart, loss_scale, training_charts
-from pricer.views.report.values import Behind, Curve, HeldOut, RunReport, TrainingLog
+from pricer.views.report.validation import error_chart, error_scale, overtraining_chart
+from pricer.views.report.values import HeldOut, PredictionDetails, RunReport, TrainingLog
 from tests.builders import an_evaluation, predictions_of
 
 LOG = TrainingLog(
@@ -37,10 +39,12 @@ def names(traces: Any) -> list[str]:
     return [trace["name"] for trace in traces if trace.get("showlegend", True)]
 
 
-def behind(prices: list[float], answers: list[float | None], texts: tuple[str, ...] | None = None) -> Behind:
+def details(
+    prices: list[float], answers: list[float | None], texts: tuple[str, ...] | None = None
+) -> PredictionDetails:
     items = [Item(str(index), "A lamp", price) for index, price in enumerate(prices)]
     table = score_predictions(predictions_of(items, answers), items, 100.0)
-    return Behind(an_evaluation(10, 5.0), table, texts, break_down(table, items))
+    return PredictionDetails(an_evaluation(10, 5.0), table, texts, break_down(table, items))
 
 
 def test_the_loss_is_drawn_with_its_values_behind_it() -> None:
@@ -144,7 +148,7 @@ def test_without_evaluations_the_error_is_that_of_training() -> None:
 
 def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:
     # Off by 39.99 and by 19 %; by 79.99 and by 39 %; by 80 of 100; and no answer, for which $100 is imputed.
-    found = behind([50, 1000, 50, 1000, 100, 100], [89.99, 1190, 129.99, 1390, 180, None])
+    found = details([50, 1000, 50, 1000, 100, 100], [89.99, 1190, 129.99, 1390, 180, None])
 
     chart = scatter_chart(found)
 
@@ -159,7 +163,7 @@ def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:
 
 
 def test_a_predicted_price_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
-    chart = scatter_chart(behind([10.0, 20.0], [0.0, 20.0]))
+    chart = scatter_chart(details([10.0, 20.0], [0.0, 20.0]))
 
     (hits,) = chart.traces[1:]
     assert hits["customdata"].tolist() == [0.0, 20.0]
@@ -167,17 +171,15 @@ def test_a_predicted_price_of_nothing_has_a_place_on_the_logarithmic_axis() -> N
 
 
 def test_of_many_items_a_part_is_drawn_and_said() -> None:
-    chart = scatter_chart(behind([100.0] * 4000, [100.0] * 4000, ("<b>lamp</b>",) * 4000))
+    chart = scatter_chart(details([100.0] * 4000, [100.0] * 4000, ("<b>lamp</b>",) * 4000))
 
     assert len(chart.traces[1]["x"]) == 3000
     assert "3,000 of them are drawn" in chart.note
     assert chart.traces[1]["text"][0] == "&lt;b&gt;lamp&lt;/b&gt;<br>"
 
 
-def test_plotly_takes_every_chart(gathered: RunReport) -> None:
-    from pricer.views.report.page import run_charts
-
-    charts = run_charts(gathered)
+def test_plotly_takes_every_chart(report: RunReport) -> None:
+    _, charts = run_page(report)
 
     assert [chart.name for chart in charts] == [
         "training-loss",
@@ -198,3 +200,17 @@ def test_nothing_in_the_json_ends_a_script() -> None:
     text = as_json([], dark={"</script>": "<!-- & \u2028"})
 
     assert text == '{"charts":{},"dark":{"\\u003c/script\\u003e":"\\u003c!-- \\u0026 \\u2028"}}'
+
+
+def test_what_plotly_would_make_bold_or_a_link_is_neither() -> None:
+    assert plotly_text('<b>5" & <a href="x">y</a> &lt;') == '&lt;b&gt;5" &amp; &lt;a href="x"&gt;y&lt;/a&gt; &amp;lt;'
+
+
+def test_a_hover_box_has_the_beginning_in_lines_that_fit_a_phone() -> None:
+    lines = hover_text("A lamp <b> " + "of many words " * 20).split("<br>")
+
+    # 110 characters before escaping, the mark for more among them, in lines of 44.
+    assert lines[0] == "A lamp &lt;b&gt; of many words of many words of"
+    assert [len(line) <= 50 for line in lines] == [True, True, True]
+    assert lines[-1].endswith("…")
+    assert [len(line) for line in hover_text("x" * 200).split("<br>")] == [44, 44, 22]

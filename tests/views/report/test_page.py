@@ -19,8 +19,8 @@ def tiles(page: str) -> list[tuple[str, str]]:
     return re.findall(r'class="tile [a-z]*"><h3>(.*?)</h3><p class="number">(.*?)<', page)
 
 
-def test_a_whole_run_has_everything(gathered: RunReport) -> None:
-    page, _ = run_page(gathered)
+def test_a_whole_run_has_everything(report: RunReport) -> None:
+    page, _ = run_page(report)
 
     assert headings(page) == [
         "The number to publish",
@@ -35,27 +35,38 @@ def test_a_whole_run_has_everything(gathered: RunReport) -> None:
     assert [name for name, _ in tiles(page)] == ["Test error", "Validation error", "Compared", "Hits", "Training loss"]
 
 
-def test_the_number_to_publish_stands_apart_from_the_one_that_chose(gathered: RunReport) -> None:
-    assert gathered.tested is not None
-    assert gathered.held_out is not None
-    page, _ = run_page(gathered)
+def test_the_number_to_publish_stands_apart_from_the_one_that_chose(report: RunReport) -> None:
+    assert report.tested is not None
+    assert report.held_out is not None
+    page, _ = run_page(report)
 
-    test, val = (e.metric("mae").value for e in (gathered.tested.evaluation, gathered.held_out.chosen))
+    test, val = (e.metric("mae").value for e in (report.tested.evaluation, report.held_out.chosen))
     assert test != val
     assert tiles(page)[:2] == [("Test error", f"${test:,.2f}"), ("Validation error", f"${val:,.2f}")]
     assert "that took part in the choice: not the number to publish" in page
 
 
-def test_without_the_test_split_the_command_for_it_is_named(gathered: RunReport) -> None:
-    page, _ = run_page(replace(gathered, tested=None))
+def test_the_page_counts_how_often_the_test_split_was_looked_at(report: RunReport) -> None:
+    assert report.tested is not None
+    again = replace(report, tested=replace(report.tested, other_looks=("step-000020", "step-000020", "step-000060")))
+
+    assert "step-000040 on 182 test items, looked at once: the number to publish" in run_page(report)[0]
+    # Two looks at step 20, one at step 60, and this one.
+    assert (
+        "step-000040 on 182 test items, looked at 4 times, also for step-000020, step-000060: not an untouched number"
+    ) in run_page(again)[0]
+
+
+def test_without_the_test_split_the_command_for_it_is_named(report: RunReport) -> None:
+    page, _ = run_page(replace(report, tested=None))
 
     assert tiles(page)[0] == ("Test error", "not scored yet")
-    assert "pricer eval --checkpoint best --split test --run lamps" in page
+    assert "pricer pick --confirm --run lamps" in page
     assert "The number to publish" not in headings(page)
 
 
-def test_a_run_in_training_has_its_curves_and_says_how_far_it_is(gathered: RunReport) -> None:
-    early = replace(gathered, held_out=None, tested=None, behind=None, status="epoch 1.20 of 3: still training")
+def test_a_run_in_training_has_its_curves_and_says_how_far_it_is(report: RunReport) -> None:
+    early = replace(report, held_out=None, tested=None, details=None, status="epoch 1.20 of 3: still training")
 
     page, charts = run_page(early)
 
@@ -64,41 +75,42 @@ def test_a_run_in_training_has_its_curves_and_says_how_far_it_is(gathered: RunRe
     assert [chart.name for chart in charts][-1] == "overtraining"
 
 
-def test_a_run_that_has_logged_nothing_has_a_page(gathered: RunReport) -> None:
+def test_a_run_that_has_logged_nothing_has_a_page(report: RunReport) -> None:
     page, charts = run_page(
-        replace(gathered, held_out=None, tested=None, behind=None, training=TrainingLog(), notes=("not <yet>",))
+        replace(report, held_out=None, tested=None, details=None, training=TrainingLog(), notes=("not <yet>",))
     )
 
     assert (headings(page), charts) == (["The run"], [])
     assert '<p class="notice">not &lt;yet&gt;</p>' in page
 
 
-def test_a_run_that_was_trained_elsewhere_has_its_errors(gathered: RunReport) -> None:
-    page, _ = run_page(replace(gathered, training=TrainingLog()))
+def test_a_run_that_was_trained_elsewhere_has_its_errors(report: RunReport) -> None:
+    page, _ = run_page(replace(report, training=TrainingLog()))
 
     assert "Training" not in headings(page)
     assert "Validation" in headings(page)
 
 
-def test_without_the_data_there_are_errors_but_no_descriptions(gathered: RunReport) -> None:
-    assert gathered.behind is not None
+def test_without_the_data_there_are_errors_but_no_descriptions(report: RunReport) -> None:
+    assert report.details is not None
+    breakdown = replace(report.details.breakdown, coverage=())
 
-    breakdown = replace(gathered.behind.breakdown, coverage=())
-    page, charts = run_page(replace(gathered, behind=replace(gathered.behind, texts=None, breakdown=breakdown)))
+    page, charts = run_page(replace(report, details=replace(report.details, texts=None, breakdown=breakdown)))
 
     assert "(the data could not be read)" in page
     assert "A lamp of" not in page
     assert "coverage" not in [chart.name for chart in charts]
 
 
-def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(gathered: RunReport) -> None:
-    page, _ = run_page(gathered)
+def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(report: RunReport) -> None:
+    page, _ = run_page(report)
 
     policy = re.findall(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', page)
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
     digests = [f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts]
     # But for the script that is plotly, and what is text: the data of the charts, and tables.
-    outside = re.sub(r'<table.*?</table>|<script type="application/json".*?</script>', "", page.replace(scripts[0], ""))
+    text = r'<table.*?</table>|<script type="application/json".*?</script>'
+    outside = re.sub(text, "", page.replace(scripts[0], ""), flags=re.DOTALL)
     assert len(scripts) == 2
     assert policy == [
         f"default-src 'none'; script-src {' '.join(digests)}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -107,8 +119,8 @@ def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(gathered: RunR
     assert re.findall(r"""(?:src|href)\s*=|@import|url\(""", outside) == []
 
 
-def test_no_text_becomes_markup(gathered: RunReport) -> None:
-    page, _ = run_page(gathered)
+def test_no_text_becomes_markup(report: RunReport) -> None:
+    page, _ = run_page(report)
     body = page[page.index("<main>") : page.index('<script type="application/json"')]
 
     assert set(re.findall(r"<([a-z0-9]+)", body)) <= {
@@ -116,12 +128,12 @@ def test_no_text_becomes_markup(gathered: RunReport) -> None:
         *("output", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "noscript"),
     }
     assert not any(text in page for text in (*HOSTILE[:5], CATEGORY))
-    assert "&lt;img src=x onerror=document.title=&#x27;taken&#x27;&gt; What does this cost?" in body
+    assert "&lt;img src=x onerror=document.title=&#39;taken&#39;&gt; What does this cost?" in body
     assert "train &lt;i&gt;median&lt;/i&gt;" in body
 
 
-def test_the_data_of_the_charts_are_json(gathered: RunReport) -> None:
-    page, charts = run_page(gathered)
+def test_the_data_of_the_charts_are_json(report: RunReport) -> None:
+    page, charts = run_page(report)
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
 
     data = json.loads(text)

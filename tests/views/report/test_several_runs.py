@@ -5,20 +5,21 @@ from dataclasses import replace
 
 import pytest
 
-from pricer.views.report.palette import BLUE, PURPLE
-from pricer.views.report.several_runs import comparison_page, same_items
+from pricer.views.report.figures import BLUE, PURPLE
+from pricer.views.report.page import comparison_page
+from pricer.views.report.several_runs import same_items
 from pricer.views.report.values import RunReport, TrainingLog
 
 
 @pytest.fixture
-def other(gathered: RunReport) -> RunReport:
+def other(report: RunReport) -> RunReport:
     """The same run under another name, with another learning rate."""
-    settings = tuple((name, "0.5" if name == "train.learning_rate" else value) for name, value in gathered.settings)
-    return replace(gathered, name="chairs", settings=settings)
+    settings = tuple((name, "0.5" if name == "train.learning_rate" else value) for name, value in report.settings)
+    return replace(report, name="chairs", settings=settings)
 
 
-def test_runs_are_laid_over_each_other_in_their_own_colours(gathered: RunReport, other: RunReport) -> None:
-    page, charts = comparison_page([gathered, other])
+def test_runs_are_laid_over_each_other_in_their_own_colours(report: RunReport, other: RunReport) -> None:
+    page, charts = comparison_page([report, other])
 
     assert [chart.name for chart in charts] == [
         "training-loss",
@@ -31,42 +32,42 @@ def test_runs_are_laid_over_each_other_in_their_own_colours(gathered: RunReport,
     assert "<h1>2 runs</h1>" in page
 
 
-def test_only_the_settings_that_differ_are_side_by_side(gathered: RunReport, other: RunReport) -> None:
-    page, _ = comparison_page([gathered, other])
+def test_only_the_settings_that_differ_are_side_by_side(report: RunReport, other: RunReport) -> None:
+    page, _ = comparison_page([report, other])
 
     table = page.split("Settings that differ")[1].split("</section>")[0]
     assert re.findall(r"<td.*?>(.*?)</td>", table) == ["train.learning_rate", "0.0001", "0.5"]
 
 
-def test_errors_on_other_items_are_named_and_not_drawn(gathered: RunReport, other: RunReport) -> None:
+def test_errors_on_other_items_are_named_and_not_drawn(report: RunReport, other: RunReport) -> None:
     assert other.held_out is not None
     elsewhere = replace(other, held_out=replace(other.held_out, prices=(1.0, 2.0)))
 
-    page, charts = comparison_page([gathered, elsewhere])
+    page, charts = comparison_page([report, elsewhere])
 
     assert [trace["name"] for trace in charts[-1].traces if "name" in trace] == ["lamps"]
     assert "chairs was scored on other items than lamps: the two errors cannot be compared" in page
 
 
 def test_the_same_items_are_known_by_their_prices_whatever_the_training_items(
-    gathered: RunReport, other: RunReport
+    report: RunReport, other: RunReport
 ) -> None:
     held_out = other.held_out
     assert held_out is not None
     spec = replace(held_out.chosen.spec, data_fingerprint="trained on fewer")
     fewer = replace(other, held_out=replace(held_out, chosen=replace(held_out.chosen, spec=spec)))
 
-    assert same_items([gathered, fewer]) == ([gathered, fewer], [])
+    assert same_items([report, fewer]) == ([report, fewer], [])
 
 
-def test_runs_without_evaluations_are_compared_by_their_losses(gathered: RunReport, other: RunReport) -> None:
-    _, charts = comparison_page([replace(gathered, held_out=None), replace(other, held_out=None)])
+def test_runs_without_evaluations_are_compared_by_their_losses(report: RunReport, other: RunReport) -> None:
+    _, charts = comparison_page([replace(report, held_out=None), replace(other, held_out=None)])
 
     assert [chart.name for chart in charts] == ["training-loss", "learning-rate", "tokens-per-second"]
 
 
-def test_runs_without_anything_have_a_page(gathered: RunReport, other: RunReport) -> None:
-    empty = [replace(one, held_out=None, tested=None, training=TrainingLog()) for one in (gathered, other)]
+def test_runs_without_anything_have_a_page(report: RunReport, other: RunReport) -> None:
+    empty = [replace(one, held_out=None, tested=None, training=TrainingLog()) for one in (report, other)]
 
     page, charts = comparison_page(empty)
 

@@ -7,6 +7,9 @@
   const slider = document.getElementById("smoothing");
   const rule = document.getElementById("rule");
 
+  // Pixels of a legend's line that its name does not have: the numbers of the axis, the sign, and room on either side.
+  const BESIDE_NAMES = 130;
+
   const ARRAYS = {
     f8: Float64Array, f4: Float32Array, i4: Int32Array, i2: Int16Array, i1: Int8Array,
     u4: Uint32Array, u2: Uint16Array, u1: Uint8Array,
@@ -48,23 +51,46 @@
     charts.set(place, { data: unpacked(chart.data), layout: chart.layout, height: chart.height, title: chart.title });
   }
 
+  // plotly breaks no line of a legend, and a name that is wider than the chart would be cut. "&lt;" is one character.
+  const pen = document.createElement("canvas").getContext("2d");
+  function wrapped(name, font, width) {
+    pen.font = `${font.size}px ${font.family}`;
+    const lines = [];
+    let line = "";
+    for (const character of name.match(/&\w+;|[^]/gu) ?? []) {
+      if (line && pen.measureText(line.replace(/&\w+;/g, "&") + character[0]).width > width) {
+        const blank = line.lastIndexOf(" ");
+        lines.push(line.slice(0, blank > 0 ? blank : line.length));
+        line = blank > 0 ? line.slice(blank + 1) : "";
+      }
+      line += character;
+    }
+    return [...lines, line].join("<br>");
+  }
+
   function role(trace) {
     return trace.meta && trace.meta.role;
   }
 
-  function traces(chart) {
+  function traces(chart, place) {
+    const font = fontOf(chart);
     return chart.data.map((trace) => {
       const drawn = painted(trace, "");
+      if (trace.name) drawn.name = wrapped(trace.name, font, place.clientWidth - BESIDE_NAMES);
       if (role(trace) === "smoothed" && slider) drawn.y = smoothed(trace.y, Number(slider.value));
       if (role(trace) === "rule" && rule) drawn.visible = rule.checked;
       return drawn;
     });
   }
 
+  function fontOf(chart) {
+    return narrow.matches ? { ...chart.layout.font, size: 11 } : chart.layout.font;
+  }
+
   function layout(chart) {
     const drawn = painted(chart.layout, "");
     drawn.height = narrow.matches ? Math.min(chart.height, 420) : chart.height;
-    drawn.font = { ...drawn.font, size: narrow.matches ? 11 : drawn.font.size };
+    drawn.font.size = fontOf(chart).size;
     drawn.modebar = { bgcolor: "rgba(0,0,0,0)", color: drawn.xaxis.tickfont.color, activecolor: drawn.font.color };
     // A finger that drags wants to scroll the page.
     if (coarse.matches) drawn.dragmode = false;
@@ -75,15 +101,15 @@
     return {
       responsive: true,
       displaylogo: false,
-      displayModeBar: coarse.matches ? false : "hover",
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+      displayModeBar: coarse.matches || narrow.matches ? false : "hover",
+      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
       toImageButtonOptions: { scale: 2, filename: chart.title.toLowerCase().replace(/[^a-z0-9]+/g, "-") },
     };
   }
 
   function draw(which = () => true) {
     for (const [place, chart] of charts) {
-      if (which(chart)) Plotly.react(place, traces(chart), layout(chart), options(chart));
+      if (which(chart)) Plotly.react(place, traces(chart, place), layout(chart), options(chart));
     }
   }
 

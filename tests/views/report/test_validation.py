@@ -1,15 +1,13 @@
 """What the report says of how sure a choice is: the chart, the columns of the ranking, and the tile."""
 
-import re
 from dataclasses import replace
 
 import pytest
 
 from pricer.core.comparison import Difference
-from pricer.views.report.held_out import chosen_mark, errors
-from pricer.views.report.paired import difference_chart, difference_scale
-from pricer.views.report.palette import AMBER, BLUE
+from pricer.views.report.figures import AMBER, BLUE
 from pricer.views.report.tables import ranking, tiles
+from pricer.views.report.validation import chosen_mark, difference_chart, difference_scale, errors
 from pricer.views.report.values import HeldOut, RunReport
 from tests.builders import a_comparison, a_difference, an_evaluation
 
@@ -27,33 +25,23 @@ def held_out(metric: str = "mae", differences: tuple[Difference, ...] = DIFFEREN
     return HeldOut(checkpoints, (an_evaluation(None, 60.0),), checkpoints[-1], True, metric, comparison=comparison)
 
 
-def cells(html: str) -> list[list[str]]:
-    """The rows of a table."""
-    return [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in re.findall(r"<tr.*?>(.*?)</tr>", html)]
-
-
-def kinds(html: str) -> list[str]:
-    """The classes of its rows, without the head."""
-    return [re.sub(r' class="(.*)"', r"\1", found) for found in re.findall(r"<tr(.*?)>", html)][1:]
-
-
 def test_differences_stand_around_zero_by_whether_they_are_significant() -> None:
     chart = difference_chart(held_out())
 
     assert chart is not None
     curve, alike, apart, best = chart.traces
     assert (curve["x"], curve["y"]) == ([100, 200, 300], [10.0, 3.5, 0.0])
-    assert (alike["name"], alike["x"], alike["y"]) == ("not significantly different from the best", [200], [3.5])
-    assert (apart["name"], apart["x"], apart["y"]) == ("significantly different", [100], [10.0])
+    assert (alike["name"], alike["x"], alike["y"].tolist()) == ("not significantly different", [200], [3.5])
+    assert (apart["name"], apart["x"], apart["y"].tolist()) == ("significantly worse", [100], [10.0])
     assert (alike["marker"]["color"], apart["marker"]["color"]) == (AMBER, BLUE)
     # 7.5 − 3.5 and 16 − 10.
-    assert (alike["error_y"]["array"], apart["error_y"]["array"]) == ([4.0], [6.0])
+    assert (alike["error_y"]["array"].tolist(), apart["error_y"]["array"].tolist()) == ([4.0], [6.0])
     assert alike["text"] == ["step 200: $3.50 (−0.50 to 7.50)<br>probability best 12.5%"]
     assert (best["name"], best["x"], best["y"]) == ("chosen, and the best: step 300", [300], [0.0])
     assert [(line["y0"], line["y1"]) for line in chart.layout["shapes"]] == [(0, 0)]
     # From −0.5 to 16, and 6 % of that on either side.
     assert chart.layout["yaxis"]["range"] == pytest.approx([-1.49, 16.99])
-    assert chart.note.startswith("How much worse each is than step 300, the best by MAE, on the same items;")
+    assert chart.note.startswith("How much worse each checkpoint is than step 300, the best by MAE, on the same items;")
     assert "Above the picture" not in chart.note
 
 
@@ -102,53 +90,40 @@ def test_differences_of_nothing_have_an_axis() -> None:
     assert difference_scale(comparison) == ([-1.0, 1.0], [])
 
 
-def test_without_a_comparison_everything_is_as_before(gathered: RunReport) -> None:
-    assert gathered.held_out is not None
-    without = replace(gathered.held_out, comparison=None)
-    html = ranking(without)
+def test_without_a_comparison_nothing_is_said_of_differences(report: RunReport) -> None:
+    assert report.held_out is not None
+    without = replace(report.held_out, comparison=None)
+    table = ranking(without)
 
     assert difference_chart(without) is None
-    assert cells(html)[0] == [
-        "checkpoint",
-        "epoch",
-        "MAE",
-        "median error",
-        "RMSLE",
-        "R²",
-        "MAPE",
-        "hits",
-        "no price",
-        "n",
-    ]
-    assert kinds(html) == ["chosen", "", "", "baseline"]
-    assert html.endswith("</table></div>")
-    assert [tile.more for tile in tiles(replace(gathered, held_out=without))] == [""] * 5
+    assert "worse than the best by" not in table.columns
+    assert (table.kinds, table.note) == (["chosen", "", "", "baseline"], "")
+    assert {tile.more for tile in tiles(replace(report, held_out=without))} == {""}
 
 
 def test_the_ranking_says_how_much_worse_each_is_and_marks_what_is_not_significantly_different() -> None:
-    html = ranking(held_out())
+    table = ranking(held_out())
 
-    head, *rows = cells(html)
-    assert head[2:5] == ["MAE", "worse than the best by", "probability best"]
-    assert [[cell.replace("\u00a0", " ") for cell in row[3:5]] for row in rows] == [
+    assert table.columns[2:5] == ["MAE", "worse than the best by", "probability best"]
+    assert [[cell.replace("\u00a0", " ") for cell in row[3:5]] for row in table.rows] == [
         ["–", "87.5%"],
         ["$3.50 (−0.50 to 7.50)", "12.5%"],
         ["$10.00 (4.00 to 16.00)", "0.0%"],
         ["", ""],
     ]
-    assert kinds(html) == ["chosen", "alike", "", "baseline"]
-    assert html.endswith(
-        '</div><p class="note alike">1 of the 2 others is not significantly different from the best; the '
-        "runner-up could be on about 1,234 more items.</p>"
+    assert table.kinds == ["chosen", "alike", "", "baseline"]
+    assert table.note == (
+        "1 of the 2 others is not significantly different from the best; about 1,234 more items would separate the "
+        "runner-up."
     )
 
 
 def test_the_columns_stand_beside_the_metric_of_the_choice() -> None:
     # All have the same share of hits: the earliest comes first.
-    head, _, second, best, _ = cells(ranking(held_out("hit_rate")))
+    table = ranking(held_out("hit_rate"))
 
-    assert head[7:10] == ["hits", "worse than the best by", "probability best"]
-    assert (best[8], second[8].replace("\u00a0", " ")) == ("–", "350.00 points (−50.00 to 750.00)")
+    assert table.columns[7:10] == ["hits", "worse than the best by", "probability best"]
+    assert (table.rows[2][8], table.rows[1][8].replace("\u00a0", " ")) == ("–", "350.00 points (−50.00 to 750.00)")
 
 
 @pytest.mark.parametrize(
@@ -159,8 +134,8 @@ def test_the_columns_stand_beside_the_metric_of_the_choice() -> None:
         ("rmsle", "RMSLE corrected for the choice: 0.412 (0.360 to 0.485)"),
     ],
 )
-def test_the_tile_says_what_the_error_would_be_on_other_items(gathered: RunReport, metric: str, said: str) -> None:
-    found = {tile.what: tile.more for tile in tiles(replace(gathered, held_out=held_out(metric)))}
+def test_the_tile_says_what_the_error_would_be_on_other_items(report: RunReport, metric: str, said: str) -> None:
+    found = {tile.what: tile.more for tile in tiles(replace(report, held_out=held_out(metric)))}
 
     assert found["Validation error"].replace("\u00a0", " ") == said
 
@@ -182,4 +157,4 @@ def test_a_soup_is_named_and_in_the_table_but_no_point_of_the_curves() -> None:
     assert chart.traces[-1]["name"] == "chosen, and the best: the average of steps 200, 300"
     assert [float(step) for step in curve["x"]] == [100.0, 300.0]
     assert chosen_mark(shown)["name"] == "chosen by MAE: the average of steps 200, 300, $39.00"
-    assert next(row[0] for row in cells(ranking(shown))[1:]).startswith("soup-000200-000300")
+    assert ranking(shown).rows[0][0] == "soup-000200-000300"

@@ -1,21 +1,44 @@
-"""Curves made fit for drawing: thinned, smoothed, with the ends of epochs and round ticks."""
+"""Curves by step, and what makes them fit for drawing: thinning, smoothing, ends of epochs, round ticks."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pricer.views.report.values import Curve
-
 # More points than a wide screen has pixels cannot be seen, and make a page slow.
-MOST_POINTS = 1000
+MAX_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """What was measured at some steps, in their order: `step` and `value` (n,). A value that is no number (a loss that
+    has diverged) is NaN.
+    """
+
+    step: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def of(cls, points: Sequence[tuple[int, float | None]]) -> "Curve":
+        """The curve through (step, value); None is no number."""
+        steps = np.array([step for step, _ in points], dtype=np.int64)
+        return cls(steps, np.array([np.nan if value is None else value for _, value in points], dtype=np.float64))
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def no_curve() -> Curve:
+    """A curve without a point: nothing was measured."""
+    return Curve.of(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thinned:
     """A curve in buckets of `per` values each (the last may have fewer): columns (buckets,), `step` the middle of each.
-    With `per` = 1 it is the curve as it was. Values that are no numbers are left out of a bucket; one of nothing else
-    is NaN.
+    With `per` = 1 it is the curve as it was. Values that are no numbers are left out of a bucket; a bucket without any
+    number is NaN.
     """
 
     step: np.ndarray
@@ -25,7 +48,7 @@ class Thinned:
     per: int
 
 
-def thinned(curve: Curve, most: int = MOST_POINTS) -> Thinned:
+def thinned(curve: Curve, most: int = MAX_POINTS) -> Thinned:
     """The curve in at most so many buckets of equally many values."""
     per = max(1, math.ceil(len(curve) / most))
     value, step = _in_rows(curve.value, per), _in_rows(curve.step.astype(np.float64), per)
@@ -51,9 +74,9 @@ def _in_rows(values: np.ndarray, per: int) -> np.ndarray:
 
 
 def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
-    """The exponential moving average: each value counts `weight` (0 to below 1) times the one after it. The average of
-    the values so far, without the pull towards zero that it would start with; what is no number stays none, and counts
-    for nothing. The page does the same when its slider is moved.
+    """The exponential moving average: each value counts `weight` (0 to below 1) times the one after it. It is divided
+    by the sum of the weights, so that it does not start near zero. NaN stays NaN and counts for nothing. The page does
+    the same when its slider is moved.
     """
     found = np.full(len(values), np.nan)
     total = counted = 0.0

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from pricer.views.report.series import epoch_ends, round_prices, smoothed, thinned
-from pricer.views.report.values import Curve, no_curve
+from pricer.views.report.curves import Curve, epoch_ends, no_curve, round_prices, smoothed, thinned
 
 
 def test_a_curve_that_fits_stays_as_it_is() -> None:

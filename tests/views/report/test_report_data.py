@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.commands.parts.report_data import gather
+from pricer.commands.parts.report_data import load_report
 from pricer.core.candidates import Candidate
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
@@ -21,7 +21,7 @@ from tests.views.report.runs import HOSTILE, a_trained_run, config_for, picked, 
 
 
 def test_a_whole_run_is_found_whole(whole: Run) -> None:
-    found = gather(whole)
+    found = load_report(whole)
 
     assert found.notes == ()
     assert found.held_out is not None
@@ -35,8 +35,18 @@ def test_a_whole_run_is_found_whole(whole: Run) -> None:
     assert (found.training.val_mae.value.tolist(), found.training.val_items) == ([70.0, 90.0, 110.0], 8)
 
 
+def test_other_looks_at_the_test_split_are_counted(whole: Run, items: Path) -> None:
+    scored(whole, load_items(config_for(items).data), Split.TEST, steps=(20, 60))
+
+    found = load_report(whole).tested
+
+    assert found is not None
+    assert found.evaluation.candidate.step == 40
+    assert sorted(found.other_looks) == ["step-000020", "step-000060"]
+
+
 def test_behind_the_number_are_test_items_once_they_are_scored(whole: Run, items: Path) -> None:
-    found = gather(whole).behind
+    found = load_report(whole).details
 
     test = load_items(config_for(items).data).test
     assert found is not None
@@ -49,29 +59,31 @@ def test_behind_the_number_are_test_items_once_they_are_scored(whole: Run, items
 
 
 def test_a_run_that_is_still_training(items: Path) -> None:
-    found = gather(a_trained_run(items, finished=False, steps=30))
+    found = load_report(a_trained_run(items, finished=False, steps=30))
 
     assert found.status == "epoch 1.50 of 3: still training, or interrupted"
-    assert (found.held_out, found.tested, found.behind) == (None, None, None)
+    assert (found.held_out, found.tested, found.details) == (None, None, None)
     assert found.notes == ("No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run lamps",)
 
 
 def test_a_run_before_its_first_step(items: Path) -> None:
-    assert gather(a_trained_run(items, finished=False, steps=0)).status == "training has just begun, or was interrupted"
+    found = load_report(a_trained_run(items, finished=False, steps=0))
+
+    assert found.status == "training has just begun, or was interrupted"
 
 
 def test_a_run_that_is_not_picked_shows_the_lowest_error(items: Path) -> None:
     run = a_trained_run(items)
     scored(run, load_items(run.config().data))
 
-    found = gather(run)
+    found = load_report(run)
 
     assert found.held_out is not None
     assert (found.held_out.chosen.candidate.step, found.held_out.picked) == (40, False)
     assert found.notes == ("No checkpoint has been picked yet: pricer pick --run lamps",)
-    assert found.behind is not None
-    assert found.behind.evaluation.spec.split is Split.VAL
-    assert found.behind.breakdown.calibrated_on is None
+    assert found.details is not None
+    assert found.details.evaluation.spec.split is Split.VAL
+    assert found.details.breakdown.calibrated_on is None
 
 
 def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) -> None:
@@ -80,11 +92,11 @@ def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) ->
     text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
     (whole.folder / "config.yaml").write_text(text.replace(config.data.source, gone.data.source), encoding="utf-8")
 
-    found = gather(whole)
+    found = load_report(whole)
 
-    assert found.behind is not None
-    assert (found.behind.texts, found.behind.breakdown.coverage) == (None, ())
-    assert len(found.behind.breakdown.price_bands) == 5
+    assert found.details is not None
+    assert (found.details.texts, found.details.breakdown.coverage) == (None, ())
+    assert len(found.details.breakdown.price_bands) == 5
     assert found.notes == (
         "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
         "file gone.jsonl",
@@ -98,11 +110,11 @@ def test_data_that_have_changed_are_not_taken_for_those_that_were_asked_about(wh
     text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
     (whole.folder / "config.yaml").write_text(text.replace(source, "changed.jsonl"), encoding="utf-8")
 
-    found = gather(whole)
+    found = load_report(whole)
 
-    assert found.behind is not None
-    assert found.behind.texts is None
-    assert "The data of changed.jsonl have changed since they were asked about" in found.notes[0]
+    assert found.details is not None
+    assert found.details.texts is None
+    assert "The data of changed.jsonl have changed since the evaluation" in found.notes[0]
 
 
 def test_an_evaluation_without_distributions_says_nothing_of_intervals(items: Path) -> None:
@@ -114,7 +126,7 @@ def test_an_evaluation_without_distributions_says_nothing_of_intervals(items: Pa
         path.write_text("".join(json.dumps(line) + "\n" for line in plain), encoding="utf-8")
     picked(run, spec)
 
-    found = gather(run).behind
+    found = load_report(run).details
 
     assert found is not None
     assert found.breakdown.coverage == ()
@@ -125,10 +137,10 @@ def test_answers_that_are_gone_leave_what_can_be_said_without_them(whole: Run) -
     for path in whole.folder.glob("evaluations/*/predictions.jsonl"):
         path.unlink()
 
-    found = gather(whole)
+    found = load_report(whole)
 
-    assert found.behind is not None
-    assert found.behind.breakdown.coverage == ()
+    assert found.details is not None
+    assert found.details.breakdown.coverage == ()
     assert found.notes == ("The answers behind step-000040 are not all there, so nothing is said of its intervals.",)
 
 
@@ -136,9 +148,9 @@ def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -
     for path in whole.folder.glob("evaluations/*/scores.npz"):
         path.unlink()
 
-    found = gather(whole)
+    found = load_report(whole)
 
-    assert found.behind is None
+    assert found.details is None
     assert found.held_out is not None
     assert found.held_out.prices == ()
     assert found.notes == ("The scores of step-000040 were not kept; to make them again: pricer eval --run lamps",)
@@ -150,7 +162,7 @@ def test_evaluations_under_another_spec_are_counted_and_not_mixed_in(whole: Run)
     assert scores is not None
     whole.evaluations.add(first.candidate.id or "", replace(first, spec=replace(first.spec, limit=5)), scores)
 
-    found = gather(whole)
+    found = load_report(whole)
 
     assert found.held_out is not None
     assert len(found.held_out.checkpoints) == 3
@@ -169,7 +181,7 @@ def keep_selection(run: Run, record: dict[str, Any]) -> None:
 
 
 def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
-    held_out = gather(whole).held_out
+    held_out = load_report(whole).held_out
 
     assert held_out is not None
     assert held_out.comparison is not None
@@ -185,7 +197,7 @@ def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
 def test_a_pick_without_a_comparison_is_shown_without_it(whole: Run) -> None:
     keep_selection(whole, {**selection_of(whole), "comparison": None})
 
-    found = gather(whole)
+    found = load_report(whole)
 
     assert found.held_out is not None
     assert (found.held_out.picked, found.held_out.comparison, found.notes) == (True, None, ())
@@ -194,7 +206,7 @@ def test_a_pick_without_a_comparison_is_shown_without_it(whole: Run) -> None:
 def test_checkpoints_that_were_scored_since_the_pick_are_named(whole: Run, items: Path) -> None:
     scored(whole, load_items(config_for(items).data), steps=(80, 100))
 
-    found = gather(whole)
+    found = load_report(whole)
 
     assert found.notes == ("Scored since the pick, so not compared in it: steps 80, 100. pricer pick --run lamps",)
     assert found.held_out is not None
@@ -213,7 +225,7 @@ def test_a_checkpoint_made_anew_is_not_taken_for_the_one_of_its_step_that_was_co
     assert scores is not None
     whole.evaluations.add("f" * 40, replace(first, candidate=replace(first.candidate, id="f" * 40)), scores)
 
-    found = gather(whole).held_out
+    found = load_report(whole).held_out
 
     assert found is not None
     compared = [(e.candidate.step, found.difference(e) is not None) for e in found.checkpoints]
@@ -232,7 +244,7 @@ def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(who
         changed = replace(evaluation, spec=replace(evaluation.spec, limit=10), metrics=measure_all(few))
         whole.evaluations.add(evaluation.candidate.id or "", changed, few)
 
-    found = gather(whole).held_out
+    found = load_report(whole).held_out
 
     assert found is not None
     assert list(found.checkpoints) == on_all
@@ -251,12 +263,12 @@ def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_pa
     leaky = {**facts, "device": f"cuda {TOKEN}", "attached": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
     (run.folder / "run.json").write_text(json.dumps(leaky), encoding="utf-8")
 
-    found = gather(run)
+    found = load_report(run)
 
-    assert found.behind is not None
-    assert found.behind.texts is not None
-    assert found.behind.texts[0].endswith(", ***")
-    assert [group.name for group in found.behind.breakdown.categories] == ["key ***"]
+    assert found.details is not None
+    assert found.details.texts is not None
+    assert found.details.texts[0].endswith(", ***")
+    assert [group.name for group in found.details.breakdown.categories] == ["key ***"]
     assert ("device", "cuda ***") in found.facts
     assert TOKEN not in run_page(found)[0]
 
@@ -267,7 +279,7 @@ def test_nor_does_one_of_the_environment_that_looks_like_nothing(
 ) -> None:
     monkeypatch.setenv(name, "lamp of 101 watts")
 
-    found = gather(whole).behind
+    found = load_report(whole).details
 
     assert found is not None
     assert found.texts is not None
@@ -279,22 +291,22 @@ def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
     (whole.folder / "selection.json").write_text(content, encoding="utf-8")
 
     with pytest.raises(RunError, match=r"selection\.json is damaged"):
-        gather(whole)
+        load_report(whole)
 
 
 def test_a_pick_by_a_metric_that_is_none_is_damaged(whole: Run) -> None:
     keep_selection(whole, {**selection_of(whole), "metric": "luck"})
 
     with pytest.raises(RunError, match=r"selection\.json is damaged: no checkpoint is chosen by luck"):
-        gather(whole)
+        load_report(whole)
 
 
 def test_what_a_log_says_in_other_types_is_no_number(items: Path) -> None:
     run = a_trained_run(items, steps=0)
-    run.log({"step": 1, "loss": None, "gpu_util": 87, "tokens_per_second": "many"})
-    run.log({"step": 2, "loss": 1.5, "gpu_util": None, "memory_used": True})
+    run.log({"step": 1, "loss": None, "gpu_utilisation": 87, "tokens_per_second": "many"})
+    run.log({"step": 2, "loss": 1.5, "gpu_utilisation": None, "memory_used": True})
 
-    log = gather(run).training
+    log = load_report(run).training
 
     assert [str(value) for value in log.loss.value] == ["nan", "1.5"]
     assert (log.gpu_utilisation.step.tolist(), log.gpu_utilisation.value.tolist()) == ([1], [87.0])

@@ -1,0 +1,272 @@
+"""Charts of the error on validation items: by step, below the training loss, and as differences to the best."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pricer.core.comparison import Comparison, Difference
+from pricer.core.evaluation import Evaluation
+from pricer.views.formatting import (
+    candidate_name,
+    difference,
+    difference_to_best,
+    dollars,
+    label,
+    scored_items,
+    share,
+    unit,
+    with_half_width,
+)
+from pricer.views.report.curves import Curve, thinned
+from pricer.views.report.figures import (
+    AMBER,
+    BLUE,
+    GREEN,
+    LINE,
+    MUTED,
+    PURPLE,
+    SILENT,
+    STAR,
+    Chart,
+    axis,
+    error_bars,
+    plotly_text,
+    scatter,
+    steps,
+)
+from pricer.views.report.training import epoch_lines, line, loss_scale, marks, points
+from pricer.views.report.values import HeldOut, TrainingLog
+
+_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
+# An error this many times the best one would press the others flat. It is left out if it is among the worst tenth.
+_TOO_FAR = 3.0
+# A difference of this many half-intervals is left out: nobody needs to see how far what is far off is.
+_HALVES = 6
+# So many of what is left out are named in the note.
+_NAMED = 4
+
+
+def error_chart(held_out: HeldOut) -> Chart:
+    """The mean absolute error of each checkpoint with its 95 % interval, the chosen one marked, baselines as lines."""
+    checkpoints = held_out.checkpoints
+    scale, beyond = error_scale(checkpoints, held_out.baselines)
+    near = [e for e in held_out.baselines if e not in beyond]
+    traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", BLUE), chosen_mark(held_out)]
+    note = (
+        f"Mean absolute error on {scored_items(checkpoints[0].spec, checkpoints[0].metric('mae').n)}; 95 % intervals."
+    )
+    note += _above("Above the picture", [f"{e.name} {dollars(_mae(e))}" for e in beyond])
+    layout = {"xaxis": steps("step"), "yaxis": error_axis(scale)}
+    return Chart("validation-error", "Error on validation items", note, tuple(traces), layout, height=420)
+
+
+def error_axis(scale: Sequence[float] | None, **more: Any) -> dict[str, Any]:
+    """The axis of mean absolute errors."""
+    return axis("mean absolute error", tickprefix="$", tickformat=",", range=scale, **more)
+
+
+def _above(where: str, left_out: Sequence[str]) -> str:
+    """A sentence with what lies above a chart; nothing if nothing does."""
+    if not left_out:
+        return ""
+    more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
+    return f" {where}: {', '.join(left_out[:_NAMED])}{more}."
+
+
+def error_scale(
+    checkpoints: Sequence[Evaluation], baselines: Sequence[Evaluation] = ()
+) -> tuple[list[float], list[Evaluation]]:
+    """The two ends of an axis for errors, and the evaluations that lie above it."""
+    values = [_mae(e) for e in checkpoints]
+    most = max(_TOO_FAR * min(values), float(np.quantile(values, 0.9)))
+    shown = [e for e in (*checkpoints, *baselines) if _mae(e) <= most]
+    ends = [bound for e in shown for bound in (e.metric("mae").interval or (_mae(e), _mae(e)))]
+    room = 0.06 * (max(ends) - min(ends) or max(ends) or 1.0)
+    beyond = [e for e in (*checkpoints, *baselines) if _mae(e) > most]
+    return [max(0.0, min(ends) - room), max(ends) + room], beyond
+
+
+def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | None:
+    """Training loss above held-out error, by the same steps; None where either was not measured. Without evaluations,
+    the error is that of the greedy answers while training.
+    """
+    if not len(log.loss) or not (held_out or len(log.val_mae)):
+        return None
+    few = thinned(log.loss)
+    # The values of a long curve stand in the chart of the loss; once more they would only make the page slow.
+    traces = [{**points(few, BLUE), "yaxis": "y"}] if few.per == 1 else []
+    traces.append(line(few, "training loss, smoothed", BLUE, yaxis="y"))
+    if len(log.val_loss):
+        traces.append(marks(log.val_loss, "validation loss", PURPLE, yaxis="y"))
+    shapes = epoch_lines(log.epoch)
+    error_range = None
+    if held_out:
+        traces += [{**errors(held_out.checkpoints, "error on validation items", GREEN), "yaxis": "y2"}]
+        traces += [{**chosen_mark(held_out), "yaxis": "y2"}]
+        shapes.append(_chosen_line(held_out))
+        note, error_range = _reading(held_out), error_scale(held_out.checkpoints)[0]
+    else:
+        traces.append(marks(log.val_mae, "validation error while training", GREEN, "$%{y:,.2f}", yaxis="y2"))
+        note = f"The error is that of greedy answers about {log.val_items or 0:,} items; nothing is evaluated yet."
+    scale, _ = loss_scale([log.loss], log.val_loss)
+    layout = {
+        "xaxis": steps("step", anchor="y2"),
+        "yaxis": axis("nats per token", domain=[0.52, 1], range=scale),
+        "yaxis2": error_axis(error_range, domain=[0, 0.48]),
+        "shapes": shapes,
+    }
+    return Chart("overtraining", "Training loss against held-out error", note, tuple(traces), layout, height=560)
+
+
+def _reading(held_out: HeldOut) -> str:
+    which = "chosen" if held_out.picked else "lowest"
+    if held_out.chosen.candidate.step == max(e.candidate.step or 0 for e in held_out.checkpoints):
+        return f"Green line: the {which} checkpoint, the last one: more steps might have gone further."
+    return (
+        f"Green line: the {which} checkpoint. Where the training loss goes on falling right of it and the error does "
+        "not, training items are learned by heart."
+    )
+
+
+def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str, Any]:
+    """Mean absolute errors by step, with 95 % intervals. A soup has no step of its own and is left out."""
+    evaluations = [e for e in evaluations if not e.candidate.is_soup]
+    value = np.array([_mae(e) for e in evaluations])
+    bounds = np.array([e.metric("mae").interval or (_mae(e), _mae(e)) for e in evaluations])
+    return marks(
+        Curve(np.array([e.candidate.step or 0 for e in evaluations]), value),
+        name,
+        color,
+        error_y=error_bars(value, bounds, color),
+        text=[f"{e.name}: {with_half_width(e.metric('mae'))}" for e in evaluations],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
+    """A star on the chosen checkpoint."""
+    chosen = held_out.chosen
+    what = f"chosen by {label(held_out.metric)}" if held_out.picked else "lowest so far, not picked yet"
+    name = plotly_text(f"{what}: {candidate_name(chosen.candidate)}, {dollars(_mae(chosen))}")
+    return scatter(
+        "markers", [chosen.candidate.step or 0], [_mae(chosen)], GREEN, name=name, marker=STAR, hoverinfo="skip"
+    )
+
+
+def _chosen_line(held_out: HeldOut) -> Mapping[str, Any]:
+    step = held_out.chosen.candidate.step or 0
+    ends = {"type": "line", "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    return {**ends, "line": {"color": GREEN, "width": 1.6, "dash": "dot"}}
+
+
+def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    steps = [e.candidate.step or 0 for e in checkpoints]
+    # A single step has no width: the line then reaches back to where training began.
+    ends = [min(steps), max(steps)] if len(set(steps)) > 1 else [0, max(steps)]
+    lines = []
+    for e, dash in zip(baselines, _DASHES * len(baselines), strict=False):
+        name, look = plotly_text(f"{e.name} {dollars(_mae(e))}"), {"width": 1.5, "dash": dash}
+        lines.append(scatter("lines", ends, [_mae(e)] * 2, MUTED, name=name, line=look, hoverinfo="name"))
+    return lines
+
+
+def _mae(evaluation: Evaluation) -> float:
+    value = evaluation.metric("mae").value
+    assert value is not None  # a mean of at least one
+    return value
+
+
+def difference_chart(held_out: HeldOut) -> Chart | None:
+    """How far each checkpoint is behind the best, paired by item, with 95 % intervals; None without a comparison. The
+    intervals of the errors themselves hide this: they overlap even where one checkpoint is better on most items.
+    """
+    if held_out.comparison is None:
+        return None
+    comparison, metric = held_out.comparison, held_out.metric
+    # Soups are in the table alone: they are no points of a training.
+    drawn = [one for one in comparison.differences if not one.candidate.is_soup]
+    others = [one for one in drawn if one.interval is not None]
+    groups = [
+        ("not significantly different", [one for one in others if not one.is_significant], AMBER, "circle-open"),
+        ("significantly worse", [one for one in others if one.is_significant], BLUE, "circle"),
+    ]
+    factor = 100 if unit(metric) == "share" else 1
+    behind = [factor * one.worse_by for one in drawn]
+    traces = [scatter("lines", [one.candidate.step for one in drawn], behind, LINE, line={"width": 1.4}, **SILENT)]
+    traces += [_differences(which, name, color, symbol, metric) for name, which, color, symbol in groups if which]
+    traces.append(_best(comparison))
+    ends, beyond = difference_scale(comparison)
+    # A prefix would stand before the sign.
+    dollar_ticks = {"tickformat": "$,~f"} if unit(metric) == "dollars" else {}
+    points = ", points" if unit(metric) == "share" else ""
+    yaxis = axis(f"{label(metric)}, worse by{points}", range=[factor * end for end in ends], **dollar_ticks)
+    zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
+    layout = {
+        "xaxis": steps("step"),
+        "yaxis": yaxis,
+        "shapes": [{**zero, "line": {"color": MUTED, "width": 1.4}}],
+    }
+    best = candidate_name(comparison.best)
+    note = (
+        f"How much worse each checkpoint is than {best}, the best by {label(metric)}, on the same items; 95 % "
+        "intervals of the difference. An interval that reaches the line at zero: not significantly different, whether "
+        "or not the intervals in the chart above overlap."
+    )
+    left_out = [f"{candidate_name(one.candidate)} by {difference(one.worse_by, metric)}" for one in beyond]
+    note += _above("Above the picture (double-click shows all)", left_out)
+    return Chart("difference-to-best", "Difference to the best, paired by item", note, tuple(traces), layout, 330)
+
+
+def difference_scale(comparison: Comparison) -> tuple[list[float], list[Difference]]:
+    """The two ends of an axis for differences, and the checkpoints that lie above it: the first ones must not press
+    flat what is near the best. At least the nearer half is drawn.
+    """
+    others = sorted(
+        (one for one in comparison.differences if one.interval and not one.candidate.is_soup),
+        key=lambda one: one.worse_by,
+    )
+    nearer = others[: math.ceil(len(others) / 2)]
+    half = float(np.median([(high - low) / 2 for low, high in (one.interval or (0.0, 0.0) for one in nearer)]))
+    most = max(_HALVES * half, nearer[-1].worse_by)
+    bounds = [0.0, *(end for one in others if one.worse_by <= most for end in one.interval or ())]
+    room = 0.06 * (max(bounds) - min(bounds)) or 1.0
+    return [min(bounds) - room, max(bounds) + room], [one for one in others if one.worse_by > most]
+
+
+def _differences(standings: Sequence[Difference], name: str, color: str, symbol: str, metric: str) -> dict[str, Any]:
+    factor = 100 if unit(metric) == "share" else 1
+    behind = np.array([one.worse_by for one in standings])
+    bounds = np.array([one.interval or (one.worse_by, one.worse_by) for one in standings])
+    marker = {"size": 8, "symbol": symbol, "line": {"color": color, "width": 2}}
+    text = [
+        f"step {one.candidate.step:,}: {difference_to_best(one, metric)}<br>probability best {share(one.p_best)}"
+        for one in standings
+    ]
+    return scatter(
+        "markers",
+        [one.candidate.step for one in standings],
+        factor * behind,
+        color,
+        name=name,
+        marker=marker,
+        error_y=error_bars(factor * behind, factor * bounds, color, thickness=1.4),
+        text=text,
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _best(comparison: Comparison) -> dict[str, Any]:
+    best = next(one for one in comparison.differences if one.is_of_best)
+    name = candidate_name(best.candidate)
+    return scatter(
+        "markers",
+        [best.candidate.step],
+        [0.0],
+        GREEN,
+        name=plotly_text(f"chosen, and the best: {name}"),
+        marker=STAR,
+        text=[f"{name}<br>probability best {share(best.p_best)}"],
+        hovertemplate="%{text}<extra></extra>",
+    )

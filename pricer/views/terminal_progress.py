@@ -1,0 +1,121 @@
+"""How training, scoring and uploading go: a live line on a terminal, and lines that stay."""
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pricer.views.formatting import dollars, duration, share, with_half_width
+from pricer.views.terminal import harmless
+
+if TYPE_CHECKING:
+    from pricer.core.checkpoints import Checkpoint
+    from pricer.core.evaluation import Evaluation
+    from pricer.core.training import Progress, Validation
+
+# Weight of the past in the smoothed loss of the live line, per logged step.
+_SMOOTHING = 0.8
+
+
+class Watcher:
+    """Shows how training or scoring goes: one live line on a terminal, and a line for each checkpoint."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+        self._first: tuple[float, int] | None = None
+        self._loss: float | None = None
+        self._logged: Progress | None = None
+        self._uploading = False
+
+    def __enter__(self) -> "Watcher":
+        # Off a terminal a live line would be a file full of control characters.
+        if self._console.is_terminal:
+            self._live.start()
+            self._update("starting")  # importing torch and its company takes a while
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(harmless(text), markup=False, soft_wrap=True)
+
+    def progress(self, progress: "Progress", next_checkpoint: int) -> None:
+        """Renew the live line of training."""
+        if progress.loss is not None:
+            past = progress.loss if self._loss is None else self._loss
+            self._loss = _SMOOTHING * past + (1 - _SMOOTHING) * progress.loss
+            self._logged = progress
+        left = self._seconds_left(progress.step, progress.steps)
+        self._update(training_line(progress, self._logged, self._loss, next_checkpoint, left))
+
+    def checkpoint(self, checkpoint: "Checkpoint", validation: "Validation | None") -> None:
+        """The line of a checkpoint."""
+        parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
+        if validation:
+            loss = "–" if validation.loss is None else f"{validation.loss:.4f}"
+            parts.append(f"val loss {loss}  val MAE {dollars(validation.mae)} (greedy, n {validation.n:,})")
+            if validation.no_price:
+                parts.append(f"{validation.no_price:,} without a price")
+        self.note("  ".join([*parts, checkpoint.id[:7]]))
+
+    def uploading(self, done: int, total: int) -> None:
+        """Renew the bar of uploads that are not done; off a terminal, say once that they go on."""
+        if not self._console.is_terminal:
+            if not self._uploading:
+                self.note(f"uploading what is left: {total - done:,}")
+            self._uploading = True
+        else:
+            bar = Table.grid(padding=(0, 1))
+            bar.add_row("uploading", ProgressBar(total=total, completed=done, width=30), f"{done:,}/{total:,}")
+            self._live.update(bar)
+
+    def scoring(self, name: str, done: int, total: int) -> None:
+        """Renew the live line of scoring."""
+        left = self._seconds_left(done, total)
+        self._update(f"{name} · {done:,}/{total:,} answers" + ("" if left is None else f" · {duration(left)} left"))
+
+    def scored(self, evaluation: "Evaluation") -> None:
+        """The line of an evaluation."""
+        mae, unparsed = evaluation.metric("mae"), evaluation.metric("no_price").value
+        self.note(f"{evaluation.name}  MAE {with_half_width(mae)}  without a price {share(unparsed)}  n {mae.n:,}")
+
+    def _update(self, text: str) -> None:
+        if self._console.is_terminal:
+            self._live.update(Text(text))  # a narrow terminal gets two lines: the time left stands at the end
+
+    def _seconds_left(self, done: int, total: int) -> float | None:
+        """At the pace since this process began, which need not be where the run began; None at first."""
+        if self._first is None:
+            self._first = (time.monotonic(), done)
+        seconds, since = time.monotonic() - self._first[0], done - self._first[1]
+        return seconds / since * (total - done) if since else None
+
+
+def training_line(
+    progress: "Progress",
+    logged: "Progress | None",
+    loss: float | None,
+    next_checkpoint: int,
+    seconds_left: float | None,
+) -> str:
+    """The live line of training, without what has not been measured yet."""
+    parts = [f"epoch {progress.epoch:.2f}", f"step {progress.step:,}/{progress.steps:,}"]
+    if loss is not None:
+        parts.append(f"loss {loss:.3f}")
+    if logged and logged.learning_rate is not None:
+        parts.append(f"lr {logged.learning_rate:.1e}")
+    if logged and logged.tokens_per_second is not None:
+        parts.append(f"{logged.tokens_per_second:,.0f} tokens/s")
+    if logged and logged.memory_used is not None and logged.memory_total is not None:
+        parts.append(f"{logged.memory_used / 1e9:.1f}/{logged.memory_total / 1e9:.1f} GB")
+    parts.append(f"checkpoint at {next_checkpoint:,}")
+    if seconds_left is not None:
+        parts.append(f"{duration(seconds_left)} left")
+    return " · ".join(parts)

@@ -1,0 +1,234 @@
+"""The answers of the commands on stdout: tables, lines, or JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pricer.core.checkpoints import tag_name
+from pricer.core.metrics import METRICS
+from pricer.core.predictions import ESTIMATORS
+from pricer.views import terminal
+from pricer.views.formatting import (
+    dollars,
+    gigabytes,
+    label,
+    local_time,
+    shorten,
+    size,
+    whole_dollars,
+    with_half_width,
+)
+
+if TYPE_CHECKING:  # some of these import torch
+    from pricer.commands.evaluate import Evaluated
+    from pricer.commands.parts.plan import Plan
+    from pricer.commands.predict import Predicted
+    from pricer.commands.push import Pushed
+    from pricer.commands.report import Reported
+    from pricer.commands.runs import Overview
+    from pricer.commands.train import Trained
+    from pricer.core.evaluation import Evaluation
+    from pricer.core.gpus import GpuPlan
+    from pricer.core.halving import RaceRecord
+    from pricer.core.predictions import Prediction
+
+# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
+_SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
+
+RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
+_RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", "steps")
+
+
+def trained(result: "Trained") -> None:
+    """The end of `pricer train`."""
+    run = result.run
+    terminal.line(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
+    terminal.note(f"next: pricer eval --all-checkpoints --run {run.name}")
+
+
+def pushed(result: "Pushed") -> None:
+    """The end of `pricer push`."""
+    if result.delivered:
+        terminal.line(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.run.repo}")
+    else:
+        terminal.line(f"{result.run.name}: nothing was left to deliver to {result.run.repo}")
+
+
+def reported(result: "Reported") -> None:
+    """The end of `pricer report`: where the page is, and the pictures."""
+    for path in (result.page, *result.pictures):
+        terminal.line(str(path))
+
+
+def planned(plan: "Plan") -> None:
+    """The table of `pricer train --dry-run`."""
+    sizes = plan.sizes
+    rows = [
+        (
+            "training items",
+            f"{plan.items:,}"
+            + (" (data.train_limit; the data was not read)" if plan.items_are_a_limit else "")
+            + (f" (data.max_price leaves out {plan.too_dear:,} of all items)" if plan.too_dear else ""),
+        ),
+        ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+        ("checkpoints", f"{plan.checkpoints:,}"),
+        ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {size(sizes.base_bytes)} as {plan.precision}"),
+        ("adapter", f"{sizes.adapter_parameters / 1e6:,.2f} M parameters, {size(sizes.adapter_bytes)} in float32"),
+        ("all checkpoints", f"{size(plan.upload_bytes)} to keep or upload"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        terminal.line(f"{name:<{width}}  {value}")
+    if plan.gpu is None:
+        terminal.note("memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40")
+    else:
+        terminal.line("")
+        _gpu_table(plan.gpu)
+
+
+def _gpu_table(plan: "GpuPlan") -> None:
+    gpu = plan.gpu
+    if not plan.fits:
+        terminal.line(f"memory on {gpu.name}: not estimated, because the base is not built like Llama")
+        return
+    terminal.line(f"memory on {gpu.name}, estimated, {plan.batch_size} x {plan.tokens} tokens in one forward pass:")
+    memories = [fit.whole for fit in plan.fits]
+    micro_batches = [f"{fit.micro_batch} of {plan.batch_size}" if fit.micro_batch else "none" for fit in plan.fits]
+    rows = [
+        ("", ["activations kept", "checkpointing"]),
+        (f"base{', dequantized' if plan.dequantized else ''}", [gigabytes(m.base) for m in memories]),
+        ("adapter and gradients", [gigabytes(m.adapter + m.gradients) for m in memories]),
+        (f"optimizer{', paged' if plan.paged else ''}", [gigabytes(m.optimizer) for m in memories]),
+        ("activations", [gigabytes(m.activations) for m in memories]),
+        ("transients", [gigabytes(m.transients) for m in memories]),
+        ("CUDA", [gigabytes(m.context) for m in memories]),
+        (f"sum, of {gigabytes(gpu.memory)}", [f"{gigabytes(m.total)} ({m.total / gpu.memory:.0%})" for m in memories]),
+        ("micro-batch that fits", micro_batches),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, cells in rows:
+        terminal.line(f"  {name:<{width}}" + "".join(f"  {cell:>18}" for cell in cells))
+
+
+def evaluated(result: "Evaluated", *, as_json: bool) -> None:
+    """The table of `pricer eval`, or everything as JSON."""
+    if as_json:
+        values = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
+        values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
+        terminal.record(values | ({"race": result.race.to_json()} if result.race else {}))
+        return
+    spec = result.spec
+    how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
+    evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
+    _estimator_table(result.evaluations)
+    if result.race:
+        _race_table(result.race)
+    if any(e.metric("no_price").value for e in result.evaluations):
+        terminal.line(
+            f"For an answer without a price the train median, {dollars(spec.fallback)}, is imputed; it is never a hit."
+        )
+    if spec.split == "val":
+        terminal.note(f"next: pricer pick --run {result.run.name}")
+
+
+def evaluation_table(title: str, evaluations: "Sequence[Evaluation]") -> None:
+    """Evaluations by row and metrics by column; a narrow terminal gets the most important ones."""
+    rows = [
+        [
+            e.name,
+            "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
+            *(with_half_width(e.metric(name)) for name in METRICS),
+            f"{e.metric('mae').n:,}",
+        ]
+        for e in evaluations
+    ]
+    terminal.table(title, ["checkpoint", "epoch", *map(label, METRICS), "n"], rows, spared=_SPARED)
+
+
+def _estimator_table(evaluations: "Sequence[Evaluation]") -> None:
+    """The mean absolute error by each estimator, for the evaluations that know more than one."""
+    known = [evaluation for evaluation in evaluations if evaluation.estimators]
+    if known:
+        columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
+        rows = [[e.name, *(dollars(metric.value) for metric in e.estimators)] for e in known]
+        terminal.table("MAE by estimator", columns, rows)
+
+
+def _race_table(race: "RaceRecord") -> None:
+    """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
+    if race.dropped:
+        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
+        columns = ("dropped", "after items", "behind by", "leader")
+        terminal.table(f"Race within {100 * race.budget:g} % of the work", columns, rows)
+    terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
+
+
+def predicted(result: "Predicted", *, as_json: bool) -> None:
+    """The prices of `pricer predict`, a line for each text; as JSON with everything that is known of them."""
+    for item, prediction in zip(result.items, result.predictions, strict=True):
+        if as_json:
+            terminal.record(_prediction_record(item.id, result.estimator, prediction), indent=None)
+        else:
+            text = "" if len(result.items) == 1 else f"  {excerpt(item.text)}"
+            terminal.line(f"{_price_and_interval(prediction, result.estimator)}{text}")
+    if not as_json:
+        how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
+        origin = f"{result.checkpoint.name} of {result.run.name}"
+        terminal.note(f"{how}, {origin}; the intervals are raw, as the model has them")
+
+
+def _prediction_record(key: str, estimator: str, prediction: "Prediction") -> dict[str, Any]:
+    distribution = prediction.distribution
+    record: dict[str, Any] = {"id": key, "price": prediction.estimate(estimator), "estimator": estimator}
+    if distribution:
+        record |= {
+            "interval_80": distribution.interval(0.8),
+            "interval_95": distribution.interval(0.95),
+            "no_price": distribution.no_price,
+            "estimates": {name: prediction.estimate(name) for name in ESTIMATORS},
+            "mean_error": distribution.mean_error,
+            "residual_mass": distribution.residual_mass,
+        }
+    return {**record, "completion": prediction.completion}
+
+
+def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
+    price, distribution = prediction.estimate(estimator), prediction.distribution
+    if price is None:
+        return f"no price: {excerpt(prediction.completion)!r}"
+    if distribution is None:
+        return whole_dollars(price)
+    low, high = distribution.interval(0.8)
+    return f"{whole_dollars(price)}  80 %: {whole_dollars(low)} to {whole_dollars(high)}"
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a stranger's text, for a cell or the end of a line."""
+    return shorten(terminal.harmless(text), 60)
+
+
+def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
+    """A line for each run, as a table or as JSON; on stderr what is wrong with the damaged ones."""
+    if as_json:
+        terminal.record_in_ascii({"runs": [run.to_json() for run in overviews]})
+        return
+    terminal.table("Runs here, the newest first", RUN_COLUMNS, [_run_row(run) for run in overviews], spared=_RUN_SPARED)
+    for run in overviews:
+        if run.problem:
+            terminal.note(f"{run.name} is damaged: {run.problem}")
+
+
+def _run_row(run: "Overview") -> list[str]:
+    if run.state == "damaged":
+        return [run.name, run.state, *[""] * (len(RUN_COLUMNS) - 2)]
+    steps = f"{run.step:,}" if run.steps is None else f"{run.step:,}/{run.steps:,}"
+    row = [run.name, run.state, steps, f"{run.checkpoints:,}", f"{run.scored:,}"]
+    if run.best is None:
+        row += ["", "several specs" if run.scored else "", "", ""]
+    else:
+        mae = run.best.metric("mae")
+        row += [f"{run.best.candidate.step:,}", with_half_width(mae), f"{mae.n:,}", run.best.spec.estimator]
+    picked = "" if run.picked is None else f"{run.picked.step:,}"
+    if run.picked and run.picked.is_soup:
+        picked = "soup " + "+".join(f"{step:,}" for step in run.picked.members)
+    return [*row, picked, local_time(run.started)]
