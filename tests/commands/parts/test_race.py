@@ -254,7 +254,7 @@ def test_a_repository_races_each_adapter_fetched_once_and_the_card_counts_the_dr
 
     assert json.loads(again.stdout) == json.loads(raced.stdout)
     assert not [r.path for r in hub.requests[seen:] if "adapter_model.safetensors" in r.path and r.method == "GET"]
-    assert "2 more dropped out of a race before they were measured on all of them" in (
+    assert "Another 2 dropped out of a race before they were measured on all of them" in (
         pushed.files()["README.md"].decode()
     )
 
