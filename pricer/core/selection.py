@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, compare_to_best
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
 from pricer.core.metrics import Metric, choosing_metrics
-from pricer.core.race_record import RaceRecord
 from pricer.errors import RunError
 
 
@@ -195,10 +195,8 @@ def _covered(own: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) 
 
 
 def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
-    """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec; empty while it runs."""
-    if race is None or race.winner is None:
-        return {}
-    return {race.spec_fingerprint: frozenset(one.revision for one in race.dropped)}
+    """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec."""
+    return {race.spec_fingerprint: frozenset(one.id for one in race.dropped)} if race else {}
 
 
 @dataclass(frozen=True, slots=True)

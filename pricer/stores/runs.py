@@ -15,7 +15,7 @@ from uuid import uuid4
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import CheckpointStore
-from pricer.core.race_record import RaceRecord
+from pricer.core.halving import RaceRecord
 from pricer.core.selection import Confirmation, PickRecord, Selection
 from pricer.errors import RunError
 from pricer.stores.checkpoints import FolderStore, Soups
@@ -188,7 +188,7 @@ class Run:
         write_json(self.folder / "race.json", asdict(race))
 
     def race(self) -> RaceRecord | None:
-        """The newest race of its checkpoints, over or not, or None."""
+        """The newest finished race of its checkpoints, or None."""
         return self._read("race.json", RaceRecord, "remove it, and race again")
 
     def _read(self, name: str, kind: type[T], hint: str) -> T | None:
