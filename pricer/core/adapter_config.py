@@ -70,10 +70,6 @@ def read_adapter_settings(record: object) -> AdapterSettings:
     )
 
 
-def _is_rank(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_RANK
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -82,12 +78,8 @@ def _is_line(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= 1024 and value.isprintable())
 
 
-def _is_switch(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
-
-
 _LINE = (_is_line, "it must be one line of text")
-_SWITCH = (_is_switch, "it must be true or false")
+_SWITCH = (lambda value: value is None or isinstance(value, bool), "it must be true or false")
 
 # What a key's value must be, where the key is there.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -95,7 +87,10 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task_type": (lambda value: value in (None, "CAUSAL_LM"), "only CAUSAL_LM is read"),
     "base_model_name_or_path": _LINE,
     "revision": _LINE,
-    "r": (_is_rank, f"it must be a whole number from 1 to {MAX_RANK}"),
+    "r": (
+        lambda value: _is_number(value) and isinstance(value, int) and 1 <= value <= MAX_RANK,
+        f"it must be a whole number from 1 to {MAX_RANK}",
+    ),
     # NaN and infinity fail the comparison, and an integer of a thousand digits is compared without becoming a float.
     "lora_alpha": (
         lambda value: _is_number(value) and 0 < value <= _MAX_ALPHA,

@@ -129,7 +129,7 @@ def break_down(
 
 def _by_price(table: ScoreTable) -> tuple[Group, ...]:
     """The scores in five bands of the true price, from cheap to dear, each of about a fifth of the items. Equal prices
-    share a band, so many equal prices make bands uneven, and fewer.
+    share a band.
 
     Even an unbiased estimate lies above the price in the cheap band and below it in the dear one (regression to the
     mean), so only the overall bias speaks for itself.
@@ -140,12 +140,9 @@ def _by_price(table: ScoreTable) -> tuple[Group, ...]:
     band_of = np.searchsorted(edges, table.price)
     # No band is empty: each holds the price at its edge.
     bands = [table.rows(band_of == band) for band in range(len(edges))]
-    return tuple(_group(_band_name(band.price), band) for band in bands)
-
-
-def _band_name(price: np.ndarray) -> str:
-    lowest, highest = price.min(), price.max()
-    return f"${lowest:,.2f}" if lowest == highest else f"${lowest:,.2f}–{highest:,.2f}"
+    ends = [(band.price.min(), band.price.max()) for band in bands]
+    names = [f"${low:,.2f}" if low == high else f"${low:,.2f}–{high:,.2f}" for low, high in ends]
+    return tuple(map(_group, names, bands))
 
 
 def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:

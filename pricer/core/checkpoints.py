@@ -126,17 +126,11 @@ class Candidate:
 
 
 def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
-    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first: at
-    most two of two, and three of three.
-    """
+    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first."""
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
     at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
-    return [
-        tuple(ordered[start : start + size])
-        for size in SOUP_SIZES
-        for start in range(max(0, at - size + 1), at + 1)
-        if start + size <= len(ordered)
-    ]
+    starts = [(start, size) for size in SOUP_SIZES for start in range(max(0, at - size + 1), at + 1)]
+    return [tuple(ordered[start : start + size]) for start, size in starts if start + size <= len(ordered)]
 
 
 def soup_name(steps: Sequence[int]) -> str:

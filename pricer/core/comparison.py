@@ -18,7 +18,7 @@ class Difference:
 
     `worse_by` is in the metric's unit and never negative. `interval` is its 95 % interval, None for the best itself;
     the difference `is_significant` where the interval excludes 0. `p_best` is the share of the resamples in which the
-    candidate is the best; of equals the earlier one counts.
+    candidate is the best, the earlier one of equals.
     """
 
     candidate: Candidate
@@ -99,7 +99,9 @@ def compare_to_best(
     observed = losses(tables, metric)
     # (candidates,): the standard error of each difference to the best.
     errors = (resampled.drawn - resampled.drawn[best]).std(axis=1, ddof=1)
-    optimism = _optimism(resampled, best)
+    # How much better the loss of the best looks than it is: what a choice on a resample loses on the items left out.
+    chosen = resampled.left_out[resampled.drawn.argmin(axis=0), np.arange(count)]
+    optimism = float((chosen - resampled.left_out[best]).mean())
     corrected = max(0.0, float(observed[best]) + optimism)
     error = math.hypot(float(resampled.drawn[best].std(ddof=1)), optimism)
     below, above = studentised(tables[best], metric, seed=seed)
@@ -136,13 +138,6 @@ def _differences(
             zip(candidates, worse_by, half_widths, times_best, strict=True)
         )
     )
-
-
-def _optimism(resampled: Resampled, best: int) -> float:
-    """How much better the loss of the best looks than it is."""
-    drawn, left_out = resampled.drawn, resampled.left_out
-    chosen = left_out[drawn.argmin(axis=0), np.arange(drawn.shape[1])]
-    return float((chosen - left_out[best]).mean())
 
 
 def _more_items(observed: np.ndarray, errors: np.ndarray, best: int, n: int) -> int | None:

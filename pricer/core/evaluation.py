@@ -146,11 +146,8 @@ def evaluate(
     table = score_predictions(predictions, items, spec.fallback, spec.estimator)
     estimators: tuple[Metric, ...] = ()
     if not candidate.is_baseline and all(prediction.distribution for prediction in predictions):
+        errors = {name: score_predictions(predictions, items, spec.fallback, name).abs_error for name in ESTIMATORS}
         estimators = tuple(
-            _mean_abs_error(score_predictions(predictions, items, spec.fallback, name), name) for name in ESTIMATORS
+            Metric(name, float(own.mean()), mean_interval(own), len(own), "lower") for name, own in errors.items()
         )
     return Evaluation(candidate, spec, measure_all(table), estimators), table
-
-
-def _mean_abs_error(table: ScoreTable, name: str) -> Metric:
-    return Metric(name, float(table.abs_error.mean()), mean_interval(table.abs_error), len(table), "lower")

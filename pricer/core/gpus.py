@@ -44,8 +44,8 @@ GPUS = {
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Training on a GPU with activations kept or (`checkpointing`) recomputed. `whole` is its memory with the whole
-    batch in one forward pass; `micro_batch` is the largest that fits, None if none does.
+    """Training on a GPU with activations kept or (`checkpointing`) recomputed. `whole` is for the whole batch in one
+    forward pass; `micro_batch` is the largest that fits, None if none does.
     """
 
     checkpointing: bool
@@ -71,10 +71,9 @@ class GpuPlan:
 
 def find_gpu(name: str) -> Gpu:
     """The GPU with this name; a ModelError that lists all names if it is unknown."""
-    try:
-        return GPUS[name.lower()]
-    except KeyError:
-        raise ModelError(f"there is no GPU known as {name}", f"known by name: {', '.join(GPUS)}") from None
+    if found := GPUS.get(name.lower()):
+        return found
+    raise ModelError(f"there is no GPU known as {name}", f"known by name: {', '.join(GPUS)}")
 
 
 def plan_gpu(gpu: Gpu, shape: TrainingShape | None, *, batch_size: int, tokens: int, paged: bool) -> GpuPlan:
@@ -169,7 +168,8 @@ def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]
             findings.append(Finding(f"GPU{number}", "ok", f"{text}computes in {card.dtype}{lacks}"))
         else:
             text += f"torch {cuda.torch} has nothing that runs on it (it has {', '.join(cuda.archs)})"
-            other = "an older" if card.capability < _oldest(cuda.archs) else "a newer"
+            oldest = min((int(found[2]), int(found[3])) for arch in cuda.archs if (found := _ARCH.fullmatch(arch)))
+            other = "an older" if card.capability < oldest else "a newer"
             hint = f"install a torch built for it ({other} CUDA): {_INSTALL}"
             findings.append(Finding(f"GPU{number}", "failed", text, hint))
         taken = card.free < _LITTLE_GPU_SHARE * card.total
@@ -203,10 +203,6 @@ def _runs(arch: re.Match[str], capability: tuple[int, int]) -> bool:
     return built[0] == capability[0] and built <= capability
 
 
-def _oldest(archs: Sequence[str]) -> tuple[int, int]:
-    return min((int(found[2]), int(found[3])) for arch in archs if (found := _ARCH.fullmatch(arch)))
-
-
 def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
     enough = "the CPU is enough for the demo, an 8B or 3B needs a GPU"
     if driver.state == "absent":
@@ -223,22 +219,17 @@ def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
         text = f"CUDA_VISIBLE_DEVICES={visible} names no GPU here ({names})"
         return Finding("GPU", "warning", text, "unset CUDA_VISIBLE_DEVICES")
     # Within a major version, an older driver runs code for a newer CUDA.
-    too_old = driver.cuda != "" and _major(driver.cuda) < _major(cuda.built_for)
-    hint = (
-        f"update the NVIDIA driver, or install a torch for CUDA {driver.cuda}: {_INSTALL}"
-        if too_old
-        else "does nvidia-smi work? After an update of the driver: restart the machine"
-    )
+    hint = "does nvidia-smi work? After an update of the driver: restart the machine"
+    if driver.cuda and _major(driver.cuda) < _major(cuda.built_for):
+        hint = f"update the NVIDIA driver, or install a torch for CUDA {driver.cuda}: {_INSTALL}"
     return Finding("GPU", "warning", f"{names} cannot be used: {cuda.problem or 'torch does not say why'}", hint)
 
 
 def _names_none(visible: str, cuda: Cuda, driver: Driver) -> bool:
     """Whether the first GPU that the variable names does not exist; then CUDA uses none."""
     first = visible.partition(",")[0].strip()
-    if first.isdecimal():
-        return int(first) >= len(driver.cards)
     # Names such as GPU-8a… and MIG-… are known to CUDA alone.
-    return _NONE_LEFT in cuda.problem
+    return int(first) >= len(driver.cards) if first.isdecimal() else _NONE_LEFT in cuda.problem
 
 
 def judge_driver(driver: Driver, cuda: Cuda) -> Finding:

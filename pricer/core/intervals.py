@@ -44,7 +44,7 @@ class Calibration:
 
     def apply(self, raw: Interval | None) -> Interval | None:
         """The corrected interval, of at least $0 and in whole cents; None (no price) stays None. Ends that would cross
-        meet half-way between the raw ones, on the scale of ln(price + 1).
+        meet half-way between the raw ones, in ln(price + 1).
         """
         if raw is None:
             return None

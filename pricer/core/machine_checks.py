@@ -49,8 +49,8 @@ class Package:
 @dataclass(frozen=True, slots=True)
 class HubAnswer:
     """What the Hub answered to "who am I". `problem` says why there was no answer; then the rest is None. `off_by` is
-    the environment variable that forbids asking. `account` and `role` (read, write, fineGrained …) are the token's;
-    `skew` is the number of seconds by which this machine's clock is ahead.
+    the environment variable that forbids asking. `role` is the token's (read, write, fineGrained …); `skew` is the
+    number of seconds by which this machine's clock is ahead.
     """
 
     endpoint: str
@@ -69,8 +69,8 @@ _WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORL
 
 
 def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """The problem and a hint if a launcher started several processes; None if it did not. Each would train the whole
-    run in the same folder.
+    """The problem and a hint if a launcher started several processes, each of which would train the whole run in the
+    same folder; None if it did not.
     """
     # Not SLURM_NTASKS: an sbatch script has it too, for the tasks of a later srun, while it runs as one process.
     if (count := _number(environment, "SLURM_STEP_NUM_TASKS")) > 1:

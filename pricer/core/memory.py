@@ -144,17 +144,10 @@ def saved_per_token(shape: TrainingShape) -> int:
     norms = 2 * (4 * h + 4)
     # down(silu(gate) * up): gate for silu, silu(gate) and up for the product.
     mlp = 3 * b * i
-    return norms + _attention_per_token(shape) + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
-
-
-def _attention_per_token(shape: TrainingShape) -> int:
-    """Bytes per token that SDPA keeps."""
-    b = shape.compute_bytes
-    if shape.needs_mask:
-        # With a mask, keys and values are repeated for each query head.
-        return 4 * b * shape.query + 4 * shape.heads
-    # Query, key, value and output, and the softmax's log-sum per head in float32.
-    return 2 * b * (shape.query + shape.key_value) + 4 * shape.heads
+    # SDPA: query, key, value and output, and the softmax's log-sum per head in float32. With a mask, keys and values
+    # are repeated for each query head.
+    attention = 2 * b * (shape.query + (shape.query if shape.needs_mask else shape.key_value)) + 4 * shape.heads
+    return norms + attention + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
 
 
 def _adapter_per_token(shape: TrainingShape, name: str) -> int:

@@ -34,8 +34,8 @@ class MetricDefinition:
     label: str
     meaning: str
     unit: Unit
-    better: Better
     per_item: Callable[["ScoreTable"], "np.ndarray"]
+    better: Better = "lower"
     formula: Literal["mean", "root_mean", "median", "explained"] = "mean"
     interval: Literal["mean", "wilson"] | None = None
     can_choose: bool = True
@@ -44,13 +44,12 @@ class MetricDefinition:
 
     def measure(self, table: "ScoreTable") -> "Metric":
         """The value of this metric for one evaluation's scores."""
-        values, n = self.per_item(table), len(table)
-        interval = None
+        values, interval = self.per_item(table), None
         if self.interval == "mean":
             interval = mean_interval(values)
         elif self.interval == "wilson":
-            interval = wilson_interval(int(values.sum()), n)
-        return Metric(self.name, self._value(values, table.price), interval, n, self.better)
+            interval = wilson_interval(int(values.sum()), len(table))
+        return Metric(self.name, self._value(values, table.price), interval, len(table), self.better)
 
     def _value(self, values: "np.ndarray", price: "np.ndarray") -> float | None:
         match self.formula:
@@ -74,7 +73,6 @@ METRICS = {
             label="MAE",
             meaning="mean absolute error in dollars",
             unit="dollars",
-            better="lower",
             per_item=lambda table: table.abs_error,
             interval="mean",
             is_essential=True,
@@ -84,7 +82,6 @@ METRICS = {
             label="median error",
             meaning="median absolute error in dollars",
             unit="dollars",
-            better="lower",
             per_item=lambda table: table.abs_error,
             formula="median",
         ),
@@ -93,7 +90,6 @@ METRICS = {
             label="RMSLE",
             meaning="root mean squared error of ln(price + 1)",
             unit="number",
-            better="lower",
             per_item=lambda table: table.log_error**2,
             formula="root_mean",
         ),
@@ -112,7 +108,6 @@ METRICS = {
             label="MAPE",
             meaning="mean absolute error as a share of the price",
             unit="share",
-            better="lower",
             per_item=lambda table: table.abs_error / table.price,
             on_wandb=False,
         ),
@@ -131,7 +126,6 @@ METRICS = {
             label="no price",
             meaning="answers without a price in them",
             unit="share",
-            better="lower",
             per_item=lambda table: ~table.has_price,
             interval="wilson",
             can_choose=False,
@@ -169,8 +163,7 @@ def measure_all(table: "ScoreTable") -> tuple[Metric, ...]:
 
 def price_spread(price: "np.ndarray") -> float:
     """The sum of squared deviations of the prices from their mean; exactly 0 where all are equal."""
-    # The mean of equal prices may be rounded, so they are compared themselves: three prices of 0.10 have a mean of
-    # 0.10000000000000002.
+    # The mean of equal prices may be rounded: that of three times 0.10 is 0.10000000000000002.
     return float(((price - price.mean()) ** 2).sum()) if price.min() < price.max() else 0.0
 
 

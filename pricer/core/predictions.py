@@ -1,9 +1,8 @@
 """Predictions: what a checkpoint answered about an Item, as a price and as a distribution over prices.
 
 The distribution is that of the model constrained to prices: at each branching point, probabilities are renormalised
-over the tokens that continue a valid price. The probability mass of all other tokens is not lost: it is `no_price`.
-Tokens without an alternative (the `.00` of a plain price, the end of text) are not looked at; every training example
-taught the model to write them.
+over the tokens that continue a valid price. The mass of all other tokens is `no_price`. Tokens without an alternative
+(the `.00` of a plain price, the end of text) are not looked at.
 """
 
 from collections.abc import Callable
@@ -97,8 +96,7 @@ class Prediction:
     def estimate(self, estimator: str) -> float | None:
         """The price in dollars by an estimator; None: no price. An unknown estimator is a ValueError.
 
-        By mode, mean and median an Item has no price if the model is at least as likely as not to say none. Without a
-        distribution every estimator gives the price of the completion.
+        Without a distribution every estimator gives the price of the completion.
         """
         if estimator not in ESTIMATORS:
             raise ValueError(f"{estimator} is no estimator")

@@ -21,7 +21,7 @@ _REACH = 4.0
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
     """Losses of checkpoints by resample, each (checkpoints, resamples): on the items drawn, and on the items left out.
-    Within a resample every checkpoint meets the same items.
+    Within a resample all checkpoints have the same items.
     """
 
     drawn: np.ndarray

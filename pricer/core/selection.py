@@ -14,8 +14,8 @@ from pricer.errors import RunError
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choice of the best checkpoint by `metric`: the first of `ranking`, which has the best first. `comparison` is
-    None where nothing can be compared: with one checkpoint, one item, or without scores.
+    """The choice of the best checkpoint by `metric`: the first of `ranking`. `comparison` is None where nothing can be
+    compared: with one checkpoint, one item, or without scores.
     """
 
     metric: str
@@ -39,9 +39,7 @@ class Selection:
 
     @property
     def margin(self) -> float | None:
-        """How much better the first is than the second, in the metric's unit and never negative; None: there is no
-        second.
-        """
+        """How much better the first is than the second, in the metric's unit; None: there is no second."""
         if len(self.ranking) < 2:
             return None
         return _rank(self.ranking[1], self.metric)[0] - _rank(self.ranking[0], self.metric)[0]
@@ -117,10 +115,8 @@ def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, 
     if len({e.spec.fingerprint for e in kept}) > 1:
         raise RunError("these evaluations were made under different specs and cannot be ranked together")
     if kept[0].spec.split is Split.TEST:
-        raise RunError(
-            "a checkpoint is not chosen on the test split: the number to publish would be part of the choice",
-            "pricer eval --all-checkpoints --split val",
-        )
+        problem = "a checkpoint is not chosen on the test split: the number to publish would be part of the choice"
+        raise RunError(problem, "pricer eval --all-checkpoints --split val")
     undefined = [e.name for e in kept if e.metric(metric).value is None]
     if undefined:
         raise RunError(f"{metric} is undefined for {', '.join(undefined)}", "choose another --metric")
@@ -171,15 +167,10 @@ def by_preference(
     the fingerprint of the race's spec.
     """
     by_spec: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        candidate = evaluation.candidate
-        if (
-            evaluation.spec.split is Split.VAL
-            and evaluation.is_complete
-            and candidate.id in kept
-            and not candidate.is_soup
-        ):
-            by_spec.setdefault(evaluation.spec.fingerprint, []).append(evaluation)
+    for e in evaluations:
+        is_trained = e.candidate.id in kept and not e.candidate.is_soup
+        if is_trained and e.spec.split is Split.VAL and e.is_complete:
+            by_spec.setdefault(e.spec.fingerprint, []).append(e)
     everyone = {e.candidate.id for own in by_spec.values() for e in own}
 
     def preference(own: Sequence[Evaluation]) -> tuple[int, int, bool]:
@@ -217,14 +208,8 @@ class Confirmation:
     @classmethod
     def of(cls, evaluation: Evaluation, metric: str, when: str, look: int, before: Iterable[str]) -> "Confirmation":
         """The confirmation by a checkpoint's evaluation on the test split."""
-        return cls(
-            when=when,
-            candidate=evaluation.candidate,
-            spec_fingerprint=evaluation.spec.fingerprint,
-            metric=evaluation.metric(metric),
-            look=look,
-            before=tuple(dict.fromkeys(before)),
-        )
+        candidate, spec = evaluation.candidate, evaluation.spec.fingerprint
+        return cls(when, candidate, spec, evaluation.metric(metric), look, tuple(dict.fromkeys(before)))
 
     def is_of(self, checkpoint_id: str | None, spec_fingerprint: str) -> bool:
         """Whether it measured that checkpoint under that spec."""
@@ -239,7 +224,7 @@ def looks_besides(
 ) -> list[str]:
     """The checkpoint's name for each measurement on the test split, except the one of `checkpoint_id` under that spec.
 
-    Confirmed measurements whose evaluations are gone count as well. Baselines do not: nothing is chosen by them.
+    Confirmed measurements whose evaluations are gone count, baselines do not.
     """
     looks = {
         (e.candidate.id, e.spec.fingerprint): e.name
