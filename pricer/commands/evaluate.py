@@ -266,6 +266,5 @@ def load_scorer(setup: Setup, run: Run | None = None) -> "CheckpointPredictor":
         setup.encoder.answer_length,
         setup.price_tokens,
         setup.config.eval.residual_mass,
-        setup.price_suffix,
     )
     return CheckpointPredictor(base, decoder)

@@ -1,4 +1,7 @@
-"""Decoding: for a batch of prompts, the greedy completions and the whole distributions over prices, in one pass."""
+"""Decoding: for a batch of prompts, the greedy completions and the whole distributions over prices, in one pass.
+
+Shape suffixes: B prompts, C columns of one step, V vocabulary, N candidates, T tokens of a completion.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +15,8 @@ from pricer.core.prefix_search import PrefixSearch, PriceTrie
 from pricer.core.price_distribution import PROMPT, DecodingStep, Distribution, PriceDecoder
 from pricer.core.prices import PriceFormat, parse_price
 from pricer.ml.base import mixed_precision
-from pricer.ml.price_tokens import PriceTokens
-from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.batches import BatchSplitter
+from pricer.ml.tokens import PriceTokens, TokenizedPrompt
 from pricer.ml.tree_attention import SharedPrefix, TokenTree, common_prefix
 
 # Prefixes of prices that DigitQuantiles follows at once: for five quantiles, and the most probable ones beside them.
@@ -26,17 +29,13 @@ _LOGITS_AT_ONCE = 2**22
 # Prompts in a batch from which on it pays to compute their common prefix in a pass of its own.
 _MIN_BATCH_TO_SHARE = 4
 
-# Shape suffixes: B items, C columns of one step, V vocabulary, N candidates, T tokens of a completion.
-
 
 class TreeDecoder:
     """Decodes greedy completions and distributions over prices with a causal LM.
 
     `answer_length` is the maximum number of tokens in a completion, its end-of-text token included. `price_tokens` says
     how prices are tokenized; None: no distribution is computed. `max_residual_mass` is the share of a distribution that
-    a PrefixSearch may leave out. `suffix` are the tokens that every price ends with. Where a number is a single token,
-    the suffix is tried behind it all at once (a draft, as in speculative decoding, arXiv 2211.17192); it is accepted
-    only as far as the model agrees.
+    a PrefixSearch may leave out.
     """
 
     def __init__(
@@ -45,27 +44,28 @@ class TreeDecoder:
         tokenizer: Any,
         price_format: PriceFormat,
         answer_length: int,
-        price_tokens: PriceTokens | None,
-        max_residual_mass: float,
-        suffix: Sequence[int] = (),
+        price_tokens: PriceTokens | None = None,
+        max_residual_mass: float = 0.0,
     ) -> None:
-        self._model = model
-        self._prefix: SharedPrefix | None = None
         self._tokenizer = tokenizer
         self._price_format = price_format
         self._answer_length = answer_length
         self._price_tokens = price_tokens
         self._max_residual_mass = max_residual_mass
-        has_number_tokens = isinstance(price_tokens, tuple) and len(price_tokens) == 1
-        self._suffix = np.array(suffix if has_number_tokens else (), dtype=np.int64)
+        self.use(model)
 
     def use(self, model: Any) -> None:
         """Decode with this model from now on: another one, or the same one with other weights."""
         self._model = model
-        self._prefix = None
+        self._prefix: SharedPrefix | None = None
+        # A batch may not have fitted because of other things in memory at the time.
+        self._batches = BatchSplitter("answer about")
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch."""
+        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
+        return self._batches.run(self._predict, prompts)
+
+    def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         with torch.inference_mode(), mixed_precision(self._model):
             ids_BT, distributions = self._decode([prompt.ids for prompt in prompts])
         completions = self._tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
@@ -79,23 +79,25 @@ class TreeDecoder:
         tree = TokenTree(self._model, prompts, self._shared_prefix(prompts), self._tokenizer.pad_token_id)
         greedy = _GreedyPath(tree.first_logits_B1V[:, 0], self._tokenizer, self._answer_length)
         decoder = self._price_decoder(len(prompts))
-        if decoder is None:
-            step: DecodingStep | Sequence[Distribution | None] = [None] * len(prompts)
-        else:
+        step: DecodingStep | Sequence[Distribution | None] = [None] * len(prompts)
+        if decoder is not None:
             step = decoder.advance(_log_probabilities(tree.first_logits_B1V, decoder.first_candidates))
         # The tree column of each slot that the PriceDecoder has asked for.
         columns = np.zeros(0, dtype=np.int64)
         while isinstance(step, DecodingStep):
+            assert decoder is not None
             parents_BC = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1: the last one
             first, count = tree.width, step.tokens.shape[1]
             columns = np.append(columns, first + np.arange(count))
             parents_BC, tokens_BC, own_B = greedy.join(parents_BC, step.tokens, step.greedy)
             logits_BCV = tree.extend(parents_BC, tokens_BC)
             greedy.advance(logits_BCV, own_B, first)
-            assert decoder is not None
             step = decoder.advance(_log_probabilities(logits_BCV[:, :count], step.candidates))
+        nothing = np.zeros((len(prompts), 0), dtype=np.int64)
         while not greedy.is_finished:
-            greedy.advance_alone(tree, self._suffix)
+            first = tree.width
+            parents_BC, tokens_BC, own_B = greedy.join(nothing, nothing, None)
+            greedy.advance(tree.extend(parents_BC, tokens_BC), own_B, first)
         return greedy.completions_BT, step
 
     def _shared_prefix(self, prompts: Sequence[np.ndarray]) -> SharedPrefix:
@@ -165,28 +167,8 @@ class _GreedyPath:
         rows_B = torch.arange(len(own_B), device=logits_BCV.device)
         token_B = logits_BCV[rows_B, torch.from_numpy(own_B).to(logits_BCV.device)].argmax(dim=-1).cpu().numpy()
         self._parent_B = first + own_B
-        self._append(token_B)
-
-    def _append(self, token_B: np.ndarray) -> None:
         self._tokens.append(np.where(self._ended_B, self._pad, token_B))
         self._ended_B = self._ended_B | (token_B == self._eos)
-
-    def advance_alone(self, tree: TokenTree, suffix: np.ndarray) -> None:
-        """Take the next tokens in a forward pass of their own. After a first token, `suffix` (n,) is the draft: its
-        tokens are accepted up to the first that the model disagrees with in any unfinished row, which it replaces.
-        """
-        draft = suffix[: self._length - len(self._tokens) - 1] if len(self._tokens) == 1 else suffix[:0]
-        rows, first = len(self._parent_B), tree.width
-        tokens_BC = np.concatenate([self._tokens[-1][:, None], np.tile(draft, (rows, 1))], axis=1)
-        logits_BCV = tree.extend(self._parent_B[:, None], tokens_BC, is_chain=True)
-        next_BC = logits_BCV.argmax(dim=-1).cpu().numpy()
-        agrees = (next_BC[:, :-1] == draft) | self._ended_B[:, None]
-        # A row that ends within the draft agrees with whatever follows its end.
-        agrees |= np.cumsum(next_BC[:, :-1] == self._eos, axis=1) > 0
-        accepted = 1 + int(agrees.all(axis=0).cumprod().sum())
-        for column in range(accepted):
-            self._append(next_BC[:, column])
-        self._parent_B = np.full(rows, first + accepted - 1)
 
 
 def _log_probabilities(logits_BCV: torch.Tensor, candidates: np.ndarray) -> np.ndarray:

@@ -25,22 +25,35 @@ class MergedInPlace:
 
     def __init__(self, model: Any, folder: Path) -> None:
         self._model = model
-        self._stored = _StoredWeights(folder)
         self._changed: set[str] = set()
+        # The files of the base's tensors, by a tensor's name.
+        self._files: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                self._files |= dict.fromkeys(file.keys(), path)
 
     def can_restore(self, layers: Mapping[str, Any]) -> bool:
         """Whether the weights of these layers are the same in the base's folder as in memory."""
-        return all(self._stored.holds(f"{name}.weight", layer.weight.data) for name, layer in layers.items())
+        return all(
+            f"{name}.weight" in self._files and torch.equal(self._read(name).to(layer.weight.dtype), layer.weight.data)
+            for name, layer in layers.items()
+        )
 
     def merge(self, updates: Updates) -> None:
         """Give the layers the base's weights with these updates and no others."""
         for name in sorted(self._changed | updates.keys()):
             weight = self._model.get_submodule(name).weight.data
             self._changed.add(name)
-            weight.copy_(self._stored.read(f"{name}.weight"))
+            weight.copy_(self._read(name))
             if name in updates:
                 a, b, scale = updates[name]
                 weight.addmm_(b, a, alpha=scale)
+
+    def _read(self, layer: str) -> torch.Tensor:
+        name = f"{layer}.weight"
+        with safe_open(self._files[name], framework="pt") as file:
+            weight: torch.Tensor = file.get_tensor(name)
+        return weight
 
 
 class MergedBeside:
@@ -104,23 +117,3 @@ def _copy_dense(layer: Any) -> torch.Tensor:
         weight: torch.Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
         return weight.float()
     return (layer.weight.T if isinstance(layer, Conv1D) else layer.weight).detach().clone().contiguous()
-
-
-class _StoredWeights:
-    """The tensors in the safetensors files of a folder, by name."""
-
-    def __init__(self, folder: Path) -> None:
-        self._files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                self._files |= dict.fromkeys(file.keys(), path)
-
-    def holds(self, name: str, tensor: torch.Tensor) -> bool:
-        """Whether there is a tensor of that name that equals this one at its precision."""
-        return name in self._files and torch.equal(self.read(name).to(tensor.dtype), tensor)
-
-    def read(self, name: str) -> torch.Tensor:
-        """The tensor of that name, as it is stored."""
-        with safe_open(self._files[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name)
-        return tensor

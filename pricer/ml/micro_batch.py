@@ -13,9 +13,9 @@ from pricer.config import TrainConfig
 from pricer.core.memory import USABLE
 from pricer.errors import ModelError, first_line
 from pricer.ml.base import mixed_precision
+from pricer.ml.batches import OutOfMemoryError, free_memory, is_out_of_memory, right_padded
 from pricer.ml.loss import completion_loss
-from pricer.ml.out_of_memory import OutOfMemoryError, free_memory, is_out_of_memory
-from pricer.ml.tokens import TokenizedExample, right_padded
+from pricer.ml.tokens import TokenizedExample
 
 # Bytes of AdamW's two moments for each trained parameter.
 _OPTIMIZER_BYTES = 8
@@ -180,7 +180,10 @@ def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepS
             for _ in range(3):
                 torch.cuda.synchronize()
                 start = time.perf_counter()
-                _forward_and_backward(model, part, pad)
+                ids_BT, spans = right_padded(part, pad)
+                with mixed_precision(model):
+                    loss = completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans)
+                torch.autograd.backward(loss)
                 torch.cuda.synchronize()
                 seconds = (time.perf_counter() - start) / len(part)
     except RuntimeError as error:
@@ -196,10 +199,3 @@ def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepS
     room = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     free_memory()
     return None if seconds is None else (seconds, peak <= USABLE * room)
-
-
-def _forward_and_backward(model: Any, batch: Sequence[TokenizedExample], pad: int) -> None:
-    ids_BT, spans = right_padded(batch, pad)
-    with mixed_precision(model):
-        loss = completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans)
-    torch.autograd.backward(loss)

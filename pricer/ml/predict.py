@@ -1,4 +1,4 @@
-"""Prediction: a batch of prompts in, a price for each out, the same for every batch size. Also embeddings and loss.
+"""Prediction by the checkpoints of a run: a price for each prompt, the same for every batch size; and embeddings.
 
 Shape suffixes: B prompts, T tokens in a row, H hidden size.
 """
@@ -9,88 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
 
 from pricer.core.predictions import Prediction
-from pricer.core.prices import PriceFormat, parse_price
-from pricer.ml.adapter_files import average_adapters, write_adapter
-from pricer.ml.adapters import AdapterSwitch
+from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
 from pricer.ml.base import mixed_precision
+from pricer.ml.batches import batches_of, right_padded_ids
 from pricer.ml.decode import TreeDecoder
-from pricer.ml.loss import completion_loss
-from pricer.ml.out_of_memory import BatchSplitter
-from pricer.ml.tokens import (
-    TokenizedExample,
-    TokenizedPrompt,
-    batches_of,
-    left_padded,
-    right_padded,
-    right_padded_ids,
-)
-
-
-class Predictor:
-    """Greedy predictions of a causal LM, cheap enough for validation while it trains, and its loss.
-
-    `answer_length` is the maximum number of tokens in a completion, its end-of-text token included.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, price_format: PriceFormat, answer_length: int) -> None:
-        self.model = model
-        self._tokenizer = tokenizer
-        self._price_format = price_format
-        # Not the model's own config: Llama's samples at temperature 0.6.
-        self._generation = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=answer_length,
-            use_cache=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        self._prediction_batches = _split_predictions()
-        self._loss_batches = BatchSplitter("compute the loss of", lambda example: example.prompt.item_id)
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
-        return self._prediction_batches.run(self._predict, prompts, _padded_tokens)
-
-    @torch.inference_mode()
-    def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        ids_BT, mask_BT = left_padded([prompt.ids for prompt in prompts], self._tokenizer.pad_token_id)
-        inputs = {"input_ids": self._to_device(ids_BT), "attention_mask": self._to_device(mask_BT)}
-        with mixed_precision(self.model):
-            output_BT = self.model.generate(**inputs, generation_config=self._generation)
-        completions = self._tokenizer.batch_decode(output_BT[:, ids_BT.shape[1] :], skip_special_tokens=True)
-        return [
-            Prediction(prompt.item_id, completion, parse_price(completion, self._price_format))
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-
-    def loss(self, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
-        """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
-        total = 0.0
-        for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
-            total += sum(self._loss_batches.run(self._loss, [examples[index] for index in batch], _padded_tokens))
-        return total / sum(len(example.ids) - example.start for example in examples)
-
-    @torch.inference_mode()
-    def _loss(self, examples: Sequence[TokenizedExample]) -> list[float]:
-        ids_BT, spans = right_padded(examples, self._tokenizer.pad_token_id)
-        with mixed_precision(self.model):
-            return [float(completion_loss(self.model, self._to_device(ids_BT), spans))]
-
-    def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.model.device)
-
-
-def _split_predictions() -> BatchSplitter:
-    return BatchSplitter("answer about", lambda prompt: prompt.item_id)
-
-
-def _padded_tokens(batch: Sequence[TokenizedPrompt] | Sequence[TokenizedExample]) -> int:
-    """The number of tokens in a batch, padding included."""
-    return len(batch) * max(len(member.ids) for member in batch)
+from pricer.ml.tokens import TokenizedPrompt
 
 
 class CheckpointPredictor:
@@ -99,14 +24,11 @@ class CheckpointPredictor:
     def __init__(self, base: Any, decoder: TreeDecoder) -> None:
         self._switch = AdapterSwitch(base)
         self._decoder = decoder
-        self._prediction_batches = _split_predictions()
         self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
         """Predict with this adapter from now on; before the first one, predictions are the base's own."""
         self._is_untuned = False
-        # A batch may not have fitted because of other things in memory at the time.
-        self._prediction_batches = _split_predictions()
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
 
@@ -116,7 +38,7 @@ class CheckpointPredictor:
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
-        return self._prediction_batches.run(self._decoder.predict, prompts, _padded_tokens)
+        return self._decoder.predict(prompts)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         """The untrained base's embeddings (B, H) of prompts; only before the first `use`."""

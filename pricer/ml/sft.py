@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -15,20 +16,17 @@ from pricer.config import TrainConfig
 from pricer.core.training import Progress
 from pricer.errors import first_line
 from pricer.ml.adapters import check_adapter
-from pricer.ml.devices import Precision, gpu_utilisation, memory
+from pricer.ml.batches import EpochOrder, OutOfMemoryError, free_memory, is_out_of_memory, right_padded_ids
+from pricer.ml.devices import Precision, choose_optimizer, gpu_utilisation, memory, read_state
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import (
     StepSettings,
     can_recompute,
     compile_layers,
-    requested_settings,
     set_checkpointing,
     use_compiled,
 )
-from pricer.ml.optimizers import choose_optimizer, read_state
-from pricer.ml.out_of_memory import OutOfMemoryError, free_memory, is_out_of_memory
 from pricer.ml.tokens import TokenizedExample
-from pricer.ml.training_data import EpochOrder, build_dataset, collate
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
@@ -55,13 +53,19 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 loss = self._accumulate(model, ids_BT, spans)
                 break
             except Exception as error:
-                remedy = self._remedy(error)
-                if remedy is None:
+                out_of_memory, why = is_out_of_memory(error), first_line(error)[:200]
+                # A compiler can fail at a length or size that was not measured, or may be missing on this machine.
+                if not out_of_memory and not self.settings.compiled:
                     raise
             # No weight has changed yet: once the gradients are gone, the step can be repeated.
             model.zero_grad(set_to_none=True)
             free_memory()
-            remedy(model)
+            if out_of_memory:
+                self._reduce_memory(model)
+            else:
+                self.settings = replace(self.settings, compiled=False)
+                torch.compiler.set_stance("force_eager")
+                self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
         self.tokens += sum(end for _, end in spans)
         self._metrics["train"]["num_tokens"] = [self.tokens]
         return loss
@@ -77,18 +81,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             self.accelerator.backward(part)
             total += part.detach()
         return total
-
-    def _remedy(self, error: Exception) -> Callable[[Any], None] | None:
-        """What may help against an error in a step; None: nothing does."""
-        if is_out_of_memory(error):
-            return self._reduce_memory
-        # A compiler can fail at a length or size that was not measured, or may be missing on this machine.
-        return partial(self._stop_compiling, first_line(error)[:200]) if self.settings.compiled else None
-
-    def _stop_compiling(self, why: str, _model: Any) -> None:
-        self.settings = replace(self.settings, compiled=False)
-        torch.compiler.set_stance("force_eager")
-        self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
 
     def _reduce_memory(self, model: Any) -> None:
         """Compute less at once from now on; an OutOfMemoryError if that is impossible."""
@@ -164,6 +156,19 @@ class _Events(TrainerCallback):
         self._since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
+def build_dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
+    """The examples as the Trainer takes them: token ids, and where the completion starts in them."""
+    return datasets.Dataset.from_dict(
+        {"input_ids": [example.ids for example in examples], "start": [example.start for example in examples]}
+    )
+
+
+def collate(rows: Sequence[dict[str, Any]], pad: int) -> dict[str, Any]:
+    """A batch: `input_ids` (items, longest), right-padded, and `spans`, each completion's start and end."""
+    ids_BT = torch.from_numpy(right_padded_ids([row["input_ids"] for row in rows], pad))
+    return {"input_ids": ids_BT, "spans": [(row["start"], len(row["input_ids"])) for row in rows]}
+
+
 def fine_tune(
     model: Any,
     tokenizer: Any,
@@ -176,13 +181,13 @@ def fine_tune(
     on_checkpoint: Callable[[Path, int], None],
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
-    settings: StepSettings | None = None,
-    note: Callable[[str], None] | None = None,
+    settings: StepSettings,
+    note: Callable[[str], None],
 ) -> bool:
     """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
 
-    A step is computed as `settings` say (None: as the config requests). If memory runs out all the same, the step is
-    repeated in smaller parts, and if compiled layers fail, without them; `note` gets a line about it.
+    A step is computed as `settings` say. If memory runs out all the same, the step is repeated in smaller parts, and if
+    compiled layers fail, without them; `note` gets a line about it.
 
     `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which `resume_from`
     continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
@@ -197,8 +202,7 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
-    trainer.settings = settings or requested_settings(config)
-    trainer.note = note or (lambda _: None)
+    trainer.settings, trainer.note = settings, note
     trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     set_checkpointing(model, trainer.settings.activation_checkpointing)
     if trainer.settings.compiled:

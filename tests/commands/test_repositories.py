@@ -16,7 +16,7 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint

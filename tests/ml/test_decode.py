@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pricer.commands.parts.setup import Setup
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.price_distribution import QUANTILES
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_base
+from pricer.ml.batches import left_padded
 from pricer.ml.decode import TreeDecoder
-from pricer.ml.predict import Predictor
-from pricer.ml.price_tokens import PriceTokens, find_price_suffix, find_price_tokens
-from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
 
 TAIL = "\n\nPrice is $"
 
@@ -33,6 +32,20 @@ def a_decoder(
     return TreeDecoder(model, tokenizer, price_format, answer_length, price_tokens, max_residual_mass=0.0)
 
 
+def generate(model: Any, tokenizer: Any, prompts: Sequence[TokenizedPrompt], length: int) -> list[str]:
+    """The greedy completions by transformers' own `generate`."""
+    ids, mask = left_padded([prompt.ids for prompt in prompts], tokenizer.pad_token_id)
+    output = model.generate(
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(mask),
+        generation_config=GenerationConfig(
+            max_new_tokens=length, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        ),
+    )
+    completions: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    return completions
+
+
 def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """For each path the probabilities of the tokens after it, by a plain forward pass each: no cache, no padding."""
     found = []
@@ -44,12 +57,12 @@ def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]
 
 
 def test_greedy_is_what_generate_gives(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
-    price_format, length = setup.template.price_format, setup.encoder.answer_length
-    generated = Predictor(model, setup.tokenizer, price_format, length).predict(prompts)
+    length = setup.encoder.answer_length
 
-    read = a_decoder(model, setup.tokenizer, price_format, 4, length).predict(prompts)
+    read = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length).predict(prompts)
 
-    assert [(p.item_id, p.completion, p.price) for p in read] == [(p.item_id, p.completion, p.price) for p in generated]
+    assert [p.item_id for p in read] == [prompt.item_id for prompt in prompts]
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, prompts, length)
     assert sum(p.price is not None for p in read) > 30
 
 
@@ -59,12 +72,10 @@ def test_greedy_is_what_generate_gives_where_it_is_no_price(
 ) -> None:
     # Cut in their middle, the prompts ask for nothing: the model babbles, or ends at once.
     cut = [TokenizedPrompt(p.item_id, p.ids[: 3 + index], p.cut) for index, p in enumerate(prompts)]
-    price_format = setup.template.price_format
-    generated = Predictor(model, setup.tokenizer, price_format, length).predict(cut)
 
-    read = a_decoder(model, setup.tokenizer, price_format, 4, length).predict(cut)
+    read = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length).predict(cut)
 
-    assert [p.completion for p in read] == [p.completion for p in generated]
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, cut, length)
     assert any(p.price is None for p in read)
 
 
@@ -214,10 +225,10 @@ def test_without_price_tokens_only_the_greedy_answer_is_read(
 ) -> None:
     price_format = setup.template.price_format
 
-    read = TreeDecoder(model, setup.tokenizer, price_format, 5, None, 0.0).predict(prompts[:4])
+    read = TreeDecoder(model, setup.tokenizer, price_format, 5).predict(prompts)
 
-    assert [p.distribution for p in read] == [None] * 4
-    assert read == Predictor(model, setup.tokenizer, price_format, 5).predict(prompts[:4])
+    assert {p.distribution for p in read} == {None}
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, prompts, 5)
 
 
 def sizes(price_tokens: PriceTokens | None) -> list[int]:
@@ -300,51 +311,3 @@ def test_the_shared_prefix_is_computed_again_by_another_model(
     used.use(bare)
 
     assert used.predict(prompts) == fresh.predict(prompts)
-
-
-class TestADraftOfTheSuffix:
-    """A model that says after each token the one that `after` names, or what comes after every number."""
-
-    @staticmethod
-    def a_chain(tokenizer: Numbers, after: dict[int, int], otherwise: int) -> Any:
-        model = a_small_model(tokenizer)
-        size = tokenizer.size
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=size, hidden_size=256, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
-            )
-        )
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "o_proj" in name or "down_proj" in name:
-                    parameter.zero_()  # nothing is added to the token's own embedding
-            model.model.embed_tokens.weight.copy_(torch.eye(size, 256))
-            model.lm_head.weight.zero_()
-            for token in range(size):
-                model.lm_head.weight[after.get(token, otherwise), token] = 1.0
-        return model.eval()
-
-    @pytest.mark.parametrize(
-        ("after", "passes"),
-        [
-            # All write 7.00: the prompts, then 7 with the draft behind it.
-            ({5: 9, 9: 1, 1: 0}, 2),
-            # One of them writes 77 instead: the draft is dropped, and they go on by single tokens.
-            ({5: 9, 6: 10, 9: 1, 10: 11, 11: 12, 1: 0}, 5),
-            # One ends at once.
-            ({5: 9, 6: 0, 9: 1, 1: 0}, 2),
-        ],
-    )
-    def test_it_saves_passes_and_changes_no_answer(self, after: dict[int, int], passes: int) -> None:
-        tokenizer = Numbers(2)
-        model = self.a_chain(tokenizer, after, otherwise=9)
-        counted = CountedTokens(model)
-        asked = [TokenizedPrompt(str(last), np.array([3, 4, last]), cut=False) for last in (5, 6)]
-        price_tokens = find_price_tokens(tokenizer, "", PriceFormat("plain"), 2)
-        ending = find_price_suffix(tokenizer, "", PriceFormat("plain"))
-        assert ending == [tokenizer.point]
-
-        drafted = TreeDecoder(counted, tokenizer, PriceFormat("plain"), 5, price_tokens, 0.0, ending).predict(asked)
-
-        assert len(counted.shapes) == passes
-        assert drafted == TreeDecoder(model, tokenizer, PriceFormat("plain"), 5, price_tokens, 0.0).predict(asked)

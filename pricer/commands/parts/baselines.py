@@ -10,7 +10,8 @@ from pricer.core.candidates import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.ml.batches import batches_of
+from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
 # Number of training items that are embedded: more take as long as training does, and teach a ridge little.

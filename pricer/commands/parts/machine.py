@@ -5,21 +5,8 @@ from pathlib import Path
 
 from pricer.config import RunConfig
 from pricer.errors import CheckpointError, ModelError, RunError
-from pricer.ml.devices import (
-    choose_precision,
-    forget_launcher,
-    refuse_several_gpus,
-    refuse_several_processes,
-)
-from pricer.ml.optimizers import OPTIMIZERS, choose_optimizer, read_state
+from pricer.ml.devices import PAGED, Precision, choose_optimizer, choose_precision, read_state, refuse_several_gpus
 from pricer.stores.runs import Run
-
-
-def leave_launcher(note: Callable[[str], None]) -> None:
-    """Ignore what a launcher has set for a single process, with a note; a ModelError in one of several processes."""
-    refuse_several_processes()
-    if settings := forget_launcher():
-        note(f"not used, since a run's config says how it is trained: {', '.join(settings)}")
 
 
 def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
@@ -34,7 +21,7 @@ def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
         raise ModelError(error.message, elsewhere or error.hint) from None
     refuse_several_gpus(precision)
     optimizer = choose_optimizer(config.train.optimizer, precision.device)
-    if precision.device not in OPTIMIZERS[optimizer].devices:
+    if optimizer == PAGED and precision.device == "cpu":
         why = "model.device is cpu" if config.model.device == "cpu" else "this machine has no CUDA device"
         raise ModelError(
             f"train.optimizer is {optimizer}, which needs a GPU, but {why}", elsewhere or "train.optimizer: auto"
@@ -47,23 +34,20 @@ def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], No
     PricerError if this machine cannot continue as the run was trained so far.
     """
     resume = f"pricer train --resume --run {run.name}"
+    put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
     settled, state = settle(run.config(), resume), read_state(state_folder) if state_folder else None
-    precision = choose_precision(settled.model)
-    if state and state.format not in (None, OPTIMIZERS[settled.train.optimizer].state):
+    optimizer, precision = settled.train.optimizer, choose_precision(settled.model)
+    if state and state.optimizer not in (None, "bitsandbytes" if optimizer == PAGED else "torch"):
         raise CheckpointError(
-            f"the training state of {run.name} was not written by train.optimizer = {settled.train.optimizer}",
-            f"put {run.folder / 'config.yaml'} back as it was, or train another run",
-        )
-    if state and state.is_scaled and precision.device == "cpu":
-        raise RunError(
-            f"{run.name} is trained in float16 with scaled gradients, which needs a GPU",
-            f"on a machine with a GPU: {resume}",
+            f"the training state of {run.name} was not written by train.optimizer = {optimizer}", put_back
         )
     first = run.facts().get("precision", precision.label)
     if first != precision.label:
+        # float16 on a CPU, for which there is no scaler of gradients, trains an adapter in float32.
+        needs_gpu = first == Precision("cuda", precision.quantization, precision.dtype).label
         raise RunError(
             f"{run.name} began to train in {first}, this is {precision.label}",
-            f"put {run.folder / 'config.yaml'} back as it was, or train another run",
+            f"on a machine with a GPU: {resume}" if needs_gpu else put_back,
         )
     if state and not state.has_gpu_random and precision.device == "cuda":
         note(f"{run.name} was trained on a CPU so far; on a GPU it will not end with the same adapter bit for bit")

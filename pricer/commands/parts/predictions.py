@@ -11,7 +11,8 @@ from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.core.race_record import RaceRecord
-from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.ml.batches import batches_of
+from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
 

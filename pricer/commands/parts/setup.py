@@ -1,7 +1,6 @@
 """What train and eval both need before a weight is loaded: items, template, tokens and precision, all checked."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pricer.config import RunConfig
@@ -21,8 +20,7 @@ from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.data.reading import load_items, require
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import Precision, choose_precision, device_name
-from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_suffix, find_price_tokens
-from pricer.ml.tokens import Encoder, splits_digits
+from pricer.ml.tokens import Encoder, PriceTokens, find_digit_tokens, find_price_tokens, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
@@ -30,8 +28,8 @@ from pricer.stores.runs import Run
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned.
-    `price_tokens` says how prices are tokenized; None: no distribution over them can be computed. `price_suffix` are
-    the tokens that all prices end with. `notes` are lines that the user should see once.
+    `price_tokens` says how prices are tokenized; None: no distribution over them can be computed. `notes` are lines
+    that the user should see once.
     """
 
     config: RunConfig
@@ -42,16 +40,12 @@ class Setup:
     encoder: Encoder
     precision: Precision
     price_tokens: PriceTokens | None
-    price_suffix: Sequence[int]
     notes: tuple[str, ...]
-
-    def with_repo(self, repo: str) -> "Setup":
-        """The same Setup with the name of the repository settled."""
-        hub = self.config.hub.model_copy(update={"repo": repo})
-        return replace(self, config=self.config.model_copy(update={"hub": hub}))
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec of scoring the first `limit` items (None: all) of a split."""
+        settings = self.config.eval
+        is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
             data_fingerprint=self.items.fingerprint,
             split=split,
@@ -60,9 +54,9 @@ class Setup:
             base=self.base.name,
             base_revision=self.base.revision,
             precision=self.precision.label,
-            estimator=self.config.eval.estimator,
+            estimator=settings.estimator,
             fallback=self.items.train_median,
-            residual_mass=self._residual_mass,
+            residual_mass=settings.residual_mass if is_searched else None,
         )
 
     @property
@@ -72,11 +66,6 @@ class Setup:
         if wanted == "auto":
             return 8192 if self.precision.device == "cuda" else 2048
         return wanted
-
-    @property
-    def _residual_mass(self) -> float | None:
-        is_searched = isinstance(self.price_tokens, PriceTrie) and self.config.eval.estimator != "greedy"
-        return self.config.eval.residual_mass if is_searched else None
 
 
 def load_base_of(setup: Setup, run: Run | None) -> Any:
@@ -151,7 +140,6 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         encoder=encoder,
         precision=precision,
         price_tokens=price_tokens,
-        price_suffix=find_price_suffix(tokenizer, tail, price_format),
         notes=tuple(notes),
     )
 

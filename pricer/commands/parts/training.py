@@ -17,8 +17,8 @@ from pricer.commands.parts.uploads import Uploads
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.training import Progress, Validation
 from pricer.errors import RunError
+from pricer.ml.batches import OutOfMemoryError
 from pricer.ml.devices import device_name
-from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run
@@ -80,11 +80,17 @@ def keep_checkpoints(
     def on_checkpoint(folder: Path, step: int) -> None:
         epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
         checkpoint = _describe(folder, step, epoch, setup)
-        validation = _validate(validate, step, watcher) if setup.config.train.val_items else None
-        if validation:
-            line = validation.to_json()
-            run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
-            tracker.log(line, step)
+        validation = None
+        try:
+            if setup.config.train.val_items:
+                validation = validate()
+                line = validation.to_json()
+                run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
+                tracker.log(line, step)
+        except OutOfMemoryError as error:  # the checkpoint is worth more than its validation
+            watcher.note(
+                f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
+            )
         # Before the checkpoint is kept: a step that was kept must never be trained again, which on a GPU would give it
         # other weights. After a kill in between, resuming keeps it from the state.
         run.training_states.mark_complete(folder)
@@ -92,17 +98,6 @@ def keep_checkpoints(
         watcher.checkpoint(checkpoint, validation)
 
     return on_checkpoint
-
-
-def _validate(validate: Callable[[], Validation], step: int, watcher: Watcher) -> Validation | None:
-    """The validation; None if memory is short: the checkpoint is worth more than its validation."""
-    try:
-        return validate()
-    except OutOfMemoryError as error:
-        watcher.note(
-            f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
-        )
-        return None
 
 
 def keep(folder: Path, step: int, run: Run, to_hub: Uploads | None) -> None:
