@@ -25,7 +25,7 @@ from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base, mixed_precision
 from pricer.ml.batches import batches_of, left_padded
-from pricer.ml.decode import TreeDecoder
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 
 

@@ -23,10 +23,9 @@ from pricer.core.prices import PriceFormat
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import dense_bytes, load_base
 from pricer.ml.batches import batches_of
-from pricer.ml.decode import TreeDecoder
 from pricer.ml.devices import Precision
 from pricer.ml.micro_batch import StepSettings, choose_step_settings, compile_layers
-from pricer.ml.predict import CheckpointPredictor
+from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 from pricer.ml.sft import fine_tune
 from pricer.ml.tokens import TokenizedExample
 

@@ -255,8 +255,7 @@ class _Fetch(threading.Thread):
 def load_scorer(setup: Setup, run: Run | None = None) -> "CheckpointPredictor":
     """The base in memory, as `run` had it before, ready for adapters."""
     from pricer.commands.parts.setup import load_base_of
-    from pricer.ml.decode import TreeDecoder
-    from pricer.ml.predict import CheckpointPredictor
+    from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 
     base = load_base_of(setup, run)
     decoder = TreeDecoder(

@@ -72,16 +72,26 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
-    """Resume a run (None: the newest) from its newest whole training state, as its own config says."""
+    """Resume a run (None: the newest) from its newest whole training state, as its own config says. Of a finished run
+    only the uploads are left to do; a RunError if there are none.
+    """
     _leave_launcher(watcher)
     run = find_run(name, trained=True, note=watcher.note)
-    if run.facts().get("attached"):
+    facts = run.facts()
+    if facts.get("attached"):
         raise RunError(
             f"{run.name} is a repository that was evaluated here, not a training",
             f"pricer train --resume --repo {run.repo}",
         )
-    if run.facts().get("finished"):
-        return _resume_finished(run, watcher)
+    if facts.get("finished"):
+        if not run.outbox.entries():
+            raise RunError(
+                f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
+            )
+        with run.lock(), uploads(run, watcher.note) as to_hub:
+            if to_hub:
+                to_hub.deliver_all(watcher.uploading)
+        return Trained(run, tuple(run.store.checkpoints()))
     with run.lock():
         state = run.training_states.newest()
         setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
@@ -108,18 +118,6 @@ def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
     for note in setup.notes:
         watcher.note(note)
     return setup
-
-
-def _resume_finished(run: Run, watcher: Watcher) -> Trained:
-    """Upload what was left when training ended; a RunError if nothing was."""
-    if not run.outbox.entries():
-        raise RunError(
-            f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
-        )
-    with run.lock(), uploads(run, watcher.note) as to_hub:
-        if to_hub:
-            to_hub.deliver_all(watcher.uploading)
-    return Trained(run, tuple(run.store.checkpoints()))
 
 
 def _refuse_changed(run: Run, setup: Setup) -> None:

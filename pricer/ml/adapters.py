@@ -41,13 +41,11 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    targets, hint = f"adapter.target_modules = {config.target_modules}", "adapter.target_modules: all-linear"
     try:
         adapted = get_peft_model(model, lora)
     except ValueError as error:
-        raise ModelError(
-            f"no adapter fits adapter.target_modules = {config.target_modules}: {first_line(error)}",
-            "adapter.target_modules: all-linear",
-        ) from None
+        raise ModelError(f"no adapter fits {targets}: {first_line(error)}", hint) from None
     if is_mixed(model.device.type, model.dtype):
         for module in adapted.modules():
             if isinstance(module, BaseTunerLayer):
@@ -55,10 +53,7 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
                 module.cast_input_dtype_enabled = False
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         # Logits are computed from the layer itself (loss.py), without any adapter on it.
-        raise ModelError(
-            f"adapter.target_modules = {config.target_modules} includes the output layer, which cannot be adapted",
-            "adapter.target_modules: all-linear",
-        )
+        raise ModelError(f"{targets} includes the output layer, which cannot be adapted", hint)
     return adapted
 
 
@@ -106,7 +101,6 @@ def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.
     # Without this file, peft would look for adapter_model.bin, a pickle.
     if not path.is_file():
         raise CheckpointError(f"{folder} has no adapter_model.safetensors")
-    misfit = f"the adapter in {folder} does not fit the base"
     try:
         with path.open("rb") as head:
             size = int.from_bytes(head.read(8), "little")
@@ -114,13 +108,11 @@ def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.
             raise CheckpointError(f"{path} cannot be used: its header has {size:,} bytes, {_HEADER_LIMIT:,} at most")
         with safe_open(path, framework="pt") as file:
             if odd := shapes.keys() ^ set(file.keys()):
-                raise CheckpointError(
-                    f"{misfit}: {len(odd)} tensors are missing or unknown, {_shown(min(odd))} for one"
-                )
+                raise _misfit(folder, f"{len(odd)} tensors are missing or unknown, {_shown(min(odd))} for one")
             for name, shape in shapes.items():
                 entry = file.get_slice(name)
                 if entry.get_shape() != shape:
-                    raise CheckpointError(f"{misfit}: {name} has shape {entry.get_shape()}, not {shape}")
+                    raise _misfit(folder, f"{name} has shape {entry.get_shape()}, not {shape}")
                 if entry.get_dtype() not in _FLOATS:
                     raise CheckpointError(f"{path} cannot be used: {name} holds {entry.get_dtype()}, not floats")
             # In float32, as it was trained, whatever it was saved in. Copied, because a tensor's alignment in the file
@@ -139,9 +131,9 @@ def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
     """The adapter whose update of each layer is the mean of theirs (a model soup); a CheckpointError if they change
     different layers or have different settings.
 
-    The means of A and of B would multiply one adapter's A with another's B. The sum of k updates is one
-    update of rank k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's `add_weighted_adapter`). Its scale
-    makes it the mean: alpha/(k·r) is a k-th of alpha/r. In rsLoRA the scale is alpha/√r, so alpha is divided by √k.
+    The means of A and of B would multiply one adapter's A with another's B. The sum of k updates is one update of rank
+    k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's `add_weighted_adapter`). Its scale makes it the mean:
+    alpha/(k·r) is a k-th of alpha/r. In rsLoRA the scale is alpha/√r, so alpha is divided by √k.
     """
     first, count = adapters[0].settings, len(adapters)
     kinds = {(a.settings.r, a.settings.alpha, a.settings.use_rslora, a.settings.fan_in_fan_out) for a in adapters}
@@ -186,6 +178,10 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def _misfit(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"the adapter in {folder} does not fit the base: {why}")
+
+
 def _shown(text: str) -> str:
     """A stranger's text for a message: short, without anything that a terminal would obey."""
     text = text.encode("unicode_escape").decode("ascii")
@@ -225,11 +221,8 @@ class AdapterSwitch:
             self._merger = None
         if self._merger is not None:
             scale = settings.alpha / (math.sqrt(settings.r) if settings.use_rslora else settings.r)
-            updates = {}
-            for name in targets:
-                a, b = _tensor_names(name)
-                updates[name] = (tensors[a], tensors[b], scale)
-            self._merger.merge(updates)
+            names = {target: _tensor_names(target) for target in targets}
+            self._merger.merge({target: (tensors[a], tensors[b], scale) for target, (a, b) in names.items()})
             return
         shape = (replace(settings, base=None, base_revision=None), targets)
         if self._shape == shape:
@@ -238,21 +231,21 @@ class AdapterSwitch:
             for name, weight in weights.items():
                 weight.copy_(tensors[name])
             return
+        lora = LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.alpha,
+            use_rslora=settings.use_rslora,
+            fan_in_fan_out=settings.fan_in_fan_out,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+            inference_mode=True,
+        )
         # peft warns about what is intended here: an adapter beside another, a base with another name.
         with warnings.catch_warnings(action="ignore"):
-            lora = LoraConfig(
-                r=settings.r,
-                lora_alpha=settings.alpha,
-                use_rslora=settings.use_rslora,
-                fan_in_fan_out=settings.fan_in_fan_out,
-                target_modules=targets,
-                task_type="CAUSAL_LM",
-                inference_mode=True,
-            )
             try:
                 self._activate(lora, tensors)
             except ValueError as error:  # linear layers for which peft has no adapters
-                raise CheckpointError(f"the adapter in {folder} does not fit the base: {first_line(error)}") from None
+                raise _misfit(folder, first_line(error)) from None
         self._shape = shape
         self.model.eval()
 
@@ -272,12 +265,10 @@ class AdapterSwitch:
             return [name for name in self._linear if name not in self._output]
         wanted = set(settings.target_modules)
         found = [name for name in self._modules if not wanted.isdisjoint(_endings(name))]
-        misfit = f"the adapter in {folder} does not fit the base"
         if not found:
-            raise CheckpointError(f"{misfit}: none of its target_modules is there, {min(wanted)} for one")
-        for name in found:
-            if name not in self._linear:
-                raise CheckpointError(f"{misfit}: its target_modules take in {name}, which is not a linear layer")
+            raise _misfit(folder, f"none of its target_modules is there, {min(wanted)} for one")
+        if odd := [name for name in found if name not in self._linear]:
+            raise _misfit(folder, f"its target_modules take in {odd[0]}, which is not a linear layer")
         return found
 
     def _activate(self, lora: LoraConfig, tensors: dict[str, torch.Tensor]) -> None:

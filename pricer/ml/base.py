@@ -56,21 +56,14 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
     dtype = getattr(torch, precision.dtype)
     # cuDNN plans its attention for each new length, which takes a millisecond: half of a step on an H200.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    quantization = (
-        BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        if precision.quantization == "nf4"
-        else None
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            quantization_config=quantization,
+            quantization_config=nf4 if precision.quantization == "nf4" else None,
             device_map={"": 0 if precision.device == "cuda" else "cpu"},
             local_files_only=True,
             trust_remote_code=False,
@@ -78,12 +71,11 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
         )
     except Exception as error:  # a damaged or foreign model fails in as many ways as there are architectures
         raise ModelError(f"the base in {folder} cannot be loaded: {first_line(error)}") from None
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in place for a bfloat16 kernel, at the first
-            # forward pass in eval mode. Scores would have another precision than training, and training that goes on
-            # after a validation would get no gradient through the layer (there is only a warning).
-            module.support_avx512bf16_for_cpu = False
+    for layer in _layers_in_4_bits(model).values():
+        # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in place for a bfloat16 kernel, at the first forward
+        # pass in eval mode. Scores would have another precision than training, and training that goes on after a
+        # validation would get no gradient through the layer (there is only a warning).
+        layer.support_avx512bf16_for_cpu = False
     if dense is None and precision.device == "cuda":
         dense = has_room_for_dense(dense_bytes(model), torch.cuda.mem_get_info()[0])
     if dense:
@@ -94,20 +86,21 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
 
 def dense_bytes(model: Any) -> int:
     """The bytes that a model's 4-bit weights would take at its compute dtype; 0 if it has none."""
-    layers = (module for module in model.modules() if isinstance(module, Linear4bit))
-    weights = sum(int(layer.in_features * layer.out_features) for layer in layers)
-    dtype: torch.dtype = model.dtype
-    return weights * dtype.itemsize
+    weights = sum(layer.in_features * layer.out_features for layer in _layers_in_4_bits(model).values())
+    return int(weights * model.dtype.itemsize)
 
 
 def dequantize(model: Any) -> None:
     """Convert a model's 4-bit weights to its compute dtype once, instead of at every product: the same numbers, in more
     memory.
     """
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
-    for name, layer in layers:
+    for name, layer in _layers_in_4_bits(model).items():
         weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
         model.set_submodule(name, plain_linear(weight, layer.bias))
+
+
+def _layers_in_4_bits(model: Any) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 
 @dataclass(frozen=True, slots=True)

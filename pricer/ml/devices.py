@@ -52,10 +52,10 @@ def choose_precision(config: ModelConfig) -> Precision:
         raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
     device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
     dtype: str = config.compute_dtype
-    if dtype == "auto":
-        dtype = (
-            "float32" if device == "cpu" else "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
-        )
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    elif dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
     return Precision(device, config.quantization, dtype)
 
 

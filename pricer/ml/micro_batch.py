@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,9 +55,7 @@ def choose_step_settings(
         return requested
     longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
 
-    def measure(settings: StepSettings) -> Timing:
-        return _measure_step(model, longest, settings, pad)
-
+    measure = partial(_measure_step, model, longest, pad)
     settings, seconds = find_fastest(config, measure, can_recompute=can_recompute(model))
     if settings != requested:
         parts = -(-config.batch_size // settings.micro_batch)
@@ -108,11 +107,12 @@ def find_fastest(
     for recomputes in checkpointing:
         for size in sizes:
             settings = StepSettings(size, recomputes)
-            if (timing := measure(settings)) is not None:
-                seconds, has_room = timing
-                (spacious if has_room else tight).append((seconds, settings))
-                if has_room:
-                    break
+            timing = measure(settings)
+            if timing and timing[1]:
+                spacious.append((timing[0], settings))
+                break
+            if timing:
+                tight.append((timing[0], settings))
         if spacious and spacious[0][1] == first:
             break
     fitting = spacious or tight[-1:]
@@ -167,7 +167,7 @@ def use_compiled(enabled: bool) -> Any:
     return torch.compiler.set_stance("default" if enabled else "force_eager")
 
 
-def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepSettings, pad: int) -> Timing:
+def _measure_step(model: Any, batch: Sequence[TokenizedExample], pad: int, settings: StepSettings) -> Timing:
     """The timing of the last of three forward and backward passes. The optimizer's state counts as memory in use."""
     part = batch[: settings.micro_batch]
     was_training = model.training

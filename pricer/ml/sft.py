@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,28 +100,25 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self.note(f"memory ran out at step {step:,}, which is repeated: {change}")
 
 
+@dataclass(eq=False)
 class _Events(TrainerCallback):
-    """Forwards the Trainer's events, and stops it with a checkpoint on request."""
+    """Forwards the Trainer's events, and stops it with a checkpoint on request. `tokens` were seen by the time `since`,
+    which is when the newest measures were logged.
+    """
 
-    def __init__(
-        self,
-        on_checkpoint: Callable[[Path, int], None],
-        on_progress: Callable[[Progress], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self._on_checkpoint = on_checkpoint
-        self._on_progress = on_progress
-        self._should_stop = should_stop
-        self._tokens = 0.0
-        self._since = time.monotonic()
+    on_checkpoint: Callable[[Path, int], None]
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+    tokens: float = 0.0
+    since: float = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._since = time.monotonic()
+        self.since = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._on_progress(Progress(state.global_step, state.max_steps, state.epoch))
+        self.on_progress(Progress(state.global_step, state.max_steps, state.epoch))
         last = state.global_step >= state.max_steps
-        if last or self._should_stop():
+        if last or self.should_stop():
             control.should_save = control.should_training_stop = True
         control.should_log = control.should_log or last
 
@@ -137,13 +134,13 @@ class _Events(TrainerCallback):
             loss=float(logs["loss"]),
             learning_rate=float(logs["learning_rate"]),
             grad_norm=float(logs["grad_norm"]) if "grad_norm" in logs else None,
-            tokens_per_second=(tokens - self._tokens) / max(now - self._since, 1e-9) if tokens > self._tokens else None,
+            tokens_per_second=(tokens - self.tokens) / max(now - self.since, 1e-9) if tokens > self.tokens else None,
             memory_used=used,
             memory_total=total,
             gpu_utilisation=gpu_utilisation(args.device.type),
         )
-        self._tokens, self._since = tokens, now
-        self._on_progress(progress)
+        self.tokens, self.since = tokens, now
+        self.on_progress(progress)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -152,8 +149,8 @@ class _Events(TrainerCallback):
         before = time.monotonic()
         # Validation has other shapes, for which nothing is compiled.
         with use_compiled(False):
-            self._on_checkpoint(folder, state.global_step)
-        self._since += time.monotonic() - before  # scoring a checkpoint is not training time
+            self.on_checkpoint(folder, state.global_step)
+        self.since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
 def build_dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:

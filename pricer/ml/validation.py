@@ -13,8 +13,8 @@ from pricer.core.scores import score_predictions
 from pricer.core.training import Validation
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, batches_of, right_padded
-from pricer.ml.decode import TreeDecoder
 from pricer.ml.loss import completion_loss
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import Encoder, TokenizedExample
 
 

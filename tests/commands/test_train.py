@@ -19,8 +19,8 @@ from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
-from pricer.ml.decode import TreeDecoder
 from pricer.ml.loss import Span, completion_loss
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run

@@ -14,7 +14,7 @@ from pricer.core.price_distribution import QUANTILES
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_base
 from pricer.ml.batches import left_padded
-from pricer.ml.decode import TreeDecoder
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
 
 TAIL = "\n\nPrice is $"

@@ -10,9 +10,9 @@ from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, Tra
 from pricer.core.training import Progress
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
-from pricer.ml.decode import TreeDecoder
 from pricer.ml.devices import Precision, read_state
 from pricer.ml.micro_batch import requested_settings
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.sft import fine_tune
 
 pytestmark = [

@@ -130,7 +130,7 @@ class TestCompiling:
     def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[StepSettings]:
         tried: list[StepSettings] = []
 
-        def try_it(_model: Any, _batch: Any, settings: StepSettings, _pad: int) -> Timing:
+        def try_it(_model: Any, _batch: Any, _pad: int, settings: StepSettings) -> Timing:
             tried.append(settings)
             return (0.7 if settings.compiled else 1.0), True
 

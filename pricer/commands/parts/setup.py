@@ -15,7 +15,7 @@ from pricer.core.price_format import (
     explain_left_out,
     explain_padding,
 )
-from pricer.core.prices import PriceFormat, format_price, width_for
+from pricer.core.prices import format_price, width_for
 from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.data.reading import load_items, require
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
@@ -63,9 +63,7 @@ class Setup:
     def batch_tokens(self) -> int:
         """Maximum number of tokens in a batch of prompts where none was found by measurement."""
         wanted = self.config.eval.batch_tokens
-        if wanted == "auto":
-            return 8192 if self.precision.device == "cuda" else 2048
-        return wanted
+        return wanted if wanted != "auto" else 8192 if self.precision.device == "cuda" else 2048
 
 
 def load_base_of(setup: Setup, run: Run | None) -> Any:
@@ -131,8 +129,14 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         notes.append(explain_padding(price_format.width, max_price))
     if price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+    settled = {
+        "model": {"revision": base.revision, "compute_dtype": precision.dtype},
+        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
+        "eval": {"estimator": estimator},
+    }
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
-        config=_settle(config, base.revision, precision.dtype, price_format, estimator),
+        config=config.model_copy(update=sections),
         items=items,
         base=base,
         tokenizer=tokenizer,
@@ -142,16 +146,3 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         price_tokens=price_tokens,
         notes=tuple(notes),
     )
-
-
-def _settle(
-    config: RunConfig, revision: str | None, compute_dtype: str, price_format: PriceFormat, estimator: str
-) -> RunConfig:
-    """The config with these values in place of `auto`."""
-    changes = {
-        "model": {"revision": revision, "compute_dtype": compute_dtype},
-        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
-        "eval": {"estimator": estimator},
-    }
-    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
-    return config.model_copy(update=sections)

@@ -43,12 +43,12 @@ class Uploads:
     def put_state(self, folder: Path, step: int) -> None:
         """Put the training state in `folder` into the outbox, if states are kept at all."""
         if self._keep_state != "none":
-            run = self._run
+            state = [folder / name for name in STATE_FILES]
             # All that another machine needs to continue from it.
-            own = [run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
-            run.outbox.put_state(
+            own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            self._run.outbox.put_state(
                 step,
-                [folder / name for name in STATE_FILES if (folder / name).is_file()],
+                [path for path in state if path.is_file()],
                 [path for path in own if path.is_file()],
                 keep_all=self._keep_state == "all",
             )
@@ -58,15 +58,9 @@ class Uploads:
         """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
         is called several times a second.
         """
-        total = 0
-
-        def report(left: int) -> None:
-            nonlocal total
-            total = max(total, left)
-            if total:
-                on_progress(total - left, total)
-
-        return self._uploader.drain(report, seconds)
+        # Training is over, so nothing is put in any more.
+        total = len(self._run.outbox.entries())
+        return self._uploader.drain(lambda left: on_progress(total - left, total) if total else None, seconds)
 
     def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
         """Deliver what is left; what could not be is a HubError that names it."""
