@@ -8,15 +8,7 @@ from typing import Any
 from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.machine import settle, settle_resumed
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
-from pricer.commands.parts.training import (
-    Watcher,
-    catch_stop_signals,
-    describe_machine,
-    explain_full_disk,
-    keep,
-    keep_checkpoints,
-    log_progress,
-)
+from pricer.commands.parts.training import Recorder, Watcher, catch_stop_signals, describe_machine, explain_full_disk
 from pricer.commands.parts.uploads import claim, uploads
 from pricer.commands.parts.wandb_sending import tracker_of
 from pricer.config import RunConfig
@@ -181,8 +173,9 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
         tracker = tracker_of(run, setup.config, watcher.note, "training goes on")
         stack.callback(tracker.finish)
         to_hub = stack.enter_context(uploads(run, watcher.note))
+        recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)
         if state:
-            keep(*state, run, to_hub)  # a kill may have come just before
+            recorder.keep(*state)  # a kill may have come just before
         with explain_full_disk(run), catch_stop_signals(watcher) as signals:
             finished = fine_tune(
                 training.model,
@@ -192,8 +185,8 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
                 setup.precision,
                 state_folder=run.training_states.folder,
                 resume_from=state[0] if state else None,
-                on_checkpoint=keep_checkpoints(run, setup, validate, to_hub, tracker, watcher),
-                on_progress=log_progress(run, config.checkpoint_every, tracker, watcher),
+                on_checkpoint=recorder.checkpoint,
+                on_progress=recorder.progress,
                 should_stop=lambda: bool(signals),
                 settings=training.settings,
                 note=watcher.note,
