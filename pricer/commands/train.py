@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.hub_runs import resume_hub_run
-from pricer.commands.parts.machine import settle, settle_resumed
-from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
+from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare, settle, settle_resumed
 from pricer.commands.parts.training import Recorder, Watcher, catch_stop_signals, describe_machine, explain_full_disk
 from pricer.commands.parts.uploads import claim, uploads
 from pricer.commands.parts.wandb_sending import tracker_of

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.evaluate import is_elsewhere
-from pricer.commands.parts.machine import settle
+from pricer.commands.parts.setup import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.core.checkpoints import Checkpoint

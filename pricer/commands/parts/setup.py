@@ -1,6 +1,8 @@
-"""What train and eval both need before a weight is loaded: items, template, tokens and precision, all checked."""
+"""What is checked and settled before a weight is loaded: items, template, tokens, and what this machine can train."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pricer.config import RunConfig
@@ -18,8 +20,17 @@ from pricer.core.price_format import (
 from pricer.core.prices import format_price, width_for
 from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.data.reading import load_items, require
+from pricer.errors import CheckpointError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
-from pricer.ml.devices import Precision, choose_precision, device_name
+from pricer.ml.devices import (
+    PAGED,
+    Precision,
+    choose_optimizer,
+    choose_precision,
+    device_name,
+    read_state,
+    refuse_several_gpus,
+)
 from pricer.ml.tokens import Encoder, PriceTokens, find_digit_tokens, find_price_tokens, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
@@ -146,3 +157,48 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         price_tokens=price_tokens,
         notes=tuple(notes),
     )
+
+
+def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
+    """The config with its optimizer settled for this machine; a ModelError if it cannot be trained here.
+
+    `resume` is the command that resumes the run on another machine. None: the run is new, and its config can change.
+    """
+    elsewhere = resume and f"on a machine with a GPU: {resume}"
+    try:
+        precision = choose_precision(config.model)
+    except ModelError as error:
+        raise ModelError(error.message, elsewhere or error.hint) from None
+    refuse_several_gpus(precision)
+    optimizer = choose_optimizer(config.train.optimizer, precision.device)
+    if optimizer == PAGED and precision.device == "cpu":
+        why = "model.device is cpu" if config.model.device == "cpu" else "this machine has no CUDA device"
+        raise ModelError(
+            f"train.optimizer is {optimizer}, which needs a GPU, but {why}", elsewhere or "train.optimizer: auto"
+        )
+    return config.model_copy(update={"train": config.train.model_copy(update={"optimizer": optimizer})})
+
+
+def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], None]) -> RunConfig:
+    """The config of a run that is resumed here from the training state in a folder (None: from the beginning). A
+    PricerError if this machine cannot continue as the run was trained so far.
+    """
+    resume = f"pricer train --resume --run {run.name}"
+    put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
+    settled, state = settle(run.config(), resume), read_state(state_folder) if state_folder else None
+    optimizer, precision = settled.train.optimizer, choose_precision(settled.model)
+    if state and state.optimizer not in (None, "bitsandbytes" if optimizer == PAGED else "torch"):
+        raise CheckpointError(
+            f"the training state of {run.name} was not written by train.optimizer = {optimizer}", put_back
+        )
+    first = run.facts().get("precision", precision.label)
+    if first != precision.label:
+        # float16 on a CPU, for which there is no scaler of gradients, trains an adapter in float32.
+        needs_gpu = first == Precision("cuda", precision.quantization, precision.dtype).label
+        raise RunError(
+            f"{run.name} began to train in {first}, this is {precision.label}",
+            f"on a machine with a GPU: {resume}" if needs_gpu else put_back,
+        )
+    if state and not state.has_gpu_random and precision.device == "cuda":
+        note(f"{run.name} was trained on a CPU so far; on a GPU it will not end with the same adapter bit for bit")
+    return settled

@@ -8,8 +8,7 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import run_eval
-from pricer.commands.parts.machine import settle, settle_resumed
-from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.setup import prepare, settle, settle_resumed
 from pricer.config import ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
