@@ -1,6 +1,6 @@
 """What is checked and settled before a weight is loaded: items, template, tokens, and what this machine can train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from pricer.ml.devices import (
     read_state,
     refuse_several_gpus,
 )
-from pricer.ml.tokens import Encoder, PriceTokens, find_digit_tokens, find_price_tokens, splits_digits
+from pricer.ml.tokens import Encoder, PriceTokens, TokenizedPrompt, find_digit_tokens, find_price_tokens, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
@@ -52,6 +52,10 @@ class Setup:
     precision: Precision
     price_tokens: PriceTokens | None
     notes: tuple[str, ...]
+
+    def prompts(self, items: Sequence[Item]) -> list[TokenizedPrompt]:
+        """The tokenized prompt of each Item, in their order."""
+        return self.encoder.prompts([self.template.prompt(item) for item in items])
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec of scoring the first `limit` items (None: all) of a split."""
