@@ -24,7 +24,7 @@ from pricer.data.reading import require
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run, find_run
-from pricer.stores.wandb_log import Report
+from pricer.stores.wandb import Report
 
 if TYPE_CHECKING:
     from pricer.ml.predict import CheckpointPredictor

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-# Bytes at the end of an appended file in which its last line is looked for.
-_TAIL = 1 << 16
 # A lock is tried several times, with seconds between: `is_locked` takes it for a moment, too.
 _ATTEMPTS, _PAUSE = 5, 0.02
 
@@ -36,7 +34,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -88,7 +86,7 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON objects, a line each, atomically: a file that `append_lines` can add to."""
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_atomically(path, _as_lines(records))
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
@@ -98,11 +96,10 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: b
     Not `durable`: the lines are not forced to disk, so they survive a kill but not a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     with path.open("ab+") as file:
         _lock(file.fileno(), wait=True)
         _cut_torn_line(file)
-        file.write(text.encode())
+        file.write(_as_lines(records).encode())
         file.flush()
         if durable:
             os.fsync(file.fileno())
@@ -123,20 +120,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if record is None:
                 raise ValueError(f"not a JSON object ({path}, line {number})")
             yield record
-
-
-def last_line(path: Path) -> dict[str, Any] | None:
-    """The last complete line of an appended file, found without reading the rest; None if there is none, or if it is
-    not a JSON object.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
-            whole = file.read().rpartition(b"\n")[0]
-    except FileNotFoundError:
-        return None
-    return parse_json(whole.rpartition(b"\n")[2])
 
 
 def sha256_of(path: Path) -> str:
@@ -163,13 +146,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         folder = Path(scratch) / "new"
         folder.mkdir()
         yield folder
-        for file in sorted(folder.rglob("*")):
-            sync_folder(file)
-        sync_folder(folder)
+        for path in (*folder.rglob("*"), folder):
+            _sync(path)
         if target.exists():
             target.replace(Path(scratch) / "old")
         folder.replace(target)
-        sync_folder(target.parent)
+        _sync(target.parent)
 
 
 @contextmanager
@@ -202,13 +184,17 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def sync_folder(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Force a file's content, or a folder's list of names, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _as_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _lock(handle: int, *, wait: bool) -> None:
@@ -226,13 +212,8 @@ def _lock(handle: int, *, wait: bool) -> None:
 
 
 def _cut_torn_line(file: Any) -> None:
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    file.seek(size - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    file.truncate(whole)
-    file.seek(whole)
+    if (size := file.seek(0, os.SEEK_END)) > 0:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

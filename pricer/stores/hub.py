@@ -1,5 +1,5 @@
 """One repository on the Hugging Face Hub: what is read from it and written to it. Every failure is a HubError, except
-those of this machine's disk, which are OSErrors.
+failures of this machine's disk, which are OSErrors.
 """
 
 import functools
@@ -21,15 +21,13 @@ T = TypeVar("T")
 # Seconds without a byte, in either direction, after which a connection counts as dead. huggingface_hub sets no limit,
 # so an upload that hangs would hang for ever.
 _SILENCE = 60.0
-# Files that the Hub keeps in LFS whatever their size.
-_LARGE = (".safetensors", ".pt", ".pth")
+LARGE = (".safetensors", ".pt", ".pth")
+"""Endings of files that the Hub keeps in LFS whatever their size."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a commit. `size` in bytes; `sha256` of the content where it is kept in LFS, else None; `blob` is git's
-    own hash of a file that is not.
-    """
+    """A file of a commit. `size` in bytes. `sha256`: None for a file outside LFS, which has git's own hash, `blob`."""
 
     path: str
     size: int
@@ -126,10 +124,7 @@ class Hub:
         all. `known`: the sha256 of local files that were hashed a moment ago.
         """
         found = self.files(commit, list(names))
-        return next(
-            (n for n in names if n not in found or not found[n].is_same_as(folder / n, known.get(n))),
-            None,
-        )
+        return next((n for n in names if n not in found or not found[n].is_same_as(folder / n, known.get(n))), None)
 
     def licence(self, revision: str | None) -> str | None:
         """The licence that the repository's model card states, None if it states none."""
@@ -155,16 +150,10 @@ class Hub:
         is used unless `force`.
         """
         if file.size > limit:
-            raise HubError(
-                f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
-            )
-        return Path(
-            self._with_retries(
-                lambda: _api().hf_hub_download(
-                    self.repo, file.path, revision=commit, local_dir=into, force_download=force
-                )
-            )
-        )
+            text = f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
+            raise HubError(text)
+        where = {"revision": commit, "local_dir": into, "force_download": force}
+        return Path(self._with_retries(lambda: _api().hf_hub_download(self.repo, file.path, **where)))
 
     def commit(
         self,
@@ -175,32 +164,24 @@ class Hub:
         parent: str | None = None,
         retry: bool = False,
     ) -> str:
-        """Commit files under their names in the repository, and return the commit's hash.
+        """Commit files under their names in the repository, and return the commit's hash. Other files stay as they are.
 
-        With `parent` the commit is made only on top of that one. Other files stay as they are. `retry`: a commit that
-        fails is sent again, which is harmless where only the content matters and not the number of commits.
+        With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
+        harmless where only the content matters and not the number of commits.
         """
         from huggingface_hub import CommitOperationAdd
 
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         # The large files go first, because their upload can be repeated; the commit itself is then one short request.
         # They go one by one: for several, huggingface_hub starts threads, which delay the end of the process.
+        where = {"revision": branch, "free_memory": False}
         for addition in additions:
-            if addition.path_in_repo.endswith(_LARGE):
-                upload = functools.partial(
-                    _api().preupload_lfs_files, self.repo, [addition], revision=branch, free_memory=False
-                )
+            if addition.path_in_repo.endswith(LARGE):
+                upload = functools.partial(_api().preupload_lfs_files, self.repo, [addition], **where)
                 self._with_retries(upload)
         self._before_commit()
-        send = functools.partial(
-            _api().create_commit,
-            self.repo,
-            additions,
-            commit_message=message,
-            revision=branch,
-            parent_commit=parent,
-            num_threads=1,
-        )
+        how = {"commit_message": message, "revision": branch, "parent_commit": parent, "num_threads": 1}
+        send = functools.partial(_api().create_commit, self.repo, additions, **how)
         return str((self._with_retries(send) if retry else self._request(send)).oid)
 
     def tag(self, name: str, commit: str) -> None:
@@ -231,14 +212,14 @@ class Hub:
         self._with_retries(lambda: _api().super_squash_history(self.repo, branch=branch, commit_message=message))
 
     def _with_retries(self, request: Callable[[], T]) -> T:
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, self._attempts):
             try:
                 return self._request(request)
             except HubError as error:
-                if attempt == self._attempts or not error.transient:
+                if not error.transient:
                     raise
                 self._wait(pause(attempt, error))
-        raise AssertionError("unreachable")
+        return self._request(request)
 
     def _request(self, request: Callable[[], T]) -> T:
         try:

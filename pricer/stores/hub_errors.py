@@ -18,8 +18,6 @@ _HOUR = 3600.0
 _TRY_LATER = (408, 425, 429)
 CONFLICT = (409, 412)
 """HTTP statuses of a request that another one overtook."""
-_UNAUTHORIZED = 401
-_REFUSED = (_UNAUTHORIZED, 403)
 # Failures of this machine's disk, not of the network.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -97,9 +95,11 @@ def gated(repo: str) -> tuple[str, str]:
 def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool) -> HubError:
     """What an HTTP status of 400 or more means here."""
     message = _hub_message(error)
-    if status in _REFUSED:
-        rights = f"what the token may do, and how much space is left: {hub_address('settings')}"
-        hint = "hf auth whoami; hf auth login" if status == _UNAUTHORIZED else rights
+    refusals = {
+        401: "hf auth whoami; hf auth login",
+        403: f"what the token may do, and how much space is left: {hub_address('settings')}",
+    }
+    if hint := refusals.get(status):
         return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
     is_public = hub_address() == "https://huggingface.co"
     return HubError(

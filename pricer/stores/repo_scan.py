@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
@@ -68,8 +68,7 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
 
     def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
         places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
-        ours = [by_place.get(place) or _ours(hub, *place) for place in places]
-        return tuple(in_order(ours))
+        return tuple(in_order(by_place.get(place) or _ours(hub, *place) for place in places))
 
     ours, soups = tagged(_TAG), tagged(_SOUP)
     if ours:
@@ -85,7 +84,7 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
     notes += _unnamed(hub, last, {checkpoint.adapter_sha256 for checkpoint, _ in found})
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
-    checkpoints, repeated = _once_each(found)
+    checkpoints, repeated = _once_each([checkpoint for checkpoint, _ in found])
     return RepoScan(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
 
 
@@ -107,24 +106,23 @@ def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
     """Every place that names its step, the most reliable first: folders, branches, commits. And the Trainer's last
     commit, which names no step, or None.
     """
-    head = refs.branches.get("main")
-    if head is None:
+    if (head := refs.branches.get("main")) is None:
         raise CheckpointError(f"{hub.repo} has no branch main")
+    commits = hub.commits()
+    if len(commits) > _MAX_COMMITS:
+        raise CheckpointError(
+            f"{hub.repo} has {len(commits):,} commits: more than {_MAX_COMMITS:,} are not looked through"
+        )
     places = [
         _Place(int(match[1]), head, f"checkpoint-{match[1]}", f"folder checkpoint-{match[1]}")
         for path in hub.all_files(head)
         if (match := _FOLDER.fullmatch(path))
     ]
     places += [
-        _Place(int(match[1]), head, "", f"branch {name}")
-        for name, head in refs.branches.items()
+        _Place(int(match[1]), commit, "", f"branch {name}")
+        for name, commit in refs.branches.items()
         if name != "main" and (match := _BRANCH.fullmatch(name))
     ]
-    commits = hub.commits()
-    if len(commits) > _MAX_COMMITS:
-        raise CheckpointError(
-            f"{hub.repo} has {len(commits):,} commits: more than {_MAX_COMMITS:,} are not looked through"
-        )
     places += _titled(commits, _TITLE) or ([] if places else _titled(commits, _EPOCH))
     return places, next((commit for commit in commits if commit.title in _LAST), None)
 
@@ -150,16 +148,14 @@ def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoin
     found: dict[int, tuple[Checkpoint, str]] = {}
     notes = []
     for place in places:
-        files = hub.files(place.commit, [place.path(ADAPTER), place.path(ADAPTER_CONFIG)])
-        adapter = files.get(place.path(ADAPTER))
+        adapter = hub.files(place.commit, [place.path(ADAPTER)]).get(place.path(ADAPTER))
         if adapter is None:
             notes.append(f"{place.label} has no {ADAPTER}: left out")
             continue
-        known = found.get(place.step)
-        if known and known[0].adapter_sha256 == adapter.sha256:
-            continue
-        if known:
-            notes.append(f"{place.label} holds another adapter than {known[1]}, which is scored as step {place.step:,}")
+        if known := found.get(place.step):
+            if known[0].adapter_sha256 != adapter.sha256:
+                taken = f"{known[1]}, which is scored as step {place.step:,}"
+                notes.append(f"{place.label} holds another adapter than {taken}")
             continue
         config = hub.read(place.commit, place.path(ADAPTER_CONFIG), LARGEST_TEXT)
         if config is None:
@@ -183,26 +179,24 @@ def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoin
             data_fingerprint=None,
             adapter_sha256=adapter.sha256,
             adapter_config_sha256=hashlib.sha256(config).hexdigest(),
+            commit=place.commit,
+            folder=place.folder,
         )
-        found[place.step] = (replace(checkpoint, commit=place.commit, folder=place.folder), place.label)
+        found[place.step] = checkpoint, place.label
     return [found[step] for step in sorted(found)], notes
 
 
-def _once_each(found: Sequence[tuple[Checkpoint, str]]) -> tuple[list[Checkpoint], list[str]]:
+def _once_each(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
     """Each adapter once, with notes on those found under several steps. Such an adapter belongs to the last of them: a
     slow push under an earlier name reads files that were overwritten meanwhile, but no push reads files too early.
     """
-    by_adapter: dict[str, list[tuple[Checkpoint, str]]] = {}
-    for checkpoint, label in found:
-        by_adapter.setdefault(checkpoint.adapter_sha256, []).append((checkpoint, label))
-    kept = sorted((same[-1][0] for same in by_adapter.values()), key=lambda checkpoint: checkpoint.step)
-    return kept, [_repeated(same) for same in by_adapter.values() if len(same) > 1]
-
-
-def _repeated(same: Sequence[tuple[Checkpoint, str]]) -> str:
-    steps = ", ".join(f"{checkpoint.step:,}" for checkpoint, _ in same)
-    last = same[-1][0]
-    return (
-        f"steps {steps} hold the same adapter (sha256 {last.adapter_sha256[:12]}…): it is scored once, as step "
-        f"{last.step:,}"
-    )
+    by_adapter: dict[str, list[Checkpoint]] = {}
+    for checkpoint in found:
+        by_adapter.setdefault(checkpoint.adapter_sha256, []).append(checkpoint)
+    notes = [
+        f"steps {', '.join(f'{one.step:,}' for one in same)} hold the same adapter (sha256 {digest[:12]}…): "
+        f"it is scored once, as step {same[-1].step:,}"
+        for digest, same in by_adapter.items()
+        if len(same) > 1
+    ]
+    return in_order(same[-1] for same in by_adapter.values()), notes
