@@ -317,15 +317,15 @@ class TestInterruptions:
         assert repo.tags == {"step-000005": pushed.commit}
         assert FolderStore(Path()).logged() == [pushed]
 
-    @pytest.mark.parametrize("dies_in", ["new_folder", "append_lines"])
+    @pytest.mark.parametrize(("where", "dies_in"), [(FolderStore, "keep"), (hub_checkpoints, "append_lines")])
     def test_a_kill_between_tag_and_log_is_made_up_for(
-        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, dies_in: str
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, where: object, dies_in: str
     ) -> None:
         def kill(*arguments: object) -> None:
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(hub_checkpoints, dies_in, kill)
+            patch.setattr(where, dies_in, kill)
             with pytest.raises(Killed):
                 a_store().push(saved(), 5)
         assert (repo.tags, LOG.exists()) == ({"step-000005": repo.branches["main"]}, False)
