@@ -135,25 +135,21 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     name, wanted = config.base, _WANTED if weights else ["config.json"]
+    nowhere = f"there is no base {name} on the Hub, nor a folder of that name"
+    problems: dict[type[Exception], tuple[str, str]] = {
+        GatedRepoError: gated(name),  # before its base class
+        RepositoryNotFoundError: (nowhere, "a private one needs `hf auth login`"),
+        RevisionNotFoundError: (f"{name} has no revision {config.revision}", "model.revision: a commit hash"),
+    }
     try:
-        folder = Path(
-            snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
-        )
-    except GatedRepoError:
-        raise ModelError(*gated(name)) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"there is no base {name} on the Hub, nor a folder of that name", "a private one needs `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name} has no revision {config.revision}", "model.revision: a commit hash") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?") from None
+        folder = snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        other = f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?"
+        raise ModelError(*next((text for kind, text in problems.items() if isinstance(error, kind)), other)) from None
     # The cache keeps every revision in a folder named by its commit hash.
-    return Base(name, folder, folder.name)
+    return Base(name, Path(folder), Path(folder).name)

@@ -1,8 +1,8 @@
 """A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,11 @@ class EvaluationStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """While open, no other process evaluates this run (one may train it); a RunError if one does."""
         self._folder.mkdir(exist_ok=True)
-        try:
-            with locked(self._folder, wait=False):
-                yield
-        except BlockingIOError:
-            raise RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end") from None
+        busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
+        return locked(self._folder, busy)
 
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
         """The Predictions saved so far, as the batches they were saved in."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# A lock is tried several times, with seconds between: `is_locked` takes it for a moment, too.
+# A lock is tried several times, with seconds between: `is_locked` takes it for a moment.
 _ATTEMPTS, _PAUSE = 5, 0.02
 
 
@@ -97,7 +97,7 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: b
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
-        _lock(file.fileno(), wait=True)
+        _lock(file.fileno())
         _cut_torn_line(file)
         file.write(_as_lines(records).encode())
         file.flush()
@@ -155,33 +155,26 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Lock a folder against other processes that call this; a BlockingIOError if one holds it and `wait` is false.
+def locked(folder: Path, busy: Exception | None = None) -> Iterator[None]:
+    """Lock a folder against other processes that call this. If one holds it, `busy` is raised; None: wait for it.
 
     The lock ends with the process, even if that is killed.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, wait=wait)
+        _lock(handle, busy)
         yield
     finally:
         os.close(handle)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the folder by `locked`; False where the file system has no locks. Asking disturbs
-    nobody: the lock is shared with others that ask, and `locked` tries more than once.
-    """
-    handle = os.open(folder, os.O_RDONLY)
+    """Whether another process holds the folder by `locked`; False where the file system has no locks."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with locked(folder, BlockingIOError()):
+            return False
     except BlockingIOError:
         return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
 def _sync(path: Path) -> None:
@@ -197,15 +190,15 @@ def _as_lines(records: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _lock(handle: int, *, wait: bool) -> None:
+def _lock(handle: int, busy: Exception | None = None) -> None:
     """Lock an open file or folder until it is closed."""
     for left in reversed(range(_ATTEMPTS)):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             return
         except BlockingIOError:
-            if left == 0:
-                raise
+            if busy and left == 0:
+                raise busy from None
             time.sleep(_PAUSE)
         except OSError:
             return  # some network file systems have no locks; one process at a time works there too

@@ -93,10 +93,8 @@ class Hub:
     def refs(self) -> Refs:
         """All branches and tags."""
         found = self._with_retries(lambda: _api().list_repo_refs(self.repo))
-        return Refs(
-            {branch.name: branch.target_commit for branch in found.branches},
-            {tag.name: tag.target_commit for tag in found.tags},
-        )
+        branches, tags = ({ref.name: ref.target_commit for ref in refs} for refs in (found.branches, found.tags))
+        return Refs(branches, tags)
 
     def commits(self, revision: str = "main") -> list[RemoteCommit]:
         """The commits of a branch, the newest first."""
@@ -195,11 +193,10 @@ class Hub:
                 if error.response.status_code not in CONFLICT:
                     raise
                 present = self.refs().tags.get(name)
-                if present == commit:
-                    return
-                if present is not None:
+                if present not in (None, commit):
                     _api().delete_tag(self.repo, tag=name)
-                _api().create_tag(self.repo, tag=name, revision=commit)
+                if present != commit:
+                    _api().create_tag(self.repo, tag=name, revision=commit)
 
         self._with_retries(move)
 
@@ -268,7 +265,7 @@ def _configure_client() -> None:
         made.timeout = _SILENCE
         return made
 
-    # The same for uploads by Xet, which do not pass the client; read when the first one starts.
+    # Uploads by Xet do not pass the client. They read these when the first one starts.
     os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{_SILENCE:.0f}s")
     os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
     set_client_factory(client)

@@ -72,9 +72,8 @@ class HubStore:
         return self._here.new_soup(steps)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
-        """Put the checkpoint in `folder` on the Hub, read it back, tag it, and only then count it as kept.
-
-        Pushing the same one again changes nothing, even where the answer to the first push was lost.
+        """Put the checkpoint in `folder` on the Hub, read it back, tag it, and only then count it as kept. Pushing it
+        again changes nothing, even where the answer to the first push was lost.
         """
         return self._deliver(read_checkpoint(folder, step), folder)
 
@@ -143,10 +142,9 @@ class HubStore:
         refs = self.hub.refs()
         head = refs.branches.get("main")
         self._refuse_another_run(head)
-        titled = [commit.hash for commit in self.hub.commits() if commit.title == checkpoint.name]
         tagged = [refs.tags[checkpoint.name]] if checkpoint.name in refs.tags else []
+        titled = [commit.hash for commit in self.hub.commits() if commit.title == checkpoint.name]
         for commit in [*tagged, *titled]:
-            # The manifest is one of the parts, so the same parts are the same checkpoint.
             if not self._difference(checkpoint, folder, commit):
                 return commit
         self._head = head
@@ -181,9 +179,8 @@ class HubStore:
         prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
         place = f"{checkpoint.name} of {self.hub.repo} ({checkpoint.commit[:12]})"
         found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
-        for name in (ADAPTER, ADAPTER_CONFIG):
-            if prefix + name not in found:
-                raise CheckpointError(f"{place} has no {name}")
+        if missing := [name for name in (ADAPTER, ADAPTER_CONFIG) if prefix + name not in found]:
+            raise CheckpointError(f"{place} has no {missing[0]}")
         adapter = found[prefix + ADAPTER]
         if adapter.sha256 not in (None, checkpoint.adapter_sha256):
             raise CheckpointError(

@@ -145,7 +145,7 @@ class Uploader:
         """Begin. `deliver` returns when an entry has certainly arrived, and raises otherwise."""
         self._outbox.folder.mkdir(parents=True, exist_ok=True)
         # Here and not in the thread, because nothing is put in yet.
-        with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, wait=False):
+        with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, BlockingIOError()):
             self._outbox.sweep()
         self._deliver = deliver
         # A daemon: a connection that hangs does not keep the process alive.
@@ -187,7 +187,7 @@ class Uploader:
         troubles = 0
         while not self._stopped.is_set():
             try:
-                with locked(self._outbox.folder, wait=False):
+                with locked(self._outbox.folder, BlockingIOError()):
                     self._deliver_all()
                 return
             except BlockingIOError:

@@ -5,7 +5,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -88,15 +88,10 @@ class Run:
         if self.facts().get("attached"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """While open, no other process trains this run; a RunError if one does."""
-        try:
-            with locked(self.folder, wait=False):
-                yield
-        except BlockingIOError:
-            hint = "wait for it to end, or train another run: --run NAME"
-            raise RunError(f"another process is training {self.name}", hint) from None
+        hint = "wait for it to end, or train another run: --run NAME"
+        return locked(self.folder, RunError(f"another process is training {self.name}", hint))
 
     @property
     def is_locked(self) -> bool:
@@ -114,7 +109,7 @@ class Run:
 
     def record(self, **facts: Any) -> None:
         """Add or replace entries of run.json."""
-        with locked(self.folder.parent, wait=True):  # one process may train the run while another scores it
+        with locked(self.folder.parent):  # one process may train the run while another scores it
             write_json(self.folder / "run.json", {**self.facts(), **facts})
 
     def finish(self) -> None:
@@ -187,9 +182,8 @@ class Run:
 
 def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[str, Any]) -> Run:
     """A new run folder: `name`, which must be free, or the first free one of `stem`, `stem-2`, `stem-3` …"""
-    refuse_name(name)
     RUNS.mkdir(exist_ok=True)
-    with locked(RUNS, wait=True):  # two processes that start together must not take the same name
+    with locked(RUNS):  # two processes that start together must not take the same name
         refuse_name(name)
         folder = RUNS / (name or free_name(stem))
         Run(folder).clear()

@@ -177,7 +177,7 @@ while True:
         assert looking.stdout is not None
         assert looking.stdout.readline() == "looking\n"
         for _ in range(30):
-            with locked(tmp_path, wait=False):
+            with locked(tmp_path, BlockingIOError()):
                 assert is_locked(tmp_path)
         looking.kill()
 

@@ -657,7 +657,7 @@ class TestEnding:
         put(5)
         drained(start(Down(TRANSIENT)))
 
-        with locked(Path("outbox"), wait=False):
+        with locked(Path("outbox"), BlockingIOError()):
             pass
 
 
