@@ -101,9 +101,7 @@ def _content_revision(folder: Path) -> str:
 
 
 def _hashes_of(files: Sequence[Path]) -> dict[Path, str]:
-    """The sha256 of files in one folder. Each is remembered in the user's cache until the file changes; a cache that is
-    damaged or cannot be written is no error.
-    """
+    """The sha256 of files in one folder, remembered in the user's cache while they last. A broken cache is no error."""
     hashes: dict[Path, str] = {}
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
         place = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:16]

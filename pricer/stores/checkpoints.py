@@ -150,10 +150,8 @@ class TrainingStates:
         return next(((folder, step) for step, folder in reversed(self._all()) if _is_complete(folder)), None)
 
     def delete_after(self, step: int) -> None:
-        """Delete the states beyond a step, from which training continues.
-
-        A state half-written by a kill would count as the newest when the trainer deletes all but two.
-        """
+        """Delete the states beyond a step, from which training continues."""
+        # One that a kill left half-written would count as the newest when the trainer deletes all but two.
         for later, folder in self._all():
             if later > step:
                 shutil.rmtree(folder)

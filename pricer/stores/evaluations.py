@@ -20,9 +20,7 @@ _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": 
 
 
 class EvaluationStore:
-    """A folder with one folder for each evaluated name under each spec: `<name>-<spec fingerprint>/`. A name is the id
-    of a checkpoint or soup, or the name of a baseline.
-    """
+    """`<name>-<spec fingerprint>/` for each evaluation. A name is the id of a checkpoint or soup, or a baseline's name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -91,9 +91,7 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
     """Append JSON objects, a line each, in one write. A last line that a killed writer left half-written is cut off
-    first. Processes wait for each other.
-
-    Not `durable`: the lines are not forced to disk, so they survive a kill but not a power cut.
+    first. Processes wait for each other. Lines that are not `durable` survive a kill but not a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
@@ -106,9 +104,8 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: b
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an appended file, none if there is no file; a half-written last line is left out.
-
-    Any other broken line is a ValueError that names it: no killed writer leaves one.
+    """The JSON objects of an appended file, none if there is no file. A half-written last line is left out. Any other
+    broken line, which no killed writer leaves, is a ValueError that names it.
     """
     if not path.exists():
         return
@@ -129,9 +126,7 @@ def sha256_of(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file's content a second name, as a hard link where the file system has them. Replacing or removing one of
-    the two leaves the other as it is.
-    """
+    """Give a file's content a second name, if possible as a hard link. Replacing one file leaves the other as it is."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -156,10 +151,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path, busy: Exception | None = None) -> Iterator[None]:
-    """Lock a folder against other processes that call this. If one holds it, `busy` is raised; None: wait for it.
-
-    The lock ends with the process, even if that is killed.
-    """
+    """Lock a folder until the block, or the process, ends. If another process holds it, raise `busy`; None: wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         _lock(handle, busy)

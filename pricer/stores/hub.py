@@ -1,6 +1,4 @@
-"""One repository on the Hugging Face Hub: what is read from it and written to it. Every failure is a HubError, except
-failures of this machine's disk, which are OSErrors.
-"""
+"""A repository on the Hugging Face Hub. Every failure is a HubError, but one of this machine's disk is an OSError."""
 
 import functools
 import hashlib
@@ -14,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pricer.errors import HubError
+from pricer.stores.files import sha256_of
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 
 T = TypeVar("T")
@@ -40,14 +39,11 @@ class RemoteFile:
             return self.sha256 == known_sha256
         if path.stat().st_size != self.size:
             return False
-        with path.open("rb") as file:
-            if self.sha256 is not None:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-            # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-            digest = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest() == self.blob
+        if self.sha256 is not None:
+            return self.sha256 == sha256_of(path)
+        # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+        content = f"blob {self.size}\0".encode() + path.read_bytes()
+        return self.blob == hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +140,7 @@ class Hub:
     def download(
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False
     ) -> Path:
-        """A local copy of a file, at its path below `into` or (None) in the cache that all tools share. A cached copy
-        is used unless `force`.
-        """
+        """A local copy of a file, below `into`, or in the cache, where it is looked for first unless `force`."""
         if file.size > limit:
             text = f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
             raise HubError(text)
@@ -163,7 +157,6 @@ class Hub:
         retry: bool = False,
     ) -> str:
         """Commit files under their names in the repository, and return the commit's hash. Other files stay as they are.
-
         With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
         harmless where only the content matters and not the number of commits.
         """

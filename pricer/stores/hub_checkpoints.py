@@ -42,11 +42,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class HubStore:
-    """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint.
-
-    The run's folder holds copies of what was pushed from here, and a log with a line for every confirmed push. Soups
-    stay in that folder; one is pushed, as a commit and a tag of its own, when it gets a tag. The run's config and facts
-    are committed beside each checkpoint, so that a commit holds all that is needed to train it again.
+    """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint. The run's
+    config and facts are committed beside it, so that a commit holds all that is needed to train it again. The run's
+    folder keeps copies, a log of confirmed pushes, and soups, which are pushed only when they get a tag.
     """
 
     is_remote = True
@@ -229,10 +227,8 @@ def newest_state(hub: Hub) -> str | None:
 
 
 def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, int]:
-    """Download the training state of a commit among a run's `states`, and return its folder and step.
-
-    A CheckpointError unless each file has the sha256 of the state's own record, and the adapter the one of its
-    manifest.
+    """Download the training state of a commit among a run's `states`, and return its folder and step. A CheckpointError
+    unless each file has the sha256 in the state's own record, and the adapter the one in its manifest.
     """
     state = f"the training state in {hub.repo}"
     hashes = (parse_json(hub.read(commit, STATE_RECORD, LARGEST_TEXT) or b"") or {}).get("files")

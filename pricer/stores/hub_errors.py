@@ -38,9 +38,8 @@ def offline_variable() -> str:
 
 
 def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoReturn:
-    """Raise a library's error as a HubError, or as an OSError where this machine's disk failed.
-
-    Where an earlier request `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
+    """Raise a library's error as a HubError, or as an OSError if this machine's disk failed. If an earlier request
+    `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
     """
     if isinstance(error, HubError):
         raise error

@@ -46,9 +46,7 @@ class Disk:
 
 
 def look_at_disk(folder: Path) -> Disk:
-    """How much is free for a folder, and whether a file can be written and forced to disk there, or in its nearest
-    existing parent. Nothing stays behind.
-    """
+    """Whether a file can be written in a folder, or its nearest existing parent, and how much room there is."""
     folder = folder.absolute()
     # Path.exists and Path.is_dir raise below a folder that may not be looked into.
     present = next(part for part in (folder, *folder.parents) if os.path.lexists(part))

@@ -1,6 +1,4 @@
-"""The outbox: what is still to be delivered to the Hub, safe on disk; the worker that delivers it in order; and the
-record of commits, because the Hub allows only so many an hour.
-"""
+"""The outbox: what is still to be delivered to the Hub, safe on disk; and the worker that delivers it in order."""
 
 import contextlib
 import math
@@ -52,9 +50,7 @@ class Outbox:
         self.budget = CommitBudget(folder / "commits.jsonl")
 
     def put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path] = ()) -> None:
-        """Add an entry of these files, which may be replaced or removed afterwards, but not written into; and of copies
-        of the `growing` ones.
-        """
+        """Add an entry of these files, which nobody may write into afterwards, and of copies of the `growing` ones."""
         number = max((entry.number for entry in self.entries()), default=0) + 1
         with new_folder(self.folder / f"{number:06d}-{kind}-{step:06d}") as target:
             for file in files:

@@ -182,6 +182,7 @@ class Run:
 
 def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[str, Any]) -> Run:
     """A new run folder: `name`, which must be free, or the first free one of `stem`, `stem-2`, `stem-3` …"""
+    refuse_name(name)
     RUNS.mkdir(exist_ok=True)
     with locked(RUNS):  # two processes that start together must not take the same name
         refuse_name(name)
@@ -224,15 +225,22 @@ def runs_here() -> list[Run]:
     raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
 
 
-def find_run(name: str | None, *, trained: bool = False, note: Callable[[str], object] = lambda _: None) -> Run:
-    """The run of that name, or the newest one (if `trained`, the newest that was trained here); a RunError if there is
-    none. `note` is told which runs cannot be the newest because their run.json is damaged.
+def find_run(
+    name: str | None, *, repo: str | None = None, trained: bool = False, note: Callable[[str], object] = lambda _: None
+) -> Run:
+    """The run of that name, or of that `repo`, or the newest one (if `trained`, the newest that was trained here); a
+    RunError if there is none. `note` is told which runs cannot be the newest because their run.json is damaged.
     """
     if name is not None:
         known = {run.name: run for run in _every_run()}
         if name in known:
             return known[name]
         raise RunError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "pricer train")
+    if repo is not None:
+        if present := runs_of(repo):
+            return present[-1]
+        hint = f"pricer eval --repo {repo} --all-checkpoints"
+        raise RunError(f"no checkpoint of {repo} has been evaluated here", hint)
     runs, problems = _undamaged(runs_here())
     if not runs:
         raise problems[-1]
@@ -247,28 +255,20 @@ def runs_of(repo: str) -> list[Run]:
     return [run for run in _undamaged(_every_run())[0] if run.repo == repo]
 
 
-def run_here(name: str | None, repo: str | None, note: Callable[[str], object] = lambda _: None) -> Run:
-    """The run of that name (None: the newest), or the one that belongs to a repository; a RunError if there is none."""
-    if repo is None:
-        return find_run(name, note=note)
-    if present := runs_of(repo):
-        return present[-1]
-    raise RunError(f"no checkpoint of {repo} has been evaluated here", f"pricer eval --repo {repo} --all-checkpoints")
-
-
 def _every_run() -> list[Run]:
     return [Run(path.parent) for path in sorted(RUNS.glob("*/run.json"))]
 
 
 def _undamaged(runs: Sequence[Run]) -> tuple[list[Run], list[RunError]]:
     """The runs whose run.json can be read, the newest last; and the problems of the others."""
-    started, problems = {}, []
+    started: list[tuple[str, str, Run]] = []
+    problems = []
     for run in runs:
         try:
-            started[run.name] = run.facts()["started"], run.name
+            started.append((run.facts()["started"], run.name, run))
         except RunError as problem:
             problems.append(problem)
-    return sorted((run for run in runs if run.name in started), key=lambda run: started[run.name]), problems
+    return [run for _, _, run in sorted(started, key=lambda found: found[:2])], problems
 
 
 def now() -> str:

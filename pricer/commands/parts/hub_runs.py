@@ -65,7 +65,8 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
     if tracking_id := known.get("tracking_id"):
         facts["tracking_id"] = tracking_id
-    write_json(run.folder / "run.json", _new_facts(repo, facts) | {"attached": True})
+    record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
+    write_json(run.folder / "run.json", record)
     return Run(run.folder)
 
 
@@ -85,9 +86,8 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     config = parse_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}")
     to_score = f"pricer eval --repo {repo} --all-checkpoints"
     if commit is None and config.hub.state == "none":
-        raise RunError(
-            f"{repo} has no training state (hub.state: none), without which nobody can go on with it", to_score
-        )
+        text = f"{repo} has no training state (hub.state: none), without which nobody can go on with it"
+        raise RunError(text, to_score)
     facts = _facts(hub, commit or newest)
     if commit is not None:
         reached, last = _trainer_steps(repo, _text(hub, commit, "trainer_state.json", LARGEST_LOG))
@@ -106,9 +106,8 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     if commit is not None:
         state, step = fetch_state(hub, commit, run.training_states)
         if _trainer_steps(repo, (state / "trainer_state.json").read_bytes())[0] != step:
-            raise CheckpointError(
-                f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
-            )
+            text = f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
+            raise CheckpointError(text)
         run.training_states.mark_complete(state)
         log = hub.read(commit, "metrics.jsonl", LARGEST_LOG) or b""
         note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
@@ -118,7 +117,7 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     write_atomically(run.folder / "metrics.jsonl", log)
     write_atomically(run.folder / "config.yaml", to_yaml(_with_repo(config, repo)))
     # Last: with it the run is there, whole.
-    write_json(run.folder / "run.json", _new_facts(repo, facts))
+    write_json(run.folder / "run.json", {**facts, "repo": repo, "started": now(), "finished": None})
     return Run(run.folder)
 
 
@@ -162,20 +161,17 @@ def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
 def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConfig:
     """The config for a repository of another trainer: the command line's, with the base that the adapters name."""
     if given.path is None and not given.overrides:
-        raise ConfigError(
-            [f"{repo} does not say what its checkpoints were asked, nor what they were trained on"],
-            f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with",
-        )
+        text = f"{repo} does not say what its checkpoints were asked, nor what they were trained on"
+        hint = f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with"
+        raise ConfigError([text], hint)
     config = load_config(given.path, given.overrides) if given.path else parse_config(b"", "", given.overrides)
     if len(bases) > 1:
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
         return config  # it is compared with the checkpoints' own base before anything is scored
     if is_elsewhere(bases[0]):
-        raise CheckpointError(
-            f"the adapters of {repo} name the base {bases[0]}, a folder on another machine",
-            "say what it is: --set model.base=USER/NAME",
-        )
+        text = f"the adapters of {repo} name the base {bases[0]}, a folder on another machine"
+        raise CheckpointError(text, "say what it is: --set model.base=USER/NAME")
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})
 
 
@@ -202,7 +198,3 @@ def _facts(hub: Hub, commit: str) -> dict[str, Any]:
         if isinstance(values, dict) and all(isinstance(value, kind) for value in values.values()):
             facts[name] = values
     return facts
-
-
-def _new_facts(repo: str, facts: dict[str, Any]) -> dict[str, Any]:
-    return {**facts, "repo": repo, "started": now(), "finished": None}
