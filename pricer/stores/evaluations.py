@@ -20,7 +20,7 @@ _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": 
 
 
 class EvaluationStore:
-    """`<name>-<spec fingerprint>/` for each evaluation. A name is the id of a checkpoint or soup, or a baseline's name."""
+    """`<name>-<spec fingerprint>/` for each evaluation. A name is a checkpoint's or soup's id, or a baseline's name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

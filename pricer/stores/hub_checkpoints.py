@@ -42,9 +42,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class HubStore:
-    """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint. The run's
-    config and facts are committed beside it, so that a commit holds all that is needed to train it again. The run's
-    folder keeps copies, a log of confirmed pushes, and soups, which are pushed only when they get a tag.
+    """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint. The
+    run's config and facts are committed beside it, so that a commit holds all that is needed to train it again. The
+    run's folder keeps copies, a log of confirmed pushes, and soups, which are pushed only when they get a tag.
     """
 
     is_remote = True

@@ -103,7 +103,7 @@ def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
 
 
 def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
-    """The places that name a step, most reliable first; and the Trainer's last commit, which names none, if it made one."""
+    """The places that name a step, most reliable first; and the Trainer's last commit, which names none, or None."""
     if (head := refs.branches.get("main")) is None:
         raise CheckpointError(f"{hub.repo} has no branch main")
     commits = hub.commits()
