@@ -15,7 +15,7 @@ import torch
 from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks
 from safetensors.torch import load_file
 
-from pricer.commands.evaluate import load_scorer
+from pricer.commands.parts.session import load_scorer
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.predictions import Prediction

@@ -1,22 +1,12 @@
 """`pricer push`: deliver what training could not put on the Hub."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from pricer.commands.parts.uploads import uploads
+from pricer.commands.parts.watcher import Watcher
 from pricer.errors import RunError
 from pricer.stores.files import locked
 from pricer.stores.runs import Run, find_run
-
-
-class Watcher(Protocol):
-    """Shows how delivery goes."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know once."""
-
-    def uploading(self, done: int, total: int) -> None:
-        """`done` of the `total` things in the outbox are on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)

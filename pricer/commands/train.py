@@ -11,7 +11,6 @@ from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.machine import leave_launcher, settle, settle_resumed
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare
 from pricer.commands.parts.training import (
-    Watcher,
     catch_stop_signals,
     describe_machine,
     explain_full_disk,
@@ -21,6 +20,7 @@ from pricer.commands.parts.training import (
 )
 from pricer.commands.parts.uploads import claim, uploads
 from pricer.commands.parts.wandb_sending import tracker_of
+from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError

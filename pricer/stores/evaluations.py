@@ -13,7 +13,7 @@ from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
 from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
-from pricer.stores.files import append_lines, locked, read_arrays, read_lines, write_arrays, write_json
+from pricer.stores.files import append_lines, locked, read_arrays, read_json, read_lines, write_arrays, write_json
 
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
@@ -30,6 +30,26 @@ class EvaluationStore:
         self._folder.mkdir(exist_ok=True)
         busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
         return locked(self._folder, busy)
+
+    def batch_tokens(self, spec: EvalSpec) -> int | None:
+        """The maximum number of tokens in a batch of every evaluation under that spec; None: none has begun."""
+        return self._batch_tokens().get(spec.fingerprint)
+
+    def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
+        """Fix the maximum number of tokens in a batch of every evaluation under that spec."""
+        write_json(self._folder / "batches.json", {**self._batch_tokens(), spec.fingerprint: batch_tokens})
+
+    def _batch_tokens(self) -> dict[str, int]:
+        path = self._folder / "batches.json"
+        try:
+            kept = read_json(path)
+            if not all(isinstance(tokens, int) and tokens > 0 for tokens in kept.values()):
+                raise ValueError("not every spec has a number of tokens")
+            return kept
+        except FileNotFoundError:
+            return {}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _damaged(path, error, self._folder) from None
 
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
         """The Predictions saved so far, as the batches they were saved in."""

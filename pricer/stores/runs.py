@@ -16,7 +16,7 @@ from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import CheckpointStore
 from pricer.core.confirmation import Confirmation
-from pricer.core.race_record import RaceRecord
+from pricer.core.halving import RaceRecord
 from pricer.core.selection import PickRecord, Selection
 from pricer.errors import RunError
 from pricer.stores.checkpoints import FolderStore, TrainingStates
@@ -168,7 +168,7 @@ class Run:
         write_json(self.folder / "race.json", race.to_json())
 
     def race(self) -> RaceRecord | None:
-        """The newest race of its checkpoints, over or not, or None."""
+        """The newest finished race of its checkpoints, or None."""
         return self._read("race.json", RaceRecord.from_json, "remove it, and race again")
 
     def _read(self, name: str, parse: Callable[[dict[str, Any]], T], hint: str) -> T | None:

@@ -29,16 +29,14 @@ if TYPE_CHECKING:  # some of these import torch
     from pricer.commands.train import Trained
     from pricer.core.evaluation import Evaluation
     from pricer.core.gpus import GpuPlan
+    from pricer.core.halving import RaceRecord
     from pricer.core.predictions import Prediction
-    from pricer.core.race_record import RaceRecord
 
 # What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
 _SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
 
 RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
 _RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", "steps")
-
-_DROPPED_BECAUSE = {"beaten": "surely beaten", "cut": "cut for the budget"}
 
 
 def trained(result: "Trained") -> None:
@@ -159,13 +157,9 @@ def _estimator_table(evaluations: "Sequence[Evaluation]") -> None:
 def _race_table(race: "RaceRecord") -> None:
     """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
     if race.dropped:
-        rows = [
-            [one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader), _DROPPED_BECAUSE[one.why]]
-            for one in race.dropped
-        ]
-        budget = "" if race.budget is None else f", budget {100 * race.budget:g} %"
-        columns = ("dropped", "after items", "behind by", "leader", "because")
-        terminal.table(f"Race at alpha {race.alpha:g}{budget}", columns, rows)
+        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
+        columns = ("dropped", "after items", "behind by", "leader")
+        terminal.table(f"Race within {100 * race.budget:g} % of the work", columns, rows)
     terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
 
 

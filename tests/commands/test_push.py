@@ -13,20 +13,18 @@ from pricer.stores.files import locked, sha256_of
 from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
 from tests.builders import a_saved_checkpoint
+from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
 
 
-class Watcher:
-    """Keeps what it is told."""
+class Watcher(Listener):
+    """Keeps what it is told of uploads, too."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.counts: list[tuple[int, int]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
     def uploading(self, done: int, total: int) -> None:
         self.counts.append((done, total))

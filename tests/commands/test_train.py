@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pricer.commands import train
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
@@ -312,7 +312,7 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
     training, scoring = Listener(), Listener()
 
     train.start(config, "dear", None, training)
-    evaluated = run_eval("dear", "last", Split.VAL, 2, scoring)
+    evaluated = evaluate_run(find_run("dear"), "last", Split.VAL, 2, scoring)
 
     said = [
         "left out: 1 item that costs more than $1,000,000 (data.max_price)",

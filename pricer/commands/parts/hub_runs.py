@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.evaluate import is_elsewhere
+from pricer.commands.parts.checkpoints import is_local_folder
 from pricer.commands.parts.machine import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
@@ -28,6 +28,8 @@ _FACTS: dict[str, type] = {
     "tracking_id": str,
 }
 _OBJECTS: dict[str, type] = {"items": int, "versions": str}
+# What this machine's run.json keeps when its repository is opened again.
+_OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
 # Bytes of a config.yaml. One has two thousand; reading a million would take ten seconds.
 _LARGEST_CONFIG = 100_000
 
@@ -63,8 +65,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     store.record_scan([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
-    if tracking_id := known.get("tracking_id"):
-        facts["tracking_id"] = tracking_id
+    facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
     record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
@@ -169,7 +170,7 @@ def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConf
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
         return config  # it is compared with the checkpoints' own base before anything is scored
-    if is_elsewhere(bases[0]):
+    if is_local_folder(bases[0]):
         text = f"the adapters of {repo} name the base {bases[0]}, a folder on another machine"
         raise CheckpointError(text, "say what it is: --set model.base=USER/NAME")
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})

@@ -22,7 +22,7 @@ from pricer.data.reading import load_items, require
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import Precision, choose_precision, device_name
 from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_suffix, find_price_tokens
-from pricer.ml.tokens import Encoder, splits_digits
+from pricer.ml.tokens import Encoder, TokenizedPrompt, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
@@ -49,6 +49,10 @@ class Setup:
         """The same Setup with the name of the repository settled."""
         hub = self.config.hub.model_copy(update={"repo": repo})
         return replace(self, config=self.config.model_copy(update={"hub": hub}))
+
+    def prompts(self, items: Sequence[Item]) -> list[TokenizedPrompt]:
+        """The tokenized prompt of each Item, in their order."""
+        return self.encoder.prompts([self.template.prompt(item) for item in items])
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec of scoring the first `limit` items (None: all) of a split."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pricer.commands.parts.setup import Setup
 from pricer.commands.parts.uploads import Uploads
+from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.training import Progress, Validation
 from pricer.errors import RunError
@@ -27,22 +28,6 @@ from pricer.stores.wandb import Tracker
 # Bytes left on a disk that could not take another file.
 _FULL = 1_000_000
 _PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
-
-
-class Watcher(Protocol):
-    """Someone who wants to know how training goes."""
-
-    def note(self, text: str) -> None:
-        """Something that the user should know once."""
-
-    def progress(self, progress: Progress, next_checkpoint: int) -> None:
-        """A step was done."""
-
-    def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
-        """A checkpoint was kept."""
-
-    def uploading(self, done: int, total: int) -> None:
-        """Training is over; `done` of the `total` remaining uploads are on the Hub."""
 
 
 def log_progress(run: Run, every: int, tracker: Tracker, watcher: Watcher) -> Callable[[Progress], None]:

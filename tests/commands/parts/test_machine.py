@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pricer.commands import train
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.machine import settle, settle_resumed
 from pricer.commands.parts.setup import prepare
 from pricer.config import ModelConfig, RunConfig, TrainConfig
@@ -151,7 +151,7 @@ def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pyte
 def test_the_peak_of_scoring_is_that_of_the_runs_device(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.ml.devices.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
 
-    run_eval(None, "last", Split.VAL, 2, Listener())
+    evaluate_run(find_run(None), "last", Split.VAL, 2, Listener())
 
     assert Run(trained).facts()["peak_memory_eval"] == 11
 
