@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pricer.core.adapter_config import read_adapter_settings
@@ -81,7 +81,9 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
             "one is a tag step-…, a commit or branch that names its step, or a folder checkpoint-N, with an "
             f"{ADAPTER} in it",
         )
-    notes += _unnamed(hub, last, {checkpoint.adapter_sha256 for checkpoint, _ in found})
+    left = hub.files(last.hash, [ADAPTER]).get(ADAPTER) if last else None
+    if last and left and left.sha256 not in {checkpoint.adapter_sha256 for checkpoint, _ in found}:
+        notes.append(f"commit {last.hash[:7]} ({last.title}) names no step, and holds the adapter of none: left out")
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
     checkpoints, repeated = _once_each([checkpoint for checkpoint, _ in found])
@@ -131,14 +133,6 @@ def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_
         for commit in commits
         if (match := pattern.search(commit.title))
     ]
-
-
-def _unnamed(hub: Hub, commit: RemoteCommit | None, adapters: Collection[str]) -> list[str]:
-    """A note about the Trainer's last commit, unless its adapter is also the adapter of a step."""
-    adapter = hub.files(commit.hash, [ADAPTER]).get(ADAPTER) if commit else None
-    if commit is None or adapter is None or adapter.sha256 in adapters:
-        return []
-    return [f"commit {commit.hash[:7]} ({commit.title}) names no step, and holds the adapter of none: left out"]
 
 
 def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoint, str]], list[str]]:

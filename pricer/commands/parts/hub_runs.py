@@ -19,13 +19,9 @@ from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
 
 # The facts that are taken from another machine's run.json, with their types; then objects, with the types in them.
 _FACTS: dict[str, type] = {
-    "id": str,
+    **dict.fromkeys(("id", "precision", "data_fingerprint", "prompt_fingerprint", "tracking_id"), str),
     "seed": int,
-    "precision": str,
-    "data_fingerprint": str,
-    "prompt_fingerprint": str,
     "train_median": float,
-    "tracking_id": str,
 }
 _OBJECTS: dict[str, type] = {"items": int, "versions": str}
 # What this machine's run.json keeps when its repository is opened again.
@@ -75,8 +71,7 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     """The run of a repository, with its newest training state, so that this machine can resume it."""
     hub = Hub(repo)
     here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("attached")), None)
-    if name and here and name != here.name:
-        here = None
+    here = here if here and name in (None, here.name) else None
     if here and not _is_behind(here, hub):
         return here
     found = scan_repo(hub)
