@@ -15,7 +15,7 @@ from pricer.core.items import Item, PromptTemplate, Split
 from pricer.core.metrics import Metric
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.prices import PriceFormat
-from pricer.stores.checkpoints import Soups, write_manifest
+from pricer.stores.checkpoints import FolderStore, write_manifest
 
 PLAIN = PriceFormat("plain")
 
@@ -69,9 +69,9 @@ def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights")
     return folder, checkpoint
 
 
-def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
-    """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
-    with Soups(folder).new([member.step for member in members]) as own:
+def a_saved_soup(run_folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
+    """The average of these checkpoints, in the run's folder, as it is made."""
+    with FolderStore(run_folder).new_soup([member.step for member in members]) as own:
         return write_soup(own, members, adapter)
 
 

@@ -16,7 +16,7 @@ from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.records import parse_record
 from pricer.stores.runs import Run
@@ -52,11 +52,11 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
 
 def checkpoints(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """The evaluations that are not baselines."""
-    return [evaluation for evaluation in answer["evaluations"] if evaluation["step"] is not None]
+    return [evaluation for evaluation in answer["evaluations"] if evaluation["candidate"]["step"] is not None]
 
 
 def steps(answer: dict[str, Any]) -> list[int]:
-    return [evaluation["step"] for evaluation in checkpoints(answer)]
+    return [evaluation["candidate"]["step"] for evaluation in checkpoints(answer)]
 
 
 def downloads(hub: LoopbackHub, repo: str = "") -> list[str]:
