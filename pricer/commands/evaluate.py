@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
-from pricer.commands.parts.breakdown import saved_breakdown
-from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign
+from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign, saved_breakdown
 from pricer.commands.parts.race import race_checkpoints
 from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
 from pricer.commands.parts.setup import prepare
@@ -23,7 +22,7 @@ from pricer.stores.wandb_log import Report
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What `pricer eval` returns: the evaluations of the baselines, then of the checkpoints by step. `breakdown` is
-    there for a single checkpoint, `race` after a race. `report` is what a tracked run shows on W&B.
+    there for a single checkpoint, `race` after a race. `report` goes to W&B; None: this run is not on W&B.
     """
 
     run: Run
@@ -35,12 +34,12 @@ class Evaluated:
     report: Report | None = None
 
 
-Scoring = Callable[[EvaluationSession, Sequence[Checkpoint], Watcher], list[Evaluation]]
+Score = Callable[[EvaluationSession, Sequence[Checkpoint]], list[Evaluation]]
 """How Evaluations of a run's checkpoints are made."""
 
 
 def evaluate_run(
-    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, score: Scoring = score_checkpoints
+    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, score: Score = score_checkpoints
 ) -> Evaluated:
     """Evaluate the checkpoints of a run that `which` names (see `choose_checkpoints`), and the baselines, on the first
     `limit` items (None: all) of a split.
@@ -54,23 +53,20 @@ def evaluate_run(
     run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
-    with open_session(run, setup, split, limit, len(checkpoints), watcher) as session:
-        known = []
-        # Before any adapter is used: one of the baselines is the base as it is.
-        for evaluation in evaluate_baselines(session, setup):
-            watcher.scored(evaluation)
-            known.append(evaluation)
-        evaluations = score(session, checkpoints, watcher)
-    spec, items = session.spec, session.items
-    tracked = setup.config.tracking.mode != "off"
-    report = evaluation_report(spec, items, [*known, *evaluations], run.evaluations.predictions) if tracked else None
-    found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)
+    spec = setup.spec(split, limit)
+    with open_session(run, setup, spec, len(checkpoints), watcher) as session:
+        # The baselines first, before any adapter is used: one of them is the base as it is.
+        evaluations = (*evaluate_baselines(session, setup), *score(session, checkpoints))
+    is_on_wandb, saved = setup.config.tracking.mode != "off", run.evaluations
+    report = evaluation_report(spec, session.items, evaluations, saved.predictions) if is_on_wandb else None
+    result = Evaluated(run, spec, len(session.items), evaluations, report=report)
     if which == "all":
-        return found
+        return result
     (checkpoint,) = checkpoints
-    table = run.evaluations.scores(checkpoint.id, spec)
+    table = saved.scores(checkpoint.id, spec)
     assert table is not None  # kept with the evaluation
-    return replace(found, breakdown=saved_breakdown(run, checkpoint.id, spec, table, items, setup.items.val))
+    breakdown = saved_breakdown(run, checkpoint.id, spec, table, session.items, setup.items.val)
+    return replace(result, breakdown=breakdown)
 
 
 def race_run(run: Run, limit: int | None, watcher: Watcher) -> Evaluated:

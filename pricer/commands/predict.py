@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign
 from pricer.commands.parts.session import Scorer, load_scorer
@@ -39,20 +40,20 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     adapter = run.store.fetch(checkpoint)
     scorer = load_scorer(setup, run)
     scorer.use(adapter)
-    progress = ScoringProgress(watcher, len(items))
-    predictions = predict_items(scorer, setup, items, lambda answers: progress.add(checkpoint.name, answers))
+    progress = partial(ScoringProgress(watcher, len(items)).add, checkpoint.name)
+    predictions = predict_items(scorer, setup, items, progress)
     return Predicted(run, checkpoint, setup.config.eval.estimator, items, predictions)
 
 
 def predict_items(
-    scorer: Scorer, setup: Setup, items: Sequence[Item], report: Callable[[int], None]
+    scorer: Scorer, setup: Setup, items: Sequence[Item], progress: Callable[[int], None]
 ) -> list[Prediction]:
-    """One Prediction per Item, in their order; ids may repeat. `report` is told how many answers a batch had."""
+    """One Prediction per Item, in their order; ids may repeat. `progress` is told the size of each finished batch."""
     prompts = setup.prompts(items)
     found: dict[int, Prediction] = {}
     for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens):
         found.update(zip(batch, scorer.predict([prompts[index] for index in batch]), strict=True))
-        report(len(batch))
+        progress(len(batch))
     return [found[index] for index in range(len(items))]
 
 

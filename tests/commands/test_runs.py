@@ -139,7 +139,7 @@ def test_a_run_of_a_repository_is_counted_without_the_network(monkeypatch: pytes
 
     (one,) = overviews()
 
-    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("attached", "ann/prices", 10, None, 2)
+    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("from hub", "ann/prices", 10, None, 2)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 from pricer.stores.hub_training_state import fetch_state, newest_state
 from pricer.stores.repo_scan import RepoScan, scan_repo
-from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.runs import RUNS, Run, find_run, free_name, now, refuse_name, runs_of
 from pricer.stores.training_state import STATE_FILES
 
 # The facts that are taken from another machine's run.json, with their types.
@@ -43,6 +43,14 @@ class GivenConfig:
 
     path: Path | None
     overrides: Sequence[str]
+
+
+_OWN = GivenConfig(None, ())
+
+
+def open_run(name: str | None, repo: str | None, note: Callable[[str], None], given: GivenConfig = _OWN) -> Run:
+    """The run of that name (None: the newest) or, if there is a `repo`, the run here that stands for it."""
+    return find_run(name, note=note) if repo is None else open_hub_run(repo, given, note)
 
 
 def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> Run:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from pricer.commands.parts.breakdown import saved_breakdown
+from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from pricer.commands.parts.checkpoints import refuse_foreign
 from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
-from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
-from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.evaluation import Evaluation
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of
@@ -17,31 +17,24 @@ from pricer.stores.runs import Run
 
 def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation]:
     """The Evaluations of the averages of two and of three neighbouring checkpoints that include the `best` one, under
-    its spec. A soup that exists is neither made nor scored again.
+    its spec. Soups and Evaluations that exist are kept.
     """
     assert best.candidate.id is not None  # a checkpoint's
     windows = windows_around(run.store.checkpoints(), best.candidate.id)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []
-    setup = _setup_like(run, best.spec)
-    for checkpoint in {c.id: c for window in windows for c in window}.values():
-        refuse_foreign(checkpoint, setup)
-    with open_session(run, setup, best.spec.split, best.spec.limit, len(windows), watcher) as session:
-        soups = [_find_soup(run, window) or _make_soup(session, window) for window in windows]
-        return score_checkpoints(session, soups, watcher)
-
-
-def _setup_like(run: Run, spec: EvalSpec) -> Setup:
-    """The run's Setup; a RunError if it would score under another spec than this one."""
     setup = prepare(run.config())
-    if setup.spec(spec.split, spec.limit) != spec:
+    if setup.spec(best.spec.split, best.spec.limit) != best.spec:
         raise RunError(
             f"the checkpoints of {run.name} were scored under another spec than it has today, on other data, another "
             "base, another precision or by another estimator",
             "pricer eval --all-checkpoints",
         )
-    return setup
+    for checkpoint in {c.id: c for window in windows for c in window}.values():
+        refuse_foreign(checkpoint, setup)
+    with open_session(run, setup, best.spec, len(windows), watcher) as session:
+        return score_checkpoints(session, [_find_soup(run, one) or _make_soup(session, one) for one in windows])
 
 
 def _find_soup(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
