@@ -105,7 +105,7 @@ def evaluate(
     from pricer.views import terminal, terminal_breakdown, terminal_chart, terminal_progress, terminal_tables
 
     with terminal_progress.Watcher() as watcher:
-        from pricer.commands.evaluate import evaluate_run, race_run
+        from pricer.commands.evaluate import evaluate_run
         from pricer.commands.parts.hub_runs import GivenConfig, open_run
         from pricer.commands.parts.wandb_sending import send
         from pricer.config_file import config_path
@@ -113,7 +113,7 @@ def evaluate(
         given = GivenConfig(config_path(config) if config else None, override or [])
         source = open_run(run, repo, watcher.note, given)
         which = "all" if all_checkpoints else checkpoint or "last"
-        result = race_run(source, limit, watcher) if race else evaluate_run(source, which, Split(split), limit, watcher)
+        result = evaluate_run(source, which, Split(split), limit, watcher, race=race)
     if not as_json:
         terminal_chart.show(result.evaluations)
     terminal_tables.evaluated(result, as_json=as_json)

@@ -1,7 +1,6 @@
 """`pricer doctor`: whether this machine can train, and what to do if it cannot.
 
-A module that may be missing is imported in the check that needs it. A check that fails becomes a line, and the next
-check still runs.
+A module that may be missing is imported in the check that needs it.
 """
 
 import json
@@ -52,10 +51,8 @@ def examine() -> Iterator[Finding]:
 def _python() -> Iterator[Finding]:
     version, needed, fits = machine.python()
     where = f"{version} on {platform.system()} {platform.machine()}, pricer {pricer.__version__}"
-    if fits:
-        yield Finding("python", "ok", where)
-    else:
-        yield Finding("python", "failed", f"{where}, which needs {needed}", f"install pricer with Python {needed}")
+    misfit = Finding("python", "failed", f"{where}, which needs {needed}", f"install pricer with Python {needed}")
+    yield Finding("python", "ok", where) if fits else misfit
 
 
 def _packages() -> Iterator[Finding]:
@@ -69,10 +66,6 @@ def _packages() -> Iterator[Finding]:
 def _endpoint() -> Iterator[Finding]:
     if problem := endpoint_problem():
         yield Finding("HF_ENDPOINT", "failed", *problem)
-
-
-def _torch() -> Iterator[Finding]:
-    return ask_probe(_TORCH_STEPS[:-1] if endpoint_problem() else _TORCH_STEPS)
 
 
 def ask_probe(steps: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[Finding]:
@@ -155,7 +148,7 @@ CHECKS = (
     Check("packages", _packages, "failed"),
     Check("launcher", lambda: machine_checks.judge_launcher(os.environ), "failed"),
     Check("HF_ENDPOINT", _endpoint, "failed"),
-    Check("torch", _torch, "failed"),
+    Check("torch", lambda: ask_probe(_TORCH_STEPS[:-1] if endpoint_problem() else _TORCH_STEPS), "failed"),
     Check("memory", lambda: [machine_checks.judge_memory(*machine.memory())]),
     Check("disk", _runs_disk, "failed"),
     Check("Hub cache", _caches, needs_hub=True),

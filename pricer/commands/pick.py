@@ -1,14 +1,11 @@
-"""`pricer pick`: choose the checkpoint with the best validation result, and confirm it once on the test split.
-
-Imports nothing heavy: a pick takes no time. Only a confirmation needs a model.
-"""
+"""`pricer pick`: choose the checkpoint with the best validation result, without torch, and confirm it on test items."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.evaluation import Evaluation
@@ -18,12 +15,6 @@ from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
 from pricer.stores.runs import Run, now, run_here
-
-if TYPE_CHECKING:
-    from pricer.commands.parts.watcher import Watcher
-
-Soups = Callable[[Run, Evaluation], Sequence[Evaluation]]
-"""Makes the Evaluations of the averages of a run's checkpoints that compete with its best one, under the same spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +29,9 @@ class Picked:
     run: Run
     selection: Selection
     unscored: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
     card: str | None = None
     problem: HubError | None = None
-    dropped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +52,11 @@ def pick(
     name: str | None,
     metric: str,
     repo: str | None = None,
-    soups: Soups | None = None,
+    soups: Callable[[Run, Evaluation], Sequence[Evaluation]] | None = None,
     note: Callable[[str], object] = lambda _: None,
 ) -> Picked:
-    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. If `soups` is given,
-    averages compete, too. `note` is told what takes a while.
+    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. `note` is told what
+    takes a while. `soups` evaluates averages that compete with the best checkpoint, under its spec.
     """
     run = run_here(name, repo, note)
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
@@ -80,20 +71,24 @@ def pick(
     # The choice is written before others are told: a Hub that refuses does not undo it.
     run.write_selection(selection)
     scored = {e.candidate.id for e in selection.ranking}
-    out = dropped_by_spec.get(selection.spec_fingerprint, frozenset()) - scored
-    dropped = tuple(c.step for c in checkpoints if c.id in out)
-    unscored = tuple(c.step for c in checkpoints if c.id not in scored | out)
-    chosen = _chosen(run, selection)
+    dropped = dropped_by_spec.get(selection.spec_fingerprint, frozenset()) - scored
+    picked = Picked(
+        run,
+        selection,
+        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
+        dropped=tuple(c.step for c in checkpoints if c.id in dropped),
+    )
+    chosen = _chosen(picked)
     if run.store.is_remote and chosen.commit is None:
         note(f"pushing {chosen.name} to {run.store.location}")
     try:
         run.store.tag(chosen, "best")
-        return Picked(run, selection, unscored, _publish_card(run, selection, len(dropped)), dropped=dropped)
+        return replace(picked, card=_publish_card(picked))
     except HubError as problem:
-        return Picked(run, selection, unscored, problem=problem, dropped=dropped)
+        return replace(picked, problem=problem)
 
 
-def confirm(picked: Picked, watcher: "Watcher") -> Confirmed:
+def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     """Score a pick once on all test items, going on where that was interrupted, and write confirmation.json. A number
     that was there before is read, and is no new look at the split.
     """
@@ -109,23 +104,23 @@ def confirm(picked: Picked, watcher: "Watcher") -> Confirmed:
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
     others = looks_besides(evaluations, picked_id, spec, recorded)
     known = next((one for one in recorded if one.is_of(picked_id, spec)), None)
-    if known:
-        confirmation = Confirmation.of(evaluation, selection.metric, known.when, known.look, known.before)
-    else:
-        confirmation = Confirmation.of(evaluation, selection.metric, now(), len(others) + 1, others)
+    when, look, before = (known.when, known.look, known.before) if known else (now(), len(others) + 1, others)
+    confirmation = Confirmation.of(evaluation, selection.metric, when, look, before)
+    if not known:
         run.add_confirmation(confirmation)
     problem = picked.problem
     if is_new and problem is None:
         try:
-            _publish_card(run, selection, len(picked.dropped), scored.breakdown.coverage if scored.breakdown else ())
+            _publish_card(picked, scored.breakdown.coverage if scored.breakdown else ())
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
 
 
-def _chosen(run: Run, selection: Selection) -> Checkpoint:
-    kept = run.store.soups() if selection.candidate.is_soup else run.store.checkpoints()
-    return next(checkpoint for checkpoint in kept if checkpoint.id == selection.candidate.id)
+def _chosen(picked: Picked) -> Checkpoint:
+    store, candidate = picked.run.store, picked.selection.candidate
+    kept = store.soups() if candidate.is_soup else store.checkpoints()
+    return next(checkpoint for checkpoint in kept if checkpoint.id == candidate.id)
 
 
 def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
@@ -148,18 +143,18 @@ def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTabl
     return found
 
 
-def _publish_card(run: Run, selection: Selection, dropped: int, coverage: Sequence[CoverageReport] = ()) -> str | None:
+def _publish_card(picked: Picked, coverage: Sequence[CoverageReport] = ()) -> str | None:
     """Write the model card of a run on the Hub, and return the repository; None for a run without one, and for a
-    checkpoint of another trainer, about which nothing is known. A race `dropped` so many checkpoints. `coverage` is how
-    often intervals held the price on test items, empty if unknown.
+    checkpoint of another trainer, about which nothing is known. `coverage` is how often intervals held the price on
+    test items, empty if unknown.
     """
-    best = _chosen(run, selection)
+    best = _chosen(picked)
     if best.prompt_fingerprint is None:
         return None
 
     def render(repo: str) -> str:
         from pricer.commands.parts.model_card import card_text
 
-        return card_text(run, repo, best, selection, dropped, coverage)
+        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped), coverage)
 
-    return run.store.publish_card(render, f"{best.name} is the best")
+    return picked.run.store.publish_card(render, f"{best.name} is the best")

@@ -1,6 +1,6 @@
 """`pricer runs`: every run here at a glance, without torch and without the network."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pricer.core.candidates import Candidate
@@ -35,10 +35,8 @@ class Overview:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; of the best evaluation the error, and how it was measured."""
-        record: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        picked = self.picked.to_json() if self.picked else None
-        return {**record, "picked": picked, "best": _best_to_json(self.best) if self.best else None}
+        """As JSON values."""
+        return {**asdict(self), "best": self.best.to_json() if self.best else None}
 
 
 def overviews() -> list[Overview]:
@@ -97,17 +95,3 @@ def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation
         return ranked(comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae")[0]
     except RunError:
         return None  # no one spec covers them all; `pricer pick` says so in full
-
-
-def _best_to_json(best: Evaluation) -> dict[str, Any]:
-    mae, spec = best.metric("mae"), best.spec
-    return {
-        "candidate": best.candidate.to_json(),
-        "mae": mae.value,
-        "interval": mae.interval,
-        "n": mae.n,
-        "split": spec.split,
-        "limit": spec.limit,
-        "estimator": spec.estimator,
-        "spec_fingerprint": spec.fingerprint,
-    }

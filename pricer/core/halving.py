@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class RaceRecord:
-    """A finished race under one EvalSpec over so many `items`.
+    """A finished race under one EvalSpec.
 
     `winner` is the id of a checkpoint. `dropped` is in the order of dropping. `share_of_work` counts the predictions
     for the race and for the rest of the winner's items, as a share of scoring every checkpoint on every item.
@@ -63,7 +64,6 @@ class RaceRecord:
 
     spec_fingerprint: str
     budget: float
-    items: int
     winner: str
     dropped: tuple[Dropout, ...]
     share_of_work: float
@@ -79,10 +79,10 @@ class RaceRecord:
 
 
 def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
-    """The rounds of a race that leave one candidate and keep within the budget; none for a single candidate.
+    """The rounds of a race that leave one candidate and keep within the budget; none for a single candidate. A RunError
+    if the budget does not give each candidate one item.
 
-    Raises a ValueError if the budget does not give each candidate one item. A round for which no items are left costs
-    less than the others, which then cost more.
+    A round for which no items are left costs less than the others, which then cost more.
     """
     sizes = [candidates]
     while sizes[-1] > 1:
@@ -103,7 +103,8 @@ def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
     highest_cost = bisect.bisect_right(range(everything + 1), math.floor(budget * everything), key=total) - 1
     rounds = plan(highest_cost)
     if rounds and rounds[0].stop < 1:
-        raise ValueError(f"a budget of {budget} of {everything:,} predictions does not give each candidate one item")
+        problem = f"a budget of {budget} of {everything:,} predictions does not give each checkpoint one item"
+        raise RunError(f"these checkpoints cannot race: {problem}", "pricer eval --all-checkpoints")
     return rounds
 
 

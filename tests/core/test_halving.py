@@ -8,6 +8,7 @@ import pytest
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.halving import Round, drop_worst, plan_rounds
+from pricer.errors import RunError
 from tests.builders import a_checkpoint
 
 
@@ -53,7 +54,7 @@ def test_a_single_checkpoint_has_won_before_it_is_scored() -> None:
 
 
 def test_a_budget_under_one_item_each_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"0\.09 of 20 predictions does not give each candidate one item"):
+    with pytest.raises(RunError, match=r"0\.09 of 20 predictions does not give each checkpoint one item"):
         plan_rounds(2, 10, 0.09)
 
 

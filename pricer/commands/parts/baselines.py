@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from pricer.commands.parts.session import EvaluationSession
+from pricer.commands.parts.session import EvaluationSession, predict_batches
 from pricer.commands.parts.setup import Setup
 from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import batches_of
 
 # Number of training items that are embedded: more take as long as training does, and teach a ridge little.
 _EMBEDDED = 5000
@@ -35,9 +34,8 @@ def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
 
 
 def _untuned(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    base, prompts = session.load(), session.prompts
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
-    return [prediction for batch in batches for prediction in base.predict([prompts[index] for index in batch])]
+    batches = predict_batches(session.load(), session.prompts, setup.batch_tokens)
+    return [prediction for _, predictions in batches for prediction in predictions]
 
 
 def _as_predictions(items: Sequence[Item], prices: Sequence[float]) -> list[Prediction]:

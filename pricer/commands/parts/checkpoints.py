@@ -1,6 +1,6 @@
 """A run's checkpoints: which the user means, whether they can be scored, and where the error of a scored one lies."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
@@ -9,7 +9,6 @@ from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
@@ -25,10 +24,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     checkpoints = run.store.checkpoints()
     if not checkpoints:
         raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
-    if which == "all":
-        return checkpoints
-    if which == "last":
-        return checkpoints[-1:]
+    if which in ("all", "last"):
+        return checkpoints if which == "all" else checkpoints[-1:]
     if which == "best":
         best = run.store.tagged("best")
         if best is None:
@@ -45,11 +42,9 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     return found
 
 
-def refuse_foreign(
-    checkpoint: Checkpoint, setup: "Setup", checked: Collection[str] = ("prompt", "data", "base")
-) -> None:
-    """Raise a CheckpointError if the checkpoint was trained with another prompt, data or base than the setup has.
-    `checked` says which of them matter. What the checkpoint does not state is not compared.
+def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
+    """Raise a CheckpointError if the checkpoint was trained with another prompt, base or (unless `any_data`) data than
+    the setup has. What the checkpoint does not state is not compared.
     """
     base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
     stated = {
@@ -58,7 +53,7 @@ def refuse_foreign(
         "base": (base, f"{setup.base.name}@{setup.base.revision}"),
     }
     for what, (trained, present) in stated.items():
-        if what in checked and trained is not None and trained != present:
+        if trained not in (None, present) and not (what == "data" and any_data):
             raise CheckpointError(
                 f"checkpoint step {checkpoint.step} ({checkpoint.id[:7]}) was trained with {what} {trained}, "
                 f"this run has {what} {present}",
@@ -77,14 +72,16 @@ def is_local_folder(base: str) -> bool:
 
 
 def saved_breakdown(
-    run: Run, checkpoint_id: str, spec: EvalSpec, table: ScoreTable, items: Sequence[Item], val_items: Sequence[Item]
+    run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], val_items: Sequence[Item]
 ) -> Breakdown:
-    """Break down the evaluation of a checkpoint under a spec, from its scores and its saved predictions for these
-    items. A KeyError if a prediction is missing.
+    """Break down an evaluation of a checkpoint, from its scores and its saved predictions for the items of its spec. A
+    KeyError if a prediction is missing.
 
     Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
     was evaluated on them, all else being equal. Intervals for validation items are not corrected.
     """
+    table = run.evaluations.scores(checkpoint_id, spec)
+    assert table is not None  # kept with the evaluation
     own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
     calibrations: dict[float, Calibration | None] = {}
     if own:

@@ -22,7 +22,6 @@ from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt, batches_of
 from pricer.stores.runs import Run
 
-ALL = slice(None)
 # Maximum share of all the work that the search for a batch size may take.
 _MEASURING_SHARE = 0.05
 
@@ -68,37 +67,38 @@ class EvaluationSession:
         return evaluation if evaluation and evaluation.is_complete and has_scores else None
 
     def predictors(
-        self, checkpoints: Sequence[Checkpoint], progress: ScoringProgress, part: slice = ALL
+        self, checkpoints: Sequence[Checkpoint], progress: ScoringProgress, stop: int | None = None
     ) -> Iterator[tuple[Checkpoint, Callable[[], list[Prediction]]]]:
-        """Each checkpoint, and a function that returns its Prediction for each item of a part, in their order. While
+        """Each checkpoint, and a function that returns its Predictions for the first `stop` items (None: all). While
         the caller works with one checkpoint, the adapter of the next is fetched.
         """
-        ids = {prompt.item_id for prompt in self.prompts[part]}
+        ids = {prompt.item_id for prompt in self.prompts[:stop]}
         # A store that costs no download verifies every adapter, even one whose predictions are saved.
         needed = [c for c in checkpoints if not self.run.store.is_remote or not ids <= self._saved(c).keys()]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
             adapter = next(adapters) if checkpoint in needed else None
-            yield checkpoint, partial(self._predict, checkpoint, adapter, progress, part)
+            yield checkpoint, partial(self._predict, checkpoint, adapter, progress, stop)
 
     def _predict(
-        self, checkpoint: Checkpoint, adapter: Path | None, progress: ScoringProgress, part: slice
+        self, checkpoint: Checkpoint, adapter: Path | None, progress: ScoringProgress, stop: int | None
     ) -> list[Prediction]:
         """Go on where the checkpoint was interrupted: saved predictions are read, missing ones are made in batches.
         Each batch is saved at once, all of it or, if killed, none. Nothing is loaded if no prediction is missing.
         """
-        found, prompts = self._saved(checkpoint), self.prompts[part]
+        found, prompts = self._saved(checkpoint), self.prompts[:stop]
         missing = [prompt for prompt in prompts if prompt.item_id not in found]
-        progress.add(checkpoint.name, len(prompts) - len(missing))
+        done = len(prompts) - len(missing)
+        progress.reach(checkpoint.name, done)
         if missing:
             assert adapter is not None  # fetched, because a prediction is missing
             scorer = self.load()
             scorer.use(adapter)
-            for batch in batches_of([len(prompt.ids) for prompt in missing], self.batch_tokens):
-                predictions = scorer.predict([missing[index] for index in batch])
+            for _, predictions in predict_batches(scorer, missing, self.batch_tokens):
                 self.run.evaluations.add_predictions(checkpoint.id, self.spec, predictions)
                 found |= {prediction.item_id: prediction for prediction in predictions}
-                progress.add(checkpoint.name, len(batch))
+                done += len(predictions)
+                progress.reach(checkpoint.name, done)
         return [found[prompt.item_id] for prompt in prompts]
 
     def _saved(self, checkpoint: Checkpoint) -> dict[str, Prediction]:
@@ -154,40 +154,36 @@ def settle_batch_tokens(run: Run, setup: Setup, measure: Callable[[], int | None
     return batch_tokens
 
 
-def score_checkpoints(session: EvaluationSession, checkpoints: Sequence[Checkpoint]) -> list[Evaluation]:
-    """The Evaluation of each checkpoint: read if it exists, else made."""
-    known = {checkpoint.id: session.find(checkpoint.id) for checkpoint in checkpoints}
-    progress = ScoringProgress(session.watcher, list(known.values()).count(None) * len(session.items))
-    evaluations = []
-    for checkpoint, predict in session.predictors(checkpoints, progress):
-        evaluation = known[checkpoint.id] or session.finish(checkpoint.id, Candidate.of(checkpoint), predict())
-        session.watcher.scored(evaluation)
-        evaluations.append(evaluation)
-    return evaluations
+def predict_batches(
+    scorer: Scorer, prompts: Sequence[TokenizedPrompt], batch_tokens: int
+) -> Iterator[tuple[list[int], list[Prediction]]]:
+    """Predict in batches of similar length: the indices of each batch's prompts, and their Predictions."""
+    for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens):
+        yield batch, scorer.predict([prompts[index] for index in batch])
 
 
 def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Path]:
     """The folder of each checkpoint. The next one is fetched while the caller works with the present one."""
-    fetches = (_start_fetch(fetch, checkpoint) for checkpoint in checkpoints)
+
+    def start(checkpoint: Checkpoint) -> Future[Path]:
+        future = Future[Path]()
+
+        def run() -> None:
+            try:
+                future.set_result(fetch(checkpoint))
+            except Exception as error:
+                future.set_exception(error)
+
+        # A daemon, unlike the threads of an executor: a download that hangs does not keep the process alive.
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    fetches = map(start, checkpoints)
     current = next(fetches, None)
     while current:
         folder = current.result()
         current = next(fetches, None)
         yield folder
-
-
-def _start_fetch(fetch: Callable[[Checkpoint], Path], checkpoint: Checkpoint) -> Future[Path]:
-    future = Future[Path]()
-
-    def run() -> None:
-        try:
-            future.set_result(fetch(checkpoint))
-        except Exception as error:
-            future.set_exception(error)
-
-    # A daemon, unlike the threads of an executor: a download that hangs does not keep the process alive.
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:

@@ -1,10 +1,12 @@
 """`pricer pick --candidates soup`: averages of the best checkpoint and its neighbours, made and scored to compete."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from pricer.commands.evaluate import score_checkpoints
 from pricer.commands.parts.checkpoints import refuse_foreign
-from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
+from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
@@ -34,25 +36,20 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     for checkpoint in {c.id: c for window in windows for c in window}.values():
         refuse_foreign(checkpoint, setup)
     with open_session(run, setup, best.spec, len(windows), watcher) as session:
-        return score_checkpoints(session, [_find_soup(run, one) or _make_soup(session, one) for one in windows])
+        return score_checkpoints(session, [_soup_of(session, window) for window in windows])
 
 
-def _find_soup(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The soup of exactly these checkpoints; None if there is none, or if it is damaged."""
-    members = _members(window)
-    try:
-        soup = next((soup for soup in run.store.soups() if soup.members == members), None)
-        if soup:
-            run.store.fetch(soup)
-    except CheckpointError:
-        return None
-    return soup
-
-
-def _make_soup(session: EvaluationSession, window: Sequence[Checkpoint]) -> Checkpoint:
+def _soup_of(session: EvaluationSession, window: Sequence[Checkpoint]) -> Checkpoint:
+    """The soup of exactly these checkpoints. It is made if there is none, or if it is damaged."""
+    store, members = session.run.store, tuple(Member(checkpoint.step, checkpoint.id) for checkpoint in window)
+    with suppress(CheckpointError):
+        for soup in store.soups():
+            if soup.members == members:
+                store.fetch(soup)
+                return soup
     adapters = [session.fetch(checkpoint) for checkpoint in window]
     steps = [checkpoint.step for checkpoint in window]
-    with session.run.store.new_soup(steps) as folder:
+    with store.new_soup(steps) as folder:
         try:
             session.load().average(adapters, folder)
         except CheckpointError as error:
@@ -61,13 +58,9 @@ def _make_soup(session: EvaluationSession, window: Sequence[Checkpoint]) -> Chec
             window[-1],
             adapter_sha256=sha256_of(folder / ADAPTER),
             adapter_config_sha256=sha256_of(folder / ADAPTER_CONFIG),
-            members=_members(window),
+            members=members,
             commit=None,
             folder="",
         )
         write_manifest(folder, soup)
     return soup
-
-
-def _members(window: Sequence[Checkpoint]) -> tuple[Member, ...]:
-    return tuple(Member(checkpoint.step, checkpoint.id) for checkpoint in window)

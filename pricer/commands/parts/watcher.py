@@ -1,6 +1,6 @@
 """What the commands report while they work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pricer.core.checkpoints import Checkpoint
@@ -30,16 +30,16 @@ class Watcher(Protocol):
         """An evaluation was made or read."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ScoringProgress:
-    """Counts the predictions of several checkpoints, `total` in the end, and tells a watcher."""
+    """Adds up the predictions of several checkpoints, `total` in the end, and tells a watcher."""
 
     watcher: Watcher
     total: int
-    done: int = 0
+    done: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, predictions: int) -> None:
-        """So many more predictions of `name` are made."""
+    def reach(self, name: str, predictions: int) -> None:
+        """So many predictions of `name` are made."""
         if predictions:
-            self.done += predictions
-            self.watcher.scoring(name, self.done, self.total)
+            self.done[name] = predictions
+            self.watcher.scoring(name, sum(self.done.values()), self.total)

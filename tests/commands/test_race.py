@@ -8,8 +8,8 @@ import pytest
 import typer.testing
 
 from pricer.cli import app
-from pricer.commands.parts.race import race_checkpoints
-from pricer.commands.parts.session import EvaluationSession, score_checkpoints
+from pricer.commands.evaluate import race_checkpoints, score_checkpoints
+from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.pick import pick
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
@@ -176,7 +176,7 @@ def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
         race_checkpoints(in_session(run, a_scorer(), items=2), run.store.checkpoints())
 
     assert raised.value.message == (
-        "these checkpoints cannot race: a budget of 0.3 of 6 predictions does not give each candidate one item"
+        "these checkpoints cannot race: a budget of 0.3 of 6 predictions does not give each checkpoint one item"
     )
     assert raised.value.hint == "pricer eval --all-checkpoints"
 
