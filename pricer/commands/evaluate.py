@@ -17,7 +17,7 @@ from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
 from pricer.core.items import Split
 from pricer.core.scores import score_predictions
 from pricer.stores.runs import Run
-from pricer.stores.wandb_log import Report
+from pricer.stores.wandb import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pricer.core.items import Split
 from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
-from pricer.stores.runs import Run, now, run_here
+from pricer.stores.runs import Run, find_run, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def pick(
     """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. `note` is told what
     takes a while. `soups` evaluates averages that compete with the best checkpoint, under its spec.
     """
-    run = run_here(name, repo, note)
+    run = find_run(name, repo=repo, note=note)
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"

@@ -17,9 +17,9 @@ from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.data.reading import require
-from pricer.ml.batch_size import find_batch_tokens
+from pricer.ml.batches import batches_of, find_batch_tokens
 from pricer.ml.devices import device_name, peak_memory
-from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
 # Maximum share of all the work that the search for a batch size may take.
@@ -188,8 +188,7 @@ def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Check
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
     """The base in memory, ready for adapters. With a `run`, its weights are laid out as that run had them before."""
-    from pricer.ml.decode import TreeDecoder
-    from pricer.ml.predict import CheckpointPredictor
+    from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 
     base = load_base_of(setup, run)
     decoder = TreeDecoder(
@@ -199,6 +198,5 @@ def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
         setup.encoder.answer_length,
         setup.price_tokens,
         setup.config.eval.residual_mass,
-        setup.price_suffix,
     )
     return CheckpointPredictor(base, decoder)
