@@ -76,7 +76,7 @@ def _read(run: Run) -> Overview:
 
 
 def _state(run: Run, facts: dict[str, Any]) -> State:
-    if facts.get("attached"):
+    if facts.get("from_hub"):
         return "from hub"
     if facts.get("finished"):
         return "finished"
@@ -86,7 +86,7 @@ def _state(run: Run, facts: dict[str, Any]) -> State:
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:
     # The config of a repository that was evaluated here need not be the one that it was trained with.
     items = facts.get("items")
-    train = items.get("train") if isinstance(items, dict) and not facts.get("attached") else None
+    train = items.get("train") if isinstance(items, dict) and not facts.get("from_hub") else None
     return run.config().train.steps(train) if isinstance(train, int) else None
 
 

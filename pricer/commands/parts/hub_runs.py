@@ -54,7 +54,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     """
     present = next(reversed(runs_of(repo)), None)
     known = present.facts() if present else {}
-    if present and not known.get("attached"):
+    if present and not known.get("from_hub"):
         if given.path or given.overrides:
             raise RunError(f"{present.name} was trained here and has its own config", f"--run {present.name}")
         return present
@@ -70,7 +70,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
     facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
-    record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
+    record = {**facts, "repo": repo, "from_hub": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
 
@@ -78,7 +78,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
 def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
     """The run of a repository, with its newest training state, so that this machine can resume it."""
     hub = Hub(repo)
-    here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("attached")), None)
+    here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("from_hub")), None)
     here = here if here and name in (None, here.name) else None
     if here and not _is_behind(here, hub):
         return here
