@@ -70,7 +70,7 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
     _leave_launcher(watcher)
     run = find_run(name, trained=True, note=watcher.note)
     facts = run.facts()
-    if facts.get("attached"):
+    if facts.get("from_hub"):
         raise RunError(
             f"{run.name} is a repository that was evaluated here, not a training",
             f"pricer train --resume --repo {run.repo}",

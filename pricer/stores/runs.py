@@ -93,7 +93,7 @@ class Run:
         """Keep a settled config, if the run is a repository that is evaluated here. Its next evaluation could settle it
         otherwise: the base may have a newer revision by then.
         """
-        if self.facts().get("attached"):
+        if self.facts().get("from_hub"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
     def lock(self) -> AbstractContextManager[None]:
@@ -250,7 +250,7 @@ def find_run(
         raise problems[-1]
     for problem in problems:
         note(f"{problem.message}, so this run is left out")
-    candidates = [run for run in runs if not (trained and run.facts().get("attached"))]
+    candidates = [run for run in runs if not (trained and run.facts().get("from_hub"))]
     return (candidates or runs)[-1]
 
 

@@ -1,9 +1,8 @@
 """The answer of `pricer pick`: the ranking, how sure it is, what was chosen, and its number on the test split."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from pricer.commands.pick import Picked
+from pricer.commands.pick import Confirmed, Picked
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.selection import Selection
 from pricer.redaction import hub_address
@@ -25,11 +24,8 @@ from pricer.views.formatting import (
 )
 from pricer.views.terminal_tables import evaluation_table
 
-if TYPE_CHECKING:  # it imports torch
-    from pricer.commands.parts.confirmation import Confirmed
 
-
-def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
+def picked(result: Picked, *, as_json: bool, confirmed: Confirmed | None = None) -> None:
     """The ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
@@ -63,7 +59,7 @@ def next_step(result: Picked) -> None:
     terminal.note(f"next, for the number to publish: {command}")
 
 
-def confirmation(result: Picked, confirmed: "Confirmed") -> None:
+def confirmation(result: Picked, confirmed: Confirmed) -> None:
     """The number on the test split beside what validation said, and whether it is an untouched one."""
     selection, found = result.selection, confirmed.confirmation
     validation = f"validation said {_chosen_value(selection)}"

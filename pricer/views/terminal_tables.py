@@ -211,7 +211,7 @@ def excerpt(text: str) -> str:
 def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
     """A line for each run, as a table or as JSON; on stderr what is wrong with the damaged ones."""
     if as_json:
-        terminal.record_in_ascii({"runs": [run.to_json() for run in overviews]})
+        terminal.record_in_ascii({"runs": [asdict(run) for run in overviews]})
         return
     terminal.table("Runs here, the newest first", RUN_COLUMNS, [_run_row(run) for run in overviews], spared=_RUN_SPARED)
     for run in overviews:

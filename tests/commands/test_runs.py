@@ -134,13 +134,13 @@ def test_no_runs_are_an_error_with_what_to_do() -> None:
 def test_a_run_of_a_repository_is_counted_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.stores.hub._api", lambda: pytest.fail("asked the Hub"))
     run = create_run(RunConfig(hub=HubConfig(repo="ann/prices")), "any", "ann--prices", {"repo": "ann/prices"})
-    run.record(attached=True)
+    run.record(from_hub=True)
     log = [a_checkpoint(step).at("c" * 40).to_json() for step in (5, 10)]
     append_lines(run.folder / "checkpoints.jsonl", log)
 
     (one,) = overviews()
 
-    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("attached", "ann/prices", 10, None, 2)
+    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("from hub", "ann/prices", 10, None, 2)
 
 
 @pytest.fixture

@@ -207,7 +207,7 @@ class TestWhatIsCompared:
         few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200)]
         many = [an_evaluation(200, 40.0)]
         out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0)
-        race = RaceRecord(SPEC.fingerprint, 0.3, 50, a_checkpoint(200).id, (out,), 0.7)
+        race = RaceRecord(SPEC.fingerprint, 0.3, a_checkpoint(200).id, (out,), 0.7)
 
         assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
         assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few

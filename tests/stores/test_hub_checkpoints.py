@@ -600,7 +600,7 @@ class TestSoups:
     def test_the_facts_of_another_machine_are_not_pushed_with_it(self, repo: Repo) -> None:
         soup = self.made()
         store = a_store()
-        Path("run.json").write_text('{"attached": true}')
+        Path("run.json").write_text('{"from_hub": true}')
 
         store.tag(soup, "best")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from pricer.commands.parts.breakdown import saved_breakdown
+from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -101,7 +101,7 @@ def _prediction_details(
     if table.item_id.tolist() != [item.id for item in items] or table.price.tolist() != [item.price for item in items]:
         return None, f"The scores behind {name} are of other items than the data of this run."
     try:
-        breakdown = saved_breakdown(run, key, spec, table, items, data.val)
+        breakdown = saved_breakdown(run, key, spec, items, data.val)
     except KeyError:
         problem = f"The answers behind {name} are not all there, so nothing is said of its intervals."
         breakdown = break_down(table, items)

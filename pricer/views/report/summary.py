@@ -108,7 +108,7 @@ def missing_notes(
 
 def status_of(facts: Mapping[str, Any], log: TrainingLog, epochs: float) -> str:
     """How far the run is, in a few words."""
-    if facts.get("attached"):
+    if facts.get("from_hub"):
         return f"evaluated from the repository {facts.get('repo')}; it was trained elsewhere"
     if finished := facts.get("finished"):
         return f"finished {utc_time(finished)}"

@@ -148,7 +148,7 @@ def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pyte
 
 
 def test_the_peak_of_scoring_is_that_of_the_runs_device(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.ml.devices.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
+    monkeypatch.setattr("pricer.commands.parts.session.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
 
     evaluate_run(find_run(None), "last", Split.VAL, 2, Listener())
 

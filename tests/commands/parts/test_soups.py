@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.confirmation import confirm
 from pricer.commands.parts.soups import score_soups
 from pricer.commands.parts.wandb_report import pick_report
-from pricer.commands.pick import Picked, pick
+from pricer.commands.pick import Picked, confirm, pick
 from pricer.commands.predict import predict
 from pricer.commands.runs import overviews
 from pricer.core.evaluation import Evaluation

@@ -260,7 +260,7 @@ def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_pa
     run = a_trained_run(tmp_path / "leaky.jsonl")
     picked(run, scored(run, load_items(run.config().data)))
     facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-    leaky = {**facts, "device": f"cuda {TOKEN}", "attached": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
+    leaky = {**facts, "device": f"cuda {TOKEN}", "from_hub": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
     (run.folder / "run.json").write_text(json.dumps(leaky), encoding="utf-8")
 
     found = load_report(run)

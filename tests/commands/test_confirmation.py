@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.confirmation import Confirmed, confirm
-from pricer.commands.pick import Picked, pick
+from pricer.commands.pick import Confirmed, Picked, confirm, pick
 from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.ml.predict import CheckpointPredictor
@@ -162,7 +161,7 @@ def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, mon
 
 
 def test_a_damaged_record_is_named_before_anything_is_scored(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.commands.parts.confirmation.evaluate_run", None)
+    monkeypatch.setattr("pricer.commands.evaluate.evaluate_run", None)
     path = picked.run.folder / "confirmation.json"
     for text in ("[]", '{"confirmations": [{}]}', "{"):
         path.write_text(text)
