@@ -109,7 +109,7 @@ def evaluate(
     if race and split != "val":
         raise _misused("--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal, terminal_breakdown, terminal_chart, terminal_progress, terminal_tables
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
     which = "all" if all_checkpoints else checkpoint or "last"
     with terminal_progress.Watcher() as watcher:
@@ -123,11 +123,9 @@ def evaluate(
         source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
         result = race_run(source, limit, watcher) if race else score_run(source, which, Split(split), limit, watcher)
     if all_checkpoints and not as_json:
-        terminal_chart.show(result.evaluations)
-    terminal_tables.evaluated(result, as_json=as_json)
-    if result.breakdown and not as_json:
-        terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
-    from pricer.commands.parts.wandb_sending import send
+        terminal_evaluations.draw_errors(result.evaluations)
+    terminal_evaluations.evaluated(result, as_json=as_json)
+    from pricer.commands.parts.wandb_report import send
 
     sys.stdout.flush()  # what follows may wait for W&B
     send(result.run, result.report, terminal.note, "the evaluation stands")
@@ -153,10 +151,9 @@ def pick(
     # Read when numpy is imported. The matrix products here are short: a second thread gains little, and if another
     # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pricer.commands.parts.wandb_report import pick_report
-    from pricer.commands.parts.wandb_sending import send
+    from pricer.commands.parts.wandb_report import pick_report, send
     from pricer.commands.pick import pick as command
-    from pricer.views import terminal, terminal_chart, terminal_pick, terminal_progress
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
     if candidates == "soup":
         with terminal_progress.Watcher() as watcher:
@@ -167,8 +164,8 @@ def pick(
     else:
         result = command(run, metric, repo)
     if not as_json:
-        terminal_chart.show_pick(result)
-        terminal_pick.picked(result, as_json=False)
+        terminal_evaluations.draw_pick(result)
+        terminal_evaluations.picked(result, as_json=False)
     confirmed = None
     if confirm:
         sys.stdout.flush()  # scoring takes a while
@@ -177,11 +174,11 @@ def pick(
 
             confirmed = score(result, watcher)
     if as_json:
-        terminal_pick.picked(result, as_json=True, confirmed=confirmed)
+        terminal_evaluations.picked(result, as_json=True, confirmed=confirmed)
     elif confirmed:
-        terminal_pick.confirmation(result, confirmed)
+        terminal_evaluations.confirmation(result, confirmed)
     else:
-        terminal_pick.next_step(result)
+        terminal_evaluations.next_step(result)
     sys.stdout.flush()  # what follows may wait for W&B
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
     if problem := (confirmed or result).problem:

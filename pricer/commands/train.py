@@ -20,7 +20,7 @@ from pricer.commands.parts.training import (
     log_progress,
 )
 from pricer.commands.parts.uploads import claim, uploads
-from pricer.commands.parts.wandb_sending import tracker_of
+from pricer.commands.parts.wandb_report import tracker_of
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError

@@ -16,8 +16,17 @@ from pricer.errors import PricerError
 from pricer.redaction import redact
 from pricer.stores.runs import Run
 from pricer.views.report.curves import Curve
-from pricer.views.report.summary import fact_rows, flat_rows, held_out_of, missing_notes, status_of, tested_of
-from pricer.views.report.values import PredictionDetails, RunReport, TrainingLog
+from pricer.views.report.values import (
+    PredictionDetails,
+    RunReport,
+    TrainingLog,
+    fact_rows,
+    flat_rows,
+    held_out_of,
+    missing_notes,
+    status_of,
+    tested_of,
+)
 
 _CURVES = (
     *("epoch", "loss", "learning_rate", "tokens_per_second", "memory_used", "memory_total"),

@@ -1,5 +1,6 @@
 """Charts of one checkpoint's predictions: predicted against true, error by price, and how far its intervals hold."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pricer.views.report.figures import (
     GREEN,
     MUTED,
     ORANGE,
+    OWN_TEXT,
     PURPLE,
     RED,
     SILENT,
@@ -56,44 +58,34 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
     high = max(float(scores.price.max()), float(scores.imputed.max())) * 1.12
     traces = [scatter("lines", [low, high], [low, high], MUTED, line={"width": 1.2, "dash": "dot"}, **SILENT)]
-    for name, which, color, symbol in kinds:
-        count = int(which.sum())
-        chosen = drawn[which[drawn]]
-        if count:
-            look = {"symbol": symbol, "size": 5.5, "opacity": 0.6}
-            named = f"{name} ({share(count / n)})"
-            traces.append(_dots(details, chosen, float(low) * 1.02, color, name=named, marker=look))
+    for name, is_kind, color, symbol in kinds:
+        if count := int(is_kind.sum()):
+            look = {"name": f"{name} ({share(count / n)})", "marker": {"symbol": symbol, "size": 5.5, "opacity": 0.6}}
+            traces.append(_dots(details, drawn[is_kind[drawn]], low * 1.02, color, **look))
     ticks = round_prices(low, high)
-    prices: dict[str, Any] = {
+    prices = {
         "type": "log",
         "range": [float(np.log10(low)), float(np.log10(high))],
         "tickvals": ticks,
         "ticktext": [f"${tick:,.0f}" if tick >= 1 else f"${tick:.2f}" for tick in ticks],
     }
-    note = [f"{details.evaluation.name}: {scored_items(details.evaluation.spec, n)}."]
+    note = f"{details.evaluation.name}: {scored_items(details.evaluation.spec, n)}."
     if len(drawn) < n:
-        note.append(f"{len(drawn):,} of them are drawn, taken evenly; the shares are of all.")
+        note += f" {len(drawn):,} of them are drawn, taken evenly; the shares are of all."
     if count := int((~has_price).sum()):
-        note.append(f"{count:,} without a price: {dollars(details.evaluation.spec.fallback)} is imputed.")
-    layout = {
-        "xaxis": axis("true price", **prices),
-        "yaxis": axis("predicted price", **prices),
-        "legend": _LEGEND,
-    }
-    return Chart(
-        "predicted-against-true", "Predicted against true price", " ".join(note), tuple(traces), layout, 640, "tall"
-    )
+        note += f" {count:,} without a price: {dollars(details.evaluation.spec.fallback)} is imputed."
+    layout = {"xaxis": axis("true price", **prices), "yaxis": axis("predicted price", **prices), "legend": _LEGEND}
+    title = "Predicted against true price"
+    return Chart("predicted-against-true", title, note, tuple(traces), layout, 640, "tall")
 
 
 def _dots(details: PredictionDetails, chosen: np.ndarray, low: float, color: str, **more: Any) -> dict[str, Any]:
-    scores = details.scores
-    hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}<extra></extra>"
+    price, predicted = details.scores.price[chosen], details.scores.imputed[chosen]
+    hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}"
     if details.texts is not None:
         more["text"] = [f"{hover_text(details.texts[index])}<br>" for index in chosen]
-        hover = "%{text}" + hover
-    predicted = scores.imputed[chosen]
-    more |= {"customdata": predicted, "hovertemplate": hover}
-    return scatter("markers", scores.price[chosen], np.maximum(predicted, low), color, **more)
+        hover = OWN_TEXT + hover
+    return scatter("markers", price, np.maximum(predicted, low), color, customdata=predicted, hover=hover, **more)
 
 
 def bands_chart(details: PredictionDetails) -> Chart:
@@ -114,73 +106,55 @@ def bands_chart(details: PredictionDetails) -> Chart:
             for name, band in zip(names, bands, strict=True)
         ],
         "textposition": "none",
-        "hovertemplate": "%{text}<extra></extra>",
+        "hovertemplate": f"{OWN_TEXT}<extra></extra>",
     }
+    ticks = {"tickangle": 0, "tickvals": names, "ticktext": [name.replace("–", "–<br>") for name in names]}
     layout = {
-        "xaxis": axis(
-            "true price",
-            type="category",
-            showgrid=False,
-            tickangle=0,
-            tickvals=names,
-            ticktext=[name.replace("–", "–<br>") for name in names],
-        ),
+        "xaxis": axis("true price", type="category", showgrid=False, **ticks),
         "yaxis": axis("mean absolute error", tickprefix="$", tickformat=",", rangemode="tozero"),
         "bargap": 0.35,
     }
     note = "Each band has about a fifth of the items; 95 % intervals."
-    return Chart("error-by-price", "Error by price", note, (trace,), layout, height=290, size="small")
+    return Chart("error-by-price", "Error by price", note, (trace,), layout, 290, "small")
 
 
 def coverage_chart(details: PredictionDetails) -> Chart:
     """The share of prices in the 80 % and the 95 % intervals, raw and corrected, against what was asked of them."""
-    reports = list(enumerate(details.breakdown.coverage))
-    raw = [(place - 0.13, report.level, report.raw) for place, report in reports]
-    corrected = [(place + 0.13, report.level, report.conformal) for place, report in reports if report.conformal]
-    traces = [_coverage("raw, as the model has them", PURPLE, raw), _coverage("corrected", BLUE, corrected)]
-    aims = scatter(
-        "markers",
-        [report.level for report in details.breakdown.coverage],
-        [place for place, _ in reports],
-        MUTED,
-        name="aim",
-        marker={"symbol": "line-ns-open", "size": 46, "line": {"width": 2}},
-        hovertemplate="aim %{x:.0%}<extra></extra>",
-    )
+    reports, calibrated_on = details.breakdown.coverage, details.breakdown.calibrated_on
+    places, levels = list(range(len(reports))), [report.level for report in reports]
+    aim = {"symbol": "line-ns-open", "size": 46, "line": {"width": 2}}
+    raw = [(place - 0.13, report.level, report.raw) for place, report in enumerate(reports)]
+    corrected = [(place + 0.13, report.level, report.conformal) for place, report in enumerate(reports)]
+    known = [(place, level, found) for place, level, found in corrected if found]
+    traces = [
+        scatter("markers", levels, places, MUTED, name="aim", marker=aim, hover="aim %{x:.0%}"),
+        _coverage("raw, as the model has them", PURPLE, raw),
+        *([_coverage("corrected", BLUE, known)] if known else []),
+    ]
+    ticks: dict[str, Any] = {"tickvals": places, "ticktext": [f"{level:.0%}" for level in levels]}
     layout = {
         "xaxis": axis("share of prices inside", tickformat=".0%"),
-        "yaxis": axis(
-            tickvals=[place for place, _ in reports],
-            ticktext=[f"{report.level:.0%}" for _, report in reports],
-            range=[-0.5, len(reports) - 0.5],
-        ),
+        "yaxis": axis(range=[-0.5, len(reports) - 0.5], **ticks),
         "legend": _LEGEND,
     }
     note = (
-        f"Corrected on {details.breakdown.calibrated_on:,} validation items. Lines: 95 % intervals."
-        if details.breakdown.calibrated_on
+        f"Corrected on {calibrated_on:,} validation items. Lines: 95 % intervals."
+        if calibrated_on
         else "Raw, as the model has them: they are corrected once the chosen checkpoint is scored on the test split."
     )
-    drawn = [aims, *(trace for trace in traces if len(trace["x"]))]
-    return Chart("coverage", "How far the intervals hold", note, tuple(drawn), layout, height=250, size="small")
+    return Chart("coverage", "How far the intervals hold", note, tuple(traces), layout, 250, "small")
 
 
-def _coverage(name: str, color: str, found: list[tuple[float, float, Coverage]]) -> dict[str, Any]:
+def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverage]]) -> dict[str, Any]:
     """Shares with their intervals: each with its place on the axis and its level."""
     shares = np.array([coverage.share for _, _, coverage in found])
-    bounds = np.array([coverage.interval for _, _, coverage in found]).reshape(-1, 2)
+    bounds = np.array([coverage.interval for _, _, coverage in found])
+    text = [
+        f"{name}<br>{share(coverage.share)} of prices in the {level:.0%} interval<br>"
+        f"mean width {dollars(coverage.mean_width)}"
+        for _, level, coverage in found
+    ]
+    look = {"marker": {"size": 10}, "error_x": error_bars(shares, bounds, color, thickness=1.6, width=0)}
     return scatter(
-        "markers",
-        shares,
-        [place for place, _, _ in found],
-        color,
-        name=name,
-        error_x=error_bars(shares, bounds, color, thickness=1.6, width=0),
-        marker={"size": 10},
-        text=[
-            f"{name}<br>{share(coverage.share)} of prices in the {level:.0%} interval<br>"
-            f"mean width {dollars(coverage.mean_width)}"
-            for _, level, coverage in found
-        ],
-        hovertemplate="%{text}<extra></extra>",
+        "markers", shares, [place for place, _, _ in found], color, name=name, text=text, hover=OWN_TEXT, **look
     )

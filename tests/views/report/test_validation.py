@@ -6,9 +6,10 @@ import pytest
 
 from pricer.core.comparison import Difference
 from pricer.views.report.figures import AMBER, BLUE
-from pricer.views.report.tables import ranking, tiles
+from pricer.views.report.page import tiles
 from pricer.views.report.validation import chosen_mark, difference_chart, difference_scale, errors
 from pricer.views.report.values import HeldOut, RunReport
+from pricer.views.tables import ranking
 from tests.builders import a_comparison, a_difference, an_evaluation
 
 DIFFERENCES = (
