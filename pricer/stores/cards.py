@@ -1,9 +1,12 @@
 """Model cards as the Hub reads them: metadata in YAML above the Markdown, both written by the Hub's own library."""
 
-from pricer.views.model_card import Card
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pricer.views.model_card import Card
 
 
-def render(card: Card) -> str:
+def render(card: "Card") -> str:
     """The text of README.md. Read back it holds the same results; nothing is sent anywhere."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
