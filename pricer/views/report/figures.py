@@ -17,7 +17,8 @@ from pricer.errors import PricerError
 from pricer.views.formatting import shorten, visible
 from pricer.views.report.curves import Curve, Thinned, smoothed
 
-# Charts are drawn in the light ones; in dark mode the page puts the dark one in the place of each.
+# Charts name their colours. They are drawn in the light ones; in dark mode the page puts the dark one in the place of
+# each.
 _PAIRS = {
     "surface": ("#ffffff", "#171d26"),
     "text": ("#1b2430", "#e4e9f0"),
@@ -35,12 +36,8 @@ _PAIRS = {
     "red": ("#d13c43", "#f47074"),
 }
 
-SURFACE, TEXT, MUTED, GRID, LINE, BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE, GREEN, ORANGE, RED = (
-    light for light, _ in _PAIRS.values()
-)
-
 # The colours of runs that are laid over each other, in this order, and again from the beginning.
-SERIES = (BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE)
+SERIES = ("blue", "purple", "teal", "amber", "pink", "olive")
 
 DARK = dict(_PAIRS.values())
 
@@ -86,24 +83,22 @@ def hover_text(text: str) -> str:
 
 def scatter(mode: str, x: Any, y: Any, color: str, **more: Any) -> dict[str, Any]:
     """A trace of `lines`, `markers` or both. `marker` and `line` in `more` add to the colour; `name` is escaped, and
-    `hover` is what the box of a point says.
+    `hover` is what the box of a point says, or else its `text`.
     """
     for part in ("line", "marker"):
         if part in mode:
             more[part] = {"color": color, **more.get(part, {})}
     if "name" in more:
         more["name"] = plotly_text(more["name"])
-    if "hover" in more:
-        more["hovertemplate"] = f"{more.pop('hover')}<extra></extra>"
+    if hover := more.pop("hover", "%{text}" if "text" in more else None):
+        more["hovertemplate"] = f"{hover}<extra></extra>"
     return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
 
 
 # For a trace that is only there to be seen.
 SILENT = {"hoverinfo": "skip", "showlegend": False}
 
-STAR = {"symbol": "star", "size": 17, "line": {"color": SURFACE, "width": 1.5}}
-# The box of a point that has a text of its own.
-OWN_TEXT = "%{text}"
+STAR = {"symbol": "star", "size": 17, "line": {"color": "surface", "width": 1.5}}
 
 
 def points(few: Thinned, color: str) -> dict[str, Any]:
@@ -121,9 +116,9 @@ def smoothed_line(few: Thinned, name: str, color: str) -> dict[str, Any]:
     return scatter("lines", few.step, few.mean, color, meta=SMOOTHED, **look)
 
 
-def marks(curve: Curve, name: str, color: str, hover: str, **more: Any) -> dict[str, Any]:
+def marks(curve: Curve, color: str, **more: Any) -> dict[str, Any]:
     """A curve of few points, each with a mark."""
-    look = {"name": name, "hover": hover, "line": {"width": 1.6}, "marker": {"size": 7}}
+    look = {"line": {"width": 1.6}, "marker": {"size": 7}}
     return scatter("lines+markers", curve.step, curve.value, color, **look, **more)
 
 
@@ -141,7 +136,16 @@ def error_bars(values: np.ndarray, bounds: np.ndarray, color: str, **more: Any) 
 
 def as_figure(chart: Chart) -> go.Figure:
     """The chart as a figure of plotly, checked by it; in the light colours, and without its title."""
-    return go.Figure(data=list(chart.traces), layout={**_common(chart.height), **chart.layout})
+    return go.Figure(data=_painted(chart.traces), layout=_painted({**_common(chart.height), **chart.layout}))
+
+
+def _painted(value: Any, key: str = "") -> Any:
+    """The value with each colour in the place of its name. Only what is called a color is one."""
+    if isinstance(value, Mapping):
+        return {key: _painted(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_painted(inner) for inner in value]
+    return _PAIRS[value][0] if key.endswith("color") and value in _PAIRS else value
 
 
 def by_step(
@@ -165,12 +169,12 @@ def steps(title: str = "", **more: Any) -> dict[str, Any]:
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
     """An axis as all charts have it."""
-    named = {"title": {"text": title, "font": {"color": MUTED, "size": 12}, "standoff": 8}} if title else {}
+    named = {"title": {"text": title, "font": {"color": "muted", "size": 12}, "standoff": 8}} if title else {}
     return {
         **named,
-        "tickfont": {"color": MUTED, "size": 12},
-        "gridcolor": GRID,
-        "linecolor": LINE,
+        "tickfont": {"color": "muted", "size": 12},
+        "gridcolor": "grid",
+        "linecolor": "line",
         "zeroline": False,
         "automargin": True,
         **more,
@@ -241,7 +245,7 @@ def _picture(chart: Chart) -> dict[str, Any]:
     }
 
 
-_FONT = {"family": FONT, "size": 13, "color": TEXT}
+_FONT = {"family": FONT, "size": 13, "color": "text"}
 
 
 def _common(height: int) -> dict[str, Any]:
@@ -249,8 +253,8 @@ def _common(height: int) -> dict[str, Any]:
         # plotly's own template would be 7 kB of colours, none of them ours.
         "template": {"layout": {}},
         "font": _FONT,
-        "paper_bgcolor": SURFACE,
-        "plot_bgcolor": SURFACE,
+        "paper_bgcolor": "surface",
+        "plot_bgcolor": "surface",
         "margin": {"l": 10, "r": 14, "t": 10, "b": 10},
         # Above the numbers of the epochs, which stand on the upper edge.
         "legend": {
@@ -260,7 +264,7 @@ def _common(height: int) -> dict[str, Any]:
             "y": 1 + 22 / (height - 60),
             "yanchor": "bottom",
         },
-        "hoverlabel": {"bgcolor": SURFACE, "bordercolor": LINE, "font": {"color": TEXT}, "align": "left"},
+        "hoverlabel": {"bgcolor": "surface", "bordercolor": "line", "font": {"color": "text"}, "align": "left"},
         "hovermode": "closest",
         # What a reader zoomed in on stays when colours change.
         "uirevision": "kept",

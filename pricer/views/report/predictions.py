@@ -9,15 +9,7 @@ from pricer.core.intervals import Coverage
 from pricer.views.formatting import dollars, half_width, price_range, scored_items, share
 from pricer.views.report.curves import round_prices
 from pricer.views.report.figures import (
-    BLUE,
-    GREEN,
-    MUTED,
-    ORANGE,
-    OWN_TEXT,
-    PURPLE,
-    RED,
     SILENT,
-    TEXT,
     Chart,
     axis,
     error_bars,
@@ -45,10 +37,10 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     error, has_price = scores.abs_error, scores.has_price
     near = has_price & ~scores.hit & ((error < 80) | (error < 0.4 * scores.price))
     kinds = [
-        ("hit: within $40 or 20 %", scores.hit, GREEN, "circle"),
-        ("within $80 or 40 %", near, ORANGE, "circle"),
-        ("further off", has_price & ~scores.hit & ~near, RED, "circle"),
-        ("no price said", ~has_price, RED, "x-thin-open"),
+        ("hit: within $40 or 20 %", scores.hit, "green", "circle"),
+        ("within $80 or 40 %", near, "orange", "circle"),
+        ("further off", has_price & ~scores.hit & ~near, "red", "circle"),
+        ("no price said", ~has_price, "red", "x-thin-open"),
     ]
     n = len(scores)
     drawn = np.unique(np.linspace(0, n - 1, min(n, _MAX_DOTS)).round().astype(int))
@@ -57,7 +49,7 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     positive = scores.imputed[scores.imputed > 0]
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
     high = max(float(scores.price.max()), float(scores.imputed.max())) * 1.12
-    traces = [scatter("lines", [low, high], [low, high], MUTED, line={"width": 1.2, "dash": "dot"}, **SILENT)]
+    traces = [scatter("lines", [low, high], [low, high], "muted", line={"width": 1.2, "dash": "dot"}, **SILENT)]
     for name, is_kind, color, symbol in kinds:
         if count := int(is_kind.sum()):
             look = {"name": f"{name} ({share(count / n)})", "marker": {"symbol": symbol, "size": 5.5, "opacity": 0.6}}
@@ -84,7 +76,7 @@ def _dots(details: PredictionDetails, chosen: np.ndarray, low: float, color: str
     hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}"
     if details.texts is not None:
         more["text"] = [f"{hover_text(details.texts[index])}<br>" for index in chosen]
-        hover = OWN_TEXT + hover
+        hover = f"%{{text}}{hover}"
     return scatter("markers", price, np.maximum(predicted, low), color, customdata=predicted, hover=hover, **more)
 
 
@@ -98,15 +90,15 @@ def bands_chart(details: PredictionDetails) -> Chart:
         "type": "bar",
         "x": names,
         "y": mae,
-        "marker": {"color": BLUE, "opacity": 0.85},
-        "error_y": error_bars(mae, bounds, TEXT, width=5),
+        "marker": {"color": "blue", "opacity": 0.85},
+        "error_y": error_bars(mae, bounds, "text", width=5),
         "text": [
             f"{name}: {band.n:,} items<br>MAE {dollars(band.mae)}{half_width(band.mae_interval)}<br>"
             f"bias {dollars(band.bias)}<br>hits {share(band.hit_rate)}"
             for name, band in zip(names, bands, strict=True)
         ],
         "textposition": "none",
-        "hovertemplate": f"{OWN_TEXT}<extra></extra>",
+        "hovertemplate": "%{text}<extra></extra>",
     }
     ticks = {"tickangle": 0, "tickvals": names, "ticktext": [name.replace("–", "–<br>") for name in names]}
     layout = {
@@ -127,9 +119,9 @@ def coverage_chart(details: PredictionDetails) -> Chart:
     corrected = [(place + 0.13, report.level, report.conformal) for place, report in enumerate(reports)]
     known = [(place, level, found) for place, level, found in corrected if found]
     traces = [
-        scatter("markers", levels, places, MUTED, name="aim", marker=aim, hover="aim %{x:.0%}"),
-        _coverage("raw, as the model has them", PURPLE, raw),
-        *([_coverage("corrected", BLUE, known)] if known else []),
+        scatter("markers", levels, places, "muted", name="aim", marker=aim, hover="aim %{x:.0%}"),
+        _coverage("raw, as the model has them", "purple", raw),
+        *([_coverage("corrected", "blue", known)] if known else []),
     ]
     ticks: dict[str, Any] = {"tickvals": places, "ticktext": [f"{level:.0%}" for level in levels]}
     layout = {
@@ -155,6 +147,4 @@ def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverag
         for _, level, coverage in found
     ]
     look = {"marker": {"size": 10}, "error_x": error_bars(shares, bounds, color, thickness=1.6, width=0)}
-    return scatter(
-        "markers", shares, [place for place, _, _ in found], color, name=name, text=text, hover=OWN_TEXT, **look
-    )
+    return scatter("markers", shares, [place for place, _, _ in found], color, name=name, text=text, **look)

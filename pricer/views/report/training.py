@@ -7,11 +7,6 @@ import numpy as np
 
 from pricer.views.report.curves import Curve, Thinned, epoch_ends, thinned
 from pricer.views.report.figures import (
-    BLUE,
-    LINE,
-    MUTED,
-    ORANGE,
-    PURPLE,
     RULE,
     Chart,
     axis,
@@ -37,9 +32,9 @@ def training_charts(log: TrainingLog) -> list[Chart]:
     if not len(log.loss):
         return []
     small = [
-        *_rate_and_speed([("", log, BLUE)], log.epoch),
+        *_rate_and_speed([("", log, "blue")], log.epoch),
         memory_chart(log),
-        small_chart("GPU utilisation", [("", log.gpu_utilisation, BLUE)], log.epoch, "%{y:.0f} %", ticksuffix=" %"),
+        small_chart("GPU utilisation", [("", log.gpu_utilisation, "blue")], log.epoch, "%{y:.0f} %", ticksuffix=" %"),
     ]
     return [loss_chart(log), *filter(None, small)]
 
@@ -66,10 +61,10 @@ def several_training_charts(reports: Sequence[RunReport], colors: Mapping[str, s
 def loss_chart(log: TrainingLog) -> Chart:
     """Training loss, smoothed, with the values behind it; validation loss where it was measured while training."""
     few = thinned(log.loss)
-    traces = [points(few, BLUE), smoothed_line(few, "training loss, smoothed", BLUE)]
+    traces = [points(few, "blue"), smoothed_line(few, "training loss, smoothed", "blue")]
     if len(log.val_loss):
         name = f"validation loss, {log.val_items or 0:,} items"
-        traces.append(marks(log.val_loss, name, PURPLE, "step %{x:,.0f}: %{y:.4f}"))
+        traces.append(marks(log.val_loss, "purple", name=name, hover="step %{x:,.0f}: %{y:.4f}"))
     traces.append(_rule(few.step))
     scale, beyond = loss_scale([log.loss], log.val_loss)
     note = (
@@ -104,7 +99,7 @@ def _rule(step: np.ndarray) -> dict[str, Any]:
     """The line of the rule of thumb, hidden until it is asked for."""
     name = f"{_RULE_OF_THUMB}, rule of thumb: below it, look again"
     more = {"name": name, "visible": False, "meta": RULE, "hoverinfo": "skip", "line": {"width": 1.8, "dash": "dash"}}
-    return scatter("lines", [float(step[0]), float(step[-1])], [_RULE_OF_THUMB] * 2, ORANGE, **more)
+    return scatter("lines", [float(step[0]), float(step[-1])], [_RULE_OF_THUMB] * 2, "orange", **more)
 
 
 def epoch_lines(epoch: Curve | None, *, numbered: bool = True) -> list[Mapping[str, Any]]:
@@ -112,8 +107,8 @@ def epoch_lines(epoch: Curve | None, *, numbered: bool = True) -> list[Mapping[s
     lines: list[Mapping[str, Any]] = []
     for number, step in epoch_ends(epoch, 12 if numbered else 6) if epoch else ():
         place = {"textposition": "end", "textangle": 0, "xanchor": "center", "yanchor": "bottom", "padding": 2}
-        text = {"text": f"{number}" if lines else f"epoch {number}", "font": {"color": MUTED, "size": 11}}
-        lines.append(vertical(step, LINE, width=1) | ({"label": {**text, **place}} if numbered else {}))
+        text = {"text": f"{number}" if lines else f"epoch {number}", "font": {"color": "muted", "size": 11}}
+        lines.append(vertical(step, "line", width=1) | ({"label": {**text, **place}} if numbered else {}))
     return lines
 
 
@@ -146,11 +141,11 @@ def memory_chart(log: TrainingLog) -> Chart | None:
     if not used.has_number:
         return None
     few = thinned(used)
-    traces = [_line(few, few.highest, "used", BLUE, "%{y:.2f} GB")]
+    traces = [_line(few, few.highest, "used", "blue", "%{y:.2f} GB")]
     if total.has_number:
         there = float(np.nanmax(total.value)) / 1e9
         look = {"name": f"there is {there:,.1f} GB", "line": {"width": 1.4, "dash": "dot"}, "hover": "%{y:.1f} GB"}
-        traces.append(scatter("lines", few.step[[0, -1]], np.array([there, there]), MUTED, **look))
+        traces.append(scatter("lines", few.step[[0, -1]], np.array([there, there]), "muted", **look))
     note = _thinning(few, len(used), "highest")
     return _small("Memory", note, traces, log.epoch, has_legend=len(traces) > 1, ticksuffix=" GB")
 

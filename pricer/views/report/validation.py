@@ -21,13 +21,6 @@ from pricer.views.formatting import (
 )
 from pricer.views.report.curves import Curve, thinned
 from pricer.views.report.figures import (
-    AMBER,
-    BLUE,
-    GREEN,
-    LINE,
-    MUTED,
-    OWN_TEXT,
-    PURPLE,
     SILENT,
     STAR,
     Chart,
@@ -58,7 +51,7 @@ def error_chart(held_out: HeldOut) -> Chart:
     checkpoints = held_out.checkpoints
     scale, beyond = error_scale(checkpoints, held_out.baselines)
     near = [e for e in held_out.baselines if e not in beyond]
-    traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", BLUE), chosen_mark(held_out)]
+    traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", "blue"), chosen_mark(held_out)]
     items = scored_items(checkpoints[0].spec, checkpoints[0].metric("mae").n)
     above = _above("Above the picture", [f"{e.name} {dollars(_mae(e))}" for e in beyond])
     return _error_chart(f"Mean absolute error on {items}; 95 % intervals.{above}", traces, scale)
@@ -122,18 +115,19 @@ def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | No
         return None
     few = thinned(log.loss)
     # The values of a long curve stand in the chart of the loss; once more they would only make the page slow.
-    traces = [points(few, BLUE)] if few.per == 1 else []
-    traces.append(smoothed_line(few, "training loss, smoothed", BLUE))
+    traces = [points(few, "blue")] if few.per == 1 else []
+    traces.append(smoothed_line(few, "training loss, smoothed", "blue"))
     if len(log.val_loss):
-        traces.append(marks(log.val_loss, "validation loss", PURPLE, "step %{x:,.0f}: %{y:.4f}"))
+        traces.append(marks(log.val_loss, "purple", name="validation loss", hover="step %{x:,.0f}: %{y:.4f}"))
     shapes = epoch_lines(log.epoch)
     error_range = None
     if held_out:
-        below = [errors(held_out.checkpoints, "error on validation items", GREEN), chosen_mark(held_out)]
-        shapes.append(vertical(held_out.chosen.candidate.step or 0, GREEN, width=1.6, dash="dot"))
+        below = [errors(held_out.checkpoints, "error on validation items", "green"), chosen_mark(held_out)]
+        shapes.append(vertical(held_out.chosen.candidate.step or 0, "green", width=1.6, dash="dot"))
         note, error_range = _reading(held_out), error_scale(held_out.checkpoints)[0]
     else:
-        below = [marks(log.val_mae, "validation error while training", GREEN, "step %{x:,.0f}: $%{y:,.2f}")]
+        named = {"name": "validation error while training", "hover": "step %{x:,.0f}: $%{y:,.2f}"}
+        below = [marks(log.val_mae, "green", **named)]
         note = f"The error is that of greedy answers about {log.val_items or 0:,} items; nothing is evaluated yet."
     layout = {
         "xaxis": steps("step", anchor="y2"),
@@ -162,7 +156,7 @@ def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str
     bars = error_bars(value, np.array([_bounds(e) for e in evaluations]), color)
     text = [f"{e.name}: {with_half_width(e.metric('mae'))}" for e in evaluations]
     curve = Curve(np.array([e.candidate.step or 0 for e in evaluations]), value)
-    return marks(curve, name, color, OWN_TEXT, error_y=bars, text=text)
+    return marks(curve, color, name=name, error_y=bars, text=text)
 
 
 def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
@@ -171,7 +165,7 @@ def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
     what = f"chosen by {label(held_out.metric)}" if held_out.picked else "lowest so far, not picked yet"
     name = f"{what}: {candidate_name(chosen.candidate)}, {dollars(_mae(chosen))}"
     place = [chosen.candidate.step or 0], [_mae(chosen)]
-    return scatter("markers", *place, GREEN, name=name, marker=STAR, hoverinfo="skip")
+    return scatter("markers", *place, "green", name=name, marker=STAR, hoverinfo="skip")
 
 
 def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evaluation]) -> list[dict[str, Any]]:
@@ -181,7 +175,7 @@ def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evalu
     lines = []
     for e, dash in zip(baselines, _DASHES * len(baselines), strict=False):
         more = {"name": f"{e.name} {dollars(_mae(e))}", "line": {"width": 1.5, "dash": dash}, "hoverinfo": "name"}
-        lines.append(scatter("lines", ends, [_mae(e)] * 2, MUTED, **more))
+        lines.append(scatter("lines", ends, [_mae(e)] * 2, "muted", **more))
     return lines
 
 
@@ -210,23 +204,23 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     alike = [one for one in compared if not one.is_significant]
     worse = [one for one in compared if one.is_significant]
     curve = [one.candidate.step for one in drawn], [factor * one.worse_by for one in drawn]
-    traces = [scatter("lines", *curve, LINE, line={"width": 1.4}, **SILENT)]
+    traces = [scatter("lines", *curve, "line", line={"width": 1.4}, **SILENT)]
     if alike:
-        traces.append(_differences(alike, "not significantly different", AMBER, "circle-open", metric, factor))
+        traces.append(_differences(alike, "not significantly different", "amber", "circle-open", metric, factor))
     if worse:
-        traces.append(_differences(worse, "significantly worse", BLUE, "circle", metric, factor))
+        traces.append(_differences(worse, "significantly worse", "blue", "circle", metric, factor))
     best = next(one for one in comparison.differences if one.is_of_best)
     name = candidate_name(best.candidate)
     text = [f"{name}<br>probability best {share(best.p_best)}"]
-    star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text, "hover": OWN_TEXT}
-    traces.append(scatter("markers", [best.candidate.step], [0.0], GREEN, **star))
+    star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text}
+    traces.append(scatter("markers", [best.candidate.step], [0.0], "green", **star))
     ends, beyond = difference_scale(comparison)
     # A prefix would stand before the sign.
     ticks = {"tickformat": "$,~f"} if is_money else {}
     title = f"{label(metric)}, worse by{', points' if is_share else ''}"
     yaxis = axis(title, range=[factor * end for end in ends], **ticks)
     zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
-    shapes = [{**zero, "line": {"color": MUTED, "width": 1.4}}]
+    shapes = [{**zero, "line": {"color": "muted", "width": 1.4}}]
     note = (
         f"How much worse each checkpoint is than {name}, the best by {label(metric)}, on the same items; 95 % "
         "intervals of the difference. An interval that reaches the line at zero: not significantly different, whether "
@@ -268,6 +262,4 @@ def _differences(
         "marker": {"size": 8, "symbol": symbol, "line": {"color": color, "width": 2}},
         "error_y": error_bars(behind, bounds, color, thickness=1.4),
     }
-    return scatter(
-        "markers", [one.candidate.step for one in found], behind, color, name=name, text=text, hover=OWN_TEXT, **look
-    )
+    return scatter("markers", [one.candidate.step for one in found], behind, color, name=name, text=text, **look)

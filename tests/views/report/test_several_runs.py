@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from pricer.views.report.figures import BLUE, PURPLE
 from pricer.views.report.page import comparison_page
 from pricer.views.report.values import RunReport, TrainingLog, same_items
 
@@ -27,7 +26,7 @@ def test_runs_are_laid_over_each_other_in_their_own_colours(report: RunReport, o
         "validation-error",
     ]
     lines = [trace for trace in charts[0].traces if trace["mode"] == "lines" and trace.get("visible", True)]
-    assert [(line["name"], line["line"]["color"]) for line in lines] == [("lamps", BLUE), ("chairs", PURPLE)]
+    assert [(line["name"], line["line"]["color"]) for line in lines] == [("lamps", "blue"), ("chairs", "purple")]
     assert b"<h1>2 runs</h1>" in page
 
 
