@@ -36,9 +36,8 @@ _PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the run was set: its settings, every `auto` settled, and its prompt and number of training items.
-
-    `base_on_hub` and `data_on_hub` say where those come from: a folder `models/llama` looks like a Hub id and is none.
+    """How the run was set, every `auto` settled. `base_on_hub` and `data_on_hub` say where those come from: a folder
+    `models/llama` looks like a Hub id and is none.
     """
 
     config: "RunConfig"
@@ -60,10 +59,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a model card says: metadata for the Hub, and `body`, its Markdown.
-
-    `license`, `base_model` and `dataset_revision` are None and `datasets` empty where nothing true can be stated.
-    """
+    """Metadata for the Hub, None or empty where nothing true can be stated, and `body`, the Markdown."""
 
     model_name: str
     license: str | None
@@ -93,12 +89,10 @@ def model_card(
 ) -> Card:
     """The card of `checkpoint`, the one that `selection` chose, as it lies at `commit` of the repository `repo`.
 
-    `evaluations` are all there are of the run; only those comparable with the selection are shown. The only number
-    that is free of the choice is the one on the test split, and where there is none the card says so. `base_license`
-    is the base's licence as the Hub spells it; None, or a text that cannot be a licence: none is claimed. `versions`
-    are of the packages that trained. `dropped` counts the checkpoints that a race measured only in part. `coverage` is
-    how far intervals of this checkpoint held on test items, empty if unknown. No text that comes from outside can be
-    more than text in the card.
+    Of the run's `evaluations`, those comparable with the selection are shown. A `base_license` that cannot be a licence
+    of the Hub is not claimed. `versions` are of the packages that trained. `dropped` counts the checkpoints that a race
+    measured only in part. `coverage` is how far intervals of this checkpoint held on test items, empty if unknown. No
+    text from outside can be more than text in the card.
 
     A repository that is not `user/name`, or a checkpoint that was not the one chosen, is a ValueError.
     """
@@ -174,8 +168,6 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": _code,
         "literal": _literal,
-        "items": _items,
-        "metric": _metric,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
@@ -200,7 +192,7 @@ def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation |
         and e.spec.split is Split.TEST
         and replace(e.spec, split=val.spec.split, limit=val.spec.limit) == val.spec
     ]
-    return max(alike, key=_items, default=None)
+    return max(alike, key=lambda e: e.metric("mae").n, default=None)
 
 
 def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
@@ -212,7 +204,7 @@ def _stated(evaluation: Evaluation) -> list[Result]:
     return [
         Result(evaluation.spec.split.value, name, formatting.description(name), metric.value)
         for name in METRICS
-        if (metric := _metric(evaluation, name)).value is not None
+        if (metric := evaluation.metric(name)).value is not None
     ]
 
 
@@ -229,16 +221,6 @@ def _lead(selection: Selection) -> str:
     else:
         lead = formatting.difference(selection.margin, selection.metric)
     return f"{lead} better than the next"
-
-
-def _metric(evaluation: Evaluation, name: str) -> Metric:
-    """The metric of that name, without a value where the evaluation does not have it."""
-    found = next((metric for metric in evaluation.metrics if metric.name == name), None)
-    return found or Metric(name, None, None, 0, "lower")
-
-
-def _items(evaluation: Evaluation) -> int:
-    return max((metric.n for metric in evaluation.metrics), default=0)
 
 
 def _steps(evaluation: Evaluation) -> str:

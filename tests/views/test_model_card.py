@@ -398,13 +398,12 @@ def test_an_unknown_licence_is_not_claimed(unknown: str | None) -> None:
 
 
 def test_an_undefined_metric_is_left_out_of_the_results_and_a_dash_in_the_table() -> None:
-    metrics = (Metric("mae", 40.0, None, 1, "lower"), Metric("r2", None, None, 1, "higher"))
-    card = card_of([on_hub(200, None, metrics=metrics)])
+    undefined = (Metric(name, None, None, 1, metric.better) for name, metric in METRICS.items() if name != "mae")
+    card = card_of([on_hub(200, None, metrics=(Metric("mae", 40.0, None, 1, "lower"), *undefined))])
 
     assert [(result.metric, result.value) for result in card.results] == [("mae", 40.0)]
     assert "| MAE: mean absolute error in dollars | $40.00 |\n" in card.body
     assert "| R²: share of the price variance explained | – |\n" in card.body
-    assert "| no price: answers without a price in them | – |\n" in card.body  # an older evaluation, without it
     assert "| **200 (chosen)** | 20.00 | $40.00 | – | – | 1 |\n" in card.body
 
 

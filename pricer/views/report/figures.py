@@ -239,10 +239,7 @@ def _picture(chart: Chart) -> dict[str, Any]:
         replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}, height=380)
     )  # its legend has room for the larger font
     width, height = _PICTURES[chart.size]
-    return {
-        "fig": figure.to_plotly_json(),
-        "opts": {"format": "png", "width": width, "height": height, "scale": 2},
-    }
+    return {"fig": figure.to_plotly_json(), "opts": {"format": "png", "width": width, "height": height, "scale": 2}}
 
 
 _FONT = {"family": FONT, "size": 13, "color": "text"}
@@ -257,13 +254,7 @@ def _common(height: int) -> dict[str, Any]:
         "plot_bgcolor": "surface",
         "margin": {"l": 10, "r": 14, "t": 10, "b": 10},
         # Above the numbers of the epochs, which stand on the upper edge.
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1 + 22 / (height - 60),
-            "yanchor": "bottom",
-        },
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 22 / (height - 60), "yanchor": "bottom"},
         "hoverlabel": {"bgcolor": "surface", "bordercolor": "line", "font": {"color": "text"}, "align": "left"},
         "hovermode": "closest",
         # What a reader zoomed in on stays when colours change.

@@ -8,14 +8,7 @@ import numpy as np
 from pricer.core.intervals import Coverage
 from pricer.views.formatting import dollars, half_width, price_range, scored_items, share
 from pricer.views.report.curves import round_prices
-from pricer.views.report.figures import (
-    SILENT,
-    Chart,
-    axis,
-    error_bars,
-    hover_text,
-    scatter,
-)
+from pricer.views.report.figures import SILENT, Chart, axis, error_bars, hover_text, scatter
 from pricer.views.report.values import PredictionDetails
 
 # More dots than this hide each other, and make a page slow.

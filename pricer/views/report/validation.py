@@ -8,6 +8,7 @@ import numpy as np
 
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import Evaluation
+from pricer.core.predictions import ESTIMATORS
 from pricer.views.formatting import (
     candidate_name,
     difference,
@@ -66,13 +67,12 @@ def several_error_chart(reports: Sequence[RunReport], colors: Mapping[str, str])
         best = [held_out.chosen.candidate.step or 0], [_mae(held_out.chosen)]
         traces.append(scatter("markers", *best, colors[name], marker=STAR, **SILENT))
     chosen = [held_out.chosen for _, held_out in runs]
-    n, estimators = chosen[0].metric("mae").n, sorted({e.spec.estimator for e in chosen})
-    items = f"{n:,} validation items, by {' and '.join(estimators)}"
+    estimators = " and ".join(sorted({ESTIMATORS[e.spec.estimator].label for e in chosen}))
     everything = [e for _, held_out in runs for e in held_out.checkpoints]
     scale, beyond = error_scale(everything)
     note = (
-        f"Mean absolute error on {scored_items(chosen[0].spec, n) if len(estimators) == 1 else items}; 95 % intervals. "
-        "Stars: chosen, or else lowest so far."
+        f"Mean absolute error on {chosen[0].metric('mae').n:,} validation items, {estimators}; 95 % intervals. Stars: "
+        "chosen, or else lowest so far."
     )
     note += f" Above the picture: {len(beyond):,} of {len(everything):,} checkpoints." if beyond else ""
     return _error_chart(note, traces, scale)
