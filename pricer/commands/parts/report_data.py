@@ -3,7 +3,7 @@ is sent to others, so no token in a description, a setting or a note gets into i
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pricer.commands.parts.breakdown import saved_breakdown
@@ -28,10 +28,7 @@ from pricer.views.report.values import (
     tested_of,
 )
 
-_CURVES = (
-    *("epoch", "loss", "learning_rate", "tokens_per_second", "memory_used", "memory_total"),
-    *("gpu_utilisation", "val_loss", "val_mae"),
-)
+_CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
 
 def load_report(run: Run) -> RunReport:
@@ -78,9 +75,10 @@ def training_log(run: Run) -> TrainingLog:
         step = line.get("step")
         if step is None:
             continue
-        for name, value in line.items():
+        for name in points.keys() & line.keys():
+            value = line[name]
             # A loss of null was no number. Any other null was not measured.
-            if name in points and (value is not None or name == "loss"):
+            if value is not None or name == "loss":
                 points[name].append((step, _number(value)))
         if isinstance(line.get("val_items"), int):
             val_items = line["val_items"]

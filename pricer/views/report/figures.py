@@ -41,8 +41,6 @@ SERIES = ("blue", "purple", "teal", "amber", "pink", "olive")
 
 DARK = dict(_PAIRS.values())
 
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 # What the page does to a trace: it smooths the values (the slider), or shows it when asked to (the rule of thumb).
 SMOOTHED = {"role": "smoothed"}
 RULE = {"role": "rule"}
@@ -169,16 +167,10 @@ def steps(title: str = "", **more: Any) -> dict[str, Any]:
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
     """An axis as all charts have it."""
-    named = {"title": {"text": title, "font": {"color": "muted", "size": 12}, "standoff": 8}} if title else {}
-    return {
-        **named,
-        "tickfont": {"color": "muted", "size": 12},
-        "gridcolor": "grid",
-        "linecolor": "line",
-        "zeroline": False,
-        "automargin": True,
-        **more,
-    }
+    font = {"color": "muted", "size": 12}
+    named = {"title": {"text": title, "font": font, "standoff": 8}} if title else {}
+    look = {"tickfont": font, "gridcolor": "grid", "linecolor": "line", "zeroline": False, "automargin": True}
+    return {**named, **look, **more}
 
 
 def as_json(charts: Sequence[Chart], **more: Any) -> str:
@@ -235,14 +227,13 @@ def _picture(chart: Chart) -> dict[str, Any]:
     ]
     title = {"text": chart.title, "x": 0.012, "xanchor": "left", "y": 0.965, "yanchor": "top", "font": {"size": 22}}
     alone = {"title": title, "margin": {"l": 70, "r": 30, "t": 110, "b": 60}, "font": {**_FONT, "size": 15}}
-    figure = as_figure(
-        replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}, height=380)
-    )  # its legend has room for the larger font
+    figure = as_figure(replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}))
     width, height = _PICTURES[chart.size]
     return {"fig": figure.to_plotly_json(), "opts": {"format": "png", "width": width, "height": height, "scale": 2}}
 
 
-_FONT = {"family": FONT, "size": 13, "color": "text"}
+_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_FONT = {"family": _FAMILY, "size": 13, "color": "text"}
 
 
 def _common(height: int) -> dict[str, Any]:

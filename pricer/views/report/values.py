@@ -40,11 +40,9 @@ class TrainingLog:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Comparable evaluations on validation items, all under one spec: checkpoints by step, and baselines.
-
-    `chosen` is the one that `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean
-    absolute error. `prices` are the true prices of the items, in their order; two runs with equal prices were scored
-    on the same items. They are empty where they were not kept. `comparison` is how sure the choice is, None if unknown.
+    """Evaluations on validation items, all under one spec: checkpoints by step, and baselines. `chosen` is the one that
+    `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean absolute error. `prices`
+    are the true prices of the items in their order, empty where they were not kept.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -73,10 +71,8 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionDetails:
-    """One evaluation taken apart, on test items if there is one, else on validation items.
-
-    `texts` are the descriptions in the order of `scores`; None where the data could not be read, and the worst items
-    of the breakdown have no text either.
+    """One evaluation taken apart, on test items if there is one, else on validation items. `texts` are the descriptions
+    in the order of `scores`, None where the data could not be read.
     """
 
     evaluation: Evaluation
@@ -110,9 +106,8 @@ def held_out_of(
     estimator: str,
     race: RaceRecord | None,
 ) -> HeldOut | None:
-    """The evaluations under the spec of the pick; without one, under the spec that `pricer pick` would prefer, given
-    the ids of the checkpoints that are `kept` and the run's `estimator`. None if no checkpoint was evaluated on
-    validation items.
+    """The evaluations under the spec of the pick; without one, under the spec that `pricer pick` would prefer. `kept`
+    are the ids of the run's checkpoints. None if no checkpoint was evaluated on validation items.
     """
     held_out = [e for e in evaluations if not e.candidate.is_baseline and e.spec.split is Split.VAL]
     own = [e for e in held_out if pick and e.spec.fingerprint == pick.spec_fingerprint]
