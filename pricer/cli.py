@@ -113,15 +113,14 @@ def evaluate(
 
     which = "all" if all_checkpoints else checkpoint or "last"
     with terminal_progress.Watcher() as watcher:
-        from pricer.commands.evaluate import score_run
+        from pricer.commands.evaluate import evaluate_run, race_run
         from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
-        from pricer.commands.parts.race import race_run
         from pricer.config_file import config_path
         from pricer.stores.runs import find_run
 
         given = GivenConfig(config_path(config) if config else None, override or [])
         source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
-        result = race_run(source, limit, watcher) if race else score_run(source, which, Split(split), limit, watcher)
+        result = race_run(source, limit, watcher) if race else evaluate_run(source, which, Split(split), limit, watcher)
     if all_checkpoints and not as_json:
         terminal_evaluations.draw_errors(result.evaluations)
     terminal_evaluations.evaluated(result, as_json=as_json)

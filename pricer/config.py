@@ -181,17 +181,16 @@ class EvalConfig(_Section):
 
     batch_tokens: Count | Literal["auto"] = "auto"
     """Maximum number of tokens, padding included, in one batch of prompts. `auto`: found by a short trial before the
-    first answer."""
+    first answer. An evaluation that has begun keeps its number."""
     estimator: EstimatorName = "auto"
     """The estimate that is scored. `auto`: the median of the model's distribution over prices, which has the lowest
     expected error; greedy, with a note, if the tokenizer's way of writing numbers is not supported."""
     residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may stay unexamined where the tokens of prices are not in numeric order. In numeric
     order median and intervals are exact."""
-    race_alpha: Annotated[Number, Field(gt=0, lt=0.5)] = 0.05
-    """With `--race`: the probability, at most, that the best checkpoint is dropped as surely beaten."""
-    race_budget: Annotated[Number, Field(gt=0, le=1)] | None = 0.3
-    """With `--race`: share of the work within which all but one are dropped; null: only what is surely beaten is."""
+    race_budget: Annotated[Number, Field(gt=0, le=1)] = 0.3
+    """With `--race`: the share of scoring everything that it takes to drop all checkpoints but one. The winner is then
+    scored on the rest of the items, too."""
 
 
 class HubConfig(_Section):

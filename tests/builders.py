@@ -19,7 +19,7 @@ from pricer.core.price_distribution import Distribution
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
 from pricer.core.scores import ScoreTable
-from pricer.stores.checkpoints import Soups, write_manifest
+from pricer.stores.checkpoints import FolderStore, write_manifest
 
 PLAIN = PriceFormat("plain")
 
@@ -73,9 +73,9 @@ def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights")
     return folder, checkpoint
 
 
-def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
-    """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
-    with Soups(folder).new([member.step for member in members]) as own:
+def a_saved_soup(run_folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
+    """The average of these checkpoints, in the run's folder, as it is made."""
+    with FolderStore(run_folder).new_soup([member.step for member in members]) as own:
         return write_soup(own, members, adapter)
 
 

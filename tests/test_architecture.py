@@ -22,7 +22,7 @@ ALLOWED = {
     "commands": {"config", "config_file", "core", "data", "ml", "redaction", "stores", "views"},
     "views": {"core", "redaction"},
 }
-TYPES = {"stores": {"views"}, "views": {"commands", "config"}}
+TYPES = {"views": {"commands", "config"}}
 
 
 def imported(file: Path) -> set[str]:
@@ -82,7 +82,10 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("sklearn", {"ml/baselines.py"}),
         (
             "huggingface_hub",
-            {"data/sources.py", *(f"stores/{name}.py" for name in ("bases", "cards", "hub", "hub_errors", "machine"))},
+            {
+                *("data/sources.py", "commands/parts/model_card.py"),
+                *(f"stores/{name}.py" for name in ("bases", "hub", "hub_errors", "machine")),
+            },
         ),
         ("wandb", {"stores/wandb.py"}),
         ("packaging", {"stores/machine.py"}),

@@ -71,17 +71,20 @@ def test_the_installed_command_shows_its_version() -> None:
     [
         ("nonsense", "No such command 'nonsense'."),
         ("train --epochs 3", "No such option: --epochs"),
-        ("train --resume --set train.epochs=3", "--resume: a run goes on with its own config"),
-        ("train --resume --dry-run", "--resume: a run goes on with its own config"),
+        ("train --resume --set train.epochs=3", "--resume: a run continues with its own config"),
+        ("train --resume --dry-run", "--resume: a run continues with its own config"),
         ("train --gpu t4", "--gpu: a run takes the GPU that is there; add --dry-run"),
         ("eval --split train", "'train' is not one of 'val', 'test'."),
         ("eval --limit 0", "'--limit': Input should be greater than or equal to 1"),
         ("eval --all-checkpoints --checkpoint last", "--checkpoint: give --all-checkpoints or --checkpoint, not both"),
-        ("eval --race", "--race: a race takes several: give --all-checkpoints, too"),
-        ("eval --race --all-checkpoints --split test", "--race: a race chooses, which is what --split val is for"),
+        ("eval --race", "--race: a race compares several checkpoints: add --all-checkpoints"),
+        (
+            "eval --race --all-checkpoints --split test",
+            "a race chooses a checkpoint, which only --split val may do",
+        ),
         ("predict lamp --file lamps.txt", "--file: give a text or --file, not both"),
         ("predict lamp --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
-        ("pick --metric luck", "'luck' is not one of 'mae', 'median_ae', 'rmsle', 'r2', 'mape', 'hit_rate'."),
+        ("pick --metric luck", "'luck' is not one of mae, median_ae, rmsle, r2, mape, hit_rate"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(command: str, problem: str) -> None:
@@ -370,7 +373,7 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
 
     scored = Result("eval", "--all-checkpoints", "--json")
     record = json.loads(scored.out)
-    assert [e["name"] for e in record["evaluations"]] == [
+    assert [e["candidate"]["name"] for e in record["evaluations"]] == [
         "train median",
         "tf-idf + ridge",
         "base embeddings + ridge",
@@ -399,9 +402,10 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     assert picked.code == 0
     assert "quickstart: ranking by mae" in picked.out
     assert picked.err.splitlines()[-1] == "next, for the number to publish: pricer pick --confirm --run quickstart"
-    best = json.loads(Result("pick", "--json").out)
-    assert "confirmation" not in best
-    assert f"best: step {best['step']} ({best['revision'][:7]}), $" in picked.out
+    shown = json.loads(Result("pick", "--json").out)
+    assert "confirmation" not in shown
+    best = shown["candidate"]
+    assert f"best: step {best['step']} ({best['id'][:7]}), $" in picked.out
 
     confirmed = Result("pick", "--confirm")
     assert confirmed.code == 0
@@ -410,10 +414,10 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     )
     assert "next, for the number to publish" not in confirmed.err
     again = json.loads(Result("pick", "--confirm", "--json").out)["confirmation"]
-    assert (again["revision"], again["n"], again["look"], again["before"]) == (best["revision"], 6, 1, [])
+    assert (again["candidate"]["id"], again["metric"]["n"], again["look"], again["before"]) == (best["id"], 6, 1, [])
 
     final = json.loads(Result("eval", "--checkpoint", "best", "--split", "test", "--json").out)
-    assert final["evaluations"][-1]["revision"] == best["revision"]
+    assert final["evaluations"][-1]["candidate"]["id"] == best["id"]
     assert final["evaluations"][-1]["spec"]["split"] == Split.TEST.value
 
     write("lines.jsonl", '{"id": "x7", "description": "A 486 PC"}', "", '"A Pentium PC with 16 MB"')

@@ -19,7 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load, save
 
-from pricer.stores.training_state import STATE_FILES
+from pricer.stores.checkpoints import STATE_FILES
 from tests.commands.conftest import _stopped as _stopped  # noqa: PLC0414 (fixtures)
 from tests.commands.conftest import stopped as stopped  # noqa: PLC0414
 from tests.loopback_hub import LfsFile, LoopbackHub, Repo
@@ -356,7 +356,7 @@ def test_a_manifest_does_not_say_where_it_lies(stopped: Repo, world: World) -> N
 
     result = world.runs(*EVAL, "--json")
 
-    assert [e["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 2, 4]
+    assert [e["candidate"]["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 2, 4]
 
 
 def test_files_and_tags_that_nobody_asked_for_are_left_where_they_are(stopped: Repo, world: World) -> None:
@@ -375,7 +375,7 @@ def test_files_and_tags_that_nobody_asked_for_are_left_where_they_are(stopped: R
 
     result = world.runs(*EVAL, "--json")
 
-    assert [e["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 2, 4]
+    assert [e["candidate"]["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 2, 4]
     assert not Path("/tmp/outside").exists()
 
 
@@ -480,7 +480,7 @@ class TestOfOtherTrainers:
 
         result = world.runs(*self.asked, "--json")
 
-        assert [e["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 4]
+        assert [e["candidate"]["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 4]
         shown = r"\x1b[31m\x1b]0;title\x07\u202e\x9b2J"
         assert f"branch {shown}/step-2 has no {ADAPTER}: left out" in result.err
         assert f"(step 1 {shown}) has no {ADAPTER}: left out" in result.err

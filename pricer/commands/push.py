@@ -1,22 +1,12 @@
 """`pricer push`: deliver what training could not put on the Hub."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from pricer.commands.parts.uploads import uploads
+from pricer.commands.parts.watcher import Watcher
 from pricer.errors import RunError
 from pricer.stores.files import locked
 from pricer.stores.runs import Run, find_run
-
-
-class Watcher(Protocol):
-    """Shows how delivery goes."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know once."""
-
-    def uploading(self, done: int, total: int) -> None:
-        """`done` of the `total` things in the outbox are on the Hub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +27,9 @@ def push(name: str | None, watcher: Watcher) -> Pushed:
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())
     if waiting:
-        try:
-            with locked(run.outbox.folder, wait=False):
-                pass
-        except BlockingIOError:
-            raise RunError(
-                f"another process is delivering the checkpoints of {run.name}", "a training does it by itself"
-            ) from None
+        text = f"another process is delivering the checkpoints of {run.name}"
+        with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
+            pass
         with uploads(run, watcher.note) as to_hub:
             assert to_hub is not None  # it has a repository
             to_hub.deliver_all(watcher.uploading)

@@ -7,9 +7,9 @@ from typing import Any
 from pricer.core.candidates import Candidate
 from pricer.core.comparison import Comparison, compare_to_best
 from pricer.core.evaluation import Evaluation
+from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
 from pricer.core.metrics import choosing_metrics
-from pricer.core.race_record import RaceRecord
 from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
 
@@ -205,7 +205,5 @@ def _covered(own: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) 
 
 
 def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
-    """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec; empty while it runs."""
-    if race is None or race.winner is None:
-        return {}
-    return {race.spec_fingerprint: frozenset(one.revision for one in race.dropped)}
+    """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec."""
+    return {race.spec_fingerprint: frozenset(one.id for one in race.dropped)} if race else {}

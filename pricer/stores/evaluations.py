@@ -1,8 +1,8 @@
 """A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,43 @@ from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.predictions import Prediction
 from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
-from pricer.stores.files import append_lines, locked, read_arrays, read_lines, write_arrays, write_json
+from pricer.stores.files import append_lines, locked, read_arrays, read_json, read_lines, write_arrays, write_json
 
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
 
 
 class EvaluationStore:
-    """A folder with one folder for each evaluated name under each spec: `<name>-<spec fingerprint>/`. A name is the id
-    of a checkpoint or soup, or the name of a baseline.
-    """
+    """`<name>-<spec fingerprint>/` for each evaluation. A name is a checkpoint's or soup's id, or a baseline's name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """While open, no other process evaluates this run (one may train it); a RunError if one does."""
         self._folder.mkdir(exist_ok=True)
+        busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
+        return locked(self._folder, busy)
+
+    def batch_tokens(self, spec: EvalSpec) -> int | None:
+        """The maximum number of tokens in a batch of every evaluation under that spec; None: none has begun."""
+        return self._batch_tokens().get(spec.fingerprint)
+
+    def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
+        """Fix the maximum number of tokens in a batch of every evaluation under that spec."""
+        write_json(self._folder / "batches.json", {**self._batch_tokens(), spec.fingerprint: batch_tokens})
+
+    def _batch_tokens(self) -> dict[str, int]:
+        path = self._folder / "batches.json"
         try:
-            with locked(self._folder, wait=False):
-                yield
-        except BlockingIOError:
-            raise RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end") from None
+            kept = read_json(path)
+            if not all(isinstance(tokens, int) and tokens > 0 for tokens in kept.values()):
+                raise ValueError("not every spec has a number of tokens")
+            return kept
+        except FileNotFoundError:
+            return {}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _damaged(path, error, self._folder) from None
 
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
         """The Predictions saved so far, as the batches they were saved in."""

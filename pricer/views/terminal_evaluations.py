@@ -34,13 +34,12 @@ if TYPE_CHECKING:  # commands are above views, and some of these import torch
     from pricer.commands.pick import Picked
     from pricer.core.breakdowns import Breakdown
     from pricer.core.evaluation import Evaluation
-    from pricer.core.race_record import RaceRecord
+    from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
 
 # What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
 _SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
 
-_DROPPED_BECAUSE = {"beaten": "surely beaten", "cut": "cut for the budget"}
 # The baseline that a model has to beat. Its line may widen the range of the curve by this share at most.
 _BASELINE, _NEAR = "tf-idf + ridge", 0.5
 
@@ -79,13 +78,9 @@ def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
 def _show_race(race: "RaceRecord") -> None:
     """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
     if race.dropped:
-        rows = [
-            [one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader), _DROPPED_BECAUSE[one.why]]
-            for one in race.dropped
-        ]
-        budget = "" if race.budget is None else f", budget {100 * race.budget:g} %"
-        columns = ("dropped", "after items", "behind by", "leader", "because")
-        terminal.table(f"Race at alpha {race.alpha:g}{budget}", Table(columns, rows))
+        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
+        columns = ("dropped", "after items", "behind by", "leader")
+        terminal.table(f"Race within {100 * race.budget:g} % of the work", Table(columns, rows))
     terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
 
 

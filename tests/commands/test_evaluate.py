@@ -1,57 +1,46 @@
 """`pricer eval`: each checkpoint is scored once, interruptions change nothing, strangers are refused."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pricer.commands import evaluate, pick
-from pricer.commands.evaluate import run_eval, score_checkpoints
-from pricer.commands.parts.predictions import Questions
-from pricer.core.evaluation import EvalSpec
+from pricer.commands import pick
+from pricer.commands.evaluate import evaluate_run
+from pricer.commands.parts.checkpoints import choose_checkpoints
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+from pricer.commands.parts.session import Scorer, score_checkpoints
+from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split
-from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
-from tests.builders import some_scores
 from tests.commands.conftest import Listener
+from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
+from tests.loopback_hub import Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 10.0 * (n + 1)) for n in range(5)]
-SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
 # Two prompts of two tokens fit a batch of four.
 PROMPTS = [TokenizedPrompt(item.id, np.array([1, 2], dtype=np.int32), cut=False) for item in ITEMS]
-QUESTIONS = Questions(SPEC, ITEMS, PROMPTS, batch_tokens=4)
+BATCHES = [["item0", "item1"], ["item2", "item3"], ["item4"]]
 
 
-class FakeScorer:
-    """Answers $20 to everything, item3 not at all; fails at the batch it is told to."""
+def a_scorer(fail_at: int | None = None) -> FakeScorer:
+    """Answers $20 to everything, item3 not at all."""
+    return FakeScorer(lambda _, item: None if item == "item3" else 20.0, fail_at)
 
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.adapters: list[str] = []
-        self.asked: list[list[str]] = []
-        self._fail_at = fail_at
 
-    def use(self, adapter: Path) -> None:
-        self.adapters.append(adapter.name)
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        if len(self.asked) == self._fail_at:
-            raise SystemError("killed")
-        self.asked.append([prompt.item_id for prompt in prompts])
-        return [
-            Prediction(p.item_id, "none" if p.item_id == "item3" else "0020", None if p.item_id == "item3" else 20.0)
-            for p in prompts
-        ]
+def scored(
+    run: Run, checkpoints: int, scorer: Scorer | None = None, listener: Listener | None = None
+) -> list[Evaluation]:
+    """The evaluations of the first so many checkpoints; without a scorer, every answer must be saved."""
+    session = a_session(run, ITEMS, PROMPTS, 4, nothing_to_load if scorer is None else lambda: scorer)
+    return score_checkpoints(session, run.store.checkpoints()[:checkpoints], listener or Listener())
 
 
 def test_an_answer_without_a_price_is_charged_as_the_train_median(trained: Path) -> None:
-    run = Run(trained)
-
-    (evaluation, *_) = score_checkpoints(run, run.store.checkpoints()[:1], QUESTIONS, FakeScorer, Listener())
+    (evaluation,) = scored(Run(trained), 1, a_scorer())
 
     # |20-10| + |20-20| + |20-30| + |30-40| + |20-50| = 60, over 5 items.
     assert evaluation.metric("mae").value == 12.0
@@ -61,22 +50,17 @@ def test_an_answer_without_a_price_is_charged_as_the_train_median(trained: Path)
 
 
 def test_the_base_is_loaded_once_and_the_adapter_changes_per_checkpoint(trained: Path) -> None:
-    run = Run(trained)
-    scorers: list[FakeScorer] = []
+    scorer = a_scorer()
 
-    def load() -> FakeScorer:
-        scorers.append(FakeScorer())
-        return scorers[-1]
+    scored(Run(trained), 3, scorer)
 
-    list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, load, Listener()))
-
-    assert [scorer.adapters for scorer in scorers] == [["step-000002", "step-000004", "step-000006"]]
+    assert scorer.adapters == ["step-000002", "step-000004", "step-000006"]
 
 
 def test_progress_counts_answers_over_all_checkpoints(trained: Path) -> None:
-    run, listener = Run(trained), Listener()
+    listener = Listener()
 
-    list(score_checkpoints(run, run.store.checkpoints()[:2], QUESTIONS, FakeScorer, listener))
+    scored(Run(trained), 2, a_scorer(), listener)
 
     # Batches of 2, 2 and 1, for two checkpoints.
     first = [("step-000002", done, 10) for done in (2, 4, 5)]
@@ -85,97 +69,129 @@ def test_progress_counts_answers_over_all_checkpoints(trained: Path) -> None:
 
 def test_an_evaluation_that_exists_is_not_made_again(trained: Path) -> None:
     run = Run(trained)
-    first = list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, FakeScorer, Listener()))
+    first = scored(run, 3, a_scorer())
 
-    def load() -> FakeScorer:
-        raise AssertionError("nothing is left to score")
-
-    assert list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, load, Listener())) == first
+    assert scored(run, 3) == first
 
 
-def test_an_evaluation_without_a_metric_of_today_is_made_again_from_the_saved_predictions(trained: Path) -> None:
+def test_scores_that_were_removed_are_made_again_from_the_saved_predictions(trained: Path) -> None:
     run = Run(trained)
-    chosen = run.store.checkpoints()[:1]
-    (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
-    run.evaluations.add(chosen[0].id, replace(whole, metrics=whole.metrics[:3]), some_scores())
-
-    def load() -> FakeScorer:
-        raise AssertionError("every answer is saved")
-
-    assert list(score_checkpoints(run, chosen, QUESTIONS, load, Listener())) == [whole]
-
-
-def test_an_evaluation_without_its_scores_is_made_again_from_the_saved_predictions(trained: Path) -> None:
-    run = Run(trained)
-    chosen = run.store.checkpoints()[:1]
-    (whole,) = score_checkpoints(run, chosen, QUESTIONS, FakeScorer, Listener())
+    first = scored(run, 1, a_scorer())
     (path,) = run.folder.glob("evaluations/*/scores.npz")
     before = path.read_bytes()
     path.unlink()
 
-    def load() -> FakeScorer:
-        raise AssertionError("every answer is saved")
-
-    assert list(score_checkpoints(run, chosen, QUESTIONS, load, Listener())) == [whole]
+    assert scored(run, 1) == first
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 2])
-def test_an_interrupted_evaluation_goes_on_with_the_next_batch(trained: Path, fail_at: int) -> None:
-    run = Run(trained)
-    chosen = run.store.checkpoints()[:1]
+def test_an_interrupted_evaluation_continues_with_the_next_batch(trained: Path, fail_at: int) -> None:
+    run, second = Run(trained), a_scorer()
     with pytest.raises(SystemError):
-        list(score_checkpoints(run, chosen, QUESTIONS, lambda: FakeScorer(fail_at), Listener()))
-    second = FakeScorer()
+        scored(run, 1, a_scorer(fail_at))
 
-    (evaluation,) = score_checkpoints(run, chosen, QUESTIONS, lambda: second, Listener())
+    (evaluation,) = scored(run, 1, second)
 
-    batches = [["item0", "item1"], ["item2", "item3"], ["item4"]]
-    assert second.asked == batches[fail_at:]
+    assert [ids for _, ids in second.asked] == BATCHES[fail_at:]
     assert evaluation.metric("mae").value == 12.0
-    saved = [[p.item_id for p in batch] for batch in run.evaluations.predictions(chosen[0].id, SPEC)]
-    assert saved == batches
+    saved = run.evaluations.predictions(run.store.checkpoints()[0].id, SPEC)
+    assert [[prediction.item_id for prediction in batch] for batch in saved] == BATCHES
 
 
 def test_a_torn_batch_is_asked_again_whole(trained: Path) -> None:
-    run = Run(trained)
-    chosen = run.store.checkpoints()[:1]
+    run, second = Run(trained), a_scorer()
     with pytest.raises(SystemError):
-        list(score_checkpoints(run, chosen, QUESTIONS, lambda: FakeScorer(2), Listener()))
+        scored(run, 1, a_scorer(2))
     (path,) = (trained / "evaluations").glob("*/predictions.jsonl")
     path.write_bytes(path.read_bytes()[:-20])
-    second = FakeScorer()
 
-    list(score_checkpoints(run, chosen, QUESTIONS, lambda: second, Listener()))
+    scored(run, 1, second)
 
-    assert second.asked == [["item2", "item3"], ["item4"]]
-
-
-def test_another_token_budget_begins_the_checkpoint_again(trained: Path) -> None:
-    run = Run(trained)
-    chosen = run.store.checkpoints()[:1]
-    with pytest.raises(SystemError):
-        list(score_checkpoints(run, chosen, QUESTIONS, lambda: FakeScorer(1), Listener()))
-    second = FakeScorer()
-
-    list(score_checkpoints(run, chosen, Questions(SPEC, ITEMS, PROMPTS, 100), lambda: second, Listener()))
-
-    assert second.asked == [[item.id for item in ITEMS]]
+    assert [ids for _, ids in second.asked] == BATCHES[1:]
 
 
 def test_a_changed_adapter_is_refused_even_if_it_was_scored_before(trained: Path) -> None:
     run = Run(trained)
-    list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, FakeScorer, Listener()))
+    scored(run, 3, a_scorer())
     path = trained / "checkpoints" / "step-000004" / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
 
     with pytest.raises(CheckpointError, match="step-000004 is not what its manifest says"):
-        list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, FakeScorer, Listener()))
+        scored(run, 3)
+
+
+class Impatient(Listener):
+    """Interrupts scoring once there are so many answers."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self._answers = answers
+
+    def scoring(self, name: str, done: int, total: int) -> None:
+        if done >= self._answers:
+            raise KeyboardInterrupt
+
+
+class TestGoingOnWithTheSameBatches:
+    """Scoring was interrupted in the second of three checkpoints, 12 items each, in batches of a few items."""
+
+    def interrupt(self, run: Run) -> list[list[list[str]]]:
+        run.record(batch_tokens={"cpu": 300})
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_run(run, "all", Split.VAL, None, Impatient(13))
+        return self.batches(run)
+
+    def batches(self, run: Run) -> list[list[list[str]]]:
+        """The item ids of the saved batches, for each checkpoint."""
+        spec = next(evaluation.spec for evaluation in run.evaluations.all() if evaluation.candidate.step)
+        saved = [run.evaluations.predictions(checkpoint.id, spec) for checkpoint in run.store.checkpoints()]
+        return [[[prediction.item_id for prediction in batch] for batch in batches] for batches in saved]
+
+    def go_on(self, run: Run, begun: list[list[list[str]]]) -> Listener:
+        first, second, third = begun
+        assert len(first) > 1
+        assert (second, third) == (first[:1], [])
+        listener = Listener()
+
+        evaluate_run(run, "all", Split.VAL, None, listener)
+
+        assert self.batches(run) == [first, first, first]
+        return listener
+
+    def test_whatever_was_found_on_the_device_since(self, trained: Path) -> None:
+        run = Run(trained)
+        begun = self.interrupt(run)
+        run.record(batch_tokens={"cpu": 8192})
+
+        self.go_on(run, begun)
+
+    def test_whatever_the_config_says_since_and_says_so(self, trained: Path) -> None:
+        run = Run(trained)
+        begun = self.interrupt(run)
+        path = trained / "config.yaml"
+        path.write_text(path.read_text().replace("batch_tokens: auto", "batch_tokens: 8192"))
+
+        listener = self.go_on(run, begun)
+
+        assert "this evaluation has begun with batches of up to 300 tokens and keeps them" in listener.notes
+
+    def test_after_its_repository_was_attached_again(self, pushed: Repo) -> None:
+        begun = self.interrupt(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None))
+
+        self.go_on(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None), begun)
+
+    def test_a_damaged_record_of_the_batches_is_named(self, trained: Path) -> None:
+        self.interrupt(Run(trained))
+        (trained / "evaluations" / "batches.json").write_text('{"a": 0}')
+
+        with pytest.raises(RunError, match=r"batches\.json is damaged: not every spec has a number of tokens"):
+            evaluate_run(Run(trained), "all", Split.VAL, None, Listener())
 
 
 def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(trained: Path) -> None:
     listener = Listener()
-    result = run_eval(None, "all", Split.VAL, None, listener)
+    result = evaluate_run(find_run(None), "all", Split.VAL, None, listener)
 
     known = ["train median", "tf-idf + ridge", "base embeddings + ridge", "untuned base"]
     names = [*known, "step-000002", "step-000004", "step-000006"]
@@ -190,7 +206,7 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert picked.selection.candidate.id == best.candidate.id
     assert json.loads((trained / "selection.json").read_text())["candidate"]["id"] == best.candidate.id
 
-    final = run_eval(None, "best", Split.TEST, None, Listener())
+    final = evaluate_run(find_run(None), "best", Split.TEST, None, Listener())
     assert [e.name for e in final.evaluations] == [*known, best.name]
     assert final.n == 8
     # What was seen of the test split does not count for picking.
@@ -198,8 +214,8 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
 
 
 def test_a_limit_beyond_the_split_is_the_whole_split(trained: Path) -> None:
-    whole = run_eval(None, "last", Split.VAL, None, Listener())
-    limited = run_eval(None, "last", Split.VAL, 500, Listener())
+    whole = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
+    limited = evaluate_run(find_run(None), "last", Split.VAL, 500, Listener())
 
     assert limited.spec == whole.spec
 
@@ -209,19 +225,19 @@ def test_a_limit_beyond_the_split_is_the_whole_split(trained: Path) -> None:
     [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])],
 )
 def test_checkpoints_are_named_by_step_or_place(trained: Path, which: str, steps: list[int]) -> None:
-    assert [c.step for c in evaluate.choose(Run(trained), which)] == steps
+    assert [c.step for c in choose_checkpoints(Run(trained), which)] == steps
 
 
 def test_a_checkpoint_is_named_by_the_start_of_its_revision(trained: Path) -> None:
     run = Run(trained)
     checkpoint = run.store.checkpoints()[1]
 
-    assert evaluate.choose(run, checkpoint.id[:8]) == [checkpoint]
+    assert choose_checkpoints(run, checkpoint.id[:8]) == [checkpoint]
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
-        evaluate.choose(Run(trained), "5")
+        choose_checkpoints(Run(trained), "5")
 
     assert caught.value.message == "5 names no checkpoint of quickstart"
     assert caught.value.hint == "a step (2, 4, 6), a revision, best or last"
@@ -229,14 +245,14 @@ def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained:
 
 def test_best_before_a_pick_is_an_error(trained: Path) -> None:
     with pytest.raises(CheckpointError, match="no best checkpoint of quickstart has been picked yet"):
-        evaluate.choose(Run(trained), "best")
+        choose_checkpoints(Run(trained), "best")
 
 
 def test_a_run_without_a_checkpoint_cannot_be_evaluated(trained: Path) -> None:
     (trained / "checkpoints.jsonl").unlink()
 
     with pytest.raises(CheckpointError, match="the run quickstart has no checkpoint yet"):
-        run_eval(None, "all", Split.VAL, None, Listener())
+        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
 
 
 @pytest.mark.parametrize(
@@ -251,7 +267,7 @@ def test_a_checkpoint_trained_on_something_else_is_refused(trained: Path, old: s
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(CheckpointError, match=rf"step 2 \(.{{7}}\) was trained with {what} "):
-        run_eval(None, "all", Split.VAL, None, Listener())
+        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
 
 
 def test_a_base_that_has_changed_since_training_is_refused(trained: Path) -> None:
@@ -260,7 +276,7 @@ def test_a_base_that_has_changed_since_training_is_refused(trained: Path) -> Non
     path.write_text(path.read_text().replace(str(revision), "f" * 40))
 
     with pytest.raises(Exception, match="the base builtin:base is at"):
-        run_eval(None, "all", Split.VAL, None, Listener())
+        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
 
 
 def test_pick_before_an_evaluation_is_an_error(trained: Path) -> None:
@@ -269,7 +285,7 @@ def test_pick_before_an_evaluation_is_an_error(trained: Path) -> None:
 
 
 def test_pick_on_the_test_split_alone_is_refused(trained: Path) -> None:
-    run_eval(None, "last", Split.TEST, None, Listener())
+    evaluate_run(find_run(None), "last", Split.TEST, None, Listener())
 
     with pytest.raises(RunError, match="a checkpoint is not chosen on the test split"):
         pick.pick(None, "mae")

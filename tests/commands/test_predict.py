@@ -5,25 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.setup import prepare, prepare_to_ask
-from pricer.commands.predict import Predicted, answer, predict
+from pricer.commands.predict import Predicted, predict, predict_items
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.data.texts import one_text
 from pricer.errors import CheckpointError, PricerError
 from pricer.ml.tokens import TokenizedPrompt
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, find_run
 from tests.commands.conftest import Listener
+from tests.commands.sessions import FakeScorer
 from tests.loopback_hub import Repo
 
 
-class Counter:
-    """A scorer that answers with the number of tokens it was asked."""
-
-    def use(self, adapter: Path) -> None:
-        pass
+class Counter(FakeScorer):
+    """Answers with the number of tokens it was asked."""
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         return [Prediction(p.item_id, "", float(len(p.ids))) for p in prompts]
@@ -37,7 +35,8 @@ def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path
     setup = prepare_to_ask(Run(trained).config())
     items = [Item("same", "A lamp " * count, 1.0) for count in (3, 9, 1)]
 
-    answers = answer(Counter(), setup, items, lambda done: None)
+    scorer = Counter(lambda adapter, item: None)
+    answers = predict_items(scorer, setup, items, lambda answers: None)
 
     lengths = [prediction.price for prediction in answers]
     assert lengths[1] == max(lengths, key=lambda length: length or 0)
@@ -46,7 +45,7 @@ def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path
 
 def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None:
     run = Run(trained)
-    evaluated = run_eval(None, "last", Split.VAL, 4, Listener())
+    evaluated = evaluate_run(find_run(None), "last", Split.VAL, 4, Listener())
     saved = run.evaluations.predictions(str(evaluated.evaluations[-1].candidate.id), evaluated.spec)[0][0]
     item = next(item for item in prepare(run.config()).items.val if item.id == saved.item_id)
 

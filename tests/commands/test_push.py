@@ -13,20 +13,18 @@ from pricer.stores.files import locked, sha256_of
 from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
 from tests.builders import a_saved_checkpoint
+from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
 
 
-class Watcher:
-    """Keeps what it is told."""
+class Watcher(Listener):
+    """Keeps what it is told of uploads, too."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        super().__init__()
         self.counts: list[tuple[int, int]] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
     def uploading(self, done: int, total: int) -> None:
         self.counts.append((done, total))
@@ -182,7 +180,7 @@ def test_one_that_is_damaged_here_does_not_hold_up_the_others(repo: Repo) -> Non
 def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo: Repo) -> None:
     run = a_run((5,))
 
-    with locked(run.outbox.folder, wait=False), pytest.raises(RunError) as raised:
+    with locked(run.outbox.folder, BlockingIOError()), pytest.raises(RunError) as raised:
         push(None, Watcher())
 
     assert raised.value.message == "another process is delivering the checkpoints of quickstart"

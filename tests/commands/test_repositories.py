@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from pricer.commands.evaluate import fetched_ahead, load_scorer
+from pricer.commands.parts.session import fetch_ahead, load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
@@ -51,11 +51,11 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
 
 def checkpoints(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """The evaluations that are not baselines."""
-    return [evaluation for evaluation in answer["evaluations"] if evaluation["step"] is not None]
+    return [evaluation for evaluation in answer["evaluations"] if evaluation["candidate"]["step"] is not None]
 
 
 def steps(answer: dict[str, Any]) -> list[int]:
-    return [evaluation["step"] for evaluation in checkpoints(answer)]
+    return [evaluation["candidate"]["step"] for evaluation in checkpoints(answer)]
 
 
 def downloads(hub: LoopbackHub, repo: str = "") -> list[str]:
@@ -443,7 +443,7 @@ class TestFetchedAhead:
             begun[checkpoint.step].set()
             return Path(checkpoint.name)
 
-        folders = fetched_ahead(fetch, [a_checkpoint(step) for step in (1, 2, 3)])
+        folders = fetch_ahead(fetch, [a_checkpoint(step) for step in (1, 2, 3)])
 
         assert next(folders) == Path("step-000001")
         assert begun[2].wait(10)
@@ -457,7 +457,7 @@ class TestFetchedAhead:
             fetched.append(checkpoint.step)
             return Path(checkpoint.name)
 
-        fetched_ahead(fetch, [a_checkpoint(1)])
+        fetch_ahead(fetch, [a_checkpoint(1)])
 
         assert fetched == []
 
@@ -467,7 +467,7 @@ class TestFetchedAhead:
                 raise HubError("gone")
             return Path(checkpoint.name)
 
-        folders = fetched_ahead(fetch, [a_checkpoint(step) for step in (1, 2)])
+        folders = fetch_ahead(fetch, [a_checkpoint(step) for step in (1, 2)])
 
         assert next(folders) == Path("step-000001")
         with pytest.raises(HubError, match="gone"):
@@ -481,7 +481,7 @@ class TestFetchedAhead:
                 never.wait(60)
             return Path(checkpoint.name)
 
-        folders = fetched_ahead(fetch, [a_checkpoint(step) for step in (1, 2)])
+        folders = fetch_ahead(fetch, [a_checkpoint(step) for step in (1, 2)])
 
         assert next(folders) == Path("step-000001")
         assert all(thread.daemon for thread in threading.enumerate() if thread.name != "MainThread")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pricer.commands import train
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
@@ -20,7 +20,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.predict import Predictor
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
@@ -162,7 +162,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
     def cramped(_self: object, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(Predictor, "_predict", cramped)
+    monkeypatch.setattr(TreeDecoder, "_predict", cramped)
     listener = Listener()
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)
@@ -312,7 +312,7 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
     training, scoring = Listener(), Listener()
 
     train.start(config, "dear", None, training)
-    evaluated = run_eval("dear", "last", Split.VAL, 2, scoring)
+    evaluated = evaluate_run(find_run("dear"), "last", Split.VAL, 2, scoring)
 
     said = [
         "left out: 1 item that costs more than $1,000,000 (data.max_price)",

@@ -1,208 +1,74 @@
 """Who drops out of a race, when, and whether that is right: by hand, and on simulated training curves."""
 
 import math
-from dataclasses import dataclass
-from statistics import NormalDist
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from pricer.core.halving import Block, Dropped, Race, boundary
+from pricer.core.checkpoints import Checkpoint
+from pricer.core.halving import Round, drop_worst, plan_rounds
+from tests.builders import a_checkpoint
 
 
-def run(race: Race, errors: dict[str, np.ndarray]) -> Race:
-    """Race to the end over these errors, one row per candidate."""
-    while not race.is_over:
-        block = race.next_block()
-        for name in block.candidates:
-            race.record(name, errors[name][block.start : block.stop])
-    return race
-
-
-def test_without_a_budget_blocks_grow_by_half_and_everybody_is_asked_the_same() -> None:
-    race = Race(["a", "b"], items=400)
-    blocks = []
-    while not race.is_over:
-        blocks.append(block := race.next_block())
-        for name in block.candidates:
-            race.record(name, np.zeros(block.stop - block.start))
-
-    # 100, 150, 225, ⌈337.5⌉ = 338, and ⌈507⌉ is past the end.
-    assert [(b.start, b.stop) for b in blocks] == [(0, 100), (100, 150), (150, 225), (225, 338), (338, 400)]
-    assert {b.candidates for b in blocks} == {("a", "b")}
-    assert (race.survivors, race.dropped, race.share_of_work, race.n) == (("a", "b"), (), 1.0, 400)
-
-
-def test_the_worse_is_dropped_by_a_margin_on_shared_items() -> None:
-    # Errors vary by hundreds of dollars, the differences by one: 9 and 11 in turn, mean 10.
-    common = np.linspace(0, 500, 1000)
-    race = run(Race(["bad", "good"], items=1000), {"good": common, "bad": common + 10 + (-1.0) ** np.arange(1000)})
-
-    (out,) = race.dropped
-    assert (out.name, out.n, out.leader) == ("bad", 100, "good")
-    assert math.isclose(out.margin, 10.0)
-    # Their standard deviation is √(100/99), and 10 − √(100/99) × 0.2886 = 9.71.
-    assert out.at_least is not None
-    assert math.isclose(out.at_least, 10 - math.sqrt(100 / 99) * boundary(100, 0.05, 250))
-    assert out.is_beaten
-    assert (race.survivors, race.winner, race.n) == (("good",), "good", 100)
-    assert race.share_of_work == 0.1  # 200 of 2,000
-
-
-def test_a_difference_within_the_noise_drops_nobody_and_the_lower_mean_wins() -> None:
-    # Differences of +101 and −99 in turn: mean 1, standard error after 1,000 items 100/√1000 = 3.2.
-    swing = 1 + 100 * (-1.0) ** np.arange(1000)
-    race = run(Race(["worse", "better"], items=1000), {"worse": 500 + swing, "better": np.full(1000, 500.0)})
-
-    assert race.survivors == ("worse", "better")
-    assert race.winner == "better"
-    assert race.share_of_work == 1.0
-
-
-def test_a_tie_goes_to_the_earlier() -> None:
-    errors = {name: np.arange(300.0) for name in ("first", "second", "third")}
-
-    assert run(Race(list(errors), items=300), errors).winner == "first"
-    assert run(Race(list(errors), items=300, budget=0.5), errors).winner == "first"
-
-
-def test_one_candidate_has_won_before_it_is_scored() -> None:
-    race = Race(["alone"], items=10)
-
-    assert (race.is_over, race.winner, race.share_of_work) == (True, "alone", 0.0)
-    with pytest.raises(ValueError, match="the race is over"):
-        race.next_block()
+def race(errors: Mapping[int, np.ndarray], budget: float) -> Checkpoint:
+    """The winner over these absolute errors, by step."""
+    left: list[Checkpoint] = [a_checkpoint(step) for step in errors]
+    items = len(next(iter(errors.values())))
+    for one in plan_rounds(len(left), items, budget):
+        seen = {checkpoint.id: errors[checkpoint.step][: one.stop] for checkpoint in left}
+        out = {dropout.id for dropout in drop_worst(left, seen, one.survivors)}
+        left = [checkpoint for checkpoint in left if checkpoint.id not in out]
+    (winner,) = left
+    return winner
 
 
 def test_a_budget_is_spent_in_rounds_of_equal_cost_and_halves_the_field() -> None:
     # 8 × 1,000 answers, 30 % are 2,400: three rounds of 800. 8 on 100 items, 4 on 200 more, 2 on 400 more.
-    rng = np.random.default_rng(0)
-    noise = rng.normal(50, 40, 1000)
-    errors = {f"c{i}": noise + 0.01 * i + rng.normal(0, 20, 1000) for i in range(8)}
-    race = Race(list(errors), items=1000, budget=0.3)
-    seen = []
-    while not race.is_over:
-        block = race.next_block()
-        seen.append((len(block.candidates), block.start, block.stop))
-        for name in block.candidates:
-            race.record(name, errors[name][block.start : block.stop])
+    rounds = plan_rounds(8, 1000, 0.3)
 
-    assert seen == [(8, 0, 100), (4, 100, 300), (2, 300, 700)]
-    assert race.share_of_work == 0.3
-    assert len(race.survivors) == 1
-    assert [out.n for out in race.dropped] == [100] * 4 + [300] * 2 + [700]
-    # The gaps are far below the noise: all went for the budget, and it says so.
-    assert not any(out.is_beaten for out in race.dropped)
+    assert rounds == [Round(8, 0, 100, 4), Round(4, 100, 300, 2), Round(2, 300, 700, 1)]
+    assert [one.answers for one in rounds] == [800, 800, 800]
+
+
+def test_an_odd_field_keeps_the_larger_half() -> None:
+    # 5 × 30 answers, half: 75. A round of 26 takes ⌊26/5⌋ = 5 items, the next ends at ⌊26/5 + 26/3⌋ = 13, the
+    # last to ⌊26/5 + 26/3 + 26/2⌋ = 26: 5 × 5 + 3 × 8 + 2 × 13 = 75.
+    assert plan_rounds(5, 30, 0.5) == [Round(5, 0, 5, 3), Round(3, 5, 13, 2), Round(2, 13, 26, 1)]
 
 
 def test_items_that_run_out_leave_their_share_to_the_rounds_before() -> None:
     # 4 × 100 answers, 70 % are 280. Equal halves would be 4 on 35 and 2 on 105: but there are 100. With 40 and 60 items
     # it is 4 × 40 + 2 × 60 = 280.
-    race = Race(list("abcd"), items=100, budget=0.7)
-
-    assert race.next_block() == Block(("a", "b", "c", "d"), 0, 40)
-    for name in "abcd":
-        race.record(name, np.full(40, float(ord(name))))
-    assert race.next_block() == Block(("a", "b"), 40, 100)
+    assert plan_rounds(4, 100, 0.7) == [Round(4, 0, 40, 2), Round(2, 40, 100, 1)]
 
 
-def test_under_a_hundred_items_nobody_is_beaten_only_cut() -> None:
-    errors = {"a": np.zeros(50), "b": np.ones(50)}
-
-    assert run(Race(["a", "b"], items=50), errors).survivors == ("a", "b")
-    (out,) = run(Race(["a", "b"], items=50, budget=0.5), errors).dropped
-    assert out == Dropped("b", 25, leader="a", margin=1.0, at_least=None)
-    assert not out.is_beaten
+def test_rounds_that_reach_no_new_items_are_one() -> None:
+    # The whole work is allowed: the first round takes all 10 items, and nothing is left for a second one.
+    assert plan_rounds(4, 10, 1.0) == [Round(4, 0, 10, 1)]
 
 
-def test_those_who_are_beaten_save_a_part_of_the_budget() -> None:
-    errors = {"a": np.zeros(1000), **{name: np.full(1000, 100.0) for name in "bcd"}}
-    race = run(Race(list("abcd"), items=1000, budget=0.8), errors)
-
-    # 3,200 answers are two rounds of 1,600: 4 × 400 (+ 800 more for two, past the items); in fact 4 × 600 + 2 × 400.
-    assert [(out.n, out.is_beaten) for out in race.dropped] == [(600, True)] * 3
-    assert race.share_of_work == 0.6
+def test_a_single_checkpoint_has_won_before_it_is_scored() -> None:
+    assert plan_rounds(1, 10, 0.3) == []
 
 
-def test_an_interrupted_block_goes_on_with_those_that_are_left() -> None:
-    race = Race(["a", "b", "c"], items=200)
-    race.record("b", np.zeros(100))
-
-    assert race.next_block() == Block(("a", "c"), 0, 100)
-    assert (race.n, race.share_of_work) == (0, 100 / 600)
-    assert race.winner == "a"  # nothing is compared before all have been scored
+def test_a_budget_under_one_item_each_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"0\.09 of 20 answers does not give each candidate one item"):
+        plan_rounds(2, 10, 0.09)
 
 
-@pytest.mark.parametrize(
-    ("name", "errors", "message"),
-    [
-        ("z", [0.0] * 100, "z is not to be scored on items 0 to 100"),
-        ("b", [0.0] * 100, "b is not to be scored on items 0 to 100"),  # it has been
-        ("a", [0.0] * 99, "a needs 100 errors that are numbers"),
-        ("a", [math.nan] * 100, "a needs 100 errors that are numbers"),
-        ("a", [math.inf] * 100, "a needs 100 errors that are numbers"),
-    ],
-)
-def test_what_does_not_belong_to_the_block_is_refused(name: str, errors: list[float], message: str) -> None:
-    race = Race(["a", "b"], items=200)
-    race.record("b", np.zeros(100))
+def test_the_worst_go_first_each_with_its_distance_to_the_leader() -> None:
+    field = [a_checkpoint(step) for step in (1, 2, 3, 4)]
+    means: dict[int, Sequence[float]] = {1: [7.0, 9.0], 2: [1.0, 3.0], 3: [4.0, 6.0], 4: [0.0, 20.0]}
 
-    with pytest.raises(ValueError, match=message):
-        race.record(name, errors)
-    assert race.next_block() == Block(("a",), 0, 100)
+    dropped = drop_worst(field, {one.id: means[one.step] for one in field}, survivors=2)
+
+    # Means 8, 2, 5 and 10.
+    assert [(one.step, one.n, one.leader, one.margin) for one in dropped] == [(4, 2, 2, 8.0), (1, 2, 2, 6.0)]
 
 
-@pytest.mark.parametrize(
-    ("names", "items", "alpha", "budget", "message"),
-    [
-        ([], 10, 0.05, None, "one or more different names"),
-        (["a", "a"], 10, 0.05, None, "one or more different names"),
-        (["a"], 0, 0.05, None, "0 items"),
-        (["a"], 10, 0.0, None, "alpha is 0.0"),
-        (["a"], 10, 0.5, None, "alpha is 0.5"),
-        (["a"], 10, 0.05, 0.0, "budget is 0.0"),
-        (["a"], 10, 0.05, 1.1, "budget is 1.1"),
-        (["a", "b"], 10, 0.05, 0.09, "0.09 of 20 answers does not give each candidate one item"),
-    ],
-)
-def test_a_race_that_cannot_be_run_is_refused(
-    names: list[str], items: int, alpha: float, budget: float | None, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        Race(names, items, alpha, budget)
-
-
-def test_the_boundary_is_the_formula_worked_out_by_hand() -> None:
-    # alpha 0.05, tightest at 100: −2 ln 0.1 = 4.60517, ln 5.60517 = 1.72369, ρ² = 6.32886/100 = 0.0632886.
-    # At n = 400: nρ² + 1 = 26.31544, its root 5.12986; ln(1 + 5.12986/0.1) = ln 52.2986 = 3.95697.
-    # √(2 × 26.31544/(400 × 25.31544) × 3.95697) = √0.0205663 = 0.143410.
-    assert math.isclose(boundary(400, 0.05, 100), 0.143410, abs_tol=2e-6)
-
-
-def test_the_boundary_is_wider_than_a_single_look_needs_and_narrows() -> None:
-    widths = [boundary(n, 0.05, 500) for n in (100, 200, 400, 800, 1600)]
-    once = [NormalDist().inv_cdf(0.95) / math.sqrt(n) for n in (100, 200, 400, 800, 1600)]
-
-    assert widths == sorted(widths, reverse=True)
-    # Looking all the time costs a factor of 1.6 to 2 on one look at a known n.
-    assert all(1.5 < width / single < 2.1 for width, single in zip(widths, once, strict=True))
-
-
-def test_looking_after_every_item_is_wrong_no_more_often_than_alpha() -> None:
-    # 1,000 races without a difference, looked at after each of 100 to 2,000 items, heavy tails (t, 3 degrees).
-    rng = np.random.default_rng(5)
-    n = np.arange(1, 2001)
-    limit = np.array([boundary(int(k), 0.05, 500) for k in n])
-    wrong = once = 0
-    for _ in range(1000):
-        values = rng.standard_t(3, 2000)
-        mean = np.cumsum(values) / n
-        deviation = np.sqrt(np.maximum(np.cumsum(values**2) / n - mean**2, 1e-12))
-        wrong += bool((mean > deviation * limit)[99:].any())
-        once += bool((mean > deviation * 1.645 / np.sqrt(n))[99:].any())
-
-    assert wrong <= 50  # alpha is 5 %
-    assert once > 200  # what a test that is made for a single look does when it is looked at all the time
+def test_a_tie_goes_to_the_earlier() -> None:
+    assert race({step: np.arange(300.0) for step in (1, 2, 3)}, budget=0.5).step == 1
 
 
 # How far the MAE of 20 checkpoints, $46 at best, is above the best one's.
@@ -227,67 +93,19 @@ SIGMA = 1.04
 LOG_CORRELATION = 0.967
 
 
-def simulated(curve: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Absolute errors of 20 checkpoints on 2,000 shared items."""
+def simulated(curve: str, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    """Absolute errors of 20 checkpoints on 2,000 shared items, by step."""
     excess = CURVES[curve] - CURVES[curve].min()
     shared = math.sqrt(LOG_CORRELATION) * rng.standard_normal(ITEMS)
     own = math.sqrt(1 - LOG_CORRELATION) * rng.standard_normal((len(excess), ITEMS))
     rows = (46 + excess)[:, None] * np.exp(SIGMA * (shared + own) - SIGMA**2 / 2)
-    return {f"step-{step}": row for step, row in enumerate(rows)}
-
-
-@dataclass
-class Judged:
-    """Shares of repeats, and mean share of work: `close` to the truly best and `as_full` to what scoring everything
-    finds lowest, both within $0.50; `full` is how often scoring everything is itself close.
-    """
-
-    close: float
-    as_full: float
-    full: float
-    work: float
-    most_work: float
-    best_beaten: float
-    survivors: float
-
-
-def judge(curve: str, budget: float | None, repeats: int) -> Judged:
-    rng = np.random.default_rng(7)
-    excess = CURVES[curve] - CURVES[curve].min()
-    truth = {f"step-{step}": value for step, value in enumerate(excess)}
-    best = min(truth, key=truth.__getitem__)
-    rows = []
-    for _ in range(repeats):
-        errors = simulated(curve, rng)
-        race = run(Race(list(errors), ITEMS, alpha=0.05, budget=budget), errors)
-        means = {name: float(row.mean()) for name, row in errors.items()}
-        lowest = min(means, key=means.__getitem__)
-        rows.append(
-            (
-                truth[race.winner] <= 0.5,
-                means[race.winner] <= means[lowest] + 0.5,
-                truth[lowest] <= 0.5,
-                race.share_of_work,
-                best in {out.name for out in race.dropped if out.is_beaten},
-                len(race.survivors),
-            )
-        )
-    close, as_full, full, work, beaten, left = np.array(rows, dtype=float).T
-    return Judged(
-        close=float(close.mean()),
-        as_full=float(as_full.mean()),
-        full=float(full.mean()),
-        work=float(work.mean()),
-        most_work=float(work.max()),
-        best_beaten=float(beaten.mean()),
-        survivors=float(left.mean()),
-    )
+    return dict(enumerate(rows))
 
 
 def test_the_simulated_errors_are_like_the_published_ones() -> None:
     rng = np.random.default_rng(3)
     errors = [simulated("flat", rng) for _ in range(50)]
-    one, other = (np.concatenate([e[name] for e in errors]) for name in ("step-10", "step-11"))
+    one, other = (np.concatenate([e[name] for e in errors]) for name in (10, 11))
 
     assert 62 < one.std() < 67
     assert 20 < (one - other).std() < 23
@@ -296,20 +114,16 @@ def test_the_simulated_errors_are_like_the_published_ones() -> None:
 
 @pytest.mark.parametrize("curve", CURVES)
 def test_thirty_percent_of_the_work_finds_a_checkpoint_within_half_a_dollar_of_the_best(curve: str) -> None:
-    judged = judge(curve, budget=0.3, repeats=200)
+    rng = np.random.default_rng(7)
+    excess = CURVES[curve] - CURVES[curve].min()
+    close = []
+    for _ in range(200):
+        errors = simulated(curve, rng)
+        winner = race(errors, budget=0.3).step
+        means = {step: float(row.mean()) for step, row in errors.items()}
+        close.append((excess[winner] <= 0.5, means[winner] <= min(means.values()) + 0.5))
 
-    assert judged.close >= 0.95
-    assert judged.as_full >= 0.95
-    assert judged.most_work <= 0.3
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("curve", "work"), [("steep", 0.5), ("usual", 0.7), ("plateau", 0.8), ("flat", 1.0)])
-def test_without_a_budget_the_best_is_never_beaten_more_often_than_alpha_at_a_price(curve: str, work: float) -> None:
-    judged = judge(curve, budget=None, repeats=200)
-
-    assert judged.best_beaten <= 0.05
-    assert judged.as_full == 1.0  # what scoring everything finds is what the race finds
-    # On all 2,000 items the boundary for one of 19 rivals is 3.84 standard errors of a paired difference,
-    # 3.84 × 22/√2000 = $1.89: whoever is closer than that to the best is scored on everything.
-    assert work - 0.15 < judged.work <= work
+    # Close to the truly best, and to the one that is best when all are scored on everything.
+    truly, as_full = np.mean(close, axis=0)
+    assert truly >= 0.95
+    assert as_full >= 0.95

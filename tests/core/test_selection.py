@@ -1,16 +1,15 @@
 """Which checkpoint is chosen, and when none is."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pricer.core.candidates import Candidate
+from pricer.core.halving import Dropout, RaceRecord
 from pricer.core.items import Split
 from pricer.core.metrics import Metric
-from pricer.core.race_record import Dropout, RaceRecord
 from pricer.core.selection import PickRecord, Selection, by_preference, comparable, dropped_ids, select
 from pricer.errors import RunError
 from tests.builders import SPEC, a_checkpoint, a_score_table, a_spec, an_evaluation
@@ -218,9 +217,8 @@ class TestWhatIsCompared:
     def test_covers_those_that_dropped_out_of_a_finished_race(self) -> None:
         few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200)]
         many = [an_evaluation(200, 40.0)]
-        out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0, at_least=None, why="cut")
-        race = RaceRecord(SPEC.fingerprint, 0.05, 0.3, 50, (20, 50), a_checkpoint(200).id, (out,), 0.7)
+        out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0)
+        race = RaceRecord(SPEC.fingerprint, 0.3, 50, a_checkpoint(200).id, (out,), 0.7)
 
         assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
-        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(replace(race, winner=None))) == few
-        assert dropped_ids(None) == {}
+        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few

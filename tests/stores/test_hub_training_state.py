@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.checkpoints import write_manifest
+from pricer.stores.checkpoints import STATE_FILES, TrainingStates, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
-from pricer.stores.hub_training_state import fetch_state, push_state
+from pricer.stores.hub_checkpoints import fetch_state, push_state
 from pricer.stores.runs import Run
-from pricer.stores.training_state import STATE_FILES
 from tests.builders import a_checkpoint
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -57,7 +56,7 @@ def a_state(step: int = 5, config: bytes = LORA) -> Path:
 
 
 def fetched(repo: Repo, folder: str = "there") -> tuple[Path, int]:
-    return fetch_state(once(), repo.branches["state"], STATE_FILES, lambda step: Path(folder) / f"checkpoint-{step}")
+    return fetch_state(once(), repo.branches["state"], TrainingStates(Path(folder)))
 
 
 def refused(repo: Repo) -> str:
@@ -192,7 +191,7 @@ class TestFetching:
             push_state(once(), a_state(step), step, keep_all=True)
         older = repo.commits("state")[1].hash
 
-        folder, step = fetch_state(once(), older, STATE_FILES, lambda step: Path(f"there/checkpoint-{step}"))
+        folder, step = fetch_state(once(), older, TrainingStates(Path("there")))
 
         assert step == 1
         assert (folder / "optimizer.pt").read_bytes() == b"optimizer.pt of 1" * 50
@@ -267,14 +266,14 @@ class TestHostileStates:
     def test_a_state_that_does_not_say_what_it_is_is_refused(self, repo: Repo) -> None:
         self.pushed(repo, {}, delete=("manifest.json",))
 
-        assert refused(repo) == "the training state in ann/prices does not say what it is (no manifest.json)"
+        assert refused(repo) == "the training state in ann/prices has no manifest.json"
 
     def test_a_manifest_that_the_record_does_not_vouch_for_is_refused(self, repo: Repo) -> None:
         files = json.loads(record(a_state(5)))["files"]
         del files["manifest.json"]
         self.pushed(repo, {"state.json": json.dumps({"files": files}).encode()})
 
-        assert refused(repo) == "the training state in ann/prices does not say what it is (no manifest.json)"
+        assert refused(repo) == "the training state in ann/prices has no manifest.json"
 
     def with_manifest(self, repo: Repo, content: bytes) -> None:
         """A state whose record vouches for another manifest."""

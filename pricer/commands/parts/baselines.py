@@ -2,66 +2,44 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from pricer.commands.parts.predictions import existing
+from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.setup import Setup
 from pricer.core.candidates import Candidate
-from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
+from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import TokenizedPrompt, batches_of
-from pricer.stores.runs import Run
+from pricer.ml.batches import batches_of
 
 # Number of training items that are embedded: more take as long as training does, and teach a ridge little.
 _EMBEDDED = 5000
 
 
-class UntunedBase(Protocol):
-    """A base in memory, before any adapter is put on it."""
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch."""
-
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> Any:
-        """The last layer at each prompt's end: (prompts, hidden size)."""
+def _train_median(session: EvaluationSession, setup: Setup) -> list[Prediction]:
+    return _as_predictions(session.items, [setup.items.train_median] * len(session.items))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a baseline is made for: the items with their prompts, and what it may learn from. `load` gives the base."""
-
-    setup: Setup
-    items: Sequence[Item]
-    prompts: Sequence[TokenizedPrompt]
-    load: Callable[[], UntunedBase]
-
-
-def _train_median(asked: Asked) -> list[Prediction]:
-    return _as_predictions(asked.items, [asked.setup.items.train_median] * len(asked.items))
-
-
-def _words(asked: Asked) -> list[Prediction]:
+def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     from pricer.ml.baselines import predict_with_ridge
 
-    return _as_predictions(asked.items, predict_with_ridge(asked.setup.items.train, asked.items))
+    return _as_predictions(session.items, predict_with_ridge(setup.items.train, session.items))
 
 
-def _embeddings(asked: Asked) -> list[Prediction]:
+def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     from pricer.ml.baselines import predict_with_embeddings
 
-    setup, base = asked.setup, asked.load()
+    base = session.load()
     train, budget = setup.items.train[:_EMBEDDED], setup.batch_tokens
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in train])
+    prompts = setup.prompts(train)
     prices = predict_with_embeddings(
-        base.embed(prompts, budget), [item.price for item in train], base.embed(asked.prompts, budget)
+        base.embed(prompts, budget), [item.price for item in train], base.embed(session.prompts, budget)
     )
-    return _as_predictions(asked.items, prices)
+    return _as_predictions(session.items, prices)
 
 
-def _untuned(asked: Asked) -> list[Prediction]:
-    base, prompts = asked.load(), asked.prompts
-    batches = batches_of([len(prompt.ids) for prompt in prompts], asked.setup.batch_tokens)
+def _untuned(session: EvaluationSession, setup: Setup) -> list[Prediction]:
+    base, prompts = session.load(), session.prompts
+    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     return [prediction for batch in batches for prediction in base.predict([prompts[index] for index in batch])]
 
 
@@ -75,7 +53,7 @@ class Baseline:
 
     name: str
     folder: str
-    predict: Callable[[Asked], list[Prediction]]
+    predict: Callable[[EvaluationSession, Setup], list[Prediction]]
 
 
 BASELINES = (
@@ -87,22 +65,13 @@ BASELINES = (
 """Every baseline, in the order in which tables show them."""
 
 
-def evaluate_baselines(
-    run: Run,
-    setup: Setup,
-    spec: EvalSpec,
-    items: Sequence[Item],
-    prompts: Sequence[TokenizedPrompt],
-    load: Callable[[], UntunedBase],
-) -> Iterator[Evaluation]:
-    """The Evaluation of each baseline: read if it exists, else made. `load` is called by those that need a base."""
-    asked = Asked(setup, items, prompts, load)
+def evaluate_baselines(session: EvaluationSession, setup: Setup) -> Iterator[Evaluation]:
+    """The Evaluation of each baseline: read if it exists, else made. The base is loaded by those that need one."""
     for baseline in BASELINES:
-        evaluation = existing(run, baseline.folder, spec)
+        evaluation = session.find(baseline.folder)
         if evaluation is None:
-            predictions = baseline.predict(asked)
-            run.evaluations.drop_predictions(baseline.folder, spec)
-            run.evaluations.add_predictions(baseline.folder, spec, predictions)
-            evaluation, table = evaluate(Candidate(baseline.name), spec, predictions, items)
-            run.evaluations.add(baseline.folder, evaluation, table)
+            predictions = baseline.predict(session, setup)
+            session.run.evaluations.drop_predictions(baseline.folder, session.spec)
+            session.run.evaluations.add_predictions(baseline.folder, session.spec, predictions)
+            evaluation = session.finish(baseline.folder, Candidate(baseline.name), predictions)
         yield evaluation

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from pricer.commands.evaluate import Watcher, score_run
+from pricer.commands.evaluate import evaluate_run
+from pricer.commands.parts.watcher import Watcher
 from pricer.commands.pick import Picked, publish
 from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.items import Split
@@ -34,7 +35,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     assert picked_id is not None  # no baseline is picked
     evaluations, recorded = run.evaluations.all(), run.confirmations()
     # By its id: the tag `best` may move while this scores.
-    scored = score_run(run, picked_id, Split.TEST, None, watcher)
+    scored = evaluate_run(run, picked_id, Split.TEST, None, watcher)
     evaluation = scored.evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)

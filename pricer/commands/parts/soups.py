@@ -2,54 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
-from typing import TYPE_CHECKING
 
-from pricer.commands.evaluate import Watcher, load_scorer, refuse_foreign, score_checkpoints
-from pricer.commands.parts.batch_size import settle_batch_tokens
-from pricer.commands.parts.predictions import Questions, existing
+from pricer.commands.parts.checkpoints import refuse_foreign
+from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
 from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
 from pricer.core.evaluation import EvalSpec, Evaluation
-from pricer.data.reading import require
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.runs import Run
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from pricer.ml.predict import CheckpointPredictor
-
 
 def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation]:
-    """The Evaluations, under the spec of the `best` single checkpoint, of the averages of two and of three neighbours
-    that it is one of. What is there already is neither made nor scored again.
+    """The Evaluations of the averages of two and of three neighbouring checkpoints that include the `best` one, under
+    its spec. A soup that exists is neither made nor scored again.
     """
     assert best.candidate.id is not None  # a checkpoint's
     windows = windows_around(run.store.checkpoints(), best.candidate.id)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []
-    setup = _setup(run, best.spec)
+    setup = _setup_like(run, best.spec)
     for checkpoint in {c.id: c for window in windows for c in window}.values():
         refuse_foreign(checkpoint, setup)
-    items = require(setup.items, best.spec.split, setup.config.data)[: best.spec.limit]
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in items])
-    with run.evaluations.lock():
-        load = cache(partial(load_scorer, setup, run))
-        soups = [_kept(run, window) for window in windows]
-        missing = sum(soup is None or existing(run, soup.id, best.spec) is None for soup in soups)
-        # Before any adapter is put on: a trial is of the base as it is.
-        batch_tokens = settle_batch_tokens(run, setup, prompts, missing, load, watcher.note)
-        made = [soup or _make(run, window, load) for soup, window in zip(soups, windows, strict=True)]
-        questions = Questions(best.spec, items, prompts, batch_tokens)
-        return list(score_checkpoints(run, made, questions, load, watcher))
+    with open_session(run, setup, best.spec.split, best.spec.limit, len(windows), watcher) as session:
+        soups = [_find_soup(run, window) or _make_soup(session, window) for window in windows]
+        return score_checkpoints(session, soups, watcher)
 
 
-def _setup(run: Run, spec: EvalSpec) -> Setup:
-    """The run's Setup; a RunError if what it asks today is not what its checkpoints were scored on."""
+def _setup_like(run: Run, spec: EvalSpec) -> Setup:
+    """The run's Setup; a RunError if it would score under another spec than this one."""
     setup = prepare(run.config())
     if setup.spec(spec.split, spec.limit) != spec:
         raise RunError(
@@ -60,8 +44,8 @@ def _setup(run: Run, spec: EvalSpec) -> Setup:
     return setup
 
 
-def _kept(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The soup of these very checkpoints that is there, whole and unchanged; else None."""
+def _find_soup(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The soup of exactly these checkpoints; None if there is none, or if it is damaged."""
     members = _members(window)
     try:
         soup = next((soup for soup in run.store.soups() if soup.members == members), None)
@@ -72,14 +56,14 @@ def _kept(run: Run, window: Sequence[Checkpoint]) -> Checkpoint | None:
     return soup
 
 
-def _make(run: Run, window: Sequence[Checkpoint], load: "Callable[[], CheckpointPredictor]") -> Checkpoint:
-    folders = [run.store.fetch(checkpoint) for checkpoint in window]
-    with run.store.new_soup([checkpoint.step for checkpoint in window]) as folder:
+def _make_soup(session: EvaluationSession, window: Sequence[Checkpoint]) -> Checkpoint:
+    adapters = [session.fetch(checkpoint) for checkpoint in window]
+    steps = [checkpoint.step for checkpoint in window]
+    with session.run.store.new_soup(steps) as folder:
         try:
-            load().average(folders, folder)
+            session.load().average(adapters, folder)
         except CheckpointError as error:
-            name = soup_name([checkpoint.step for checkpoint in window])
-            raise CheckpointError(f"{name} cannot be made: {error.message}", error.hint) from None
+            raise CheckpointError(f"{soup_name(steps)} cannot be made: {error.message}", error.hint) from None
         soup = replace(
             window[-1],
             adapter_sha256=sha256_of(folder / ADAPTER),

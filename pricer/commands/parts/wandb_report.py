@@ -12,8 +12,7 @@ from pricer.core.scores import score_predictions
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
 from pricer.stores.runs import Run
-from pricer.stores.wandb import Tracker, open_tracker
-from pricer.stores.wandb_log import Report, Table, TrackingLog
+from pricer.stores.wandb import Report, Table, Tracker, TrackingLog
 from pricer.views.formatting import shorten
 
 # The most rows of a table: nobody looks at more. The first items of a split are a random sample of it.
@@ -96,9 +95,8 @@ def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on
     """The run's tracker: the same W&B run as before, here or on another machine, or a new one that is recorded.
     `goes_on` says what goes on where tracking stops.
     """
-    tracker = open_tracker(
+    tracker = Tracker(
         config.tracking,
-        run_name=run.name,
         settings=config.model_dump(),
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),

@@ -10,8 +10,8 @@ from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
-from pricer.core.race_record import RaceRecord
 from pricer.core.scores import ScoreTable
 from pricer.core.selection import PickRecord, by_preference, dropped_ids
 from pricer.redaction import redact
@@ -199,7 +199,7 @@ def missing_notes(
         notes.append(f"{len(others):,} evaluations under another spec cannot be compared with these: not shown.")
     if race and race.spec_fingerprint == held_out.chosen.spec.fingerprint:
         scored = {e.candidate.id for e in held_out.checkpoints}
-        dropped = [one.step for one in race.dropped if one.revision not in scored]
+        dropped = [one.step for one in race.dropped if one.id not in scored]
         notes += [f"Dropped in a race, so not shown: steps {step_list(dropped)}."] if dropped else []
     return notes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.breakdown import saved_breakdown
 from pricer.core.breakdowns import Breakdown
 from pricer.core.candidates import Candidate
@@ -13,7 +13,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.core.price_distribution import Distribution
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, find_run
 from pricer.views import terminal_evaluations
 from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
@@ -119,8 +119,8 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
 
 
 def test_one_checkpoint_comes_with_its_breakdown_and_all_without(trained: Path) -> None:
-    one = run_eval(None, "last", Split.VAL, None, Listener())
+    one = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
 
     assert one.breakdown is not None
     assert one.breakdown.overall.n == 12
-    assert run_eval(None, "all", Split.VAL, None, Listener()).breakdown is None
+    assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).breakdown is None

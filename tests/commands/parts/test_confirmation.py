@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pricer.commands.evaluate import run_eval
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.confirmation import Confirmed, confirm
 from pricer.commands.pick import Picked, pick
 from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.ml.predict import CheckpointPredictor
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, find_run
 from pricer.views import terminal_evaluations
 from tests.commands.conftest import Listener
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("trained")
 @pytest.fixture
 def picked(trained: Path) -> Picked:
     """A pick among the checkpoints 2, 4 and 6 of a trained run."""
-    run_eval(None, "all", Split.VAL, None, Listener())
+    evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
     return pick(None, "mae")
 
 
@@ -98,8 +98,8 @@ def test_another_metric_of_the_same_answers_is_no_new_look(picked: Picked) -> No
 
 def test_a_look_by_eval_is_counted(picked: Picked, capsys: pytest.CaptureFixture[str]) -> None:
     other = other_step(picked)
-    run_eval(None, str(other), Split.TEST, None, Listener())
-    run_eval(None, str(other), Split.TEST, 4, Listener())
+    evaluate_run(find_run(None), str(other), Split.TEST, None, Listener())
+    evaluate_run(find_run(None), str(other), Split.TEST, 4, Listener())
 
     confirmed = confirm(picked, Listener())
 
@@ -111,7 +111,7 @@ def test_a_look_by_eval_is_counted(picked: Picked, capsys: pytest.CaptureFixture
 
 
 def test_a_number_that_eval_made_is_taken_over(picked: Picked) -> None:
-    run_eval(None, "best", Split.TEST, None, Listener())
+    evaluate_run(find_run(None), "best", Split.TEST, None, Listener())
 
     confirmed = confirm(picked, Listener())
 
@@ -124,7 +124,7 @@ def test_looks_at_others_are_said_of_a_number_that_was_there(
 ) -> None:
     first = confirm(picked, Listener()).confirmation
     other = other_step(picked)
-    run_eval(None, str(other), Split.TEST, None, Listener())
+    evaluate_run(find_run(None), str(other), Split.TEST, None, Listener())
 
     again = confirm(picked, Listener())
 
@@ -137,7 +137,7 @@ def test_looks_at_others_are_said_of_a_number_that_was_there(
 def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
     run, picked_id = picked.run, picked.selection.candidate.id or ""
     run.record(batch_tokens={"cpu": 300})  # batches of a few items
-    spec = run_eval(None, str(other_step(picked)), Split.TEST, None, Listener()).spec
+    spec = evaluate_run(find_run(None), str(other_step(picked)), Split.TEST, None, Listener()).spec
     real = CheckpointPredictor.predict
     calls = iter([False])
 
@@ -161,7 +161,7 @@ def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, mon
 
 
 def test_a_damaged_record_is_named_before_anything_is_scored(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.commands.parts.confirmation.score_run", None)
+    monkeypatch.setattr("pricer.commands.parts.confirmation.evaluate_run", None)
     path = picked.run.folder / "confirmation.json"
     for text in ("[]", '{"confirmations": [{}]}', "{"):
         path.write_text(text)

@@ -1,7 +1,6 @@
-"""`pricer eval --race`: what is scored and what is not, that an interrupted race goes on as the same, and a pick."""
+"""`pricer eval --race`: what is scored and what is not, that an interrupted race continues as the same, and a pick."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,55 +8,45 @@ import pytest
 import typer.testing
 
 from pricer.cli import app
-from pricer.commands.evaluate import score_checkpoints
-from pricer.commands.parts.predictions import Questions
 from pricer.commands.parts.race import race_checkpoints
+from pricer.commands.parts.session import EvaluationSession, score_checkpoints
 from pricer.commands.pick import pick
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.halving import RaceRecord
 from pricer.core.items import Item, Split
-from pricer.core.predictions import Prediction
-from pricer.core.race_record import RaceRecord
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 from tests.builders import an_evaluation, some_scores
 from tests.commands.conftest import Listener
+from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
 from tests.loopback_hub import LoopbackHub, Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 100.0) for n in range(400)]
-SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
 # One to three tokens, so that a batch of twelve holds four to twelve prompts, and none is in the order of the items.
 PROMPTS = [TokenizedPrompt(item.id, np.ones(n % 3 + 1, dtype=np.int32), cut=False) for n, item in enumerate(ITEMS)]
-QUESTIONS = Questions(SPEC, ITEMS, PROMPTS, batch_tokens=12)
 # Dollars above the price, on average: the second checkpoint is the best, the first by far the worst.
 ABOVE = {"step-000002": 60, "step-000004": 10, "step-000006": 30}
 
 
-class FakeScorer:
-    """Is wrong by what ABOVE says of the adapter, one dollar more or less in turn; fails at the batch it is told to."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.asked: list[tuple[str, list[str]]] = []
-        self._adapter = ""
-        self._fail_at = fail_at
-
-    def use(self, adapter: Path) -> None:
-        self._adapter = adapter.name
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        if len(self.asked) == self._fail_at:
-            raise SystemError("killed")
-        ids = [prompt.item_id for prompt in prompts]
-        self.asked.append((self._adapter, ids))
-        return [Prediction(i, "", 100.0 + ABOVE[self._adapter] + (-1) ** int(i.removeprefix("item"))) for i in ids]
-
-    @property
-    def answers(self) -> list[tuple[str, str]]:
-        return [(adapter, item) for adapter, ids in self.asked for item in ids]
+def a_scorer(fail_at: int | None = None) -> FakeScorer:
+    """Is wrong by what ABOVE says of the adapter, one dollar more or less in turn."""
+    return FakeScorer(lambda adapter, item: 100.0 + ABOVE[adapter] + (-1) ** int(item.removeprefix("item")), fail_at)
 
 
-def race(run: Run, scorer: FakeScorer, listener: Listener | None = None) -> list[Evaluation]:
-    return list(race_checkpoints(run, run.store.checkpoints(), QUESTIONS, lambda: scorer, listener or Listener()))
+def in_session(run: Run, scorer: FakeScorer | None, items: int = 400) -> EvaluationSession:
+    load = nothing_to_load if scorer is None else lambda: scorer
+    return a_session(run, ITEMS[:items], PROMPTS[:items], 12, load)
+
+
+def race(run: Run, scorer: FakeScorer | None = None, listener: Listener | None = None) -> list[Evaluation]:
+    """Race all checkpoints; without a scorer, every answer must be saved."""
+    return race_checkpoints(in_session(run, scorer), run.store.checkpoints(), listener or Listener())
+
+
+def score(run: Run, scorer: FakeScorer, checkpoints: int = 3) -> list[Evaluation]:
+    """Score the first so many checkpoints in full."""
+    return score_checkpoints(in_session(run, scorer), run.store.checkpoints()[:checkpoints], Listener())
 
 
 def the_record(run: Run) -> RaceRecord:
@@ -66,14 +55,8 @@ def the_record(run: Run) -> RaceRecord:
     return record
 
 
-def without_a_budget(folder: Path) -> Run:
-    path = folder / "config.yaml"
-    path.write_text(path.read_text().replace("race_budget: 0.3", "race_budget: null"))
-    return Run(folder)
-
-
-def test_a_race_within_a_budget_scores_that_and_the_rest_of_the_winner(trained: Path) -> None:
-    run, scorer, listener = Run(trained), FakeScorer(), Listener()
+def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> None:
+    run, scorer, listener = Run(trained), a_scorer(), Listener()
 
     (winner,) = race(run, scorer, listener)
 
@@ -85,42 +68,31 @@ def test_a_race_within_a_budget_scores_that_and_the_rest_of_the_winner(trained: 
     record = the_record(run)
     assert record.share_of_work == pytest.approx(610 / 1200)
     # One dollar more or less in turn cancels out over 60 and 150 items.
-    assert [(o.step, o.n, o.leader, round(o.margin, 6), o.why) for o in record.dropped] == [
-        (2, 60, 4, 50.0, "cut"),  # nothing is tested under a hundred items
-        (6, 150, 4, 20.0, "beaten"),
+    assert [(o.step, o.n, o.leader, round(o.margin, 6)) for o in record.dropped] == [
+        (2, 60, 4, 50.0),
+        (6, 150, 4, 20.0),
     ]
     assert (winner.name, winner.metric("mae").value, winner.metric("mae").n) == ("step-000004", 10.0, 400)
     assert record.winner == winner.candidate.id
     assert listener.notes == [
-        "step-000002  out after 60 items, $50.00 behind step-000004: cut for the budget",
-        "step-000006  out after 150 items, $20.00 behind step-000004: surely beaten",
+        "step-000002  out after 60 items, $50.00 behind step-000004",
+        "step-000006  out after 150 items, $20.00 behind step-000004",
     ]
-
-
-def test_without_a_budget_only_what_is_surely_beaten_is_dropped(trained: Path) -> None:
-    run = without_a_budget(trained)
-
-    race(run, FakeScorer())
-
-    record = the_record(run)
-    assert [(o.step, o.n, o.why) for o in record.dropped] == [(2, 100, "beaten"), (6, 100, "beaten")]
-    # 3 × 100 and the other 300 of the winner.
-    assert record.share_of_work == pytest.approx(600 / 1200)
 
 
 def test_who_dropped_out_has_answers_but_no_evaluation(trained: Path) -> None:
     run = Run(trained)
 
-    race(run, FakeScorer())
+    race(run, a_scorer())
 
     assert [e.name for e in run.evaluations.all()] == ["step-000004"]
     assert len(list((trained / "evaluations").glob("*/predictions.jsonl"))) == 3
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 30, 60, 90])
-def test_an_interrupted_race_goes_on_as_the_same_and_asks_nothing_twice(trained: Path, fail_at: int) -> None:
+def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(trained: Path, fail_at: int) -> None:
     run = Run(trained)
-    whole = FakeScorer()
+    whole = a_scorer()
     finished = race(run, whole)
     record = the_record(run)
     for path in (trained / "evaluations").glob("*/*.json*"):
@@ -128,11 +100,11 @@ def test_an_interrupted_race_goes_on_as_the_same_and_asks_nothing_twice(trained:
     (trained / "race.json").unlink()
     assert len(whole.asked) > fail_at
 
-    first, second = FakeScorer(fail_at), FakeScorer()
+    first, second = a_scorer(fail_at), a_scorer()
     with pytest.raises(SystemError):
         race(run, first)
     assert run.evaluations.all() == []
-    assert the_record(run).winner is None
+    assert run.race() is None
 
     assert race(run, second) == finished
     assert first.asked + second.asked == whole.asked
@@ -141,20 +113,17 @@ def test_an_interrupted_race_goes_on_as_the_same_and_asks_nothing_twice(trained:
 
 def test_a_race_that_is_over_is_shown_again_and_nothing_is_loaded(trained: Path) -> None:
     run = Run(trained)
-    finished, record = race(run, FakeScorer()), the_record(run)
+    finished, record = race(run, a_scorer()), the_record(run)
 
-    def load() -> FakeScorer:
-        raise AssertionError("nothing is left to score")
-
-    assert list(race_checkpoints(run, run.store.checkpoints(), QUESTIONS, load, Listener())) == finished
+    assert race(run) == finished
     assert the_record(run) == record
 
 
 def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(trained: Path) -> None:
-    run, first, second = Run(trained), FakeScorer(), FakeScorer()
+    run, first, second = Run(trained), a_scorer(), a_scorer()
     race(run, first)
 
-    evaluations = list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, lambda: second, Listener()))
+    evaluations = score(run, second)
 
     assert len(second.answers) == 1200 - 610
     assert not set(first.answers) & set(second.answers)
@@ -162,20 +131,20 @@ def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(trained: Path)
 
 
 @pytest.mark.parametrize("fail_at", [5, 40, 70])
-def test_a_full_evaluation_goes_on_where_a_race_was_interrupted(trained: Path, fail_at: int) -> None:
-    run, first, second = Run(trained), FakeScorer(fail_at), FakeScorer()
+def test_a_full_evaluation_continues_where_a_race_was_interrupted(trained: Path, fail_at: int) -> None:
+    run, first, second = Run(trained), a_scorer(fail_at), a_scorer()
     with pytest.raises(SystemError):
         race(run, first)
 
-    list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, lambda: second, Listener()))
+    score(run, second)
 
     assert len(first.answers) + len(second.answers) == len(set(first.answers + second.answers)) == 1200
 
 
 def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
-    run, first, second = Run(trained), FakeScorer(fail_at=30), FakeScorer()
+    run, first, second = Run(trained), a_scorer(fail_at=30), a_scorer()
     with pytest.raises(SystemError):
-        list(score_checkpoints(run, run.store.checkpoints(), QUESTIONS, lambda: first, Listener()))
+        score(run, first)
 
     race(run, second)
 
@@ -185,37 +154,25 @@ def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
 
 def test_a_loser_that_was_scored_in_full_before_keeps_its_evaluation(trained: Path) -> None:
     run = Run(trained)
-    list(score_checkpoints(run, run.store.checkpoints()[:1], QUESTIONS, FakeScorer, Listener()))
+    score(run, a_scorer(), checkpoints=1)
 
-    assert [e.name for e in race(run, FakeScorer())] == ["step-000002", "step-000004"]
-
-
-def test_another_token_budget_begins_a_race_again(trained: Path) -> None:
-    run, second = Run(trained), FakeScorer()
-    with pytest.raises(SystemError):
-        race(run, FakeScorer(fail_at=5))
-    questions = Questions(SPEC, ITEMS, PROMPTS, batch_tokens=50)
-
-    list(race_checkpoints(run, run.store.checkpoints(), questions, lambda: second, Listener()))
-
-    assert len(second.answers) == 610
+    assert [e.name for e in race(run, a_scorer())] == ["step-000002", "step-000004"]
 
 
 def test_one_checkpoint_wins_its_race_and_is_scored_on_everything(trained: Path) -> None:
     run = Run(trained)
 
-    (winner,) = race_checkpoints(run, run.store.checkpoints()[:1], QUESTIONS, FakeScorer, Listener())
+    (winner,) = race_checkpoints(in_session(run, a_scorer()), run.store.checkpoints()[:1], Listener())
 
     record = the_record(run)
     assert (winner.name, record.dropped, record.share_of_work) == ("step-000002", (), 1.0)
 
 
 def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
-    questions = Questions(SPEC, ITEMS[:2], PROMPTS[:2], batch_tokens=12)
     run = Run(trained)
 
     with pytest.raises(RunError) as raised:
-        list(race_checkpoints(run, run.store.checkpoints(), questions, FakeScorer, Listener()))
+        race_checkpoints(in_session(run, a_scorer(), items=2), run.store.checkpoints(), Listener())
 
     assert raised.value.message == (
         "these checkpoints cannot race: a budget of 0.3 of 6 answers does not give each candidate one item"
@@ -225,24 +182,24 @@ def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
 
 def test_a_changed_adapter_is_refused(trained: Path) -> None:
     run = Run(trained)
-    race(run, FakeScorer())
+    race(run, a_scorer())
     path = trained / "checkpoints" / "step-000002" / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
 
     with pytest.raises(CheckpointError, match="step-000002 is not what its manifest says"):
-        race(run, FakeScorer())
+        race(run, a_scorer())
 
 
 def test_progress_never_goes_back(trained: Path) -> None:
     listener = Listener()
 
-    race(Run(trained), FakeScorer(), listener)
+    race(Run(trained), a_scorer(), listener)
 
     done = [count for _, count, _ in listener.done]
     assert done == sorted(done)
     assert all(count <= total for _, count, total in listener.done)
-    # 360 answers within the budget; then the winner's 400, of which 150 are there at once.
-    assert (done[-1], listener.done[0][2], listener.done[-1][2]) == (760, 360, 760)
+    # 360 answers within the budget, then the other 250 of the winner: known from the beginning.
+    assert (done[-1], listener.done[0][2], listener.done[-1][2]) == (610, 610, 610)
 
 
 def test_a_damaged_record_is_named(trained: Path) -> None:
@@ -254,7 +211,7 @@ def test_a_damaged_record_is_named(trained: Path) -> None:
 
 class TestPick:
     def test_the_winner_is_picked_and_the_dropped_are_named(self, trained: Path) -> None:
-        race(Run(trained), FakeScorer())
+        race(Run(trained), a_scorer())
 
         picked = pick(None, "mae")
 
@@ -263,7 +220,7 @@ class TestPick:
 
     def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, trained: Path) -> None:
         run = Run(trained)
-        race(run, FakeScorer())
+        race(run, a_scorer())
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
             evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, id=checkpoint.id)
@@ -277,7 +234,7 @@ class TestPick:
     def test_a_race_that_is_not_over_decides_nothing(self, trained: Path) -> None:
         run = Run(trained)
         with pytest.raises(SystemError):
-            race(run, FakeScorer(fail_at=60))
+            race(run, a_scorer(fail_at=60))
 
         with pytest.raises(RunError, match="no checkpoint has been evaluated yet"):
             pick(None, "mae")
@@ -297,22 +254,9 @@ def test_a_repository_races_each_adapter_fetched_once_and_the_card_counts_the_dr
 
     assert json.loads(again.stdout) == json.loads(raced.stdout)
     assert not [r.path for r in hub.requests[seen:] if "adapter_model.safetensors" in r.path and r.method == "GET"]
-    assert "2 more dropped out of a race before they were measured on all of them" in (
+    assert "Another 2 dropped out of a race before they were measured on all of them" in (
         pushed.files()["README.md"].decode()
     )
-
-
-def test_another_budget_is_another_race(trained: Path) -> None:
-    race(Run(trained), FakeScorer())
-    first, second = the_record(Run(trained)), FakeScorer()
-    run = without_a_budget(trained)
-
-    race(run, second)
-
-    # Decided after 100 items as if there had been no other: the first checkpoint lacks 40 of them.
-    assert [name for name, _ in second.answers] == ["step-000002"] * 40
-    assert [(o.step, o.n) for o in the_record(run).dropped] == [(2, 100), (6, 100)]
-    assert the_record(run).stops == tuple(sorted({*first.stops, 100}))
 
 
 def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:
@@ -325,16 +269,15 @@ def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:
     assert shown["race"] == json.loads((trained / "race.json").read_text())
     # 30 % of 3 × 12 are 10 answers: 3 × 1 and 2 × 3; the winner's other 8 make it 17 of 36.
     assert shown["race"]["share_of_work"] == pytest.approx(17 / 36)
-    assert [e["name"] for e in shown["evaluations"]][:2] == ["train median", "tf-idf + ridge"]
+    assert [e["candidate"]["name"] for e in shown["evaluations"]][:2] == ["train median", "tf-idf + ridge"]
     (winner,) = shown["evaluations"][4:]
-    assert winner["revision"] == shown["race"]["winner"]
+    assert winner["candidate"]["id"] == shown["race"]["winner"]
 
-    table = runner.invoke(app, ["eval", "--all-checkpoints", "--race"]).stdout.split("Race at ")[1]
-    assert table.splitlines()[0].strip() == "alpha 0.05, budget 30 %"
+    table = runner.invoke(app, ["eval", "--all-checkpoints", "--race"]).stdout.split("Race within ")[1]
+    assert table.splitlines()[0].strip() == "30 % of the work"
     assert table.splitlines()[-1] == "53 % of the work saved"
-    assert table.count("cut for the budget") == 2
 
     picked = runner.invoke(app, ["pick"])
     assert picked.exit_code == 0
-    out = ", ".join(str(step) for step in (2, 4, 6) if step != winner["step"])
+    out = ", ".join(str(step) for step in (2, 4, 6) if step != winner["candidate"]["step"])
     assert f"dropped in a race (by mae), so not in the ranking: steps {out}" in picked.stderr

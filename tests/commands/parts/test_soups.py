@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.commands.evaluate import run_eval, score_run
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.confirmation import confirm
 from pricer.commands.parts.soups import score_soups
 from pricer.commands.parts.wandb_report import pick_report
@@ -22,7 +22,7 @@ from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, find_run
 from pricer.views import terminal, terminal_evaluations
 from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
@@ -36,7 +36,7 @@ NAMES = ["soup-000004-000006", "soup-000002-000004-000006"]
 @pytest.fixture
 def run(trained: Path) -> Run:
     """A run whose checkpoints are scored on 6 validation items, the last one the best."""
-    run_eval(None, "all", Split.VAL, 6, Listener())
+    evaluate_run(find_run(None), "all", Split.VAL, 6, Listener())
     run = Run(trained)
     last = run.store.checkpoints()[-1]
     lower(run, next(e for e in run.evaluations.all() if e.candidate.id == last.id), 0.5)
@@ -97,7 +97,7 @@ class TestCompeting:
 
     def test_what_is_there_is_neither_made_nor_scored_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         first = with_soups().selection
-        monkeypatch.setattr("pricer.commands.parts.soups.load_scorer", _interrupt)
+        monkeypatch.setattr("pricer.commands.parts.session.load_scorer", _interrupt)
 
         assert with_soups().selection == first
 
@@ -260,7 +260,7 @@ class TestOnTheHub:
 
         def scored(*which: str) -> list[tuple[int, str]]:
             answer = Cli("eval", "--repo", "ann/prices", *which, "--limit", "6", "--json").json()
-            return [(e["step"], e["revision"]) for e in answer["evaluations"] if e["step"] is not None]
+            return [(c["step"], c["id"]) for e in answer["evaluations"] if (c := e["candidate"])["id"]]
 
         best = scored("--checkpoint", "best")
         by_step = scored("--all-checkpoints")
@@ -305,13 +305,13 @@ class TestPicked:
         assert picked.selection.candidate.members == (4, 6)
         assert run.store.tagged("best") == soup
         record = json.loads((run.folder / "selection.json").read_text())
-        assert record["members"] == [4, 6]
-        assert [entry.get("members") for entry in record["ranking"]] == [[4, 6], [2, 4, 6], None, None, None]
+        assert record["candidate"]["members"] == [4, 6]
+        assert [entry["candidate"]["members"] for entry in record["ranking"]] == [[4, 6], [2, 4, 6], [], [], []]
         for which in ("best", soup.name, soup.id[:8]):
-            found = score_run(run, which, Split.VAL, 6, Listener())
+            found = evaluate_run(run, which, Split.VAL, 6, Listener())
             assert found.evaluations[-1].candidate.id == soup.id
         # A step is that of the checkpoint.
-        assert score_run(run, "6", Split.VAL, 6, Listener()).evaluations[-1].name == "step-000006"
+        assert evaluate_run(run, "6", Split.VAL, 6, Listener()).evaluations[-1].name == "step-000006"
 
     def test_it_predicts_and_is_confirmed(self, run: Run) -> None:
         picked = soups_win(run)

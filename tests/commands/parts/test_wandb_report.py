@@ -5,7 +5,7 @@ import typer.testing
 
 from pricer.cli import app
 from pricer.commands import train
-from pricer.commands.evaluate import Evaluated, run_eval
+from pricer.commands.evaluate import Evaluated, evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.wandb_report import evaluation_report, pick_report, send
 from pricer.commands.pick import pick
@@ -15,8 +15,8 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.stores.runs import Run, create_run
-from pricer.stores.wandb_log import Report
+from pricer.stores.runs import Run, create_run, find_run
+from pricer.stores.wandb import Report
 from tests.builders import a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 from tests.commands.conftest import CONFIG, Listener
 from tests.loopback_hub import Repo
@@ -35,7 +35,7 @@ def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scored(which: str, split: Split = Split.VAL, limit: int | None = None) -> tuple[Evaluated, list[str]]:
     notes: list[str] = []
-    result = run_eval(None, which, split, limit, Listener())
+    result = evaluate_run(find_run(None), which, split, limit, Listener())
     send(result.run, result.report, notes.append, "the evaluation stands")
     return result, notes
 

@@ -1,0 +1,58 @@
+"""Evaluation sessions without a model."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pricer.commands.parts.session import EvaluationSession, Scorer
+from pricer.core.evaluation import EvalSpec
+from pricer.core.items import Item, Split
+from pricer.core.predictions import Prediction
+from pricer.ml.tokens import TokenizedPrompt
+from pricer.stores.runs import Run
+
+SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
+
+
+class FakeScorer:
+    """Answers with the price in dollars that `price` has for an adapter (its folder's name) and an item, None being no
+    answer. Fails at the batch it is told to.
+    """
+
+    def __init__(self, price: Callable[[str, str], float | None], fail_at: int | None = None) -> None:
+        self.adapters: list[str] = []
+        self.asked: list[tuple[str, list[str]]] = []
+        self._price = price
+        self._fail_at = fail_at
+
+    def use(self, adapter: Path) -> None:
+        self.adapters.append(adapter.name)
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        if len(self.asked) == self._fail_at:
+            raise SystemError("killed")
+        adapter = self.adapters[-1] if self.adapters else ""
+        self.asked.append((adapter, [prompt.item_id for prompt in prompts]))
+        return [Prediction(prompt.item_id, "", self._price(adapter, prompt.item_id)) for prompt in prompts]
+
+    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> None:
+        raise AssertionError("nothing here asks for embeddings")
+
+    def average(self, adapters: Sequence[Path], target: Path) -> None:
+        raise AssertionError("nothing here averages")
+
+    @property
+    def answers(self) -> list[tuple[str, str]]:
+        """Every answer, as adapter and item."""
+        return [(adapter, item) for adapter, ids in self.asked for item in ids]
+
+
+def a_session(
+    run: Run, items: Sequence[Item], prompts: Sequence[TokenizedPrompt], batch_tokens: int, load: Callable[[], Scorer]
+) -> EvaluationSession:
+    """A session under SPEC, as one that has begun with these batches."""
+    return EvaluationSession(run, SPEC, items, prompts, batch_tokens, load, run.store.fetch)
+
+
+def nothing_to_load() -> Scorer:
+    """A loader for sessions that must find every answer saved."""
+    raise AssertionError("every answer is saved")
