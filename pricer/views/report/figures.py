@@ -226,9 +226,9 @@ def _picture(chart: Chart) -> dict[str, Any]:
         for trace in chart.traces
     ]
     title = {"text": chart.title, "x": 0.012, "xanchor": "left", "y": 0.965, "yanchor": "top", "font": {"size": 22}}
-    alone = {"title": title, "margin": {"l": 70, "r": 30, "t": 110, "b": 60}, "font": {**_FONT, "size": 15}}
-    figure = as_figure(replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}))
+    alone = {"title": title, "margin": {"l": 70, "r": 30, "t": 130, "b": 60}, "font": {**_FONT, "size": 15}}
     width, height = _PICTURES[chart.size]
+    figure = as_figure(replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}, height=height))
     return {"fig": figure.to_plotly_json(), "opts": {"format": "png", "width": width, "height": height, "scale": 2}}
 
 
