@@ -102,12 +102,12 @@ def evaluate(
     _refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
     _refuse_if(race and split != "val", "--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal, terminal_breakdown, terminal_chart, terminal_progress, terminal_tables
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
     with terminal_progress.Watcher() as watcher:
         from pricer.commands.evaluate import evaluate_run
         from pricer.commands.parts.hub_runs import GivenConfig, open_run
-        from pricer.commands.parts.wandb_sending import send
+        from pricer.commands.parts.wandb_report import send
         from pricer.config_file import config_path
 
         given = GivenConfig(config_path(config) if config else None, override or [])
@@ -115,10 +115,8 @@ def evaluate(
         which = "all" if all_checkpoints else checkpoint or "last"
         result = evaluate_run(source, which, Split(split), limit, watcher, race=race)
     if not as_json:
-        terminal_chart.show(result.evaluations)
-    terminal_tables.evaluated(result, as_json=as_json)
-    if result.breakdown and not as_json:
-        terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
+        terminal_evaluations.draw_errors(result.evaluations)
+    terminal_evaluations.evaluated(result, as_json=as_json)
     sys.stdout.flush()  # W&B may take a while
     send(result.run, result.report, terminal.note, "the evaluation stands")
 
@@ -144,9 +142,8 @@ def pick(
     # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pricer.commands import pick as command
-    from pricer.commands.parts.wandb_report import pick_report
-    from pricer.commands.parts.wandb_sending import send
-    from pricer.views import terminal, terminal_chart, terminal_pick, terminal_progress
+    from pricer.commands.parts.wandb_report import pick_report, send
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
     with terminal_progress.Watcher() as watcher:
         soups = None
@@ -156,19 +153,19 @@ def pick(
             soups = partial(score_soups, watcher=watcher)
         result = command.pick(run, metric, repo, soups, watcher.note)
     if not as_json:
-        terminal_chart.show_pick(result)
-        terminal_pick.picked(result, as_json=False)
+        terminal_evaluations.draw_pick(result)
+        terminal_evaluations.picked(result, as_json=False)
         sys.stdout.flush()  # what follows may take a while
     confirmed = None
     if confirm:
         with terminal_progress.Watcher() as watcher:
             confirmed = command.confirm(result, watcher)
     if as_json:
-        terminal_pick.picked(result, as_json=True, confirmed=confirmed)
+        terminal_evaluations.picked(result, as_json=True, confirmed=confirmed)
     elif confirmed:
-        terminal_pick.confirmation(result, confirmed)
+        terminal_evaluations.confirmation(result, confirmed)
     else:
-        terminal_pick.next_step(result)
+        terminal_evaluations.next_step(result)
     sys.stdout.flush()  # W&B may take a while
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
     if problem := (confirmed or result).problem:

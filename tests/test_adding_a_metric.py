@@ -19,8 +19,8 @@ from pricer.core.items import Item
 from pricer.core.metrics import METRICS, MetricDefinition
 from pricer.stores.records import parse_record
 from pricer.stores.runs import Run, create_run
-from pricer.views.report import tables, values
-from pricer.views.terminal_tables import evaluation_table
+from pricer.views.tables import evaluation_table
+from pricer.views.terminal_evaluations import show_evaluations
 from tests.builders import SPEC, a_saved_checkpoint, an_item, predictions_of
 from tests.views.test_model_card import LOCAL, card_of
 
@@ -101,9 +101,9 @@ def test_the_tables_of_the_terminal_the_report_and_the_card_have_a_column_or_row
 ) -> None:
     evaluation, _ = measured(2, [140.0] + [100.0] * 19)
 
-    evaluation_table("a table", [evaluation])
+    show_evaluations("a table", [evaluation])
     assert "MSE" in capsys.readouterr().out
-    assert "MSE" in tables.tested_table(values.Tested(evaluation, ())).columns
+    assert "MSE" in evaluation_table([evaluation]).columns
     _, checkpoint = a_saved_checkpoint(Path("out"), 2)
     assert "| MSE: mean squared error | 80.000 |" in card_of([evaluation], checkpoint, LOCAL).body
 

@@ -9,7 +9,7 @@ from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare, settle, settle_resumed
 from pricer.commands.parts.training import Recorder, catch_stop_signals, describe_machine, explain_full_disk
 from pricer.commands.parts.uploads import claim, uploads
-from pricer.commands.parts.wandb_sending import tracker_of
+from pricer.commands.parts.wandb_report import tracker_of
 from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint

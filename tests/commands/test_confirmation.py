@@ -12,7 +12,7 @@ from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_pick
+from pricer.views import terminal_evaluations
 from tests.commands.conftest import Listener
 
 pytestmark = pytest.mark.usefixtures("trained")
@@ -28,7 +28,7 @@ def picked(trained: Path) -> Picked:
 def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
     """What is said of it: the answer, and the notes."""
     capsys.readouterr()
-    terminal_pick.confirmation(picked, confirmed)
+    terminal_evaluations.confirmation(picked, confirmed)
     said = capsys.readouterr()
     return said.out, said.err.splitlines()
 

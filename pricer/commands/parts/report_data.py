@@ -3,7 +3,7 @@ is sent to others, so no token in a description, a setting or a note gets into i
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pricer.commands.parts.checkpoints import saved_breakdown
@@ -16,13 +16,19 @@ from pricer.errors import PricerError
 from pricer.redaction import redact
 from pricer.stores.runs import Run
 from pricer.views.report.curves import Curve
-from pricer.views.report.summary import fact_rows, flat_rows, held_out_of, missing_notes, status_of, tested_of
-from pricer.views.report.values import PredictionDetails, RunReport, TrainingLog
-
-_CURVES = (
-    *("epoch", "loss", "learning_rate", "tokens_per_second", "memory_used", "memory_total"),
-    *("gpu_utilisation", "val_loss", "val_mae"),
+from pricer.views.report.values import (
+    PredictionDetails,
+    RunReport,
+    TrainingLog,
+    fact_rows,
+    flat_rows,
+    held_out_of,
+    missing_notes,
+    status_of,
+    tested_of,
 )
+
+_CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
 
 def load_report(run: Run) -> RunReport:
@@ -69,9 +75,10 @@ def training_log(run: Run) -> TrainingLog:
         step = line.get("step")
         if step is None:
             continue
-        for name, value in line.items():
+        for name in points.keys() & line.keys():
+            value = line[name]
             # A loss of null was no number. Any other null was not measured.
-            if name in points and (value is not None or name == "loss"):
+            if value is not None or name == "loss":
                 points[name].append((step, _number(value)))
         if isinstance(line.get("val_items"), int):
             val_items = line["val_items"]

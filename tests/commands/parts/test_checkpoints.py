@@ -14,7 +14,7 @@ from pricer.core.items import Item, Split
 from pricer.core.predictions import Distribution, Prediction
 from pricer.errors import CheckpointError
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_breakdown
+from pricer.views import terminal_evaluations
 from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
 
@@ -99,7 +99,7 @@ def test_the_most_certain_items_have_their_own_error() -> None:
 def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
-    terminal_breakdown.show("step-000005", taken_apart(Split.TEST))
+    terminal_evaluations.show_breakdown("step-000005", taken_apart(Split.TEST))
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "step-000005: error by price" in lines
@@ -113,7 +113,7 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     hostile = [replace(item, description="\x1b[31mred\x07") for item in TEST]
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
 
-    terminal_breakdown.show("step-000005", scored(run, spec, hostile, [predict(item) for item in hostile]))
+    terminal_evaluations.show_breakdown("step-000005", scored(run, spec, hostile, [predict(item) for item in hostile]))
 
     assert "\x1b" not in capsys.readouterr().out
 

@@ -130,7 +130,7 @@ def test_over_training_is_shown_on_one_axis_of_steps() -> None:
     chart = overtraining_chart(LOG, held_out(30.0, 20.0, 25.0))
 
     assert chart is not None
-    assert [trace["yaxis"] for trace in chart.traces] == ["y", "y", "y", "y2", "y2"]
+    assert [trace.get("yaxis") for trace in chart.traces] == [None, None, None, "y2", "y2"]
     assert {trace.get("xaxis") for trace in chart.traces} == {None}
     assert "learned by heart" in chart.note
 

@@ -270,7 +270,7 @@ def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_pa
     assert found.details.texts[0].endswith(", ***")
     assert [group.name for group in found.details.breakdown.categories] == ["key ***"]
     assert ("device", "cuda ***") in found.facts
-    assert TOKEN not in run_page(found)[0]
+    assert TOKEN.encode() not in run_page(found)[0]
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY"])
