@@ -1,4 +1,4 @@
-"""A run that was really trained, for the tests of what comes after."""
+"""Runs for the tests of what comes after training: really trained ones, and one with a fake model and store."""
 
 import os
 import shutil
@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
+from pricer.commands.parts.baselines import BASELINES
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.training import Progress, Validation
 from pricer.errors import Interrupted
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, create_run
+from tests.builders import a_saved_checkpoint
+from tests.commands.sessions import FakeScorer
 from tests.loopback_hub import LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connected_hub
+from tests.memory_store import MemoryStore
 from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
@@ -78,6 +83,53 @@ def trained(_trained: tuple[Path, Listener], monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     shutil.copytree(_trained[0] / "runs", tmp_path / "runs")
     return tmp_path / "runs" / "quickstart"
+
+
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
+    """What scores and predicts in place of a model. Each adapter has one price for all items, in dollars $1,500 and the
+    sum of its bytes. Of the baselines only the first is left.
+    """
+    scorer = FakeScorer(lambda *_: 1500.0 + sum(scorer.weights) % 1000)
+    for module in ("parts.session", "predict"):
+        monkeypatch.setattr(f"pricer.commands.{module}.load_scorer", lambda *_: scorer)
+    monkeypatch.setattr("pricer.commands.parts.baselines.BASELINES", BASELINES[:1])
+    return scorer
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a repository keep their checkpoints in memory until the test ends."""
+    stores: dict[Path, MemoryStore] = {}
+    monkeypatch.setattr(
+        "pricer.stores.runs.FolderStore", lambda folder, *_: stores.setdefault(folder.resolve(), MemoryStore())
+    )
+
+
+@pytest.fixture(scope="session")
+def _setup() -> Setup:
+    return prepare(CONFIG)
+
+
+@pytest.fixture
+def untrained(_setup: Setup) -> Run:
+    """A run like `trained` that nobody had to train: its adapters at steps 2, 4 and 6 are a few bytes."""
+    run = create_run(_setup.config, "quickstart", None, {})
+    for step in (2, 4, 6):
+        own = {
+            "base": _setup.base.name,
+            "base_revision": _setup.base.revision,
+            "prompt_fingerprint": _setup.template.fingerprint,
+            "data_fingerprint": _setup.items.fingerprint,
+        }
+        run.store.push(a_saved_checkpoint(Path("out"), step, b"%d" % step, **own)[0], step)
+    return run
+
+
+@pytest.fixture
+def run(in_memory: None, scorer: FakeScorer, untrained: Run) -> Run:
+    """`untrained`, its checkpoints in memory, to be scored without a model."""
+    return untrained
 
 
 @pytest.fixture

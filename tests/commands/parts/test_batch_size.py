@@ -1,7 +1,5 @@
 """The batch size of a run's evaluations: measured once per device, and kept."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,8 +17,8 @@ def no_predictor() -> BatchPredictor:
     raise AssertionError("nothing is loaded for it")
 
 
-def test_what_was_found_stays_with_the_run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, notes = Run(trained), list[str]()
+def test_what_was_found_stays_with_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = list[str]()
     setup = prepare(run.config())
     monkeypatch.setattr("pricer.commands.parts.batch_size.find_batch_tokens", lambda *_: 4096)
 
@@ -33,14 +31,12 @@ def test_what_was_found_stays_with_the_run(trained: Path, monkeypatch: pytest.Mo
     assert notes == ["batches of up to 4,096 tokens"]
 
 
-def test_without_anything_to_answer_nothing_is_tried_or_kept(trained: Path) -> None:
-    run = Run(trained)
-
+def test_without_anything_to_answer_nothing_is_tried_or_kept(run: Run) -> None:
     assert settle_batch_tokens(run, prepare(run.config()), PROMPTS, 0, no_predictor, print) == 2048
     assert "batch_tokens" not in run.facts()
 
 
-def test_a_config_may_say_it(trained: Path) -> None:
-    config = Run(trained).config().model_copy(update={"eval": EvalConfig(batch_tokens=640)})
+def test_a_config_may_say_it(run: Run) -> None:
+    config = run.config().model_copy(update={"eval": EvalConfig(batch_tokens=640)})
 
-    assert settle_batch_tokens(Run(trained), prepare(config), PROMPTS, 3, no_predictor, print) == 640
+    assert settle_batch_tokens(run, prepare(config), PROMPTS, 3, no_predictor, print) == 640

@@ -1,4 +1,4 @@
-"""The breakdown of one evaluation: of a run that was really trained, and of predictions with known intervals."""
+"""The breakdown of one evaluation, of predictions with known intervals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.core.price_distribution import Distribution
-from pricer.stores.runs import Run, find_run
+from pricer.stores.runs import Run
 from pricer.views import terminal_breakdown
 from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
@@ -118,9 +118,9 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_one_checkpoint_comes_with_its_breakdown_and_all_without(trained: Path) -> None:
-    one = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
+def test_one_checkpoint_comes_with_its_breakdown_and_all_without(run: Run) -> None:
+    one = evaluate_run(run, "last", Split.VAL, None, Listener())
 
     assert one.breakdown is not None
     assert one.breakdown.overall.n == 12
-    assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).breakdown is None
+    assert evaluate_run(run, "all", Split.VAL, None, Listener()).breakdown is None
