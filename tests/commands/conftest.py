@@ -90,11 +90,11 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     """What scores and predicts in place of a model. Each adapter has one price for all items, in dollars $1,500 and the
     sum of its bytes. Of the baselines only the first is left.
     """
-    scorer = FakeScorer(lambda *_: 1500.0 + sum(scorer.weights) % 1000)
+    fake = FakeScorer(lambda *_: 1500.0 + sum(fake.weights) % 1000)
     for module in ("parts.session", "predict"):
-        monkeypatch.setattr(f"pricer.commands.{module}.load_scorer", lambda *_: scorer)
+        monkeypatch.setattr(f"pricer.commands.{module}.load_scorer", lambda *_: fake)
     monkeypatch.setattr("pricer.commands.parts.baselines.BASELINES", BASELINES[:1])
-    return scorer
+    return fake
 
 
 @pytest.fixture
@@ -230,16 +230,8 @@ def stopped(_stopped: Recorded, hub: LoopbackHub, tmp_path: Path) -> Repo:
     return put_back(hub, _stopped.repo)
 
 
-@pytest.fixture(scope="session")
-def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
-    """Repositories that the Trainer itself pushed to: each save, in folders, and one for which the Hub was too slow."""
-    folder = tmp_path_factory.mktemp("plain")
-    wanted = {
-        "ann/saves": ("every_save", None),
-        "ann/folders": ("all_checkpoints", None),
-        # Its first push takes until the last checkpoint is saved: 265 kB at 1 kB per second, then at once.
-        "ann/skipped": ("every_save", 1000.0),
-    }
+def _push_by_trainer(folder: Path, wanted: dict[str, tuple[str, float | None]]) -> dict[str, Repo]:
+    """Repositories that the Trainer itself pushed to, by name: hub_strategy, and at first so many bytes per second."""
     with _a_hub(folder) as hub:
         put_base(hub)
         with (
@@ -266,8 +258,26 @@ def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
         return {name: hub.repo(name) for name in wanted}
 
 
+@pytest.fixture(scope="session")
+def _saves(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    return _push_by_trainer(tmp_path_factory.mktemp("saves"), {"ann/saves": ("every_save", None)})["ann/saves"]
+
+
 @pytest.fixture
-def plain(_plain: dict[str, Repo], hub: LoopbackHub) -> dict[str, Repo]:
-    """The Trainer's repositories by name, and the base they name."""
+def saves(_saves: Repo, hub: LoopbackHub) -> Repo:
+    """The repository ann/saves, to which the Trainer itself pushed each save, and the base it names."""
     put_base(hub)
-    return {name: put_back(hub, repo) for name, repo in _plain.items()}
+    return put_back(hub, _saves)
+
+
+@pytest.fixture(scope="session")
+def _others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
+    # The first push of ann/skipped takes until the last checkpoint is saved: 265 kB at 1 kB per second, then at once.
+    wanted = {"ann/folders": ("all_checkpoints", None), "ann/skipped": ("every_save", 1000.0)}
+    return _push_by_trainer(tmp_path_factory.mktemp("others"), wanted)
+
+
+@pytest.fixture
+def plain(saves: Repo, _others: dict[str, Repo], hub: LoopbackHub) -> dict[str, Repo]:
+    """The Trainer's repositories by name: each save, folders, and one for which the Hub was too slow."""
+    return {"ann/saves": saves} | {name: put_back(hub, repo) for name, repo in _others.items()}

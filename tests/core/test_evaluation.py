@@ -116,11 +116,3 @@ def test_a_record_that_no_evaluation_wrote_is_refused(damage: dict[str, Any]) ->
 
     with pytest.raises((KeyError, TypeError, ValueError)):
         Evaluation.from_json(record)
-
-
-def test_an_unknown_split_is_refused() -> None:
-    record = an_evaluation(5, 40.0).to_json()
-    record["spec"] = {**record["spec"], "split": "validation"}
-
-    with pytest.raises(ValueError, match="'validation' is not a valid Split"):
-        Evaluation.from_json(record)

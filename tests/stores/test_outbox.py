@@ -8,7 +8,7 @@ import pytest
 
 from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.stores import outbox as outbox_file
-from pricer.stores.files import locked, write_atomically
+from pricer.stores.files import write_atomically
 from pricer.stores.outbox import Entry, Outbox, Uploader
 
 DEADLINE = 60.0  # seconds, far more than any of it takes
@@ -100,15 +100,6 @@ class TestOutbox:
         an_outbox().drop(an_outbox().entries()[0])
 
         assert names() == ["000002-checkpoint-000010"]
-
-    def test_dropping_twice_is_dropping_once(self) -> None:
-        put(5)
-        entry = an_outbox().entries()[0]
-
-        an_outbox().drop(entry)
-        an_outbox().drop(entry)
-
-        assert list(Path("outbox").iterdir()) == []
 
     def test_numbers_go_on_when_it_is_opened_again(self) -> None:
         put(5)
@@ -333,13 +324,6 @@ class TestDelivering:
 
         assert delivered == order
 
-    def test_what_a_kill_left_is_swept_up_at_the_start(self, start: Callable[..., Uploader]) -> None:
-        Path("outbox/.000001-state-000005.gone").mkdir(parents=True)
-
-        start(Hub())
-
-        assert list(Path("outbox").iterdir()) == []
-
     def test_what_an_earlier_process_left_is_delivered(self, start: Callable[..., Uploader]) -> None:
         put(5)
         first = start(Down(TRANSIENT))
@@ -429,18 +413,6 @@ class TestFailures:
         assert set(hub.tries) == {"000001-checkpoint-000005"}
         assert uploader.problem is problem
 
-    def test_only_failures_in_a_row_count(self, start: Callable[..., Uploader]) -> None:
-        for step in (5, 10):
-            put(step)
-        failures: list[HubError | None] = [*[TRANSIENT] * 9, None, *[TRANSIENT] * 9, None]
-
-        def deliver(entry: Entry) -> None:
-            if problem := failures.pop(0):
-                raise problem
-
-        assert drained(start(deliver)) == []
-        assert failures == []
-
     def test_a_limit_is_waited_for_and_does_not_count(
         self, start: Callable[..., Uploader], asked: list[tuple[int, str]]
     ) -> None:
@@ -470,17 +442,9 @@ class TestFailures:
         "exception",
         [
             OSError(28, "No space left on device"),
-            RuntimeError("whatever"),
             MemoryError(),
-            RecursionError(),
-            KeyError("main"),
-            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-            AssertionError(),
-            BlockingIOError(11, "busy"),
-            TimeoutError(),
             PricerError("a sentence"),
             SystemExit(1),
-            KeyboardInterrupt(),
             BaseException("a panic of a library that is not written in Python"),
         ],
         ids=lambda exception: type(exception).__name__,
@@ -516,25 +480,6 @@ class TestFailures:
 
         assert drained(start(Hub())) == []
         assert notes == ["the outbox cannot be read: [Errno 5] Input/output error"]
-
-    def test_an_outbox_that_stays_unreadable_ends_a_drain(
-        self, start: Callable[..., Uploader], notes: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(outbox_file, "_LOCK_WAIT", 0.001)
-        put(5)
-        entries = Outbox.entries
-
-        def broken(self: Outbox) -> list[Entry]:
-            if threading.current_thread().name == "uploader":
-                raise OSError(5, "Input/output error")
-            return entries(self)
-
-        monkeypatch.setattr(Outbox, "entries", broken)
-        uploader = start(Hub())
-
-        assert drained(uploader) == ["000001-checkpoint-000005"]
-        assert uploader.problem is not None
-        assert uploader.problem.message == "the outbox cannot be read: [Errno 5] Input/output error"
 
 
 class TestEnding:
@@ -576,9 +521,6 @@ class TestEnding:
         assert raised.wait(DEADLINE)
         assert (problems[0].message, problems[0].transient) == ("stopped", True)
         assert names() == ["000001-checkpoint-000005"]
-
-    def test_a_wait_that_is_over_raises_nothing(self) -> None:
-        Uploader(an_outbox(), print).wait(0)
 
     def test_after_a_stop_nothing_more_is_delivered_or_said(
         self, start: Callable[..., Uploader], notes: list[str]
@@ -650,13 +592,6 @@ class TestEnding:
         uploader._thread.join(DEADLINE)
         assert not uploader._thread.is_alive()
         assert names() == ["000001-checkpoint-000005"]
-
-    def test_a_stopped_uploader_leaves_the_outbox_to_the_next(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        drained(start(Down(TRANSIENT)))
-
-        with locked(Path("outbox"), wait=False):
-            pass
 
 
 class TestTwo:

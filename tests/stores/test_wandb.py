@@ -261,11 +261,6 @@ class TestLog:
             "5bec", {30: {"eval/mae": 1.0}}, {}, TABLE
         )
 
-    def test_another_run_knows_nothing_of_this_one(self) -> None:
-        self.log().add(POINTS[10], 10, "5bec")
-
-        assert TrackingLog(FOLDER / "tracking.jsonl", "two").unsent(REPORT) == REPORT
-
 
 class TestOff:
     def test_nothing_is_imported_or_written(self) -> None:
@@ -499,14 +494,3 @@ def test_on_another_machine_the_summary_says_how_far_the_run_is(monkeypatch: pyt
         (58, {"new": 2.0, "step": 30}),
         (59, {"loss": 1.0, "new": 2.0, "step": 40}),
     ]
-
-
-def test_a_new_w_and_b_run_begins_from_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    for run_id in ("one", "two"):
-        run = FakeRun()
-        fake_wandb(monkeypatch, run)
-        tracker = opened("offline", [], run_id)
-        tracker.log({"loss": 1.0}, 10)
-        tracker.finish()
-
-        assert run.rows == [(0, {"loss": 1.0, "step": 10})]
