@@ -218,10 +218,7 @@ def test_a_limit_beyond_the_split_is_the_whole_split(run: Run) -> None:
     assert limited.spec == whole.spec
 
 
-@pytest.mark.parametrize(
-    ("which", "steps"),
-    [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])],
-)
+@pytest.mark.parametrize(("which", "steps"), [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])])
 def test_checkpoints_are_named_by_step_or_place(run: Run, which: str, steps: list[int]) -> None:
     assert [c.step for c in choose_checkpoints(run, which)] == steps
 

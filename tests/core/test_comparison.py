@@ -166,10 +166,7 @@ class TestOnSimulatedCheckpoints:
 
 
 KEPT = Comparison(
-    (
-        Difference(CANDIDATES[0], 2.0, (-1.0, 5.0), False, 0.25),
-        Difference(CANDIDATES[1], 0.0, None, False, 0.75),
-    ),
+    (Difference(CANDIDATES[0], 2.0, (-1.0, 5.0), False, 0.25), Difference(CANDIDATES[1], 0.0, None, False, 0.75)),
     corrected=41.0,
     corrected_interval=(36.0, 48.0),
     more_items=9,

@@ -102,14 +102,7 @@ def test_an_evaluation_reads_back_as_it_was_written(evaluation: Evaluation) -> N
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [
-        {"spec": {}},
-        {"spec": None},
-        {"metrics": [{"name": "mae"}]},
-        {"metrics": None},
-        {"candidate": {}},
-    ],
+    "damage", [{"spec": {}}, {"spec": None}, {"metrics": [{"name": "mae"}]}, {"metrics": None}, {"candidate": {}}]
 )
 def test_a_record_that_no_evaluation_wrote_is_refused(damage: dict[str, Any]) -> None:
     record = {**an_evaluation(5, 40.0).to_json(), **damage}

@@ -393,8 +393,7 @@ class TestHub:
             assert clock.status == "ok"
         else:
             assert clock == Finding(
-                *("clock", "warning", f"{text}, and uploads may be refused"),
-                "set it: sudo timedatectl set-ntp true",
+                *("clock", "warning", f"{text}, and uploads may be refused"), "set it: sudo timedatectl set-ntp true"
             )
 
 

@@ -99,11 +99,7 @@ def test_nothing_changes_for_tokenizers_without_that_blank(name: str) -> None:
     ],
 )
 def test_levels_are_digits_groups_of_three_or_none(
-    name: str,
-    splits: bool,
-    four: list[int] | None,
-    six: list[int] | None,
-    plain_to_999: list[int] | None,
+    name: str, splits: bool, four: list[int] | None, six: list[int] | None, plain_to_999: list[int] | None
 ) -> None:
     tokenizer = loaded(name)
 

@@ -222,8 +222,7 @@ def test_a_file_of_the_same_size_and_time_with_other_content_is_hashed_again(has
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"config.json": 5}', b'{"config.json": {"sha256": 1}}'],
+    "content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"config.json": 5}', b'{"config.json": {"sha256": 1}}']
 )
 def test_a_damaged_cache_is_no_error(hashed: list[str], home: Path, content: bytes) -> None:
     folder = a_base()

@@ -190,10 +190,7 @@ class TestFailures:
 
         error = failure(Hub(REPO).refs)
 
-        assert (error.message, error.hint) == (
-            "the Hub is switched off (HF_HUB_OFFLINE)",
-            "unset HF_HUB_OFFLINE",
-        )
+        assert (error.message, error.hint) == ("the Hub is switched off (HF_HUB_OFFLINE)", "unset HF_HUB_OFFLINE")
         assert not error.transient
         assert hub.requests == []
 

@@ -86,14 +86,7 @@ class TestPushing:
 
         a_store().push(source, 5)
 
-        assert sorted(repo.files()) == [
-            ".gitattributes",
-            CONFIG,
-            ADAPTER,
-            "config.yaml",
-            "manifest.json",
-            "run.json",
-        ]
+        assert sorted(repo.files()) == [".gitattributes", CONFIG, ADAPTER, "config.yaml", "manifest.json", "run.json"]
         assert sorted(path.name for path in Path("kept/step-000005").iterdir()) == [CONFIG, ADAPTER, "manifest.json"]
 
     def test_in_a_row_the_history_is_read_once(self, hub: LoopbackHub, repo: Repo) -> None:

@@ -215,15 +215,7 @@ class TestHostileStates:
         assert refused(repo) == "the training state in ann/prices has no optimizer.pt"
 
     @pytest.mark.parametrize(
-        "content",
-        [
-            None,
-            b"[]",
-            b'{"files": []}',
-            b'{"files": {"optimizer.pt": 5}}',
-            b"\xff\xfe",
-            b"[" * 100_000,
-        ],
+        "content", [None, b"[]", b'{"files": []}', b'{"files": {"optimizer.pt": 5}}', b"\xff\xfe", b"[" * 100_000]
     )
     def test_a_record_that_is_none_is_refused(self, repo: Repo, content: bytes | None) -> None:
         if content is None:
@@ -271,14 +263,7 @@ class TestHostileStates:
 
     @pytest.mark.parametrize(
         "content",
-        [
-            b"[]",
-            b'{"step": "5"}',
-            b'{"step": true}',
-            b'{"step": 0}',
-            b'{"step": 1000000000000}',
-            b"[" * 100_000,
-        ],
+        [b"[]", b'{"step": "5"}', b'{"step": true}', b'{"step": 0}', b'{"step": 1000000000000}', b"[" * 100_000],
         ids=lambda content: content[:20].decode(),
     )
     def test_a_manifest_without_a_step_is_refused(self, repo: Repo, content: bytes) -> None:

@@ -449,12 +449,7 @@ def test_neither_opening_nor_logging_waits_for_w_and_b(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("where", "why"),
-    [
-        ("init", "refused"),
-        ("log", "[Errno 28] No space left on device"),
-        ("finish", "RuntimeError"),
-        ("teardown", "3"),
-    ],
+    [("init", "refused"), ("log", "[Errno 28] No space left on device"), ("finish", "RuntimeError"), ("teardown", "3")],
 )
 def test_whatever_fails_is_one_note(where: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_wandb(monkeypatch, FakeRun(where))

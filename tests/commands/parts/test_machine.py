@@ -22,10 +22,7 @@ from tests.repositories import Cli
 
 # What Adam keeps of the first parameter, in the words of torch and of bitsandbytes.
 TORCH = {"step": torch.tensor(2.0), "exp_avg": torch.zeros(4), "exp_avg_sq": torch.zeros(4)}
-BITSANDBYTES = {
-    "step": 2,
-    "__bnb_optimizer_quant_state__": {"state1": torch.zeros(4), "state2": torch.zeros(4)},
-}
+BITSANDBYTES = {"step": 2, "__bnb_optimizer_quant_state__": {"state1": torch.zeros(4), "state2": torch.zeros(4)}}
 
 
 def gpus(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
