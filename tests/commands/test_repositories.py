@@ -189,21 +189,6 @@ class TestRepositoriesThatPeopleMake:
         """The adapters of a real training."""
         return {2 * n: saves.files(commit.hash) for n, commit in enumerate(reversed(saves.commits()[:3]), start=1)}
 
-    def test_eight_names_for_one_adapter_are_scored_once_and_said(
-        self, hub: LoopbackHub, by_step: dict[int, dict[str, bytes]], mine: str
-    ) -> None:
-        repo = hub.create("ann/late")
-        for step in range(1, 9):
-            repo.commit({**by_step[6], "README.md": b"%d" % step}, f"Training in progress, step {step}")
-
-        scored = Cli("eval", "--repo", "ann/late", "--config", mine, "--all-checkpoints", "--json")
-
-        assert steps(scored.json()) == [8]
-        digest = sha256(by_step[6][ADAPTER])[:12]
-        assert scored.err.splitlines()[0] == (
-            f"steps 1, 2, 3, 4, 5, 6, 7, 8 hold the same adapter (sha256 {digest}…): it is scored once, as step 8"
-        )
-
     @pytest.mark.slow
     def test_a_base_that_is_a_folder_elsewhere_has_to_be_named(
         self, hub: LoopbackHub, by_step: dict[int, dict[str, bytes]], mine: str

@@ -207,9 +207,3 @@ def test_a_comparison_reads_back_as_it_was_written(more_items: int | None) -> No
 def test_what_is_no_comparison_is_not_read(change: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         Comparison.from_json({**KEPT.to_json(), **change})
-
-
-@pytest.mark.parametrize("missing", list(KEPT.to_json()))
-def test_half_of_a_comparison_is_not_read(missing: str) -> None:
-    with pytest.raises(KeyError, match=missing):
-        Comparison.from_json({name: value for name, value in KEPT.to_json().items() if name != missing})

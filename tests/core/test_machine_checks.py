@@ -21,19 +21,6 @@ def test_only_what_failed_makes_a_machine_unfit() -> None:
     assert not is_fit([Finding("a", "ok", ""), Finding("b", "failed", "")])
 
 
-class TestUnexpected:
-    def test_the_first_line_of_what_was_raised_is_said(self) -> None:
-        assert checks.report_unexpected("disk", "warning", OSError("one\ntwo")) == Finding(
-            *("disk", "warning", "could not be checked: OSError: one"),
-            "if all packages are as tested: please report it, with this output",
-        )
-
-    def test_a_missing_module_is_to_be_installed(self) -> None:
-        error = ModuleNotFoundError("No module named 'peft.utils'", name="peft.utils")
-
-        assert checks.report_unexpected("libraries", "failed", error).hint == "pip install peft"
-
-
 class TestPackages:
     def test_a_build_of_the_tested_version_is_the_tested_version(self) -> None:
         packages = [Package("torch", "2.13.0+cu130", "2.13.0"), Package("odd", "1", None)]

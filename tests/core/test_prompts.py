@@ -43,13 +43,6 @@ def test_a_prompt_never_shows_the_price() -> None:
     assert "98765" not in TEMPLATE.prompt(dear).text
 
 
-def test_a_description_that_contains_the_lead_is_kept_whole() -> None:
-    item = an_item(description="Price is $5 off. A lamp")
-
-    assert TEMPLATE.prompt(item).text.count("Price is $") == 2
-    assert TEMPLATE.prompt(item).description == "Price is $5 off. A lamp"
-
-
 def test_an_example_is_the_prompt_with_its_completion() -> None:
     item = an_item(price=226.6)
 

@@ -60,11 +60,6 @@ def test_a_missing_extra_or_repeated_prediction_is_refused(ids: str) -> None:
         score_predictions([Prediction(key, "", 1.0) for key in ids], [an_item("a"), an_item("b")], FALLBACK)
 
 
-def test_one_prediction_does_not_answer_for_two_items_of_one_id() -> None:
-    with pytest.raises(ValueError, match="1 predictions do not match 2 items"):
-        score_predictions([Prediction("a", "", 1.0)], [an_item("a"), an_item("a")], FALLBACK)
-
-
 def test_rows_are_chosen_from_every_column() -> None:
     table = scored(100.0, 110.0).rows(np.array([0, 0]))
 

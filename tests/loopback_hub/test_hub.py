@@ -13,7 +13,6 @@ import httpx2
 import pytest
 from huggingface_hub import (
     CommitOperationAdd,
-    CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
     RepoFile,
@@ -117,18 +116,6 @@ def test_a_folder_is_uploaded_and_old_files_are_deleted(hub: LoopbackHub, api: H
     api.create_commit("ann/prices", [CommitOperationDelete("old/")], commit_message="clean up")
 
     assert set(hub.repo("ann/prices").files()) == {".gitattributes", "kept.txt", "new/w.safetensors"}
-
-
-def test_files_are_copied_within_the_hub(hub: LoopbackHub, api: HfApi) -> None:
-    repo = hub.create("ann/prices")
-    repo.commit({"w.safetensors": WEIGHTS, "a.txt": b"a"})
-
-    copies = [CommitOperationCopy("w.safetensors", "best/w.safetensors"), CommitOperationCopy("a.txt", "best/a.txt")]
-    api.create_commit("ann/prices", copies, commit_message="best")
-
-    assert repo.files()["best/w.safetensors"] == WEIGHTS
-    assert repo.files()["best/a.txt"] == b"a"
-    assert len(repo.lfs) == 1
 
 
 def test_a_file_that_has_not_changed_is_not_committed_again(hub: LoopbackHub, api: HfApi) -> None:

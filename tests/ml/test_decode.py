@@ -195,20 +195,6 @@ def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
             assert read.mode == shares.argmax()
 
 
-def test_where_all_prices_are_single_tokens_the_probabilities_are_those_of_one_forward_pass() -> None:
-    tokenizer = Numbers(2)
-    model = a_small_model(tokenizer)
-    texts = tokenizer([str(price) for price in range(100)])["input_ids"]
-
-    (read, _) = a_decoder(model, tokenizer, PriceFormat("plain"), 2).predict(ASKED)
-
-    odds = follow_up(model, ASKED[0], [[]])[0][[ids[0] for ids in texts]]
-    assert read.distribution is not None
-    assert read.distribution.no_price == pytest.approx(1 - odds.sum(), abs=1e-5)
-    assert read.distribution.mean == pytest.approx((odds * np.arange(100)).sum() / odds.sum(), rel=1e-5)
-    assert read.distribution.mean_error == 0
-
-
 def test_without_price_tokens_only_the_greedy_answer_is_read(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:

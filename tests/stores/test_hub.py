@@ -52,7 +52,6 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("fault", "message", "hint", "transient", "retry_after"),
         [
-            (Fault.status(408), "the Hub answers 408 for ann/prices: Error 408", SEE_STATUS, True, None),
             (
                 Fault.status(409),
                 "the Hub answers 409 for ann/prices: Cannot do this: another conflicting operation is in progress",
@@ -72,7 +71,6 @@ class TestFailures:
                 None,
             ),
             (Fault.status(503, 9), "the Hub answers 503 for ann/prices: Service Unavailable", SEE_STATUS, True, 9.0),
-            (Fault.status(400), "the Hub answers 400 for ann/prices: Error 400", SEE_STATUS, False, None),
             (Fault.status(404), "the Hub answers 404 for ann/prices: Not found", SEE_STATUS, False, None),
             (
                 Fault.status(401),
@@ -130,16 +128,6 @@ class TestFailures:
 
         assert error.message.startswith(f"the Hub cannot be reached for ann/prices: {reason}")
         assert (error.hint, error.transient, error.retry_after) == (IS_IT_UP, True, None)
-
-    @pytest.mark.usefixtures("hub")
-    def test_a_hub_that_is_not_there_may_be_later(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with LoopbackHub() as other:
-            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", other.url)
-
-        error = failure(once().refs)
-
-        assert error.message == "the Hub cannot be reached for ann/prices: [Errno 111] Connection refused"
-        assert (error.hint, error.transient) == (IS_IT_UP, True)
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_who_was_let_in_a_moment_ago_may_be_again(self, hub: LoopbackHub, repo: Repo, code: int) -> None:
@@ -495,27 +483,11 @@ class TestCommitting:
 
 
 class TestTags:
-    def test_a_tag_moves(self, repo: Repo) -> None:
-        first = repo.branches["main"]
-        second = repo.commit({"README.md": b"second"}).hash
-
-        for commit in (first, second, second):
-            once().tag("best", commit)
-
-            assert repo.tags == {"best": commit}
-
     def test_a_tag_that_is_in_its_place_is_not_taken_away_for_a_moment(self, hub: LoopbackHub, repo: Repo) -> None:
         for _ in range(2):
             once().tag("best", repo.branches["main"])
 
         assert sent(hub, "DELETE", "/tag/") == 0
-
-    def test_a_conflict_without_a_tag_is_a_hiccup(self, hub: LoopbackHub, repo: Repo) -> None:
-        hub.faults.script("POST", "/tag/", [Fault.status(409)])
-
-        once().tag("best", repo.branches["main"])
-
-        assert repo.tags == {"best": repo.branches["main"]}
 
     @pytest.mark.parametrize("fault", [Fault.cut_answer(), Fault.cut_request(), Fault.status(500)])
     @pytest.mark.parametrize("method", ["POST", "DELETE"])

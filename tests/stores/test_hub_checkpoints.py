@@ -353,13 +353,6 @@ class TestFetching:
         assert (folder / ADAPTER).read_bytes() == b"weights"
         assert folder.name == "checkpoint-5"
 
-    def test_what_is_not_in_the_log_is_not_fetched(self, hub: LoopbackHub, repo: Repo) -> None:
-        with pytest.raises(CheckpointError) as raised:
-            a_store().fetch(a_checkpoint(7))
-
-        assert raised.value.message == f"step-000007 ({a_checkpoint(7).id[:12]}) is not in ann/prices"
-        assert hub.requests == []
-
     @pytest.mark.parametrize("missing", [ADAPTER, CONFIG])
     def test_a_commit_without_one_of_its_files_is_refused(self, repo: Repo, missing: str) -> None:
         head = repo.commit({name: b"{}" for name in (ADAPTER, CONFIG) if name != missing}).hash
@@ -477,15 +470,6 @@ class TestTags:
         assert found.tagged("best") == ten
         assert found.tagged("of-another-commit") is None
 
-    def test_what_is_found_later_replaces_the_checkpoints_and_keeps_own_tags(self, repo: Repo) -> None:
-        five, ten = (a_store().push(saved(step), step) for step in (5, 10))
-        store = elsewhere(five, tags={"mine": five.commit or ""})
-
-        store.record_scan([five, ten], {"best": ten.commit or ""})
-
-        assert store.checkpoints() == [five, ten]
-        assert (store.tagged("mine"), store.tagged("best")) == (five, ten)
-
 
 class TestSoups:
     def made(self, adapter: bytes = b"soup") -> Checkpoint:
@@ -533,16 +517,6 @@ class TestSoups:
 
         assert titles(repo).count("soup-000005-000010") == 1
         assert repo.tags["published"] == repo.tags["best"]
-
-    def test_one_that_was_made_again_is_pushed_again(self, repo: Repo) -> None:
-        a_store().tag(self.made(), "best")
-        again = self.made(b"another soup")
-
-        a_store().tag(again, "best")
-
-        assert repo.tags["best"] == repo.tags["soup-000005-000010"] == repo.branches["main"]
-        assert repo.files()[ADAPTER] == b"another soup"
-        assert a_store().soups() == [again]
 
     def test_another_machine_finds_and_fetches_it(self, repo: Repo) -> None:
         soup = self.made()

@@ -178,16 +178,6 @@ class TestFetching:
             path.name: path.read_bytes() for path in state.iterdir() if path.name not in beside
         }
 
-    def test_an_older_one_that_was_kept_is_fetched_by_its_commit(self, repo: Repo) -> None:
-        for step in (1, 2):
-            push_state(once(), a_state(step), step, keep_all=True)
-        older = repo.commits("state")[1].hash
-
-        folder, step = fetch_state(once(), older, STATE_FILES, lambda step: Path(f"there/checkpoint-{step}"))
-
-        assert step == 1
-        assert (folder / "optimizer.pt").read_bytes() == b"optimizer.pt of 1" * 50
-
 
 class TestHostileStates:
     """Somebody else can write to the repository: all of it is bytes until it was compared."""

@@ -81,12 +81,6 @@ class TestOutbox:
             "000008-state-000020",
         ]
 
-    def test_the_newest_state_is_the_one_that_came_last_whatever_its_step(self) -> None:
-        for step in (20, 15, 5):  # trained again from an earlier step
-            put_state(step)
-
-        assert names() == ["000001-state-000020", "000003-state-000005"]
-
     def test_all_training_states_wait_if_all_are_wanted(self) -> None:
         for step in (5, 10, 15):
             put_state(step, keep_all=True)
@@ -324,30 +318,6 @@ class TestDelivering:
 
         assert delivered == order
 
-    def test_what_an_earlier_process_left_is_delivered(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        first = start(Down(TRANSIENT))
-        assert drained(first) == ["000001-checkpoint-000005"]
-        hub = Hub()
-
-        assert drained(start(hub)) == []
-        assert hub.delivered == ["000001-checkpoint-000005"]
-
-    def test_progress_says_how_much_is_left(self, start: Callable[..., Uploader]) -> None:
-        for step in (5, 10):
-            put(step)
-        go_on = threading.Event()
-        uploader = start(lambda entry: bool(go_on.wait(DEADLINE)) or None)
-        left: list[int] = []
-
-        def on_progress(count: int) -> None:
-            left.append(count)
-            go_on.set()
-
-        uploader.drain(on_progress, DEADLINE)
-
-        assert left[0] == 2
-
 
 class TestFailures:
     def test_what_failed_is_tried_again_before_the_next_one(
@@ -578,20 +548,6 @@ class TestEnding:
         left = uploader.drain(lambda left: None, 0.05)
 
         assert ([entry.step for entry in left], len(hub.tries)) == ([5], 1)
-
-    def test_a_drain_that_is_interrupted_stops_it(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        uploader = start(Down(TRANSIENT))
-
-        def interrupt(left: int) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            uploader.drain(interrupt)
-
-        uploader._thread.join(DEADLINE)
-        assert not uploader._thread.is_alive()
-        assert names() == ["000001-checkpoint-000005"]
 
 
 class TestTwo:

@@ -184,33 +184,6 @@ class TestReports:
         assert second.summary["eval/baseline/train median"] == 90.0
         assert second.summary["step"] == 30
 
-    def test_nothing_is_sent_twice_and_what_is_new_finds_its_place(self) -> None:
-        notes: list[str] = []
-        for steps in ([10, 30], [10, 20, 30]):
-            tracker = opened("offline", notes, "one")
-            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, TABLE if 20 in steps else None))
-            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, None))
-            tracker.finish()
-
-        first, second = sessions(FOLDER)
-        assert curve(first.rows, "eval/mae") == [(10, 90.0), (30, 70.0)]
-        assert curve(second.rows, "eval/mae") == [(20, 80.0)]
-        # The last row is of step 20, but the run is further.
-        assert second.summary["step"] == 30
-        assert [row["_step"] for row in first.rows + second.rows] == [0, 1, 2]
-
-    def test_training_that_goes_on_after_an_evaluation_draws_all_of_its_steps(self) -> None:
-        notes: list[str] = []
-        tracker = opened("offline", notes, "one")
-        tracker.log(training(10), 10)
-        tracker.send(REPORT)
-        tracker.log(training(20), 20)
-        tracker.finish()
-
-        (only,) = sessions(FOLDER)
-        assert curve(only.rows, "loss") == [(10, 1.0), (20, 0.5)]
-        assert [row["_step"] for row in only.rows] == [0, 1, 2, 3, 4]
-
     def test_no_token_is_in_what_is_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setitem(SETTINGS, "data", {"source": f"https://me:{KEY}@host/x.csv", "names": [KEY]})
@@ -461,17 +434,6 @@ def test_whatever_fails_is_one_note(where: str, why: str, monkeypatch: pytest.Mo
     tracker.finish()
 
     assert notes == [f"tracking stopped, training goes on: {why}"]
-
-
-def test_a_damaged_record_of_steps_is_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_wandb(monkeypatch, FakeRun())
-    FOLDER.mkdir(parents=True)
-    (FOLDER / "tracking.jsonl").write_text("nonsense\n", encoding="utf-8")
-    notes: list[str] = []
-
-    opened("offline", notes, "one").finish()
-
-    assert notes == ["tracking stopped, training goes on: not a JSON object (runs/mine/tracking.jsonl, line 1)"]
 
 
 def test_on_another_machine_the_summary_says_how_far_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:

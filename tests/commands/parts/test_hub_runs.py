@@ -95,12 +95,6 @@ class TestTakeOver:
 
         assert not Path("runs").exists()
 
-    def test_a_name_that_another_run_has_is_refused(self, stopped: Repo) -> None:
-        resume_hub_run("ann/stopped", "mine", print)
-
-        with pytest.raises(RunError, match="there is a run mine already"):
-            attach_other_then_take_over("mine")
-
     def test_the_machine_that_trained_it_goes_on_with_its_own_run(
         self, stopped: Repo, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -218,13 +212,6 @@ class TestTakeOver:
         ]
         assert not Path("runs").exists()
 
-    def test_a_repository_that_is_not_there(self, hub: LoopbackHub) -> None:
-        result = Cli("train", "--resume", "--repo", "ann/nothing")
-
-        assert result.err.splitlines()[0] == (
-            "error: there is no repository ann/nothing on the Hub, or this account may not see it"
-        )
-
     def test_a_stop_at_any_download_leaves_no_run_and_the_next_attempt_is_whole(
         self, stopped: Repo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -270,24 +257,6 @@ class TestTakeOver:
 
         assert runs_of("ann/stopped") == []
         assert resume_hub_run("ann/stopped", None, print).name == "stopped"
-
-    def test_a_hub_that_fails_now_and_then_is_asked_again(
-        self, stopped: Repo, hub: LoopbackHub, waits: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("pricer.stores.hub.pause", lambda *_: 0.0)
-        hub.faults.script("GET", r"/resolve/.*optimizer.pt", [Fault.cut_half_answer(), Fault.status(503)])
-        hub.faults.script("GET", "/refs", [Fault.status(500), Fault.cut_answer()])
-
-        run = resume_hub_run("ann/stopped", None, print)
-
-        assert (run.training_states.newest(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
-
-
-def attach_other_then_take_over(name: str) -> Run:
-    """As if the run of that name were another repository's."""
-    path = Path("runs") / name / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "repo": "ann/other"}))
-    return resume_hub_run("ann/stopped", name, print)
 
 
 class TestBadStates:

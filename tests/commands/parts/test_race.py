@@ -87,7 +87,7 @@ def test_who_dropped_out_has_answers_but_no_evaluation(run: Run) -> None:
     assert len(list((run.folder / "evaluations").glob("*/predictions.jsonl"))) == 3
 
 
-@pytest.mark.parametrize("fail_at", [0, 1, 30, 60, 90])
+@pytest.mark.parametrize("fail_at", [0, 30, 90])
 def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(run: Run, fail_at: int) -> None:
     whole = a_scorer()
     finished = race(run, whole)
@@ -126,7 +126,7 @@ def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(run: Run) -> N
     assert [e.metric("mae").value for e in evaluations] == [60.0, 10.0, 30.0]
 
 
-@pytest.mark.parametrize("fail_at", [5, 40, 70])
+@pytest.mark.parametrize("fail_at", [5, 70])
 def test_a_full_evaluation_continues_where_a_race_was_interrupted(run: Run, fail_at: int) -> None:
     first, second = a_scorer(fail_at), a_scorer()
     with pytest.raises(SystemError):
