@@ -20,7 +20,7 @@ from pricer.core.price_distribution import Distribution
 from pricer.core.prices import PriceFormat
 from pricer.core.prompts import PromptTemplate
 from pricer.core.scores import ScoreTable
-from pricer.stores.checkpoints import Soups, write_manifest
+from pricer.stores.checkpoints import FolderStore, write_manifest
 from pricer.stores.runs import Run, create_run
 
 PLAIN = PriceFormat("plain")
@@ -100,9 +100,9 @@ def add_evaluation(run: Run, evaluation: Evaluation) -> None:
     run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
 
 
-def a_saved_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
-    """The average of these checkpoints, in a folder of its own within `folder`, as it is made."""
-    with Soups(folder).new([member.step for member in members]) as own:
+def a_saved_soup(run_folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
+    """The average of these checkpoints, in the run's folder, as it is made."""
+    with FolderStore(run_folder).new_soup([member.step for member in members]) as own:
         return write_soup(own, members, adapter)
 
 

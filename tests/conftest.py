@@ -32,14 +32,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # The files that take the longest: where files are shared out among processes, none of them comes last.
 LONGEST = ("test_train", "test_sft", "test_repositories", "test_hub_runs", "test_hostile_repos", "test_cli")
-    "test_train",
-    "test_sft",
-    "test_repositories",
-    "test_hub_runs",
-    "test_hostile_repos",
-    "test_cli",
-    "test_base",
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
 from pricer.stores.runs import Run
-from pricer.stores.wandb_log import Report
+from pricer.stores.wandb import Report
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pricer.core.intervals import CoverageReport
 from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
-from pricer.stores.runs import Run, run_here
+from pricer.stores.runs import Run, find_run
 
 Soups = Callable[[Run, Evaluation], Sequence[Evaluation]]
 """Makes the Evaluations of the averages of a run's checkpoints that compete with its best one, under the same spec."""
@@ -44,7 +44,7 @@ def pick(
     """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. With `soups` those
     compete, too; `note` is told what then takes a while.
     """
-    run = run_here(name, repo, note)
+    run = find_run(name, repo=repo, note=note)
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"

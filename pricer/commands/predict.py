@@ -11,7 +11,7 @@ from pricer.config import DataConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 from pricer.stores.runs import Run
 
 

@@ -27,13 +27,9 @@ def push(name: str | None, watcher: Watcher) -> Pushed:
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())
     if waiting:
-        try:
-            with locked(run.outbox.folder, wait=False):
-                pass
-        except BlockingIOError:
-            raise RunError(
-                f"another process is delivering the checkpoints of {run.name}", "a training does it by itself"
-            ) from None
+        text = f"another process is delivering the checkpoints of {run.name}"
+        with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
+            pass
         with uploads(run, watcher.note) as to_hub:
             assert to_hub is not None  # it has a repository
             to_hub.deliver_all(watcher.uploading)

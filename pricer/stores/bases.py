@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,7 +44,12 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
                 f"the base {config.base} is at {base.revision[:12]}, this run was set to {config.revision}",
                 "its files have changed: put the old ones back, or train a new run",
             )
-    _check(base, weights=weights)
+    read_config(base)
+    if weights and not any(base.folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{base.name} has no safetensors weights",
+            "pricer loads no pickled weights (.bin, .pth): convert them first",
+        )
     return base
 
 
@@ -53,13 +57,11 @@ def read_config(base: Base) -> dict[str, Any]:
     """The base's config.json; a ModelError if it is missing, broken or asks for code of its own."""
     path = base.folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         raise ModelError(f"there is no config.json in {base.folder}", "model.base names a model folder") from None
-    except ValueError:
-        raise ModelError(f"{path} is not JSON") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is not a JSON object")
+    except ValueError as error:
+        raise ModelError(f"{path} is {error}") from None
     if "auto_map" in config:
         raise ModelError(
             f"{base.name} wants to run code of its own (auto_map in config.json)",
@@ -91,48 +93,38 @@ def _content_revision(folder: Path) -> str:
     # All that is read from a base: tokenizer_config.json, for one, decides whether a prompt gets a start-of-text token.
     files = [path for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]) if path.is_file()]
     large = [path for path in files if path.stat().st_size >= _WORTH_REMEMBERING]
-    remembered = _hashes_of(folder, large) if large else {}
+    remembered = _hashes_of(large) if large else {}
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.name} {remembered.get(path.name) or sha256_of(path)}\n".encode())
+        digest.update(f"{path.name} {remembered.get(path) or sha256_of(path)}\n".encode())
     return digest.hexdigest()[:40]
 
 
-def _hashes_of(folder: Path, files: Sequence[Path]) -> dict[str, str]:
-    """The sha256 of files in a folder. Each is remembered in the user's cache until the file changes; a cache that is
-    damaged or cannot be written is no error.
-    """
-    folder = folder.resolve()
-    hashes = {}
+def _hashes_of(files: Sequence[Path]) -> dict[Path, str]:
+    """The sha256 of files in one folder, remembered in the user's cache while they last. A broken cache is no error."""
+    hashes: dict[Path, str] = {}
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
-        cache = _cache_folder() / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.json"
+        place = hashlib.sha256(str(files[0].parent.resolve()).encode()).hexdigest()[:16]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = home / "pricer" / "base-hashes" / f"{place}.json"
         known: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
             known = read_json(cache)
-        records = {path.name: _remembered(path, known.get(path.name)) for path in files}
-        hashes = {name: str(record["sha256"]) for name, record in records.items()}
+        found = {}
+        for path in files:
+            state = _state_of(path)
+            digest = known.get(state)
+            found[state] = hashes[path] = digest if isinstance(digest, str) else sha256_of(path)
         # The cache last: if it cannot be written, the hashes are there all the same.
-        if records != known:
-            write_json(cache, records)
+        if found != known:
+            write_json(cache, found)
     return hashes
 
 
-def _remembered(path: Path, known: object) -> dict[str, object]:
-    """What is remembered of a file: its sha256, and what tells that it has not changed since."""
+def _state_of(path: Path) -> str:
+    """What tells that a file has not changed. A copy may keep the time of its source, but not of its change."""
     found = path.stat()
-    state: dict[str, object] = {
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,  # changes with the content, even where a copy keeps the time of its source
-        "inode": found.st_ino,
-    }
-    digest = known.get("sha256") if isinstance(known, dict) else None
-    is_unchanged = isinstance(digest, str) and known == {**state, "sha256": digest}
-    return {**state, "sha256": digest if is_unchanged else sha256_of(path)}
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pricer" / "base-hashes"
+    return f"{path.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def _download(config: ModelConfig, *, weights: bool) -> Base:
@@ -141,34 +133,21 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     name, wanted = config.base, _WANTED if weights else ["config.json"]
+    nowhere = f"there is no base {name} on the Hub, nor a folder of that name"
+    problems: dict[type[Exception], tuple[str, str]] = {
+        GatedRepoError: gated(name),  # before its base class
+        RepositoryNotFoundError: (nowhere, "a private one needs `hf auth login`"),
+        RevisionNotFoundError: (f"{name} has no revision {config.revision}", "model.revision: a commit hash"),
+    }
     try:
-        folder = Path(
-            snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
-        )
-    except GatedRepoError:
-        raise ModelError(*gated(name)) from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"there is no base {name} on the Hub, nor a folder of that name", "a private one needs `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name} has no revision {config.revision}", "model.revision: a commit hash") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?") from None
+        folder = snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        other = f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?"
+        raise ModelError(*next((text for kind, text in problems.items() if isinstance(error, kind)), other)) from None
     # The cache keeps every revision in a folder named by its commit hash.
-    return Base(name, folder, folder.name)
-
-
-def _check(base: Base, *, weights: bool) -> None:
-    read_config(base)
-    if weights and not any(base.folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{base.name} has no safetensors weights",
-            "pricer loads no pickled weights (.bin, .pth): convert them first",
-        )
+    return Base(name, Path(folder), Path(folder).name)

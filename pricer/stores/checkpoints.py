@@ -1,10 +1,8 @@
-"""Checkpoints in a folder, each with its manifest and verified whenever it is fetched; and soups, which lie in a folder
-wherever the checkpoints are kept.
-"""
+"""Checkpoints, soups and training states in a run's folder. Each is verified whenever it is fetched."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pricer.core.checkpoints import Checkpoint, soup_name
@@ -17,127 +15,163 @@ MANIFEST = "manifest.json"
 PARTS = (ADAPTER, ADAPTER_CONFIG, MANIFEST)
 """The files that a checkpoint consists of."""
 
-
-class Soups:
-    """Averages of a run's checkpoints: `folder/soup-004500-005000/` each, adapter and manifest."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def all(self) -> list[Checkpoint]:
-        """Every soup, sorted by its last step, the smaller first."""
-        return in_order(read_manifest(path.parent) for path in self._folder.glob(f"soup-*/{MANIFEST}"))
-
-    @contextmanager
-    def new(self, steps: Sequence[int]) -> Iterator[Path]:
-        """A folder for the average of the checkpoints at these steps. It appears as a whole when the block ends well,
-        and replaces an older one.
-        """
-        with new_folder(self._folder / soup_name(steps)) as folder:
-            yield folder
-
-    def fetch(self, soup: Checkpoint) -> Path:
-        """Its folder, verified; a CheckpointError if the soup is not there or was changed."""
-        return verified_folder(soup, self._folder / soup.name)
+STATE_RECORD = "state.json"
+STATE_FILES = (
+    *PARTS,
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+    STATE_RECORD,
+)
+"""The files of a training state that the trainer reads when it continues, and the record of their hashes."""
 
 
 class FolderStore:
-    """A CheckpointStore on disk: `folder/step-005000/` each, and `log`, which has a line for every confirmed push."""
+    """A CheckpointStore in a run's folder: `checkpoints/step-005000/` and `soups/soup-004500-005000/` each, and
+    `checkpoints.jsonl`, which has a line for every confirmed push.
+    """
 
     is_remote = False
 
-    def __init__(self, folder: Path, log: Path, soups: Soups) -> None:
-        self.location = str(folder)
-        self._folder = folder
-        self._log = log
-        self._soups = soups
+    def __init__(self, run_folder: Path) -> None:
+        self.folder = run_folder / "checkpoints"
+        self.location = str(self.folder)
+        self.log = run_folder / "checkpoints.jsonl"
+        self._soups = run_folder / "soups"
+        self._tags = self.folder / "tags.json"
+
+    def logged(self) -> list[Checkpoint]:
+        """Every checkpoint and soup whose push was confirmed, in order. A step pushed again replaces the older one."""
+        try:
+            by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(self.log))}
+        except ValueError as error:
+            raise CheckpointError(f"{self.log} is damaged: {error}") from None
+        return in_order(by_name.values())
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every complete checkpoint, sorted by step; a step pushed again replaces what it was before."""
-        return read_log(self._log)
+        """Every complete checkpoint, sorted by step."""
+        return [checkpoint for checkpoint in self.logged() if not checkpoint.members]
 
     def soups(self) -> list[Checkpoint]:
-        """Every soup, sorted by its last step."""
-        return self._soups.all()
+        """Every soup that was made or pushed, sorted by its last step."""
+        made = [read_manifest(path.parent) for path in self._soups.glob(f"soup-*/{MANIFEST}")]
+        pushed = [checkpoint for checkpoint in self.logged() if checkpoint.members]
+        return in_order([*pushed, *(soup for soup in made if soup not in pushed)])
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder for the average of the checkpoints at these steps."""
-        return self._soups.new(steps)
+        return new_folder(self._soups / soup_name(steps))
 
     def push(self, folder: Path, step: int) -> Checkpoint:
-        """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again changes nothing."""
+        """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again restores a damaged copy."""
         checkpoint = read_checkpoint(folder, step)
-        known = checkpoint in self.checkpoints()
-        # Pushing again restores a folder that was removed or changed.
-        if not (known and self._holds(checkpoint)):
-            with new_folder(self._folder / checkpoint.name) as target:
-                for name in PARTS:
-                    shutil.copyfile(folder / name, target / name)
-        if not known:
-            append_lines(self._log, [checkpoint.to_json()])
+        self.keep(checkpoint, folder, shutil.copyfile)
+        if checkpoint not in self.logged():
+            append_lines(self.log, [checkpoint.to_json()])
         return checkpoint
 
+    def keep(self, checkpoint: Checkpoint, folder: Path, copy: Callable[[Path, Path], object]) -> None:
+        """Copy the parts of a checkpoint from `folder`, unless an undamaged copy is here."""
+        if self.find(checkpoint) is None:
+            with new_folder(self._folder_of(checkpoint)) as target:
+                for name in PARTS:
+                    copy(folder / name, target / name)
+
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """The folder of a checkpoint or soup, after its manifest and the sha256 of its adapter were verified."""
-        if checkpoint.members:
-            return self._soups.fetch(checkpoint)
-        return verified_folder(checkpoint, self._folder / checkpoint.name)
+        """The folder of a checkpoint or soup, verified: its manifest and both hashes in it."""
+        folder = self._folder_of(checkpoint)
+        found = read_manifest(folder)
+        if found != checkpoint:
+            raise CheckpointError(
+                f"{folder} holds {found.id[:12]}, not {checkpoint.id[:12]}",
+                "the folder was changed by hand: put the checkpoint back",
+            )
+        verify(checkpoint, folder)
+        return folder
+
+    def find(self, checkpoint: Checkpoint) -> Path | None:
+        """Its folder, verified; None if it is missing or damaged."""
+        try:
+            return self.fetch(checkpoint)
+        except CheckpointError:
+            return None
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint, or soup, whatever it meant before."""
+        """Let `name` mean this checkpoint or soup, whatever it meant before."""
         if checkpoint not in [*self.checkpoints(), *self.soups()]:
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.location}")
-        write_tags(self._folder, {name: checkpoint.id})
+        self.set_tags({name: checkpoint.id})
+
+    def set_tags(self, ids: dict[str, str]) -> None:
+        """Set tags: their names, and the ids of the checkpoints they mean. Other tags stay as they are."""
+        write_json(self._tags, {**self._read_tags(), **ids})
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint, or soup, that `name` means, or None."""
-        return find_tagged(self._folder, name, [*self.checkpoints(), *self.soups()])
+        """The checkpoint or soup that `name` means; None: there is no such tag, or no such checkpoint."""
+        checkpoint_id = self._read_tags().get(name)
+        known = [*self.checkpoints(), *self.soups()]
+        return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
         """None: nobody else sees this folder, so it needs no model card."""
         return None
 
-    def _holds(self, checkpoint: Checkpoint) -> bool:
+    def _folder_of(self, checkpoint: Checkpoint) -> Path:
+        return (self._soups if checkpoint.members else self.folder) / checkpoint.name
+
+    def _read_tags(self) -> dict[str, str]:
         try:
-            self.fetch(checkpoint)
-        except CheckpointError:
-            return False
-        return True
+            return read_json(self._tags)
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            raise CheckpointError(f"{self._tags} is not JSON", "remove it, and run `pricer pick` again") from None
+
+
+class TrainingStates:
+    """The folder that the trainer writes its states to: `checkpoint-500/` each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def at(self, step: int) -> Path:
+        """The folder of the state at a step."""
+        return self.folder / f"checkpoint-{step}"
+
+    def mark_complete(self, state: Path) -> None:
+        """Record that a state was written completely, with the sha256 of each file in it."""
+        files = {file.name: sha256_of(file) for file in sorted(state.iterdir()) if file.name != STATE_RECORD}
+        write_json(state / STATE_RECORD, {"files": files})
+
+    def newest(self) -> tuple[Path, int] | None:
+        """The newest complete and undamaged state, with its step; None: training starts from the beginning."""
+        return next(((folder, step) for step, folder in reversed(self._all()) if _is_complete(folder)), None)
+
+    def delete_after(self, step: int) -> None:
+        """Delete the states beyond a step, from which training continues."""
+        # One that a kill left half-written would count as the newest when the trainer deletes all but two.
+        for later, folder in self._all():
+            if later > step:
+                shutil.rmtree(folder)
+
+    def _all(self) -> list[tuple[int, Path]]:
+        named = ((folder.name.removeprefix("checkpoint-"), folder) for folder in self.folder.glob("checkpoint-*"))
+        return sorted((int(step), folder) for step, folder in named if step.isdigit())
+
+
+def _is_complete(state: Path) -> bool:
+    try:
+        files = read_json(state / STATE_RECORD)["files"]
+        return all(sha256_of(state / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """Checkpoints and soups sorted by their step, of a soup its last one; the smaller soup first."""
+    """Checkpoints and soups sorted by step, a soup by its last one; the smaller soup first."""
     return sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, len(checkpoint.members)))
-
-
-def read_log(path: Path) -> list[Checkpoint]:
-    """The checkpoints and soups of a log, in order; a later line replaces an earlier one of the same name."""
-    try:
-        by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(path))}
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from None
-    return in_order(by_name.values())
-
-
-def find_tagged(folder: Path, name: str, known: Iterable[Checkpoint]) -> Checkpoint | None:
-    """The checkpoint among those `known` that a tag in `folder` means; None: there is no such tag, or no such one."""
-    checkpoint_id = _read_tags(folder).get(name)
-    return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
-
-
-def write_tags(folder: Path, ids: dict[str, str]) -> None:
-    """Set tags in `folder`: their names, and the ids of the checkpoints they mean. Others stay as they are."""
-    write_json(folder / "tags.json", {**_read_tags(folder), **ids})
-
-
-def _read_tags(folder: Path) -> dict[str, str]:
-    path = folder / "tags.json"
-    if not path.exists():
-        return {}
-    try:
-        return read_json(path)
-    except ValueError:
-        raise CheckpointError(f"{path} is not JSON", "remove it, and run `pricer pick` again") from None
 
 
 def read_manifest(folder: Path) -> Checkpoint:
@@ -163,18 +197,6 @@ def read_checkpoint(folder: Path, step: int) -> Checkpoint:
     if checkpoint.step != step:
         raise CheckpointError(f"{folder} holds step {checkpoint.step}, not {step}")
     return checkpoint
-
-
-def verified_folder(checkpoint: Checkpoint, folder: Path) -> Path:
-    """The folder, after its manifest and adapter were verified; a CheckpointError if they are not this checkpoint's."""
-    found = read_manifest(folder)
-    if found != checkpoint:
-        raise CheckpointError(
-            f"{folder} holds {found.id[:12]}, not {checkpoint.id[:12]}",
-            "the folder was changed by hand: put the checkpoint back",
-        )
-    verify(checkpoint, folder)
-    return folder
 
 
 def verify(checkpoint: Checkpoint, folder: Path) -> None:

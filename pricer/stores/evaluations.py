@@ -1,8 +1,8 @@
 """A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,16 @@ _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": 
 
 
 class EvaluationStore:
-    """A folder with one folder for each evaluated name under each spec: `<name>-<spec fingerprint>/`. A name is the id
-    of a checkpoint or soup, or the name of a baseline.
-    """
+    """`<name>-<spec fingerprint>/` for each evaluation. A name is a checkpoint's or soup's id, or a baseline's name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """While open, no other process evaluates this run (one may train it); a RunError if one does."""
         self._folder.mkdir(exist_ok=True)
-        try:
-            with locked(self._folder, wait=False):
-                yield
-        except BlockingIOError:
-            raise RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end") from None
+        busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
+        return locked(self._folder, busy)
 
     def batch_tokens(self, spec: EvalSpec) -> int | None:
         """The maximum number of tokens in a batch of every evaluation under that spec; None: none has begun."""

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-# Bytes at the end of an appended file in which its last line is looked for.
-_TAIL = 1 << 16
-# A lock is tried several times, with seconds between: `is_locked` takes it for a moment, too.
+# A lock is tried several times, with seconds between: `is_locked` takes it for a moment.
 _ATTEMPTS, _PAUSE = 5, 0.02
 
 
@@ -36,7 +34,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync(path.parent)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -88,30 +86,26 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON objects, a line each, atomically: a file that `append_lines` can add to."""
-    write_atomically(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    write_atomically(path, _as_lines(records))
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
     """Append JSON objects, a line each, in one write. A last line that a killed writer left half-written is cut off
-    first. Processes wait for each other.
-
-    Not `durable`: the lines are not forced to disk, so they survive a kill but not a power cut.
+    first. Processes wait for each other. Lines that are not `durable` survive a kill but not a power cut.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     with path.open("ab+") as file:
-        _lock(file.fileno(), wait=True)
+        _lock(file.fileno())
         _cut_torn_line(file)
-        file.write(text.encode())
+        file.write(_as_lines(records).encode())
         file.flush()
         if durable:
             os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an appended file, none if there is no file; a half-written last line is left out.
-
-    Any other broken line is a ValueError that names it: no killed writer leaves one.
+    """The JSON objects of an appended file, none if there is no file. A half-written last line is left out. Any other
+    broken line, which no killed writer leaves, is a ValueError that names it.
     """
     if not path.exists():
         return
@@ -125,20 +119,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def last_line(path: Path) -> dict[str, Any] | None:
-    """The last complete line of an appended file, found without reading the rest; None if there is none, or if it is
-    not a JSON object.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
-            whole = file.read().rpartition(b"\n")[0]
-    except FileNotFoundError:
-        return None
-    return parse_json(whole.rpartition(b"\n")[2])
-
-
 def sha256_of(path: Path) -> str:
     """The file's sha256 in hex."""
     with path.open("rb") as file:
@@ -146,9 +126,7 @@ def sha256_of(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file's content a second name, as a hard link where the file system has them. Replacing or removing one of
-    the two leaves the other as it is.
-    """
+    """Give a file's content a second name, if possible as a hard link. Replacing one file leaves the other as it is."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -163,46 +141,35 @@ def new_folder(target: Path) -> Iterator[Path]:
         folder = Path(scratch) / "new"
         folder.mkdir()
         yield folder
-        for file in sorted(folder.rglob("*")):
-            sync_folder(file)
-        sync_folder(folder)
+        for path in (*folder.rglob("*"), folder):
+            _sync(path)
         if target.exists():
             target.replace(Path(scratch) / "old")
         folder.replace(target)
-        sync_folder(target.parent)
+        _sync(target.parent)
 
 
 @contextmanager
-def locked(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Lock a folder against other processes that call this; a BlockingIOError if one holds it and `wait` is false.
-
-    The lock ends with the process, even if that is killed.
-    """
+def locked(folder: Path, busy: Exception | None = None) -> Iterator[None]:
+    """Lock a folder until the block, or the process, ends. If another process holds it, raise `busy`; None: wait."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, wait=wait)
+        _lock(handle, busy)
         yield
     finally:
         os.close(handle)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the folder by `locked`; False where the file system has no locks. Asking disturbs
-    nobody: the lock is shared with others that ask, and `locked` tries more than once.
-    """
-    handle = os.open(folder, os.O_RDONLY)
+    """Whether another process holds the folder by `locked`; False where the file system has no locks."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with locked(folder, BlockingIOError()):
+            return False
     except BlockingIOError:
         return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
-def sync_folder(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Force a file's content, or a folder's list of names, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -211,28 +178,27 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _lock(handle: int, *, wait: bool) -> None:
+def _as_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _lock(handle: int, busy: Exception | None = None) -> None:
     """Lock an open file or folder until it is closed."""
     for left in reversed(range(_ATTEMPTS)):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             return
         except BlockingIOError:
-            if left == 0:
-                raise
+            if busy and left == 0:
+                raise busy from None
             time.sleep(_PAUSE)
         except OSError:
             return  # some network file systems have no locks; one process at a time works there too
 
 
 def _cut_torn_line(file: Any) -> None:
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    file.seek(size - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    file.truncate(whole)
-    file.seek(whole)
+    if (size := file.seek(0, os.SEEK_END)) > 0:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

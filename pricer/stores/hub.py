@@ -1,6 +1,4 @@
-"""One repository on the Hugging Face Hub: what is read from it and written to it. Every failure is a HubError, except
-those of this machine's disk, which are OSErrors.
-"""
+"""A repository on the Hugging Face Hub. Every failure is a HubError, but one of this machine's disk is an OSError."""
 
 import functools
 import hashlib
@@ -14,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pricer.errors import HubError
+from pricer.stores.files import sha256_of
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 
 T = TypeVar("T")
@@ -21,15 +20,13 @@ T = TypeVar("T")
 # Seconds without a byte, in either direction, after which a connection counts as dead. huggingface_hub sets no limit,
 # so an upload that hangs would hang for ever.
 _SILENCE = 60.0
-# Files that the Hub keeps in LFS whatever their size.
-_LARGE = (".safetensors", ".pt", ".pth")
+LARGE = (".safetensors", ".pt", ".pth")
+"""Endings of files that the Hub keeps in LFS whatever their size."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a commit. `size` in bytes; `sha256` of the content where it is kept in LFS, else None; `blob` is git's
-    own hash of a file that is not.
-    """
+    """A file of a commit. `size` in bytes. `sha256`: None for a file outside LFS, which has git's own hash, `blob`."""
 
     path: str
     size: int
@@ -42,14 +39,11 @@ class RemoteFile:
             return self.sha256 == known_sha256
         if path.stat().st_size != self.size:
             return False
-        with path.open("rb") as file:
-            if self.sha256 is not None:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-            # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-            digest = hashlib.sha1(f"blob {self.size}\0".encode(), usedforsecurity=False)
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest() == self.blob
+        if self.sha256 is not None:
+            return self.sha256 == sha256_of(path)
+        # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+        content = f"blob {self.size}\0".encode() + path.read_bytes()
+        return self.blob == hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +89,8 @@ class Hub:
     def refs(self) -> Refs:
         """All branches and tags."""
         found = self._with_retries(lambda: _api().list_repo_refs(self.repo))
-        return Refs(
-            {branch.name: branch.target_commit for branch in found.branches},
-            {tag.name: tag.target_commit for tag in found.tags},
-        )
+        branches, tags = ({ref.name: ref.target_commit for ref in refs} for refs in (found.branches, found.tags))
+        return Refs(branches, tags)
 
     def commits(self, revision: str = "main") -> list[RemoteCommit]:
         """The commits of a branch, the newest first."""
@@ -126,10 +118,7 @@ class Hub:
         all. `known`: the sha256 of local files that were hashed a moment ago.
         """
         found = self.files(commit, list(names))
-        return next(
-            (n for n in names if n not in found or not found[n].is_same_as(folder / n, known.get(n))),
-            None,
-        )
+        return next((n for n in names if n not in found or not found[n].is_same_as(folder / n, known.get(n))), None)
 
     def licence(self, revision: str | None) -> str | None:
         """The licence that the repository's model card states, None if it states none."""
@@ -151,20 +140,12 @@ class Hub:
     def download(
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False
     ) -> Path:
-        """A local copy of a file, at its path below `into` or (None) in the cache that all tools share. A cached copy
-        is used unless `force`.
-        """
+        """A local copy of a file, below `into`, or in the cache, where it is looked for first unless `force`."""
         if file.size > limit:
-            raise HubError(
-                f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
-            )
-        return Path(
-            self._with_retries(
-                lambda: _api().hf_hub_download(
-                    self.repo, file.path, revision=commit, local_dir=into, force_download=force
-                )
-            )
-        )
+            text = f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
+            raise HubError(text)
+        where = {"revision": commit, "local_dir": into, "force_download": force}
+        return Path(self._with_retries(lambda: _api().hf_hub_download(self.repo, file.path, **where)))
 
     def commit(
         self,
@@ -175,32 +156,23 @@ class Hub:
         parent: str | None = None,
         retry: bool = False,
     ) -> str:
-        """Commit files under their names in the repository, and return the commit's hash.
-
-        With `parent` the commit is made only on top of that one. Other files stay as they are. `retry`: a commit that
-        fails is sent again, which is harmless where only the content matters and not the number of commits.
+        """Commit files under their names in the repository, and return the commit's hash. Other files stay as they are.
+        With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
+        harmless where only the content matters and not the number of commits.
         """
         from huggingface_hub import CommitOperationAdd
 
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         # The large files go first, because their upload can be repeated; the commit itself is then one short request.
         # They go one by one: for several, huggingface_hub starts threads, which delay the end of the process.
+        where = {"revision": branch, "free_memory": False}
         for addition in additions:
-            if addition.path_in_repo.endswith(_LARGE):
-                upload = functools.partial(
-                    _api().preupload_lfs_files, self.repo, [addition], revision=branch, free_memory=False
-                )
+            if addition.path_in_repo.endswith(LARGE):
+                upload = functools.partial(_api().preupload_lfs_files, self.repo, [addition], **where)
                 self._with_retries(upload)
         self._before_commit()
-        send = functools.partial(
-            _api().create_commit,
-            self.repo,
-            additions,
-            commit_message=message,
-            revision=branch,
-            parent_commit=parent,
-            num_threads=1,
-        )
+        how = {"commit_message": message, "revision": branch, "parent_commit": parent, "num_threads": 1}
+        send = functools.partial(_api().create_commit, self.repo, additions, **how)
         return str((self._with_retries(send) if retry else self._request(send)).oid)
 
     def tag(self, name: str, commit: str) -> None:
@@ -214,11 +186,10 @@ class Hub:
                 if error.response.status_code not in CONFLICT:
                     raise
                 present = self.refs().tags.get(name)
-                if present == commit:
-                    return
-                if present is not None:
+                if present not in (None, commit):
                     _api().delete_tag(self.repo, tag=name)
-                _api().create_tag(self.repo, tag=name, revision=commit)
+                if present != commit:
+                    _api().create_tag(self.repo, tag=name, revision=commit)
 
         self._with_retries(move)
 
@@ -231,14 +202,14 @@ class Hub:
         self._with_retries(lambda: _api().super_squash_history(self.repo, branch=branch, commit_message=message))
 
     def _with_retries(self, request: Callable[[], T]) -> T:
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, self._attempts):
             try:
                 return self._request(request)
             except HubError as error:
-                if attempt == self._attempts or not error.transient:
+                if not error.transient:
                     raise
                 self._wait(pause(attempt, error))
-        raise AssertionError("unreachable")
+        return self._request(request)
 
     def _request(self, request: Callable[[], T]) -> T:
         try:
@@ -287,7 +258,7 @@ def _configure_client() -> None:
         made.timeout = _SILENCE
         return made
 
-    # The same for uploads by Xet, which do not pass the client; read when the first one starts.
+    # Uploads by Xet do not pass the client. They read these when the first one starts.
     os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{_SILENCE:.0f}s")
     os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
     set_client_factory(client)

@@ -12,14 +12,10 @@ from typing import Any, NoReturn
 from pricer.errors import HubError, first_line
 from pricer.redaction import hub_address
 
-_LONGEST_WAIT = 60.0
-_SHORTEST_WAIT = 1.0
-_HOUR = 3600.0
-_TRY_LATER = (408, 425, 429)
+_LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
 CONFLICT = (409, 412)
 """HTTP statuses of a request that another one overtook."""
-_UNAUTHORIZED = 401
-_REFUSED = (_UNAUTHORIZED, 403)
+_TRY_LATER = (408, 425, 429, *CONFLICT)
 # Failures of this machine's disk, not of the network.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -42,9 +38,8 @@ def offline_variable() -> str:
 
 
 def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoReturn:
-    """Raise a library's error as a HubError, or as an OSError where this machine's disk failed.
-
-    Where an earlier request `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
+    """Raise a library's error as a HubError, or as an OSError if this machine's disk failed. If an earlier request
+    `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
     """
     if isinstance(error, HubError):
         raise error
@@ -57,24 +52,21 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         RevisionNotFoundError,
     )
 
+    variable = offline_variable()
+    hidden = f"there is no repository {repo} on the Hub, or this account may not see it"
+    login = "a private one needs `hf auth login`, or HF_TOKEN"
+    problems: dict[type[Exception], HubError] = {
+        OfflineModeIsEnabled: HubError(f"the Hub is switched off ({variable})", f"unset {variable}"),
+        HFValidationError: HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME"),
+        GatedRepoError: HubError(*gated(repo)),  # before its base class
+        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized),
+    }
     # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
     for cause in _causes(error):
-        match cause:
-            case OfflineModeIsEnabled():
-                variable = offline_variable()
-                raise HubError(f"the Hub is switched off ({variable})", f"unset {variable}") from None
-            case HFValidationError():
-                raise HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME") from None
-            case GatedRepoError():
-                raise HubError(*gated(repo)) from None
-            case RepositoryNotFoundError():
-                raise HubError(
-                    f"there is no repository {repo} on the Hub, or this account may not see it",
-                    "a private one needs `hf auth login`, or HF_TOKEN",
-                    transient=was_authorized,
-                ) from None
-            case RevisionNotFoundError() | RemoteEntryNotFoundError():
-                raise HubError(f"{repo} on the Hub has no such revision or file: {_hub_message(cause)}") from None
+        if problem := next((known for kind, known in problems.items() if isinstance(cause, kind)), None):
+            raise problem from None
+        if isinstance(cause, RevisionNotFoundError | RemoteEntryNotFoundError):
+            raise HubError(f"{repo} on the Hub has no such revision or file: {_hub_message(cause)}") from None
         if isinstance(cause, OSError) and cause.errno in _DISK:
             raise cause
         status = getattr(getattr(cause, "response", None), "status_code", None)
@@ -97,15 +89,17 @@ def gated(repo: str) -> tuple[str, str]:
 def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool) -> HubError:
     """What an HTTP status of 400 or more means here."""
     message = _hub_message(error)
-    if status in _REFUSED:
-        rights = f"what the token may do, and how much space is left: {hub_address('settings')}"
-        hint = "hf auth whoami; hf auth login" if status == _UNAUTHORIZED else rights
+    refusals = {
+        401: "hf auth whoami; hf auth login",
+        403: f"what the token may do, and how much space is left: {hub_address('settings')}",
+    }
+    if hint := refusals.get(status):
         return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
     is_public = hub_address() == "https://huggingface.co"
     return HubError(
         f"the Hub answers {status} for {repo}: {message}",
         "see https://status.huggingface.co" if is_public else f"is {hub_address()} up?",
-        transient=status >= 500 or status in (*_TRY_LATER, *CONFLICT),
+        transient=status >= 500 or status in _TRY_LATER,
         retry_after=_retry_after(getattr(error, "response", None)),
     )
 
@@ -126,11 +120,12 @@ def _retry_after(response: Any) -> float | None:
         return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 10:  # a chain may be a circle
-        yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    for _ in range(10):  # a chain may be a circle
+        if cause is not None:
+            yield cause
+            cause = cause.__cause__ or cause.__context__
 
 
 def _hub_message(error: BaseException) -> str:

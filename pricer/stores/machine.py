@@ -1,5 +1,7 @@
 """What is known of this machine: memory, disks, installed packages, and who it is to the Hub."""
 
+import contextlib
+import functools
 import os
 import platform
 import shutil
@@ -9,7 +11,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from pricer.core.machine_checks import HubAnswer, Package
 from pricer.errors import first_line
@@ -18,7 +19,6 @@ from pricer.stores.hub_errors import offline_variable
 
 # Bytes that are written to see whether that is possible: the free space on a disk says nothing of a quota.
 _TRIAL = 1 << 20
-
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux keeps the limits of a container."""
 # Files with the limit, with the bytes in use, and with the bytes of cached files (its line); cgroup versions 2 and 1.
@@ -35,8 +35,8 @@ _INDIRECT = ("tokenizers",)
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The disk with a folder that exists or is to be made. `free` in bytes, None: unknown. `problem`: why nothing can
-    be written there, empty if it can. `obstacle`: the file, or link to nothing, that is in the folder's place.
+    """The disk of a folder. `free` in bytes, None: unknown. `problem`: why nothing can be written there, else empty.
+    `obstacle`: the file, or link to nothing, that is in the folder's place.
     """
 
     folder: Path
@@ -46,28 +46,24 @@ class Disk:
 
 
 def look_at_disk(folder: Path) -> Disk:
-    """How much is free for a folder, and whether a file can be written and forced to disk there, or in its nearest
-    existing parent. Nothing stays behind.
-    """
+    """Whether a file can be written in a folder, or its nearest existing parent, and how much room there is."""
     folder = folder.absolute()
     # Path.exists and Path.is_dir raise below a folder that may not be looked into.
     present = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
-    if not os.path.exists(present):  # noqa: PTH110
-        return Disk(folder, None, f"{present} is a link to nothing", present)
     if not os.path.isdir(present):  # noqa: PTH112
-        return Disk(folder, None, f"{present} is not a folder", present)
-    try:
-        free: int | None = shutil.disk_usage(present).free
-    except OSError:
-        free = None
+        kind = "not a folder" if os.path.exists(present) else "a link to nothing"  # noqa: PTH110
+        return Disk(folder, None, f"{present} is {kind}", present)
+    free, problem = None, ""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(present).free
     try:
         with tempfile.TemporaryFile(dir=present) as file:
             file.write(b"\0" * _TRIAL)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return Disk(folder, free, error.strerror or str(error))
-    return Disk(folder, free, "")
+        problem = error.strerror or str(error)
+    return Disk(folder, free, problem)
 
 
 def memory() -> tuple[int, int]:
@@ -91,9 +87,7 @@ def memory() -> tuple[int, int]:
 
 
 def packages() -> list[Package]:
-    """Every package that pricer needs, in the order of pyproject.toml, then indirect ones that matter. pricer must be
-    installed.
-    """
+    """Every package that pricer, which must be installed, needs, then indirect ones that matter."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -148,35 +142,27 @@ def ask_hub(timeout: float = 5.0) -> HubAnswer:
     from huggingface_hub.utils import build_hf_headers, get_session  # type: ignore[attr-defined]
 
     token, endpoint = get_token(), without_password(constants.ENDPOINT)
-    has_token = token is not None
+    answered = functools.partial(HubAnswer, endpoint, token is not None)
     if constants.is_offline_mode():
-        return HubAnswer(endpoint, has_token, problem="switched off", off_by=offline_variable())
+        return answered(problem="switched off", off_by=offline_variable())
     headers = build_hf_headers(token=token or False)
     start = time.time()
     try:
         answer = get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers, timeout=timeout)
     except Exception as error:  # each library on the way has classes of its own
         # The token of a login is in no variable, and need not look like a token.
-        problem = first_line(error).replace(constants.ENDPOINT, endpoint).replace(token or "\0", "***")
-        return HubAnswer(endpoint, has_token, problem=problem)
+        return answered(first_line(error).replace(constants.ENDPOINT, endpoint).replace(token or "\0", "***"))
     skew = _skew(answer.headers.get("date", ""), (start + time.time()) / 2)
     if answer.status_code != 200:
-        return HubAnswer(endpoint, has_token, status=answer.status_code, skew=skew)
-    name, role = _account(answer)
-    if name is None:
-        return HubAnswer(endpoint, has_token, problem="what answers there is not a Hub")
-    return HubAnswer(endpoint, has_token, status=200, account=name, role=role, skew=skew)
-
-
-def _account(answer: Any) -> tuple[str | None, str | None]:
-    """The account's name and its token's role, each None if the answer has none."""
+        return answered(status=answer.status_code, skew=skew)
     try:
         record = answer.json()
-        name, token = record["name"], record.get("auth", {}).get("accessToken", {})
-        role = token.get("role")
+        name, role = record["name"], record.get("auth", {}).get("accessToken", {}).get("role")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None, None
-    return (name if isinstance(name, str) else None), (role if isinstance(role, str) else None)
+        name, role = None, None
+    if not isinstance(name, str):
+        return answered("what answers there is not a Hub")
+    return answered(status=200, account=name, role=role if isinstance(role, str) else None, skew=skew)
 
 
 def _skew(date: str, now: float) -> float | None:

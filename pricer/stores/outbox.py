@@ -1,6 +1,4 @@
-"""The outbox: what is still to be delivered to the Hub, safe on disk; the worker that delivers it in order; and the
-record of commits, because the Hub allows only so many an hour.
-"""
+"""The outbox: what is still to be delivered to the Hub, safe on disk; and the worker that delivers it in order."""
 
 import contextlib
 import math
@@ -51,22 +49,8 @@ class Outbox:
         self.folder = folder
         self.budget = CommitBudget(folder / "commits.jsonl")
 
-    def put_checkpoint(self, step: int, files: Iterable[Path]) -> None:
-        """Add a checkpoint of these files, which may be replaced or removed afterwards, but not written into."""
-        self._put("checkpoint", step, files, ())
-
-    def put_state(self, step: int, files: Iterable[Path], growing: Iterable[Path], *, keep_all: bool) -> None:
-        """Add a training state of these files, and of copies of the `growing` ones.
-
-        Unless all are to be kept, at most two wait: the oldest, which may be on its way, and the newest. States are
-        large, and while the Hub cannot be reached they must not fill the disk.
-        """
-        self._put("state", step, files, growing)
-        if not keep_all:
-            for between in [entry for entry in self.entries() if entry.kind == "state"][1:-1]:
-                _remove(between.folder)
-
-    def _put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path]) -> None:
+    def put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path] = ()) -> None:
+        """Add an entry of these files, which nobody may write into afterwards, and of copies of the `growing` ones."""
         number = max((entry.number for entry in self.entries()), default=0) + 1
         with new_folder(self.folder / f"{number:06d}-{kind}-{step:06d}") as target:
             for file in files:
@@ -74,38 +58,41 @@ class Outbox:
             for file in growing:
                 shutil.copyfile(file, target / file.name)
 
+    def thin_states(self) -> None:
+        """Let at most two training states wait: the oldest, which may be on its way, and the newest. States are large,
+        and while the Hub cannot be reached they must not fill the disk.
+        """
+        for between in [entry for entry in self.entries() if entry.kind == "state"][1:-1]:
+            self.drop(between)
+
     def entries(self) -> list[Entry]:
         """What is to be delivered, oldest first."""
-        found = []
-        for folder in self.folder.glob("*-*-*"):
-            if match := _ENTRY.fullmatch(folder.name):
-                kind: Kind = "state" if match[2] == "state" else "checkpoint"
-                found.append(Entry(folder, int(match[1]), kind, int(match[3])))
+        found = [
+            Entry(folder, int(match[1]), "state" if match[2] == "state" else "checkpoint", int(match[3]))
+            for folder in self.folder.glob("*-*-*")
+            if (match := _ENTRY.fullmatch(folder.name))
+        ]
         return sorted(found, key=lambda entry: entry.number)
 
-    def drop(self, delivered: Entry) -> None:
+    def drop(self, entry: Entry) -> None:
         """Remove an entry."""
-        _remove(delivered.folder)
+        # Rename it first: a kill half-way would otherwise leave an entry that looks damaged, and is never delivered.
+        gone = entry.folder.with_name(f".{entry.folder.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            entry.folder.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def clear(self) -> None:
         """Remove every entry. The record of commits stays: the Hub counts them, whatever becomes of the entries."""
         for entry in self.entries():
-            _remove(entry.folder)
+            self.drop(entry)
         self.sweep()
 
     def sweep(self) -> None:
         """Remove what a kill left half-made or half-removed. No other process may be using the outbox."""
         for folder in self.folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    # Rename it first: a kill half-way would otherwise leave an entry that looks damaged, and is never delivered.
-    gone = folder.with_name(f".{folder.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        folder.replace(gone)
-    shutil.rmtree(gone, ignore_errors=True)
 
 
 class CommitBudget:
@@ -119,24 +106,18 @@ class CommitBudget:
     def take(self) -> None:
         """Count one commit; if none is left in this hour, a `limited` HubError that says how long to wait."""
         now = self._clock()
+        try:
+            made = [float(line["time"]) for line in read_lines(self._path)]
+        except (KeyError, TypeError, ValueError):
+            made = []
         # Times in the future were written before the clock was set back. They would block the repository for too long.
-        recent = sorted(t for t in self._times() if now - _HOUR < t <= now)
+        recent = sorted(at for at in made if now - _HOUR < at <= now)
         if len(recent) >= self._per_hour:
             left = recent[-self._per_hour] + _HOUR - now
-            raise HubError(
-                f"the Hub allows {self._per_hour} commits in an hour: the next one can be made in "
-                f"{left / 60:.0f} minutes",
-                transient=True,
-                retry_after=left,
-                limited=True,
-            )
+            wait = f"the next one can be made in {left / 60:.0f} minutes"
+            text = f"the Hub allows {self._per_hour} commits in an hour: {wait}"
+            raise HubError(text, transient=True, retry_after=left, limited=True)
         append_lines(self._path, [{"time": now}], durable=False)
-
-    def _times(self) -> list[float]:
-        try:
-            return [float(line["time"]) for line in read_lines(self._path)]
-        except (KeyError, TypeError, ValueError):
-            return []
 
 
 class Uploader:
@@ -147,25 +128,24 @@ class Uploader:
     def __init__(self, outbox: Outbox, note: Callable[[str], None]) -> None:
         self._outbox = outbox
         self._note = note
-        self._deliver: Callable[[Entry], None] = _undelivered
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._stopped = threading.Event()
         self._draining = False
         self._broken: set[str] = set()
         self._state_delivered = -math.inf
-        self._last_note: str | None = None
+        self._has_noted = False
         self.problem: PricerError | None = None
-        # A daemon: a connection that hangs does not keep the process alive.
-        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
 
     def start(self, deliver: Callable[[Entry], None]) -> None:
         """Begin. `deliver` returns when an entry has certainly arrived, and raises otherwise."""
         self._outbox.folder.mkdir(parents=True, exist_ok=True)
         # Here and not in the thread, because nothing is put in yet.
-        with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, wait=False):
+        with contextlib.suppress(BlockingIOError), locked(self._outbox.folder, BlockingIOError()):
             self._outbox.sweep()
         self._deliver = deliver
+        # A daemon: a connection that hangs does not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
@@ -203,17 +183,18 @@ class Uploader:
         troubles = 0
         while not self._stopped.is_set():
             try:
-                with locked(self._outbox.folder, wait=False):
+                with locked(self._outbox.folder, BlockingIOError()):
                     self._deliver_all()
                 return
             except BlockingIOError:
                 self._note_once("another process is delivering the outbox")
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
-                self._note_once(f"the outbox cannot be read: {error}")
+                problem = HubError(f"the outbox cannot be read: {error}")
+                self._note_once(problem.message)
                 troubles += 1
                 if self._draining and troubles >= _PATIENCE:
-                    self.problem = HubError(f"the outbox cannot be read: {error}")
+                    self.problem = problem
                     return
                 self._stopped.wait(_LOCK_WAIT)
 
@@ -241,7 +222,7 @@ class Uploader:
                 continue
             problem = self._try(entry)
             if problem is None:
-                failures, self._last_note, self.problem = 0, None, None
+                failures, self._has_noted, self.problem = 0, False, None
                 if entry.kind == "state":
                     self._state_delivered = time.monotonic()
                 continue
@@ -249,9 +230,8 @@ class Uploader:
             if isinstance(problem, CheckpointError):
                 # Its files are damaged: trying again is useless, and the others need not wait for it.
                 self._broken.add(entry.folder.name)
-                self._note(
-                    f"{entry.name} cannot be pushed: {problem.message}; if it is of no use, remove {entry.folder}"
-                )
+                hint = f"if it is of no use, remove {entry.folder}"
+                self._note(f"{entry.name} cannot be pushed: {problem.message}; {hint}")
                 continue
             hub_problem = problem if isinstance(problem, HubError) else HubError(problem.message, transient=True)
             failures += 0 if hub_problem.limited else 1
@@ -276,11 +256,6 @@ class Uploader:
 
     def _note_once(self, text: str) -> None:
         """Note a problem once, until something is delivered again."""
-        if self._stopped.is_set() or self._last_note is not None:
-            return
-        self._last_note = text
-        self._note(text)
-
-
-def _undelivered(entry: Entry) -> None:
-    raise HubError(f"{entry.name} was not delivered")
+        if not (self._stopped.is_set() or self._has_noted):
+            self._has_noted = True
+            self._note(text)

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
@@ -68,8 +68,7 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
 
     def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
         places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
-        ours = [by_place.get(place) or _ours(hub, *place) for place in places]
-        return tuple(in_order(ours))
+        return tuple(in_order(by_place.get(place) or _ours(hub, *place) for place in places))
 
     ours, soups = tagged(_TAG), tagged(_SOUP)
     if ours:
@@ -82,10 +81,12 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
             "one is a tag step-…, a commit or branch that names its step, or a folder checkpoint-N, with an "
             f"{ADAPTER} in it",
         )
-    notes += _unnamed(hub, last, {checkpoint.adapter_sha256 for checkpoint, _ in found})
+    left = hub.files(last.hash, [ADAPTER]).get(ADAPTER) if last else None
+    if last and left and left.sha256 not in {checkpoint.adapter_sha256 for checkpoint, _ in found}:
+        notes.append(f"commit {last.hash[:7]} ({last.title}) names no step, and holds the adapter of none: left out")
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
-    checkpoints, repeated = _once_each(found)
+    checkpoints, repeated = _once_each([checkpoint for checkpoint, _ in found])
     return RepoScan(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
 
 
@@ -104,27 +105,24 @@ def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
 
 
 def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
-    """Every place that names its step, the most reliable first: folders, branches, commits. And the Trainer's last
-    commit, which names no step, or None.
-    """
-    head = refs.branches.get("main")
-    if head is None:
+    """The places that name a step, most reliable first; and the Trainer's last commit, which names none, or None."""
+    if (head := refs.branches.get("main")) is None:
         raise CheckpointError(f"{hub.repo} has no branch main")
+    commits = hub.commits()
+    if len(commits) > _MAX_COMMITS:
+        raise CheckpointError(
+            f"{hub.repo} has {len(commits):,} commits: more than {_MAX_COMMITS:,} are not looked through"
+        )
     places = [
         _Place(int(match[1]), head, f"checkpoint-{match[1]}", f"folder checkpoint-{match[1]}")
         for path in hub.all_files(head)
         if (match := _FOLDER.fullmatch(path))
     ]
     places += [
-        _Place(int(match[1]), head, "", f"branch {name}")
-        for name, head in refs.branches.items()
+        _Place(int(match[1]), commit, "", f"branch {name}")
+        for name, commit in refs.branches.items()
         if name != "main" and (match := _BRANCH.fullmatch(name))
     ]
-    commits = hub.commits()
-    if len(commits) > _MAX_COMMITS:
-        raise CheckpointError(
-            f"{hub.repo} has {len(commits):,} commits: more than {_MAX_COMMITS:,} are not looked through"
-        )
     places += _titled(commits, _TITLE) or ([] if places else _titled(commits, _EPOCH))
     return places, next((commit for commit in commits if commit.title in _LAST), None)
 
@@ -137,29 +135,19 @@ def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_
     ]
 
 
-def _unnamed(hub: Hub, commit: RemoteCommit | None, adapters: Collection[str]) -> list[str]:
-    """A note about the Trainer's last commit, unless its adapter is also the adapter of a step."""
-    adapter = hub.files(commit.hash, [ADAPTER]).get(ADAPTER) if commit else None
-    if commit is None or adapter is None or adapter.sha256 in adapters:
-        return []
-    return [f"commit {commit.hash[:7]} ({commit.title}) names no step, and holds the adapter of none: left out"]
-
-
 def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoint, str]], list[str]]:
     """A Checkpoint for each step, with the label of its place; notes about places without an adapter."""
     found: dict[int, tuple[Checkpoint, str]] = {}
     notes = []
     for place in places:
-        files = hub.files(place.commit, [place.path(ADAPTER), place.path(ADAPTER_CONFIG)])
-        adapter = files.get(place.path(ADAPTER))
+        adapter = hub.files(place.commit, [place.path(ADAPTER)]).get(place.path(ADAPTER))
         if adapter is None:
             notes.append(f"{place.label} has no {ADAPTER}: left out")
             continue
-        known = found.get(place.step)
-        if known and known[0].adapter_sha256 == adapter.sha256:
-            continue
-        if known:
-            notes.append(f"{place.label} holds another adapter than {known[1]}, which is scored as step {place.step:,}")
+        if known := found.get(place.step):
+            if known[0].adapter_sha256 != adapter.sha256:
+                taken = f"{known[1]}, which is scored as step {place.step:,}"
+                notes.append(f"{place.label} holds another adapter than {taken}")
             continue
         config = hub.read(place.commit, place.path(ADAPTER_CONFIG), LARGEST_TEXT)
         if config is None:
@@ -183,26 +171,24 @@ def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoin
             data_fingerprint=None,
             adapter_sha256=adapter.sha256,
             adapter_config_sha256=hashlib.sha256(config).hexdigest(),
+            commit=place.commit,
+            folder=place.folder,
         )
-        found[place.step] = (replace(checkpoint, commit=place.commit, folder=place.folder), place.label)
+        found[place.step] = checkpoint, place.label
     return [found[step] for step in sorted(found)], notes
 
 
-def _once_each(found: Sequence[tuple[Checkpoint, str]]) -> tuple[list[Checkpoint], list[str]]:
+def _once_each(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
     """Each adapter once, with notes on those found under several steps. Such an adapter belongs to the last of them: a
     slow push under an earlier name reads files that were overwritten meanwhile, but no push reads files too early.
     """
-    by_adapter: dict[str, list[tuple[Checkpoint, str]]] = {}
-    for checkpoint, label in found:
-        by_adapter.setdefault(checkpoint.adapter_sha256, []).append((checkpoint, label))
-    kept = sorted((same[-1][0] for same in by_adapter.values()), key=lambda checkpoint: checkpoint.step)
-    return kept, [_repeated(same) for same in by_adapter.values() if len(same) > 1]
-
-
-def _repeated(same: Sequence[tuple[Checkpoint, str]]) -> str:
-    steps = ", ".join(f"{checkpoint.step:,}" for checkpoint, _ in same)
-    last = same[-1][0]
-    return (
-        f"steps {steps} hold the same adapter (sha256 {last.adapter_sha256[:12]}…): it is scored once, as step "
-        f"{last.step:,}"
-    )
+    by_adapter: dict[str, list[Checkpoint]] = {}
+    for checkpoint in found:
+        by_adapter.setdefault(checkpoint.adapter_sha256, []).append(checkpoint)
+    notes = [
+        f"steps {', '.join(f'{one.step:,}' for one in same)} hold the same adapter (sha256 {digest[:12]}…): "
+        f"it is scored once, as step {same[-1].step:,}"
+        for digest, same in by_adapter.items()
+        if len(same) > 1
+    ]
+    return in_order(same[-1] for same in by_adapter.values()), notes

@@ -1,10 +1,11 @@
 """Run folders: everything that one training leaves behind, and where each part lies."""
 
+import contextlib
 import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,13 @@ from pricer.core.confirmation import Confirmation
 from pricer.core.halving import RaceRecord
 from pricer.core.selection import PickRecord, Selection
 from pricer.errors import RunError
-from pricer.stores.checkpoints import FolderStore, Soups
+from pricer.stores.checkpoints import FolderStore, TrainingStates
 from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.files import (
     append_lines,
     is_locked,
-    last_line,
     locked,
+    parse_json,
     read_json,
     read_lines,
     write_atomically,
@@ -35,7 +36,6 @@ from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
-from pricer.stores.training_state import TrainingStates
 
 RUNS = Path("runs")
 T = TypeVar("T")
@@ -43,15 +43,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Run:
-    """One run folder, in which some of what is kept has a class of its own: `store` for checkpoints, `evaluations`,
-    `training_states`, `outbox`. Creating the object touches nothing; `create_run` and `find_run` do.
-    """
+    """One run folder. Creating the object touches nothing; `create_run` and `find_run` do."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
         self.outbox = Outbox(folder / "outbox")
-        self._soups = Soups(folder / "soups")
         self.evaluations = EvaluationStore(folder / "evaluations")
         self.training_states = TrainingStates(folder / "state")
         self._metrics = folder / "metrics.jsonl"
@@ -60,21 +57,14 @@ class Run:
     def store(self) -> CheckpointStore:
         """Where this run's checkpoints are kept: its repository if it has one, else its folder."""
         if self.repo is None:
-            return FolderStore(self.folder / "checkpoints", self.folder / "checkpoints.jsonl", self._soups)
-        return self.hub_store(Hub(self.repo, before_commit=self.outbox.budget.take))
+            return FolderStore(self.folder)
+        return HubStore(Hub(self.repo, before_commit=self.outbox.budget.take), self.folder)
 
     @property
     def repo(self) -> str | None:
         """The repository on the Hub that its checkpoints go to, or None."""
         repo = self.facts().get("repo") if _is_run(self.folder) else None
         return repo if isinstance(repo, str) else None
-
-    def hub_store(self, hub: Hub) -> HubStore:
-        """Its checkpoints in a repository, with the run's config and facts beside each."""
-        run_files = [self.folder / "config.yaml", self.folder / "run.json"]
-        run_id = self.facts().get("id") if _is_run(self.folder) else None
-        log = self.folder / "checkpoints.jsonl"
-        return HubStore(hub, self.folder / "checkpoints", log, self._soups, run_files, run_id)
 
     def clear(self) -> None:
         """Remove what a kill or an error left in a folder that is not a run yet."""
@@ -98,15 +88,10 @@ class Run:
         if self.facts().get("attached"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """While open, no other process trains this run; a RunError if one does."""
-        try:
-            with locked(self.folder, wait=False):
-                yield
-        except BlockingIOError:
-            hint = "wait for it to end, or train another run: --run NAME"
-            raise RunError(f"another process is training {self.name}", hint) from None
+        hint = "wait for it to end, or train another run: --run NAME"
+        return locked(self.folder, RunError(f"another process is training {self.name}", hint))
 
     @property
     def is_locked(self) -> bool:
@@ -116,23 +101,21 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
         path = self.folder / "run.json"
-        try:
+        with contextlib.suppress(OSError, ValueError):
             facts = read_json(path)
             if isinstance(facts.get("started"), str):
                 return facts
-        except (OSError, ValueError):
-            pass
         raise RunError(f"{path} cannot be read", f"remove {self.folder}, or name another run: --run NAME")
 
     def record(self, **facts: Any) -> None:
         """Add or replace entries of run.json."""
-        with locked(self.folder.parent, wait=True):  # one process may train the run while another scores it
+        with locked(self.folder.parent):  # one process may train the run while another scores it
             write_json(self.folder / "run.json", {**self.facts(), **facts})
 
     def finish(self) -> None:
         """Record the end of training, and delete the training states, which are of no use any more."""
         self.record(finished=now())
-        self.training_states.delete_all()
+        shutil.rmtree(self.training_states.folder, ignore_errors=True)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -149,8 +132,9 @@ class Run:
             raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
 
     def last_step(self) -> int:
-        """The newest step in metrics.jsonl; 0: none yet."""
-        step = (last_line(self._metrics) or {}).get("step", 0)
+        """The step of the last whole line in metrics.jsonl; 0: there is none. Damaged lines before it do not matter."""
+        text = self._metrics.read_bytes() if self._metrics.exists() else b""
+        step = (parse_json(text.rpartition(b"\n")[0].rpartition(b"\n")[2]) or {}).get("step", 0)
         return step if isinstance(step, int) else 0
 
     def delete_metrics_after(self, step: int) -> None:
@@ -200,7 +184,7 @@ def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[st
     """A new run folder: `name`, which must be free, or the first free one of `stem`, `stem-2`, `stem-3` …"""
     refuse_name(name)
     RUNS.mkdir(exist_ok=True)
-    with locked(RUNS, wait=True):  # two processes that start together must not take the same name
+    with locked(RUNS):  # two processes that start together must not take the same name
         refuse_name(name)
         folder = RUNS / (name or free_name(stem))
         Run(folder).clear()
@@ -241,36 +225,34 @@ def runs_here() -> list[Run]:
     raise RunError("there is no run here yet (no runs/*/run.json)", "pricer train")
 
 
-def find_run(name: str | None, *, trained: bool = False, note: Callable[[str], object] = lambda _: None) -> Run:
-    """The run of that name, or the newest one (if `trained`, the newest that was trained here); a RunError if there is
-    none. `note` is told which runs cannot be the newest because their run.json is damaged.
+def find_run(
+    name: str | None, *, repo: str | None = None, trained: bool = False, note: Callable[[str], object] = lambda _: None
+) -> Run:
+    """The run of that name, or of that `repo`, or the newest one (if `trained`, the newest that was trained here); a
+    RunError if there is none. `note` is told which runs cannot be the newest because their run.json is damaged.
     """
-    if name is None:
-        runs, problems = _undamaged(runs_here())
-        if not runs:
-            raise problems[-1]
-        for problem in problems:
-            note(f"{problem.message}, so this run is left out")
-        candidates = [run for run in runs if not (trained and run.facts().get("attached"))]
-        return (candidates or runs)[-1]
-    known = {run.name: run for run in _every_run()}
-    if name in known:
-        return known[name]
-    raise RunError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "pricer train")
+    if name is not None:
+        known = {run.name: run for run in _every_run()}
+        if name in known:
+            return known[name]
+        raise RunError(f"there is no run {name}", f"runs here: {', '.join(known)}" if known else "pricer train")
+    if repo is not None:
+        if present := runs_of(repo):
+            return present[-1]
+        hint = f"pricer eval --repo {repo} --all-checkpoints"
+        raise RunError(f"no checkpoint of {repo} has been evaluated here", hint)
+    runs, problems = _undamaged(runs_here())
+    if not runs:
+        raise problems[-1]
+    for problem in problems:
+        note(f"{problem.message}, so this run is left out")
+    candidates = [run for run in runs if not (trained and run.facts().get("attached"))]
+    return (candidates or runs)[-1]
 
 
 def runs_of(repo: str) -> list[Run]:
     """The runs here that belong to a repository on the Hub, the newest last. Damaged ones do not count."""
     return [run for run in _undamaged(_every_run())[0] if run.repo == repo]
-
-
-def run_here(name: str | None, repo: str | None, note: Callable[[str], object] = lambda _: None) -> Run:
-    """The run of that name (None: the newest), or the one that belongs to a repository; a RunError if there is none."""
-    if repo is None:
-        return find_run(name, note=note)
-    if present := runs_of(repo):
-        return present[-1]
-    raise RunError(f"no checkpoint of {repo} has been evaluated here", f"pricer eval --repo {repo} --all-checkpoints")
 
 
 def _every_run() -> list[Run]:
@@ -279,13 +261,14 @@ def _every_run() -> list[Run]:
 
 def _undamaged(runs: Sequence[Run]) -> tuple[list[Run], list[RunError]]:
     """The runs whose run.json can be read, the newest last; and the problems of the others."""
-    started, problems = {}, []
+    started: list[tuple[str, str, Run]] = []
+    problems = []
     for run in runs:
         try:
-            started[run.name] = run.facts()["started"], run.name
+            started.append((run.facts()["started"], run.name, run))
         except RunError as problem:
             problems.append(problem)
-    return sorted((run for run in runs if run.name in started), key=lambda run: started[run.name]), problems
+    return [run for _, _, run in sorted(started, key=lambda found: found[:2])], problems
 
 
 def now() -> str:

@@ -164,7 +164,7 @@ def test_one_that_is_damaged_here_does_not_hold_up_the_others(repo: Repo) -> Non
 def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo: Repo) -> None:
     run = a_run((5,))
 
-    with locked(run.outbox.folder, wait=False), pytest.raises(RunError) as raised:
+    with locked(run.outbox.folder, BlockingIOError()), pytest.raises(RunError) as raised:
         push(None, Watcher())
 
     assert raised.value.message == "another process is delivering the checkpoints of quickstart"

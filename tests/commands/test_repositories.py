@@ -16,7 +16,7 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
@@ -51,7 +51,7 @@ def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
 
 def checkpoints(answer: dict[str, Any]) -> list[dict[str, Any]]:
     """The evaluations that are not baselines."""
-    return [evaluation for evaluation in answer["evaluations"] if evaluation["candidate"]["id"]]
+    return [evaluation for evaluation in answer["evaluations"] if evaluation["candidate"]["step"] is not None]
 
 
 def steps(answer: dict[str, Any]) -> list[int]:

@@ -17,7 +17,7 @@ from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
-from pricer.stores.files import append_lines, is_locked, last_line, locked, write_json
+from pricer.stores.files import append_lines, is_locked, locked, write_json
 from pricer.stores.runs import Run, create_run
 from pricer.views.terminal_tables import RUN_COLUMNS
 from tests import builders
@@ -171,28 +171,9 @@ while True:
         assert looking.stdout is not None
         assert looking.stdout.readline() == "looking\n"
         for _ in range(30):
-            with locked(tmp_path, wait=False):
+            with locked(tmp_path, BlockingIOError()):
                 assert is_locked(tmp_path)
         looking.kill()
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (None, None),
-        (b"", None),
-        (b'{"step": 1}\n{"step": 2}\n', {"step": 2}),
-        (b'{"step": 1}\n{"step": 2}\n{"ste', {"step": 2}),
-        (b'{"step": 1}', None),
-        (b"[1]\n", None),
-        (b"x" * 200_000 + b'\n{"step": 3}\n', {"step": 3}),
-    ],
-)
-def test_the_last_line_is_found_from_the_end(content: bytes | None, found: dict[str, int] | None) -> None:
-    if content is not None:
-        Path("lines.jsonl").write_bytes(content)
-
-    assert last_line(Path("lines.jsonl")) == found
 
 
 def show(*arguments: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.predict import Predictor
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
@@ -148,7 +148,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
     def cramped(_self: object, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(Predictor, "_predict", cramped)
+    monkeypatch.setattr(TreeDecoder, "_predict", cramped)
     listener = Listener()
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)

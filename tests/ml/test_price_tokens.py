@@ -13,8 +13,7 @@ from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.ml.base import load_tokenizer
-from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_tokens
-from pricer.ml.tokens import Encoder, continuations, splits_digits
+from pricer.ml.tokens import Encoder, PriceTokens, continuations, find_digit_tokens, find_price_tokens, splits_digits
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
 TAIL = tail_of("Price is $")

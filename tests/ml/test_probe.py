@@ -81,7 +81,7 @@ class FakeNvml:
         for name, value in {
             "nvmlInit": None,
             "nvmlSystemGetCudaDriverVersion": 12080,
-            "nvmlSystemGetDriverVersion": b"570.1",
+            "nvmlSystemGetDriverVersion": "570.1",
             "nvmlDeviceGetCount": 1,
             "nvmlDeviceGetHandleByIndex": "handle",
             "nvmlDeviceGetName": "Tesla T4",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from pricer.stores.cards import render
+from pricer.commands.parts.model_card import render_card
 from pricer.views.model_card import Card, Result
 
 CARD = Card(
@@ -78,12 +78,12 @@ A price.
 
 def read_back(card: Card) -> tuple[Any, str]:
     """Metadata and Markdown."""
-    read = ModelCard(render(card))
+    read = ModelCard(render_card(card))
     return read.data, read.text
 
 
 def test_a_whole_card() -> None:
-    assert render(CARD) == WHOLE
+    assert render_card(CARD) == WHOLE
 
 
 def test_what_is_not_known_is_not_there() -> None:

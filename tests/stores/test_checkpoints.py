@@ -11,7 +11,7 @@ import pytest
 
 from pricer.core.checkpoints import Checkpoint, CheckpointStore
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import FolderStore, Soups, read_manifest, write_manifest
+from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, write_soup
@@ -22,12 +22,12 @@ ADAPTER = "adapter_model.safetensors"
 
 def folder_store() -> CheckpointStore:
     """The same store each time it is opened in one working folder."""
-    return FolderStore(Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
+    return FolderStore(Path())
 
 
 def hub_store() -> CheckpointStore:
     """As on a machine that was started again: the same folder and log, and nothing remembered."""
-    return HubStore(Hub("ann/prices"), Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
+    return HubStore(Hub("ann/prices"), Path())
 
 
 # To keep checkpoints elsewhere, add how to open the store here. The store in memory has to stay open.
@@ -211,7 +211,7 @@ class TestEveryStore:
 
 class TestFolderStore:
     def store(self) -> FolderStore:
-        return FolderStore(Path("kept"), Path("checkpoints.jsonl"), Soups(Path("soups")))
+        return FolderStore(Path())
 
     def pushed(self, step: int = 5, adapter: bytes = b"weights") -> Checkpoint:
         return self.store().push(a_saved_checkpoint(Path("out"), step, adapter)[0], step)
@@ -219,7 +219,7 @@ class TestFolderStore:
     def test_a_checkpoint_lies_in_a_folder_named_by_its_step(self) -> None:
         self.pushed()
 
-        assert sorted(path.name for path in Path("kept/step-000005").iterdir()) == [
+        assert sorted(path.name for path in Path("checkpoints/step-000005").iterdir()) == [
             "adapter_config.json",
             ADAPTER,
             "manifest.json",
@@ -243,15 +243,17 @@ class TestFolderStore:
 
     def test_a_folder_that_was_removed_is_missed_by_name(self) -> None:
         checkpoint = self.pushed()
-        for file in Path("kept/step-000005").iterdir():
+        for file in Path("checkpoints/step-000005").iterdir():
             file.unlink()
 
-        with pytest.raises(CheckpointError, match=r"^there is no checkpoint in kept/step-000005 \(no manifest.json\)$"):
+        with pytest.raises(
+            CheckpointError, match=r"^there is no checkpoint in checkpoints/step-000005 \(no manifest.json\)$"
+        ):
             self.store().fetch(checkpoint)
 
     def test_a_damaged_adapter_is_not_fetched_as_there_is_no_other_copy(self) -> None:
         checkpoint = self.pushed()
-        Path("kept/step-000005", ADAPTER).write_bytes(b"other weights")
+        Path("checkpoints/step-000005", ADAPTER).write_bytes(b"other weights")
 
         with pytest.raises(CheckpointError, match="step-000005 is not what its manifest says"):
             self.store().fetch(checkpoint)
@@ -259,12 +261,12 @@ class TestFolderStore:
     def test_a_manifest_that_was_replaced_by_hand_is_noticed(self) -> None:
         checkpoint = self.pushed()
         other = a_checkpoint(5, data_fingerprint="other")
-        write_manifest(Path("kept/step-000005"), other)
+        write_manifest(Path("checkpoints/step-000005"), other)
 
         with pytest.raises(CheckpointError) as raised:
             self.store().fetch(checkpoint)
 
-        assert raised.value.message == (f"kept/step-000005 holds {other.id[:12]}, not {checkpoint.id[:12]}")
+        assert raised.value.message == (f"checkpoints/step-000005 holds {other.id[:12]}, not {checkpoint.id[:12]}")
         assert raised.value.hint == "the folder was changed by hand: put the checkpoint back"
 
     @pytest.mark.parametrize(
@@ -300,9 +302,9 @@ class TestFolderStore:
     @pytest.mark.parametrize("content", ["", "{", "[]", '"best"'])
     def test_damaged_tags_are_named(self, content: str) -> None:
         self.pushed()
-        Path("kept/tags.json").write_text(content)
+        Path("checkpoints/tags.json").write_text(content)
 
-        with pytest.raises(CheckpointError, match=r"^kept/tags.json is not JSON$") as raised:
+        with pytest.raises(CheckpointError, match=r"^checkpoints/tags.json is not JSON$") as raised:
             self.store().tagged("best")
 
         assert raised.value.hint == "remove it, and run `pricer pick` again"
@@ -310,7 +312,7 @@ class TestFolderStore:
     @pytest.mark.parametrize("meaning", ["0" * 40, None, 5])
     def test_a_tag_that_means_no_kept_checkpoint_means_none(self, meaning: Any) -> None:
         self.pushed()
-        Path("kept/tags.json").write_text(json.dumps({"best": meaning}))
+        Path("checkpoints/tags.json").write_text(json.dumps({"best": meaning}))
 
         assert self.store().tagged("best") is None
 
@@ -320,7 +322,7 @@ def test_pushing_again_puts_a_lost_or_changed_folder_back() -> None:
     store = folder_store()
     store.push(source, 5)
     for damage in (shutil.rmtree, lambda folder: (folder / ADAPTER).write_bytes(b"other")):
-        damage(Path("kept/step-000005"))
+        damage(Path("checkpoints/step-000005"))
 
         store.push(source, 5)
 

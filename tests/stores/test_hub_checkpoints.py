@@ -12,7 +12,7 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
-from pricer.stores.checkpoints import Soups, read_log
+from pricer.stores.checkpoints import FolderStore
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
@@ -35,17 +35,14 @@ def repo(hub: LoopbackHub) -> Repo:
 
 def a_store(hub: Hub | None = None) -> HubStore:
     """As a process that was just started has it."""
-    Path("run").mkdir(exist_ok=True)
-    Path("run/config.yaml").write_text("train: {}\n")
-    Path("run/run.json").write_text("{}\n")
-    run_files = [Path("run") / name for name in ("config.yaml", "run.json", "absent.json")]
-    return HubStore(hub or Hub(REPO, attempts=1), Path("kept"), LOG, Soups(Path("soups")), run_files)
+    Path("config.yaml").write_text("train: {}\n")
+    Path("run.json").write_text("{}\n")
+    return HubStore(hub or Hub(REPO, attempts=1), Path())
 
 
 def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubStore:
     """The same repository on another machine, which knows what it found there."""
-    there = Path("there")
-    store = HubStore(Hub(REPO, attempts=1), there / "kept", there / "checkpoints.jsonl", Soups(there / "soups"))
+    store = HubStore(Hub(REPO, attempts=1), Path("there"))
     store.record_scan(found, tags or {})
     return store
 
@@ -86,8 +83,19 @@ class TestPushing:
 
         a_store().push(source, 5)
 
-        assert sorted(repo.files()) == [".gitattributes", CONFIG, ADAPTER, "config.yaml", "manifest.json", "run.json"]
-        assert sorted(path.name for path in Path("kept/step-000005").iterdir()) == [CONFIG, ADAPTER, "manifest.json"]
+        assert sorted(repo.files()) == [
+            ".gitattributes",
+            CONFIG,
+            ADAPTER,
+            "config.yaml",
+            "manifest.json",
+            "run.json",
+        ]
+        assert sorted(path.name for path in Path("checkpoints/step-000005").iterdir()) == [
+            CONFIG,
+            ADAPTER,
+            "manifest.json",
+        ]
 
     def test_in_a_row_the_history_is_read_once(self, hub: LoopbackHub, repo: Repo) -> None:
         store = a_store()
@@ -113,7 +121,7 @@ class TestPushing:
         assert titles(repo) == ["step-000005", "step-000005", "initial commit"]
         assert repo.tags == {"step-000005": second.commit}
         assert first.commit == repo.commits()[1].hash  # it is still there for whoever has its hash
-        assert [(c, c.commit) for c in read_log(LOG)] == [(second, second.commit)]
+        assert [(c, c.commit) for c in FolderStore(Path()).logged()] == [(second, second.commit)]
 
     def test_a_step_that_became_what_it_was_before_means_that_commit_again(self, repo: Repo) -> None:
         first = a_store().push(saved(5, b"first"), 5)
@@ -123,7 +131,7 @@ class TestPushing:
 
         assert again.commit == first.commit
         assert repo.tags == {"step-000005": first.commit}
-        assert read_log(LOG) == [first]
+        assert FolderStore(Path()).logged() == [first]
 
     def test_a_commit_of_another_run_with_the_same_title_is_not_taken_for_it(self, repo: Repo) -> None:
         other = repo.commit({"manifest.json": b"not a manifest"}, "step-000005").hash
@@ -141,8 +149,7 @@ class TestTwoRuns:
     def store_of(self, run: str, facts: str | None = None) -> HubStore:
         Path(run).mkdir(exist_ok=True)
         Path(run, "run.json").write_text(json.dumps({"id": run}) if facts is None else facts)
-        folder, log, soups = Path(run, "kept"), Path(run, "checkpoints.jsonl"), Soups(Path(run, "soups"))
-        return HubStore(Hub(REPO, attempts=1), folder, log, soups, [Path(run, "run.json")], run)
+        return HubStore(Hub(REPO, attempts=1), Path(run))
 
     def test_the_second_does_not_push_over_the_first(self, repo: Repo) -> None:
         self.store_of("first").push(saved(5, b"first"), 5)
@@ -237,7 +244,7 @@ class TestInterruptions:
 
         assert titles(repo) == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": repo.branches["main"]}
-        assert read_log(LOG) == [pushed]
+        assert FolderStore(Path()).logged() == [pushed]
 
     @pytest.mark.parametrize("fault", [Fault.cut_request(), Fault.status(503), Fault.status(429, 0)])
     def test_a_commit_that_did_not_arrive_is_made(self, hub: LoopbackHub, repo: Repo, fault: Fault) -> None:
@@ -265,17 +272,17 @@ class TestInterruptions:
 
         assert titles(repo) == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": pushed.commit}
-        assert read_log(LOG) == [pushed]
+        assert FolderStore(Path()).logged() == [pushed]
 
-    @pytest.mark.parametrize("dies_in", ["new_folder", "append_lines"])
+    @pytest.mark.parametrize(("where", "dies_in"), [(FolderStore, "keep"), (hub_checkpoints, "append_lines")])
     def test_a_kill_between_tag_and_log_is_made_up_for(
-        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, dies_in: str
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, where: object, dies_in: str
     ) -> None:
         def kill(*arguments: object) -> None:
             raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(hub_checkpoints, dies_in, kill)
+            patch.setattr(where, dies_in, kill)
             with pytest.raises(Killed):
                 a_store().push(saved(), 5)
         assert (repo.tags, LOG.exists()) == ({"step-000005": repo.branches["main"]}, False)
@@ -285,8 +292,8 @@ class TestInterruptions:
 
         assert titles(repo) == ["step-000005", "initial commit"]
         assert sum("/commit/" in request.path for request in hub.requests) == commits == 1
-        assert read_log(LOG) == [pushed]
-        assert Path("kept/step-000005", ADAPTER).read_bytes() == b"weights"
+        assert FolderStore(Path()).logged() == [pushed]
+        assert Path("checkpoints/step-000005", ADAPTER).read_bytes() == b"weights"
 
     def test_what_was_pushed_before_someone_else_went_on_is_recognised(self, repo: Repo) -> None:
         a_store().push(saved(), 5)
@@ -330,7 +337,7 @@ class TestFetching:
         store = a_store()
         pushed = store.push(saved(), 5)
 
-        assert store.fetch(pushed) == Path("kept/step-000005")
+        assert store.fetch(pushed) == Path("checkpoints/step-000005")
         assert downloads(hub, ADAPTER) == 0
 
     def test_another_machine_downloads_exactly_its_commit(self, hub: LoopbackHub, repo: Repo) -> None:
@@ -475,7 +482,7 @@ class TestSoups:
     def made(self, adapter: bytes = b"soup") -> Checkpoint:
         """A soup of the checkpoints 5 and 10, which are pushed."""
         members = [a_store().push(saved(step, b"weights of %d" % step), step) for step in (5, 10)]
-        return a_saved_soup(Path("soups"), members, adapter)
+        return a_saved_soup(Path(), members, adapter)
 
     def test_one_that_gets_a_tag_is_a_commit_with_a_tag_of_its_own(self, repo: Repo) -> None:
         soup = self.made()
@@ -502,7 +509,7 @@ class TestSoups:
     def test_the_facts_of_another_machine_are_not_pushed_with_it(self, repo: Repo) -> None:
         soup = self.made()
         store = a_store()
-        Path("run/run.json").write_text('{"attached": true}')
+        Path("run.json").write_text('{"attached": true}')
 
         store.tag(soup, "best")
 
@@ -522,7 +529,7 @@ class TestSoups:
         soup = self.made()
         a_store().tag(soup, "best")
 
-        there = elsewhere(*read_log(LOG), tags=repo.tags)
+        there = elsewhere(*FolderStore(Path()).logged(), tags=repo.tags)
 
         assert (there.tagged("best"), there.soups()) == (soup, [soup])
         assert (there.fetch(soup) / ADAPTER).read_bytes() == b"soup"
@@ -530,7 +537,7 @@ class TestSoups:
     def test_pushing_goes_on_behind_it(self, repo: Repo) -> None:
         training = a_store()
         training.push(saved(5), 5)
-        a_store().tag(a_saved_soup(Path("soups"), [a_checkpoint(2), a_checkpoint(5)]), "best")
+        a_store().tag(a_saved_soup(Path(), [a_checkpoint(2), a_checkpoint(5)]), "best")
 
         with pytest.raises(HubError) as overtaken:
             training.push(saved(10), 10)

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.checkpoints import write_manifest
+from pricer.stores.checkpoints import STATE_FILES, TrainingStates, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
-from pricer.stores.hub_training_state import fetch_state, push_state
+from pricer.stores.hub_checkpoints import fetch_state, push_state
 from pricer.stores.runs import Run
-from pricer.stores.training_state import STATE_FILES
 from tests.builders import a_checkpoint
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -57,7 +56,7 @@ def a_state(step: int = 5, config: bytes = LORA) -> Path:
 
 
 def fetched(repo: Repo, folder: str = "there") -> tuple[Path, int]:
-    return fetch_state(once(), repo.branches["state"], STATE_FILES, lambda step: Path(folder) / f"checkpoint-{step}")
+    return fetch_state(once(), repo.branches["state"], TrainingStates(Path(folder)))
 
 
 def refused(repo: Repo) -> str:
@@ -187,7 +186,7 @@ class TestHostileStates:
         repo.commit_raw(changes, "changed", "state", delete)
         return repo
 
-    @pytest.mark.parametrize("name", ["optimizer.pt", ADAPTER])
+    @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "trainer_state.json", ADAPTER])
     def test_a_file_that_is_not_what_the_record_says_is_refused(self, repo: Repo, name: str) -> None:
         self.pushed(repo, {name: LfsFile(b"other")})
 
@@ -205,7 +204,19 @@ class TestHostileStates:
         assert refused(repo) == "the training state in ann/prices has no optimizer.pt"
 
     @pytest.mark.parametrize(
-        "content", [None, b"[]", b'{"files": []}', b'{"files": {"optimizer.pt": 5}}', b"\xff\xfe", b"[" * 100_000]
+        "content",
+        [
+            None,
+            b"",
+            b"{}",
+            b"[]",
+            b"5",
+            b'{"files": []}',
+            b'{"files": {"optimizer.pt": 5}}',
+            b'{"files": null}',
+            b"\xff\xfe",
+            b"[" * 100_000,
+        ],
     )
     def test_a_record_that_is_none_is_refused(self, repo: Repo, content: bytes | None) -> None:
         if content is None:
@@ -215,14 +226,14 @@ class TestHostileStates:
 
         assert refused(repo) == "ann/prices has no training state that can be read on its branch state"
 
-    @pytest.mark.parametrize("name", ["../x", "/etc/x", ".hidden", "", "a\n"])
+    @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "..", ".hidden", "", "a\n", "C:\\x", "é"])
     def test_a_record_that_names_a_path_is_refused(self, hub: LoopbackHub, repo: Repo, name: str) -> None:
         self.pushed(repo, {"state.json": record(a_state(5), **{name: "0" * 64})})
 
         assert refused(repo) == "ann/prices has no training state that can be read on its branch state"
         assert not any("optimizer.pt" in request.path for request in hub.requests if request.method == "GET")
 
-    @pytest.mark.parametrize("name", ["training_args.bin", "pytorch_model.bin"])
+    @pytest.mark.parametrize("name", ["training_args.bin", "evil.pkl", "pytorch_model.bin"])
     def test_a_file_of_another_name_is_never_fetched(self, hub: LoopbackHub, repo: Repo, name: str) -> None:
         evil = pickle.dumps(a_state)
         Path("evil").write_bytes(evil)
@@ -236,14 +247,14 @@ class TestHostileStates:
     def test_a_state_that_does_not_say_what_it_is_is_refused(self, repo: Repo) -> None:
         self.pushed(repo, {}, delete=("manifest.json",))
 
-        assert refused(repo) == "the training state in ann/prices does not say what it is (no manifest.json)"
+        assert refused(repo) == "the training state in ann/prices has no manifest.json"
 
     def test_a_manifest_that_the_record_does_not_vouch_for_is_refused(self, repo: Repo) -> None:
         files = json.loads(record(a_state(5)))["files"]
         del files["manifest.json"]
         self.pushed(repo, {"state.json": json.dumps({"files": files}).encode()})
 
-        assert refused(repo) == "the training state in ann/prices does not say what it is (no manifest.json)"
+        assert refused(repo) == "the training state in ann/prices has no manifest.json"
 
     def with_manifest(self, repo: Repo, content: bytes) -> None:
         """A state whose record vouches for another manifest."""
@@ -253,7 +264,19 @@ class TestHostileStates:
 
     @pytest.mark.parametrize(
         "content",
-        [b"[]", b'{"step": "5"}', b'{"step": true}', b'{"step": 0}', b'{"step": 1000000000000}', b"[" * 100_000],
+        [
+            b"",
+            b"[]",
+            b"{}",
+            b'{"step": "5"}',
+            b'{"step": true}',
+            b'{"step": 0}',
+            b'{"step": -5}',
+            b'{"step": 5.0}',
+            b'{"step": 1000000000000}',
+            b'{"step": 1' + b"0" * 300 + b"}",
+            b"[" * 100_000,
+        ],
         ids=lambda content: content[:20].decode(),
     )
     def test_a_manifest_without_a_step_is_refused(self, repo: Repo, content: bytes) -> None:
@@ -291,8 +314,10 @@ class TestHostileStates:
         ("name", "size", "limit"),
         [
             ("optimizer.pt", 96_000_000_001, "96,000,000,000"),
+            (ADAPTER, 96_000_000_001, "96,000,000,000"),
             ("trainer_state.json", 500_000_001, "500,000,000"),
             ("state.json", 1_000_001, "1,000,000"),
+            ("manifest.json", 1_000_001, "1,000,000"),
         ],
     )
     def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(

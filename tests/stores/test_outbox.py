@@ -22,13 +22,15 @@ def put(step: int) -> None:
     """Leave a checkpoint, from a source that is gone afterwards."""
     source = Path("source")
     source.write_text("weights")
-    an_outbox().put_checkpoint(step, [source])
+    an_outbox().put("checkpoint", step, [source])
     source.unlink()
 
 
 def put_state(step: int, *, keep_all: bool = False) -> None:
     """Leave a training state."""
-    an_outbox().put_state(step, [], [], keep_all=keep_all)
+    an_outbox().put("state", step, [])
+    if not keep_all:
+        an_outbox().thin_states()
 
 
 def names() -> list[str]:
@@ -99,7 +101,7 @@ class TestOutbox:
         put(5)
         put_state(5)
 
-        Outbox(Path("outbox")).put_checkpoint(10, [])
+        Outbox(Path("outbox")).put("checkpoint", 10, [])
 
         assert names() == ["000001-checkpoint-000005", "000002-state-000005", "000003-checkpoint-000010"]
 
@@ -115,7 +117,7 @@ class TestOutbox:
         with monkeypatch.context() as patch:
             patch.setattr(outbox_file, "link_or_copy", kill)
             with pytest.raises(Killed):
-                an_outbox().put_checkpoint(10, [Path("anything")])
+                an_outbox().put("checkpoint", 10, [Path("anything")])
         # A kill by the system leaves the folder that was being filled.
         Path("outbox/.000002-checkpoint-000010.x1/new").mkdir(parents=True)
 
@@ -157,7 +159,7 @@ class TestOutbox:
         for source in (replaced, removed):
             source.write_text("weights of step 5")
 
-        an_outbox().put_checkpoint(5, [replaced, removed])
+        an_outbox().put("checkpoint", 5, [replaced, removed])
         write_atomically(replaced, "weights of step 10")
         removed.unlink()
 
@@ -170,7 +172,7 @@ class TestOutbox:
     def test_a_file_takes_its_room_once_while_its_source_is_there(self) -> None:
         Path("source").write_text("weights")
 
-        an_outbox().put_checkpoint(5, [Path("source")])
+        an_outbox().put("checkpoint", 5, [Path("source")])
 
         assert Path("outbox/000001-checkpoint-000005/source").samefile("source")
 
@@ -178,7 +180,7 @@ class TestOutbox:
         log = Path("metrics.jsonl")
         log.write_text("one\n")
 
-        an_outbox().put_state(5, [], [log], keep_all=False)
+        an_outbox().put("state", 5, [], [log])
         with log.open("a") as file:
             file.write("two\n")
 
@@ -412,9 +414,17 @@ class TestFailures:
         "exception",
         [
             OSError(28, "No space left on device"),
+            RuntimeError("whatever"),
             MemoryError(),
+            RecursionError(),
+            KeyError("main"),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            AssertionError(),
+            BlockingIOError(11, "busy"),
+            TimeoutError(),
             PricerError("a sentence"),
             SystemExit(1),
+            KeyboardInterrupt(),
             BaseException("a panic of a library that is not written in Python"),
         ],
         ids=lambda exception: type(exception).__name__,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricer.stores.training_state import TrainingStates
+from pricer.stores.checkpoints import TrainingStates
 
 STATES = TrainingStates(Path("state"))
 

@@ -14,8 +14,7 @@ import pytest
 
 from pricer.config import TrackingConfig
 from pricer.stores import wandb
-from pricer.stores.wandb import Tracker, find_login, open_tracker
-from pricer.stores.wandb_log import Report, Table, TrackingLog
+from pricer.stores.wandb import Report, Table, Tracker, TrackingLog, find_login
 from tests.wandb_files import curve, session, sessions, table
 
 FOLDER = Path("runs/mine")
@@ -39,7 +38,7 @@ def services() -> list[psutil.Process]:
 
 def opened(mode: str, notes: list[str], run_id: str | None = None) -> Tracker:
     config = TrackingConfig.model_validate({"mode": mode, "project": "lamps"})
-    return open_tracker(config, run_name="mine", settings=SETTINGS, folder=FOLDER, run_id=run_id, note=notes.append)
+    return Tracker(config, settings=SETTINGS, folder=FOLDER, run_id=run_id, note=notes.append)
 
 
 def training(step: int) -> dict[str, float | int | None]:
@@ -103,9 +102,9 @@ class TestOffline:
         code = f"""
 import os, pathlib, signal, time
 from pricer.config import TrackingConfig
-from pricer.stores.wandb import open_tracker
+from pricer.stores.wandb import Tracker
 folder = pathlib.Path("{FOLDER}")
-tracker = open_tracker(TrackingConfig(mode="offline"), run_name="mine", settings={{}}, folder=folder, run_id="one",
+tracker = Tracker(TrackingConfig(mode="offline"), settings={{}}, folder=folder, run_id="one",
                        note=print)
 tracker.log({{"loss": 1.0}}, 10)
 path = folder / "wandb/latest-run/run-one.wandb"
@@ -240,8 +239,8 @@ class TestOff:
         code = """
 import pathlib, sys
 from pricer.config import TrackingConfig
-from pricer.stores.wandb import open_tracker
-tracker = open_tracker(TrackingConfig(), run_name="a", settings={}, folder=pathlib.Path("a"), run_id=None, note=print)
+from pricer.stores.wandb import Tracker
+tracker = Tracker(TrackingConfig(), settings={}, folder=pathlib.Path("a"), run_id=None, note=print)
 tracker.log({"loss": 1.0}, 1)
 tracker.finish()
 print(tracker.run_id, "wandb" in sys.modules, pathlib.Path("a").exists())
@@ -305,7 +304,7 @@ from pricer.config import TrackingConfig
 from pricer.stores import wandb
 folder, notes = pathlib.Path("{FOLDER}"), []
 def opened(mode):
-    return wandb.open_tracker(TrackingConfig(mode=mode), run_name="mine", settings={{}}, folder=folder, run_id="one",
+    return wandb.Tracker(TrackingConfig(mode=mode), settings={{}}, folder=folder, run_id="one",
                               note=notes.append)
 def wait_for_the_end():
     # Killed is not dead yet. The test times out if the service or the thread stays, as either holds up the process.

@@ -9,7 +9,7 @@ from pricer.core.candidates import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of
 
 # Number of training items that are embedded: more take as long as training does, and teach a ridge little.
 _EMBEDDED = 5000

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from pricer.commands.parts.setup import Setup
-from pricer.ml.batch_size import BatchPredictor, find_batch_tokens
+from pricer.ml.batches import BatchPredictor, find_batch_tokens
 from pricer.ml.devices import device_name
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run

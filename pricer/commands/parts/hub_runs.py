@@ -6,33 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
-from pricer.commands.parts.machine import settle
+from pricer.commands.parts.setup import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
-from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
 from pricer.stores.checkpoints import MANIFEST
 from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
-from pricer.stores.hub_training_state import fetch_state, newest_state
+from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore, fetch_state, newest_state
 from pricer.stores.repo_scan import RepoScan, scan_repo
 from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
-from pricer.stores.training_state import STATE_FILES
 
-# The facts that are taken from another machine's run.json, with their types.
-_FACTS = {
-    "id": str,
+# The facts that are taken from another machine's run.json, with their types; then objects, with the types in them.
+_FACTS: dict[str, type] = {
+    **dict.fromkeys(("id", "precision", "data_fingerprint", "prompt_fingerprint", "tracking_id"), str),
     "seed": int,
-    "precision": str,
-    "data_fingerprint": str,
-    "prompt_fingerprint": str,
     "train_median": float,
-    "tracking_id": str,
 }
+_OBJECTS: dict[str, type] = {"items": int, "versions": str}
 # What this machine's run.json keeps when its repository is opened again.
 _OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
-_LARGEST_LOG = 500_000_000
 # Bytes of a config.yaml. One has two thousand; reading a million would take ten seconds.
 _LARGEST_CONFIG = 100_000
 
@@ -51,14 +44,15 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     A run that was trained here stands for its own repository. Any other repository gets a folder `runs/USER--NAME`. Its
     config is the repository's own, or the one that is `given`, as it must be where another trainer made it.
     """
-    present = runs_of(repo)
-    if present and not present[-1].facts().get("attached"):
+    present = next(reversed(runs_of(repo)), None)
+    known = present.facts() if present else {}
+    if present and not known.get("attached"):
         if given.path or given.overrides:
-            raise RunError(f"{present[-1].name} was trained here and has its own config", f"--run {present[-1].name}")
-        return present[-1]
+            raise RunError(f"{present.name} was trained here and has its own config", f"--run {present.name}")
+        return present
     hub = Hub(repo)
-    run = present[-1] if present else Run(RUNS / repo.replace("/", "--"))
-    store = run.hub_store(hub)
+    run = present or Run(RUNS / repo.replace("/", "--"))
+    store = HubStore(hub, run.folder)
     found = scan_repo(hub, [*store.checkpoints(), *store.soups()])
     for text in found.notes:
         note(text)
@@ -67,8 +61,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     store.record_scan([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
-    if present:
-        facts |= {name: value for name, value in present[-1].facts().items() if name in _OWN_FACTS}
+    facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
     record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
@@ -78,7 +71,8 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     """The run of a repository, with its newest training state, so that this machine can resume it."""
     hub = Hub(repo)
     here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("attached")), None)
-    if here and name in (None, here.name) and not _is_behind(here, hub):
+    here = here if here and name in (None, here.name) else None
+    if here and not _is_behind(here, hub):
         return here
     found = scan_repo(hub)
     newest = found.checkpoints[-1].commit
@@ -86,31 +80,32 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     if not found.has_manifests or newest is None:
         raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
     config = parse_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}")
+    to_score = f"pricer eval --repo {repo} --all-checkpoints"
     if commit is None and config.hub.state == "none":
-        raise RunError(
-            f"{repo} has no training state (hub.state: none), without which nobody can go on with it",
-            f"pricer eval --repo {repo} --all-checkpoints",
-        )
+        text = f"{repo} has no training state (hub.state: none), without which nobody can go on with it"
+        raise RunError(text, to_score)
     facts = _facts(hub, commit or newest)
     if commit is not None:
-        _refuse_finished(repo, _text(hub, commit, "trainer_state.json", _LARGEST_LOG))
+        reached, last = _trainer_steps(repo, _text(hub, commit, "trainer_state.json", LARGEST_LOG))
+        if reached >= last:
+            raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
     settle(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
-    if here and name in (None, here.name):
+    if here:
         run = here
         run.outbox.clear()  # another machine went on meanwhile, so these uploads are out of date
     else:
         refuse_name(name)
         run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
         run.clear()  # of an earlier attempt that was killed
-    run.hub_store(hub).record_scan([*found.checkpoints, *found.soups], found.tags)
+    HubStore(hub, run.folder).record_scan([*found.checkpoints, *found.soups], found.tags)
     log = b""
     if commit is not None:
-        state, step = fetch_state(
-            hub, commit, STATE_FILES, lambda step: run.training_states.folder / f"checkpoint-{step}"
-        )
-        _check_trainer_state(repo, state, step)
+        state, step = fetch_state(hub, commit, run.training_states)
+        if _trainer_steps(repo, (state / "trainer_state.json").read_bytes())[0] != step:
+            text = f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
+            raise CheckpointError(text)
         run.training_states.mark_complete(state)
-        log = hub.read(commit, "metrics.jsonl", _LARGEST_LOG) or b""
+        log = hub.read(commit, "metrics.jsonl", LARGEST_LOG) or b""
         note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
     else:
         # The first checkpoint arrived, its state did not. The same training makes the same checkpoint again.
@@ -136,7 +131,7 @@ def _is_behind(run: Run, hub: Hub) -> bool:
     return isinstance(step, int | float) and step > (own[1] if own else 0)
 
 
-def _trainer_state(repo: str, text: bytes) -> tuple[int, int]:
+def _trainer_steps(repo: str, text: bytes) -> tuple[int, int]:
     """The step that the trainer has reached, and its last one."""
     record = parse_json(text) or {}
     reached, last = record.get("global_step"), record.get("max_steps")
@@ -145,63 +140,35 @@ def _trainer_state(repo: str, text: bytes) -> tuple[int, int]:
     raise CheckpointError(f"the training state in {repo} has no trainer_state.json that can be read")
 
 
-def _refuse_finished(repo: str, text: bytes) -> None:
-    reached, last = _trainer_state(repo, text)
-    if reached >= last:
-        raise RunError(
-            f"the training in {repo} is finished, there is nothing to go on with",
-            f"pricer eval --repo {repo} --all-checkpoints",
-        )
-
-
-def _check_trainer_state(repo: str, state: Path, step: int) -> None:
-    """Raise a CheckpointError unless the trainer is at the step of the adapter beside it."""
-    reached, _ = _trainer_state(repo, (state / "trainer_state.json").read_bytes())
-    if reached != step:
-        raise CheckpointError(
-            f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
-        )
-
-
 def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
-    newest = found.checkpoints[-1]
-    assert newest.commit is not None
+    newest = found.checkpoints[-1].commit
+    assert newest is not None  # it was found in a repository
     if not found.has_manifests:
-        return _with_repo(_for_foreign(hub.repo, found.checkpoints, given), hub.repo)
-    if given.path is not None:
-        return _with_repo(load_config(given.path, given.overrides), hub.repo)
-    text = _text(hub, newest.commit, "config.yaml", _LARGEST_CONFIG)
-    # A stranger's config must not decide what this machine shows on W&B. The command line may.
-    overrides = ["tracking.mode=off", *given.overrides]
-    return _with_repo(parse_config(text, f"config.yaml of {hub.repo}", overrides), hub.repo)
+        config = _for_foreign(hub.repo, sorted({checkpoint.base for checkpoint in found.checkpoints}), given)
+    elif given.path is not None:
+        config = load_config(given.path, given.overrides)
+    else:
+        text = _text(hub, newest, "config.yaml", _LARGEST_CONFIG)
+        # A stranger's config must not decide what this machine shows on W&B. The command line may.
+        config = parse_config(text, f"config.yaml of {hub.repo}", ["tracking.mode=off", *given.overrides])
+    return _with_repo(config, hub.repo)
 
 
-def _for_foreign(repo: str, checkpoints: Sequence[Checkpoint], given: GivenConfig) -> RunConfig:
+def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConfig:
     """The config for a repository of another trainer: the command line's, with the base that the adapters name."""
     if given.path is None and not given.overrides:
-        raise ConfigError(
-            [f"{repo} does not say what its checkpoints were asked, nor what they were trained on"],
-            f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with",
-        )
+        text = f"{repo} does not say what its checkpoints were asked, nor what they were trained on"
+        hint = f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with"
+        raise ConfigError([text], hint)
     config = load_config(given.path, given.overrides) if given.path else parse_config(b"", "", given.overrides)
-    bases = sorted({checkpoint.base for checkpoint in checkpoints})
     if len(bases) > 1:
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
         return config  # it is compared with the checkpoints' own base before anything is scored
     if is_local_folder(bases[0]):
-        raise CheckpointError(
-            f"the adapters of {repo} name the base {bases[0]}, a folder on another machine",
-            "say what it is: --set model.base=USER/NAME",
-        )
+        text = f"the adapters of {repo} name the base {bases[0]}, a folder on another machine"
+        raise CheckpointError(text, "say what it is: --set model.base=USER/NAME")
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})
-
-
-def _text(hub: Hub, commit: str, name: str, limit: int = LARGEST_TEXT) -> bytes:
-    content = hub.read(commit, name, limit)
-    if content is None:
-        raise RunError(f"{hub.repo} has no {name} at {commit[:12]}", "it was not pushed by pricer train")
-    return content
 
 
 def _with_repo(config: RunConfig, repo: str) -> RunConfig:
@@ -209,14 +176,21 @@ def _with_repo(config: RunConfig, repo: str) -> RunConfig:
     return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
 
 
+def _text(hub: Hub, commit: str, name: str, limit: int) -> bytes:
+    content = hub.read(commit, name, limit)
+    if content is None:
+        raise RunError(f"{hub.repo} has no {name} at {commit[:12]}", "it was not pushed by pricer train")
+    return content
+
+
 def _facts(hub: Hub, commit: str) -> dict[str, Any]:
-    record = parse_json(_text(hub, commit, "run.json"))
+    """What may be taken over from the run.json of a commit."""
+    record = parse_json(_text(hub, commit, "run.json", LARGEST_TEXT))
     if record is None:
         raise RunError(f"run.json of {hub.repo} cannot be read", "it was not pushed by pricer train")
-    known = {name: record[name] for name, kind in _FACTS.items() if isinstance(record.get(name), kind)}
-    items, versions = record.get("items"), record.get("versions")
-    if isinstance(items, dict) and all(isinstance(count, int) for count in items.values()):
-        known["items"] = items
-    if isinstance(versions, dict) and all(isinstance(text, str) for text in versions.values()):
-        known["versions"] = versions
-    return known
+    facts = {name: record[name] for name, kind in _FACTS.items() if isinstance(record.get(name), kind)}
+    for name, kind in _OBJECTS.items():
+        values = record.get(name)
+        if isinstance(values, dict) and all(isinstance(value, kind) for value in values.values()):
+            facts[name] = values
+    return facts

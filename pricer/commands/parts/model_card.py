@@ -12,10 +12,9 @@ from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
 from pricer.errors import HubError
 from pricer.stores.bases import names_a_folder
-from pricer.stores.cards import render
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
-from pricer.views.model_card import Recipe, model_card
+from pricer.views.model_card import Card, Recipe, model_card
 
 # The embedded base is part of pricer.
 _OWN_LICENCE = "apache-2.0"
@@ -48,7 +47,39 @@ def card_text(
         dropped=dropped,
         coverage=coverage,
     )
-    return render(card)
+    return render_card(card)
+
+
+def render_card(card: Card) -> str:
+    """A model card as the text of README.md, with the metadata as the Hub reads them; nothing is sent anywhere."""
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Price prediction",
+            dataset_type=card.dataset_type,
+            dataset_name=card.dataset_name,
+            dataset_split=result.split,
+            dataset_revision=card.dataset_revision,
+            metric_type=result.metric,
+            metric_name=result.label,
+            metric_value=result.value,
+        )
+        for result in card.results
+    ]
+    data = ModelCardData(
+        base_model=card.base_model,
+        base_model_relation="adapter" if card.base_model else None,
+        datasets=list(card.datasets) or None,
+        eval_results=results or None,
+        library_name="peft",
+        license=card.license,
+        model_name=card.model_name if results else None,  # the name of the list of results, not of the card
+        pipeline_tag="text-generation",
+        tags=list(card.tags),
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{card.body}"))
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:

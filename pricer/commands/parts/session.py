@@ -17,7 +17,8 @@ from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.data.reading import require
-from pricer.ml.tokens import TokenizedPrompt, batches_of
+from pricer.ml.batches import batches_of
+from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
 _ALL = slice(None)
@@ -200,8 +201,7 @@ class _Fetch(threading.Thread):
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
     """The base in memory, ready for adapters. With a `run`, its weights are laid out as that run had them before."""
-    from pricer.ml.decode import TreeDecoder
-    from pricer.ml.predict import CheckpointPredictor
+    from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 
     base = load_base_of(setup, run)
     decoder = TreeDecoder(
@@ -211,6 +211,5 @@ def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
         setup.encoder.answer_length,
         setup.price_tokens,
         setup.config.eval.residual_mass,
-        setup.price_suffix,
     )
     return CheckpointPredictor(base, decoder)

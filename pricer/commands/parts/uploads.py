@@ -7,12 +7,11 @@ from pathlib import Path
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, Interrupted
-from pricer.stores.checkpoints import PARTS, read_manifest
+from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
 from pricer.stores.hub import Hub, user
-from pricer.stores.hub_training_state import push_state
+from pricer.stores.hub_checkpoints import HubStore, push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
-from pricer.stores.training_state import STATE_FILES
 
 # Fewer attempts than in the foreground: whatever fails, the worker tries again from the start.
 _ATTEMPTS = 3
@@ -26,7 +25,7 @@ class Uploads:
         self._keep_state = run.config().hub.state
         self._uploader = Uploader(run.outbox, note)
         self._hub = Hub(repo, attempts=_ATTEMPTS, wait=self._uploader.wait, before_commit=run.outbox.budget.take)
-        self._store = run.hub_store(self._hub)
+        self._store = HubStore(self._hub, run.folder)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -37,36 +36,27 @@ class Uploads:
         checkpoint = read_manifest(folder)
         waiting = [_manifest_of(entry) for entry in self._run.outbox.entries() if entry.kind == "checkpoint"]
         if checkpoint not in [*waiting, *self._store.checkpoints()]:
-            self._run.outbox.put_checkpoint(step, [folder / name for name in PARTS])
+            self._run.outbox.put("checkpoint", step, [folder / name for name in PARTS])
             self._uploader.wake()
 
     def put_state(self, folder: Path, step: int) -> None:
         """Put the training state in `folder` into the outbox, if states are kept at all."""
         if self._keep_state != "none":
-            run = self._run
             # All that another machine needs to continue from it.
-            own = [run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
-            run.outbox.put_state(
-                step,
-                [folder / name for name in STATE_FILES if (folder / name).is_file()],
-                [path for path in own if path.is_file()],
-                keep_all=self._keep_state == "all",
-            )
+            own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            state = [folder / name for name in STATE_FILES]
+            self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
+            if self._keep_state == "latest":
+                self._run.outbox.thin_states()
             self._uploader.wake()
 
     def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
         """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
         is called several times a second.
         """
-        total = 0
-
-        def report(left: int) -> None:
-            nonlocal total
-            total = max(total, left)
-            if total:
-                on_progress(total - left, total)
-
-        return self._uploader.drain(report, seconds)
+        # Training is over, so nothing is put in any more.
+        total = len(self._run.outbox.entries())
+        return self._uploader.drain(lambda left: on_progress(total - left, total) if total else None, seconds)
 
     def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
         """Deliver what is left; what could not be is a HubError that names it."""

@@ -10,7 +10,7 @@ from pricer.core.predictions import Prediction
 from pricer.core.scores import score_predictions
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
-from pricer.stores.wandb_log import Report, Table
+from pricer.stores.wandb import Report, Table
 
 # The most rows of a table: nobody looks at more. The first items of a split are a random sample of it.
 _ROWS = 500

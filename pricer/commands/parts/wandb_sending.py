@@ -5,17 +5,15 @@ from collections.abc import Callable
 from pricer.config import RunConfig
 from pricer.errors import PricerError
 from pricer.stores.runs import Run
-from pricer.stores.wandb import Tracker, open_tracker
-from pricer.stores.wandb_log import Report, TrackingLog
+from pricer.stores.wandb import Report, Tracker, TrackingLog
 
 
 def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:
     """The run's tracker: the same W&B run as before, here or on another machine, or a new one that is recorded.
     `goes_on` says what goes on where tracking stops.
     """
-    tracker = open_tracker(
+    tracker = Tracker(
         config.tracking,
-        run_name=run.name,
         settings=config.model_dump(),
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),

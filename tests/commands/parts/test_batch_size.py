@@ -6,7 +6,7 @@ import pytest
 from pricer.commands.parts.batch_size import settle_batch_tokens
 from pricer.commands.parts.setup import prepare
 from pricer.config import EvalConfig
-from pricer.ml.batch_size import BatchPredictor
+from pricer.ml.batches import BatchPredictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 

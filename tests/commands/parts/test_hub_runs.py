@@ -13,10 +13,10 @@ from pricer.commands.parts import hub_runs as command
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run, resume_hub_run
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, RunError
+from pricer.stores.checkpoints import STATE_FILES
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
-from pricer.stores.training_state import STATE_FILES
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import ADAPTER, Cli, adapter_files, sha256
@@ -113,7 +113,7 @@ class TestTakeOver:
         own = Run(Path("runs/quickstart"))
         shutil.rmtree(own.training_states.folder)
         (own.folder / "metrics.jsonl").write_text("")
-        own.outbox.put_checkpoint(2, [])
+        own.outbox.put("checkpoint", 2, [])
         commits = (own.folder / "outbox" / "commits.jsonl").read_text()
 
         run = resume_hub_run("ann/stopped", None, print)
@@ -132,7 +132,7 @@ class TestTakeOver:
         monkeypatch.chdir(tmp_path / "trainer")
         own = Run(Path("runs/quickstart"))
         own.finish()
-        own.outbox.put_checkpoint(6, [])
+        own.outbox.put("checkpoint", 6, [])
 
         run = resume_hub_run("ann/stopped", None, print)
 

@@ -9,8 +9,7 @@ import torch
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.hub_runs import resume_hub_run
-from pricer.commands.parts.machine import settle, settle_resumed
-from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.setup import prepare, settle, settle_resumed
 from pricer.config import ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
@@ -161,12 +160,12 @@ class TestGoingOn:
             "put runs/cut/config.yaml back as it was, or train another run",
         )
 
-    def test_gradients_that_were_scaled(self) -> None:
+    def test_a_run_that_was_trained_in_float16_on_a_gpu(self) -> None:
         config = a_config("adamw_torch", compute_dtype="float16")
         interrupted(config, TORCH, "scaler.pt", precision=HALF)
 
         assert refusal(RunError) == (
-            "cut is trained in float16 with scaled gradients, which needs a GPU",
+            f"cut began to train in {HALF}, this is nf4/float16, adapter float32, logits float32",
             "on a machine with a GPU: pricer train --resume --run cut",
         )
 

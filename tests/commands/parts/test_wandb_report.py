@@ -17,7 +17,7 @@ from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
 from pricer.stores.runs import Run, create_run, find_run
-from pricer.stores.wandb_log import Report
+from pricer.stores.wandb import Report
 from tests.builders import a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 from tests.commands.conftest import CONFIG, Listener
 from tests.loopback_hub import Repo
