@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.intervals import CoverageReport
-from pricer.core.scores import ScoreTable
 from pricer.core.selection import Selection, comparable, dropped_ids, ranked, select
 from pricer.errors import HubError, RunError
 from pricer.stores.runs import Run, find_run

@@ -1,9 +1,9 @@
 """`pricer runs`: every run here at a glance, without torch and without the network."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.selection import by_preference, comparable, dropped_ids, ranked
 from pricer.errors import PricerError, RunError
@@ -38,7 +38,7 @@ class Overview:
     def to_json(self) -> dict[str, Any]:
         """As JSON values; of the best evaluation the error, and how it was measured."""
         record: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        picked = self.picked.to_json() if self.picked else None
+        picked = asdict(self.picked) if self.picked else None
         return {**record, "picked": picked, "best": _best_to_json(self.best) if self.best else None}
 
 
@@ -110,7 +110,7 @@ def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation
 def _best_to_json(best: Evaluation) -> dict[str, Any]:
     mae, spec = best.metric("mae"), best.spec
     return {
-        "candidate": best.candidate.to_json(),
+        "candidate": asdict(best.candidate),
         "mae": mae.value,
         "interval": mae.interval,
         "n": mae.n,

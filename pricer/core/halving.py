@@ -10,8 +10,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -67,15 +66,6 @@ class RaceRecord:
     winner: str
     dropped: tuple[Dropout, ...]
     share_of_work: float
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "RaceRecord":
-        """Read back what `to_json` wrote; KeyError, TypeError or ValueError for anything else."""
-        return cls(**{**record, "dropped": tuple(Dropout(**one) for one in record["dropped"])})
 
 
 def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from pricer.core.digit_quantiles import DigitQuantiles
-from pricer.core.predictions import Prediction
+from pricer.core.predictions import PROMPT, DecodingStep, Distribution, Prediction, PriceDecoder
 from pricer.core.prefix_search import PrefixSearch, PriceTrie
-from pricer.core.price_distribution import PROMPT, DecodingStep, Distribution, PriceDecoder
 from pricer.core.prices import PriceFormat, parse_price
 from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
 from pricer.ml.base import mixed_precision

@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 import torch
 
-from pricer.core.gpu_checks import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
+from pricer.core.gpus import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
 from pricer.core.machine_checks import Finding, Status, report_unexpected
 from pricer.errors import first_line
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from pricer.core.digit_quantiles import DigitTokens
+from pricer.core.items import Example, Prompt
 from pricer.core.prefix_search import PriceTrie, build_trie
-from pricer.core.price_format import MAX_PLAIN_DIGITS
-from pricer.core.prices import PriceFormat, format_price
-from pricer.core.prompts import Example, Prompt
+from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
 from pricer.errors import ConfigError
 
 PriceTokens = DigitTokens | PriceTrie

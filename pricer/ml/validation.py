@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from pricer.core.items import Item
+from pricer.core.evaluation import score_predictions
+from pricer.core.items import Item, PromptTemplate
 from pricer.core.prices import PriceFormat, width_for
-from pricer.core.prompts import PromptTemplate
-from pricer.core.scores import score_predictions
 from pricer.core.training import Validation
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, batches_of, right_padded

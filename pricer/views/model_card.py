@@ -12,13 +12,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.confirmation import looks_besides
 from pricer.core.evaluation import Evaluation
 from pricer.core.intervals import CoverageReport
-from pricer.core.items import Split
+from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
-from pricer.core.prompts import PromptTemplate
-from pricer.core.selection import Selection
+from pricer.core.selection import Selection, looks_besides
 from pricer.views import formatting
 
 TAGS = ("lora", "price-prediction", "pricer")

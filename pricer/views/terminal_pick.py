@@ -1,5 +1,6 @@
 """The answer of `pricer pick`: the ranking, how sure it is, what was chosen, and its number on the test split."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.commands.pick import Picked
@@ -33,8 +34,8 @@ def picked(result: Picked, *, as_json: bool, confirmed: "Confirmed | None" = Non
     selection = result.selection
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
-        confirmation = {"confirmation": confirmed.confirmation.to_json()} if confirmed else {}
-        terminal.record({"run": result.run.name, **selection.to_json(), **skipped, **confirmation})
+        confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
         return
     evaluation_table(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     if selection.comparison:

@@ -113,9 +113,10 @@ def _gpu_table(plan: "GpuPlan") -> None:
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """The table of `pricer eval`, or everything as JSON."""
     if as_json:
-        values = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
+        evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
+        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        terminal.record(values | ({"race": result.race.to_json()} if result.race else {}))
+        terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec = result.spec
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"

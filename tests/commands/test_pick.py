@@ -1,6 +1,7 @@
 """`pricer pick`: what a pick leaves behind, and what it refuses."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ class TestPick:
         assert best is not None
         assert (picked.selection.candidate.step, best.step, picked.unscored) == (200, 200, ())
         assert json.loads((run.folder / "selection.json").read_text()) == json.loads(
-            json.dumps(picked.selection.to_json())
+            json.dumps(asdict(picked.selection.record))
         )
 
     def test_a_better_checkpoint_moves_the_tag(self) -> None:

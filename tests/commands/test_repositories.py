@@ -12,12 +12,13 @@ from huggingface_hub import ModelCard
 from pricer.commands.parts.session import fetch_ahead, load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
 from pricer.ml.batches import batches_of
 from pricer.stores.hub import Hub
+from pricer.stores.records import parse_record
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
 from tests.loopback_hub import LoopbackHub, Repo
@@ -66,10 +67,9 @@ def downloads(hub: LoopbackHub, repo: str = "") -> list[str]:
 
 def answers(name: str, evaluation: dict[str, Any]) -> list[Prediction]:
     """What a run here keeps of the answers of a checkpoint."""
-    run, spec = Run(Path("runs") / name), Evaluation.from_json(evaluation).spec
-    return [
-        prediction for batch in run.evaluations.predictions(evaluation["candidate"]["id"], spec) for prediction in batch
-    ]
+    run, spec = Run(Path("runs") / name), parse_record(EvalSpec, json.dumps(evaluation["spec"]))
+    saved = run.evaluations.predictions(evaluation["candidate"]["id"], spec)
+    return [prediction for batch in saved for prediction in batch]
 
 
 def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[Prediction]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -13,7 +14,7 @@ from pricer.cli import app
 from pricer.commands.pick import pick
 from pricer.commands.runs import Overview, overviews
 from pricer.config import HubConfig, RunConfig, TrainConfig
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
@@ -228,7 +229,7 @@ def test_everything_as_json() -> None:
                 "started": run.facts()["started"],
                 "problem": None,
                 "best": {
-                    "candidate": Candidate.of(a_checkpoint(4)).to_json() | {"members": []},
+                    "candidate": asdict(Candidate.of(a_checkpoint(4))) | {"members": []},
                     "mae": 50.0,
                     "interval": [49.0, 51.0],
                     "n": 50,

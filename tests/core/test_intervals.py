@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -22,7 +23,6 @@ from pricer.core.intervals import (
 )
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, wilson_interval
-from pricer.core.scores import ScoreTable, score_predictions
 from tests.builders import a_spec, an_item, predictions_of
 
 # Of price + 1: from 100 to 200.
@@ -213,11 +213,6 @@ def test_a_calibration_for_another_level_is_refused() -> None:
         report_coverage([RAW], [100.0], 0.8, a_calibration(coverage=0.95))
 
 
-def test_nothing_to_cover_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nothing to cover"):
-        report_coverage([], [], 0.8, None)
-
-
 # --- abstaining ---
 
 
@@ -250,11 +245,6 @@ def test_items_without_a_price_come_last_with_the_imputed_price() -> None:
     curve = abstention_curve(table, [(0.0, 900.0), None, (10.0, 10.0)])
 
     assert [curve[0].mae, curve[5].mae, curve[9].mae] == [10.0, 30.0, 200 / 3]  # 10; (10 + 50)/2; (10 + 50 + 140)/3
-
-
-def test_no_scores_have_no_curve() -> None:
-    with pytest.raises(ValueError, match="nothing to score"):
-        abstention_curve(scores(), [])
 
 
 @given(st.lists(st.tuples(CENTS, st.none() | CENTS, st.none() | ENDS), min_size=1, max_size=40), st.randoms())

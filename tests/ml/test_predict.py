@@ -9,8 +9,8 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pricer.commands.parts.setup import Setup
+from pricer.core.predictions import QUANTILES
 from pricer.core.prefix_search import PriceTrie
-from pricer.core.price_distribution import QUANTILES
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_base
 from pricer.ml.batches import left_padded

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.core.items import Item
+from pricer.core.items import Item, PromptTemplate, tail_of
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat, format_price
-from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import Encoder, PriceTokens, continuations, find_digit_tokens, find_price_tokens, splits_digits
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pricer.config import ModelConfig
-from pricer.core.gpu_checks import Card, Driver, judge_product
+from pricer.core.gpus import Card, Driver, judge_product
 from pricer.core.machine_checks import Finding
 from pricer.ml import probe
 from pricer.ml.devices import choose_precision

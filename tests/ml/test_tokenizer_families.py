@@ -19,8 +19,8 @@ import pytest
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from pricer.core.items import tail_of
 from pricer.core.prices import PriceFormat, format_price
-from pricer.core.prompts import tail_of
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import continuations, find_digit_tokens, find_price_tokens, splits_digits
 

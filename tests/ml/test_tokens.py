@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from pricer.core.items import Item
+from pricer.core.items import Item, Prompt, PromptTemplate
 from pricer.core.prices import PriceFormat
-from pricer.core.prompts import Prompt, PromptTemplate
 from pricer.errors import ConfigError
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import Encoder, splits_digits

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import Evaluated
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
 from pricer.core.training import Progress
 from pricer.stores.runs import Run

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.setup import Setup
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, ScoreTable
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 from pricer.stores.runs import Run
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.watcher import Watcher
 from pricer.commands.pick import Picked, publish
-from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.items import Split
+from pricer.core.selection import Confirmation, looks_besides
 from pricer.errors import HubError
 from pricer.stores.runs import now
 

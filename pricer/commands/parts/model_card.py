@@ -7,8 +7,8 @@ import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.intervals import CoverageReport
+from pricer.core.items import PromptTemplate
 from pricer.core.prices import PriceFormat, PriceStyle
-from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
 from pricer.errors import HubError
 from pricer.stores.bases import names_a_folder

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 
 from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
-from pricer.core.candidates import Candidate
-from pricer.core.checkpoints import Checkpoint, tag_name
-from pricer.core.evaluation import Evaluation
+from pricer.core.checkpoints import Candidate, Checkpoint, tag_name
+from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, Round, drop_worst, plan_rounds
 from pricer.core.predictions import Prediction
-from pricer.core.scores import score_predictions
 from pricer.errors import RunError
 
 

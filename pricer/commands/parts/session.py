@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from pricer.commands.parts.batch_size import settle_batch_tokens
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
-from pricer.core.candidates import Candidate
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction

@@ -7,18 +7,18 @@ from typing import Any
 
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
-from pricer.core.items import Item, ItemSet, Split
+from pricer.core.items import Item, ItemSet, PromptTemplate, Split, tail_of
 from pricer.core.prefix_search import PriceTrie
-from pricer.core.price_format import (
+from pricer.core.prices import (
     MAX_PLAIN_DIGITS,
     choose_estimator,
     choose_price_format,
     explain_greedy,
     explain_left_out,
     explain_padding,
+    format_price,
+    width_for,
 )
-from pricer.core.prices import format_price, width_for
-from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.data.reading import load_items, require
 from pricer.errors import CheckpointError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.intervals import raw_interval
 from pricer.core.items import Item, Split
 from pricer.core.metrics import METRICS
 from pricer.core.predictions import Prediction
-from pricer.core.scores import score_predictions
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
 from pricer.stores.wandb import Report, Table

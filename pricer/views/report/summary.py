@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from pricer.core.comparison import Comparison
-from pricer.core.confirmation import Confirmation, looks_besides
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
-from pricer.core.selection import PickRecord, by_preference, dropped_ids
+from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, looks_besides
 from pricer.redaction import redact
 from pricer.views.formatting import duration, moment, size, step_list, utc_time
 from pricer.views.report.values import HeldOut, Tested, TrainingLog

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
-from pricer.core.evaluation import Evaluation
-from pricer.core.scores import ScoreTable
+from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.views.report.curves import Curve, no_curve
 
 

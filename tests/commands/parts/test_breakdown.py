@@ -8,11 +8,10 @@ import pytest
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.breakdown import saved_breakdown
 from pricer.core.breakdowns import Breakdown
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
-from pricer.core.predictions import Prediction
-from pricer.core.price_distribution import Distribution
+from pricer.core.predictions import Distribution, Prediction
 from pricer.stores.runs import Run
 from pricer.views import terminal_breakdown
 from tests.builders import a_checkpoint, a_spec, an_item

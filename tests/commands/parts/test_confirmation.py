@@ -1,6 +1,7 @@
 """`pricer pick --confirm`: one number on the test split, and every look at it on record."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
     assert (found.metric, found.metric.n) == (mae, 8)
     assert (found.look, found.before, confirmed.is_new, confirmed.others) == (1, (), True, ())
     assert json.loads((picked.run.folder / "confirmation.json").read_text()) == {
-        "confirmations": [json.loads(json.dumps(found.to_json()))]
+        "confirmations": [json.loads(json.dumps(asdict(found)))]
     }
     assert listener.done[-1][1:] == (8, 8)
     assert mae.value is not None

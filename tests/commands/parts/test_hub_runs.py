@@ -11,9 +11,8 @@ import pytest
 from pricer.commands import train
 from pricer.commands.parts import hub_runs as command
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run, resume_hub_run
-from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, RunError
-from pricer.stores.checkpoints import STATE_FILES
+from pricer.stores.checkpoints import STATE_FILES, parse_manifest
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
@@ -352,7 +351,7 @@ class TestAttach:
 
     def test_a_config_that_cannot_be_read_is_named_by_its_repository(self, pushed: Repo) -> None:
         config = pushed.files()["config.yaml"] + b"extra: {}\n"
-        manifest = Checkpoint.from_json(json.loads(pushed.files()["manifest.json"]))
+        manifest = parse_manifest(pushed.files()["manifest.json"])
         commit = pushed.commit({"config.yaml": config}, manifest.name)
         pushed.tags[manifest.name] = commit.hash
 

@@ -11,7 +11,7 @@ from pricer.commands.parts.wandb_report import evaluation_report, pick_report
 from pricer.commands.parts.wandb_sending import send
 from pricer.commands.pick import pick
 from pricer.config import RunConfig, TrackingConfig
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction

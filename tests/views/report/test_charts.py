@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from pricer.core.breakdowns import break_down
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.items import Item
-from pricer.core.scores import score_predictions
 from pricer.views.report.curves import Curve
 from pricer.views.report.figures import as_figure, as_json, hover_text, plotly_text
 from pricer.views.report.page import run_page

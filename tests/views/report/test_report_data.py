@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pricer.commands.parts.report_data import load_report
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
 from pricer.core.selection import comparable
