@@ -12,9 +12,10 @@ demo: .venv/installed
 	$(BIN)/pricer report
 	@echo "The run is in runs/, newest last. To train on your own data: README.md, \"Your own data\"."
 
-# One process for each core. The tests of a file stay together, because they share fixtures.
+# One process for each core. The tests of a file stay together, because they share fixtures, and the longest files start
+# first (tests/conftest.py).
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 # Tests that need a GPU run separately, because the others hide it. Without a GPU they skip themselves.
 test-all: .venv/installed-dev

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pricer.config import RunConfig
 from pricer.core.checkpoints import Candidate, Checkpoint, Member
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
@@ -16,6 +17,7 @@ from pricer.core.metrics import Metric
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.prices import PriceFormat
 from pricer.stores.checkpoints import FolderStore, write_manifest
+from pricer.stores.runs import Run, create_run
 
 PLAIN = PriceFormat("plain")
 
@@ -59,14 +61,39 @@ def a_checkpoint(step: int = 5, adapter: bytes = b"weights", **changes: Any) -> 
     return replace(checkpoint, **changes)
 
 
-def a_saved_checkpoint(folder: Path, step: int = 5, adapter: bytes = b"weights") -> tuple[Path, Checkpoint]:
+def a_saved_checkpoint(
+    folder: Path, step: int = 5, adapter: bytes = b"weights", **changes: Any
+) -> tuple[Path, Checkpoint]:
     """A folder as training hands it over: adapter, its config, manifest."""
-    checkpoint = a_checkpoint(step, adapter)
+    checkpoint = a_checkpoint(step, adapter, **changes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_model.safetensors").write_bytes(adapter)
     (folder / "adapter_config.json").write_text("{}")
     write_manifest(folder, checkpoint)
     return folder, checkpoint
+
+
+def a_run(
+    steps: Sequence[int] = (),
+    evaluations: Sequence[Evaluation] = (),
+    *,
+    name: str = "quickstart",
+    config: RunConfig | None = None,
+    **facts: Any,
+) -> Run:
+    """A run in runs/ of the current folder as training and scoring leave it, with checkpoints at these steps."""
+    run = create_run(config or RunConfig(), name, name, facts)
+    for step in steps:
+        run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
+    for evaluation in evaluations:
+        add_evaluation(run, evaluation)
+    return run
+
+
+def add_evaluation(run: Run, evaluation: Evaluation) -> None:
+    """Keep an evaluation with scores that have its MAE."""
+    mae = evaluation.metric("mae")
+    run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
 
 
 def a_saved_soup(run_folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:

@@ -30,6 +30,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
 
 
+# The files that take the longest: where files are shared out among processes, none of them comes last.
+LONGEST = ("test_train", "test_sft", "test_repositories", "test_hub_runs", "test_hostile_repos", "test_cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files start first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 def hides_gpus(marks: str) -> bool:
     """Whether tests chosen by this expression (pytest -m) run without a GPU: all do but `gpu`, which need one. A test
     that means the CPU would find another precision, optimizer and memory on a machine that has a GPU.

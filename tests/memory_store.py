@@ -46,7 +46,8 @@ class MemoryStore:
         kept, files = self._kept.get(checkpoint.name, (None, {}))
         if kept != checkpoint:
             raise CheckpointError(f"{checkpoint.name} is not here")
-        folder = Path(tempfile.mkdtemp())
+        folder = Path(tempfile.mkdtemp()) / checkpoint.name
+        folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
         return folder

@@ -11,15 +11,6 @@ BASES = Path(__file__).parent / "bases"
 FILES = sorted(CONFIGS.glob("*.yaml"))
 
 
-def test_there_are_four() -> None:
-    assert [file.stem for file in FILES] == [
-        "llama-3.1-8b-a100",
-        "llama-3.2-3b-a100",
-        "llama-3.2-3b-t4",
-        "quickstart",
-    ]
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_config_loads_and_starts_with_the_command_that_runs_it(file: Path) -> None:
     load_config(file)

@@ -76,9 +76,7 @@ def test_uploads_ten_times_slower_than_training_mislabel_nothing(hub: LoopbackHu
     hub.slow_uploads(size / (10 * interval))
 
     finish(
-        *("train", "quickstart", "--run", "pushed", "--repo", "ann/prices"),
-        *settings(4),
-        *options(hub__state="none"),
+        *("train", "quickstart", "--run", "pushed", "--repo", "ann/prices"), *settings(4), *options(hub__state="none")
     )
 
     assert_each_is_there_once(hub.repo("ann/prices"), adapters)

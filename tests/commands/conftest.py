@@ -1,4 +1,4 @@
-"""A run that was really trained, for the tests of what comes after."""
+"""Runs for the tests of what comes after training: really trained ones, and one with a fake model and store."""
 
 import os
 import shutil
@@ -13,14 +13,19 @@ from pathlib import Path
 import pytest
 
 from pricer.commands import train
+from pricer.commands.parts.baselines import BASELINES
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.training import Progress, Validation
 from pricer.errors import Interrupted
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, create_run
+from tests.builders import a_saved_checkpoint
+from tests.commands.sessions import FakeScorer
 from tests.loopback_hub import LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connected_hub
+from tests.memory_store import MemoryStore
 from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
@@ -78,6 +83,53 @@ def trained(_trained: tuple[Path, Listener], monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.chdir(tmp_path)
     shutil.copytree(_trained[0] / "runs", tmp_path / "runs")
     return tmp_path / "runs" / "quickstart"
+
+
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
+    """What scores and predicts in place of a model. Each adapter has one price for all items, in dollars $1,500 and the
+    sum of its bytes. Of the baselines only the first is left.
+    """
+    fake = FakeScorer(lambda *_: 1500.0 + sum(fake.weights) % 1000)
+    for module in ("parts.session", "predict"):
+        monkeypatch.setattr(f"pricer.commands.{module}.load_scorer", lambda *_: fake)
+    monkeypatch.setattr("pricer.commands.parts.baselines.BASELINES", dict([*BASELINES.items()][:1]))
+    return fake
+
+
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without a repository keep their checkpoints in memory until the test ends."""
+    stores: dict[Path, MemoryStore] = {}
+    monkeypatch.setattr(
+        "pricer.stores.runs.FolderStore", lambda folder, *_: stores.setdefault(folder.resolve(), MemoryStore())
+    )
+
+
+@pytest.fixture(scope="session")
+def _setup() -> Setup:
+    return prepare(CONFIG)
+
+
+@pytest.fixture
+def untrained(_setup: Setup) -> Run:
+    """A run like `trained` that nobody had to train: its adapters at steps 2, 4 and 6 are a few bytes."""
+    run = create_run(_setup.config, "quickstart", None, {})
+    for step in (2, 4, 6):
+        own = {
+            "base": _setup.base.name,
+            "base_revision": _setup.base.revision,
+            "prompt_fingerprint": _setup.template.fingerprint,
+            "data_fingerprint": _setup.items.fingerprint,
+        }
+        run.store.push(a_saved_checkpoint(Path("out"), step, b"%d" % step, **own)[0], step)
+    return run
+
+
+@pytest.fixture
+def run(in_memory: None, scorer: FakeScorer, untrained: Run) -> Run:
+    """`untrained`, its checkpoints in memory, to be scored without a model."""
+    return untrained
 
 
 @pytest.fixture
@@ -178,16 +230,8 @@ def stopped(_stopped: Recorded, hub: LoopbackHub, tmp_path: Path) -> Repo:
     return put_back(hub, _stopped.repo)
 
 
-@pytest.fixture(scope="session")
-def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
-    """Repositories that the Trainer itself pushed to: each save, in folders, and one for which the Hub was too slow."""
-    folder = tmp_path_factory.mktemp("plain")
-    wanted = {
-        "ann/saves": ("every_save", None),
-        "ann/folders": ("all_checkpoints", None),
-        # Its first push takes until the last checkpoint is saved: 265 kB at 1 kB per second, then at once.
-        "ann/skipped": ("every_save", 1000.0),
-    }
+def _push_by_trainer(folder: Path, wanted: dict[str, tuple[str, float | None]]) -> dict[str, Repo]:
+    """Repositories that the Trainer itself pushed to, by name: hub_strategy, and at first so many bytes per second."""
     with _a_hub(folder) as hub:
         put_base(hub)
         with (
@@ -214,8 +258,26 @@ def _plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
         return {name: hub.repo(name) for name in wanted}
 
 
+@pytest.fixture(scope="session")
+def _saves(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    return _push_by_trainer(tmp_path_factory.mktemp("saves"), {"ann/saves": ("every_save", None)})["ann/saves"]
+
+
 @pytest.fixture
-def plain(_plain: dict[str, Repo], hub: LoopbackHub) -> dict[str, Repo]:
-    """The Trainer's repositories by name, and the base they name."""
+def saves(_saves: Repo, hub: LoopbackHub) -> Repo:
+    """The repository ann/saves, to which the Trainer itself pushed each save, and the base it names."""
     put_base(hub)
-    return {name: put_back(hub, repo) for name, repo in _plain.items()}
+    return put_back(hub, _saves)
+
+
+@pytest.fixture(scope="session")
+def _others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Repo]:
+    # The first push of ann/skipped takes until the last checkpoint is saved: 265 kB at 1 kB per second, then at once.
+    wanted = {"ann/folders": ("all_checkpoints", None), "ann/skipped": ("every_save", 1000.0)}
+    return _push_by_trainer(tmp_path_factory.mktemp("others"), wanted)
+
+
+@pytest.fixture
+def plain(saves: Repo, _others: dict[str, Repo], hub: LoopbackHub) -> dict[str, Repo]:
+    """The Trainer's repositories by name: each save, folders, and one for which the Hub was too slow."""
+    return {"ann/saves": saves} | {name: put_back(hub, repo) for name, repo in _others.items()}

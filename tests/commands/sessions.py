@@ -1,7 +1,11 @@
 """Evaluation sessions without a model."""
 
+import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from pricer.commands.parts.session import EvaluationSession, Scorer
 from pricer.commands.parts.watcher import Watcher
@@ -9,6 +13,7 @@ from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.ml.tokens import TokenizedPrompt
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG
 from pricer.stores.runs import Run
 
 SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
@@ -21,25 +26,30 @@ class FakeScorer:
 
     def __init__(self, price: Callable[[str, str], float | None], fail_at: int | None = None) -> None:
         self.adapters: list[str] = []
+        self.weights = b""
         self.asked: list[tuple[str, list[str]]] = []
         self._price = price
-        self._fail_at = fail_at
+        self.fail_at = fail_at
 
     def use(self, adapter: Path) -> None:
         self.adapters.append(adapter.name)
+        self.weights = (adapter / ADAPTER).read_bytes()
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        if len(self.asked) == self._fail_at:
+        if len(self.asked) == self.fail_at:
             raise SystemError("killed")
         adapter = self.adapters[-1] if self.adapters else ""
         self.asked.append((adapter, [prompt.item_id for prompt in prompts]))
         return [Prediction(prompt.item_id, "", self._price(adapter, prompt.item_id)) for prompt in prompts]
 
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> None:
-        raise AssertionError("nothing here asks for embeddings")
+    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
+        return np.array([[float(len(prompt.ids))] for prompt in prompts], dtype=np.float32)
 
     def average(self, adapters: Sequence[Path], target: Path) -> None:
-        raise AssertionError("nothing here averages")
+        """No average, but a file that depends on all of them."""
+        together = hashlib.sha256(b"".join((folder / ADAPTER).read_bytes() for folder in adapters))
+        (target / ADAPTER).write_bytes(together.digest())
+        shutil.copy(adapters[0] / ADAPTER_CONFIG, target)
 
     @property
     def predicted(self) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
@@ -10,19 +9,23 @@ from pricer.commands.evaluate import evaluate_run
 from pricer.commands.pick import Confirmed, Picked, confirm, pick
 from pricer.core.items import Split
 from pricer.errors import RunError
-from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.runs import Run, find_run
 from pricer.views import terminal_evaluations
 from tests.commands.conftest import Listener
+from tests.commands.sessions import FakeScorer
 
-pytestmark = pytest.mark.usefixtures("trained")
+OTHER = "step-000002"
 
 
 @pytest.fixture
-def picked(trained: Path) -> Picked:
-    """A pick among the checkpoints 2, 4 and 6 of a trained run."""
-    evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
+def picked(run: Run) -> Picked:
+    """A pick among the checkpoints 2, 4 and 6, which is step 6."""
+    evaluate_run(run, "all", Split.VAL, None, Listener())
     return pick(None, "mae")
+
+
+def score_other(limit: int | None = None) -> None:
+    evaluate_run(find_run(None), "2", Split.TEST, limit, Listener())
 
 
 def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
@@ -31,10 +34,6 @@ def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[st
     terminal_evaluations.confirmation(picked, confirmed)
     said = capsys.readouterr()
     return said.out, said.err.splitlines()
-
-
-def other_step(picked: Picked) -> int:
-    return next(step for step in (2, 4, 6) if step != picked.selection.candidate.step)
 
 
 def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
@@ -70,10 +69,10 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
 
 
 def test_the_same_pick_is_shown_again_and_not_scored(
-    picked: Picked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picked: Picked, scorer: FakeScorer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = confirm(picked, Listener())
-    monkeypatch.setattr(CheckpointPredictor, "predict", None)
+    scorer.fail_at = len(scorer.asked)
 
     again = confirm(pick(None, "mae"), Listener())
 
@@ -86,27 +85,25 @@ def test_the_same_pick_is_shown_again_and_not_scored(
 
 def test_another_metric_of_the_same_answers_is_no_new_look(picked: Picked) -> None:
     first = confirm(picked, Listener()).confirmation
-    by_share = Picked(picked.run, pick(None, "mape").selection, ())
-    if by_share.selection.candidate.id != first.candidate.id:
-        pytest.skip("the metrics chose different checkpoints")
+    by_share = Picked(picked.run, pick(None, "rmsle").selection, ())
+    assert by_share.selection.candidate == first.candidate
 
     second = confirm(by_share, Listener()).confirmation
 
-    assert (second.metric.name, second.when, second.look) == ("mape", first.when, 1)
+    assert (second.metric.name, second.when, second.look) == ("rmsle", first.when, 1)
     assert picked.run.confirmations() == [first]
 
 
 def test_a_look_by_eval_is_counted(picked: Picked, capsys: pytest.CaptureFixture[str]) -> None:
-    other = other_step(picked)
-    evaluate_run(find_run(None), str(other), Split.TEST, None, Listener())
-    evaluate_run(find_run(None), str(other), Split.TEST, 4, Listener())
+    score_other()
+    score_other(limit=4)
 
     confirmed = confirm(picked, Listener())
 
-    assert (confirmed.confirmation.look, confirmed.confirmation.before) == (3, (f"step-{other:06d}",))
+    assert (confirmed.confirmation.look, confirmed.confirmation.before) == (3, (OTHER,))
     assert shown(picked, confirmed, capsys)[1] == [
-        f"the test split of this run has been looked at before (step-{other:06d}): this number is the 3rd look, "
-        "not an untouched one"
+        f"the test split of this run has been looked at before ({OTHER}): this number is the 3rd look, not an "
+        "untouched one"
     ]
 
 
@@ -123,59 +120,39 @@ def test_looks_at_others_are_said_of_a_number_that_was_there(
     picked: Picked, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = confirm(picked, Listener()).confirmation
-    other = other_step(picked)
-    evaluate_run(find_run(None), str(other), Split.TEST, None, Listener())
+    score_other()
 
     again = confirm(picked, Listener())
 
-    assert (again.confirmation, again.others) == (first, (f"step-{other:06d}",))
+    assert (again.confirmation, again.others) == (first, (OTHER,))
     assert shown(picked, again, capsys)[1][1] == (
-        f"the test split of this run has been looked at otherwise, too (step-{other:06d})"
+        f"the test split of this run has been looked at otherwise, too ({OTHER})"
     )
 
 
-def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, picked_id = picked.run, picked.selection.candidate.id or ""
+def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, scorer: FakeScorer) -> None:
+    run = picked.run
     run.record(batch_tokens={"cpu": 300})  # batches of a few items
-    spec = evaluate_run(find_run(None), str(other_step(picked)), Split.TEST, None, Listener()).spec
-    real = CheckpointPredictor.predict
-    calls = iter([False])
-
-    def once(self: CheckpointPredictor, prompts: list[object]) -> object:
-        if next(calls, True):
-            raise KeyboardInterrupt
-        return real(self, prompts)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointPredictor, "predict", once)
-        with pytest.raises(KeyboardInterrupt):
-            confirm(picked, Listener())
-    saved = run.evaluations.predictions(picked_id, spec)
-    assert len(saved) == 1
+    score_other()
+    scorer.fail_at = len(scorer.asked) + 1
+    with pytest.raises(SystemError):
+        confirm(picked, Listener())
     assert run.confirmations() == []
+    scorer.fail_at = None
 
     confirmed = confirm(picked, Listener())
 
-    assert run.evaluations.predictions(picked_id, spec)[0] == saved[0]
+    asked = [item for name, item in scorer.predicted if name == picked.selection.candidate.name]
+    assert len(asked) == len(set(asked)) == 12 + 8  # the validation and the test items, each once
     assert (confirmed.is_new, confirmed.confirmation.look) == (True, 2)
 
 
-def test_a_damaged_record_is_named_before_anything_is_scored(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.commands.evaluate.evaluate_run", None)
-    path = picked.run.folder / "confirmation.json"
-    for text in ("[]", '{"confirmations": [{}]}', "{"):
-        path.write_text(text)
+@pytest.mark.parametrize("text", ["[]", '{"confirmations": [{}]}', "{"])
+def test_a_damaged_record_is_named_before_anything_is_scored(picked: Picked, scorer: FakeScorer, text: str) -> None:
+    scorer.fail_at = len(scorer.asked)
+    (picked.run.folder / "confirmation.json").write_text(text)
 
-        with pytest.raises(RunError, match=r"confirmation.json is damaged") as raised:
-            confirm(picked, Listener())
+    with pytest.raises(RunError, match=r"confirmation.json is damaged") as raised:
+        confirm(picked, Listener())
 
-        assert raised.value.hint == "remove it, and confirm again"
-
-
-def test_a_new_run_takes_over_no_confirmation(trained: Path) -> None:
-    run = Run(trained)
-    (run.folder / "confirmation.json").write_text('{"confirmations": []}')
-
-    run.clear()
-
-    assert not (run.folder / "confirmation.json").exists()
+    assert raised.value.hint == "remove it, and confirm again"

@@ -15,6 +15,7 @@ from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
+from tests.builders import a_run
 from tests.commands.conftest import Listener
 from tests.commands.sessions import SPEC, FakeScorer, a_session
 from tests.loopback_hub import Repo
@@ -38,8 +39,8 @@ def scored(
     return score_checkpoints(session, run.store.checkpoints()[:checkpoints])
 
 
-def test_the_train_median_is_imputed_for_a_prediction_without_a_price(trained: Path) -> None:
-    (evaluation,) = scored(Run(trained), 1, a_scorer())
+def test_the_train_median_is_imputed_for_a_prediction_without_a_price(run: Run) -> None:
+    (evaluation,) = scored(run, 1, a_scorer())
 
     # |20-10| + |20-20| + |20-30| + |30-40| + |20-50| = 60, over 5 items.
     assert evaluation.metric("mae").value == 12.0
@@ -48,33 +49,31 @@ def test_the_train_median_is_imputed_for_a_prediction_without_a_price(trained: P
     assert evaluation.metric("hit_rate").value == 0.8
 
 
-def test_the_base_is_loaded_once_and_the_adapter_changes_per_checkpoint(trained: Path) -> None:
+def test_the_base_is_loaded_once_and_the_adapter_changes_per_checkpoint(run: Run) -> None:
     scorer = a_scorer()
 
-    scored(Run(trained), 3, scorer)
+    scored(run, 3, scorer)
 
     assert scorer.adapters == ["step-000002", "step-000004", "step-000006"]
 
 
-def test_progress_counts_predictions_over_all_checkpoints(trained: Path) -> None:
+def test_progress_counts_predictions_over_all_checkpoints(run: Run) -> None:
     listener = Listener()
 
-    scored(Run(trained), 2, a_scorer(), listener)
+    scored(run, 2, a_scorer(), listener)
 
     # Batches of 2, 2 and 1, for two checkpoints.
     first = [("step-000002", done, 10) for done in (2, 4, 5)]
     assert listener.done == first + [("step-000004", done, 10) for done in (7, 9, 10)]
 
 
-def test_an_evaluation_that_exists_is_not_made_again(trained: Path) -> None:
-    run = Run(trained)
+def test_an_evaluation_that_exists_is_not_made_again(run: Run) -> None:
     first = scored(run, 3, a_scorer())
 
     assert scored(run, 3) == first
 
 
-def test_scores_that_were_removed_are_made_again_from_the_saved_predictions(trained: Path) -> None:
-    run = Run(trained)
+def test_scores_that_were_removed_are_made_again_from_the_saved_predictions(run: Run) -> None:
     first = scored(run, 1, a_scorer())
     (path,) = run.folder.glob("evaluations/*/scores.npz")
     before = path.read_bytes()
@@ -85,8 +84,8 @@ def test_scores_that_were_removed_are_made_again_from_the_saved_predictions(trai
 
 
 @pytest.mark.parametrize("fail_at", [0, 1, 2])
-def test_an_interrupted_evaluation_continues_with_the_next_batch(trained: Path, fail_at: int) -> None:
-    run, second = Run(trained), a_scorer()
+def test_an_interrupted_evaluation_continues_with_the_next_batch(run: Run, fail_at: int) -> None:
+    second = a_scorer()
     with pytest.raises(SystemError):
         scored(run, 1, a_scorer(fail_at))
 
@@ -98,11 +97,11 @@ def test_an_interrupted_evaluation_continues_with_the_next_batch(trained: Path, 
     assert [[prediction.item_id for prediction in batch] for batch in saved] == BATCHES
 
 
-def test_a_torn_batch_is_predicted_again_whole(trained: Path) -> None:
-    run, second = Run(trained), a_scorer()
+def test_a_torn_batch_is_predicted_again_whole(run: Run) -> None:
+    second = a_scorer()
     with pytest.raises(SystemError):
         scored(run, 1, a_scorer(2))
-    (path,) = (trained / "evaluations").glob("*/predictions.jsonl")
+    (path,) = (run.folder / "evaluations").glob("*/predictions.jsonl")
     path.write_bytes(path.read_bytes()[:-20])
 
     scored(run, 1, second)
@@ -158,34 +157,33 @@ class TestGoingOnWithTheSameBatches:
         assert self.batches(run) == [first, first, first]
         return listener
 
-    def test_whatever_was_found_on_the_device_since(self, trained: Path) -> None:
-        run = Run(trained)
+    def test_whatever_was_found_on_the_device_since(self, run: Run) -> None:
         begun = self.interrupt(run)
         run.record(batch_tokens={"cpu": 8192})
 
         self.go_on(run, begun)
 
-    def test_whatever_the_config_says_since_with_a_note(self, trained: Path) -> None:
-        run = Run(trained)
+    def test_whatever_the_config_says_since_with_a_note(self, run: Run) -> None:
         begun = self.interrupt(run)
-        path = trained / "config.yaml"
+        path = run.folder / "config.yaml"
         path.write_text(path.read_text().replace("batch_tokens: auto", "batch_tokens: 8192"))
 
         listener = self.go_on(run, begun)
 
         assert "this evaluation has begun with batches of up to 300 tokens and keeps them" in listener.notes
 
+    @pytest.mark.usefixtures("scorer")
     def test_after_its_repository_was_opened_again(self, pushed: Repo) -> None:
         begun = self.interrupt(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None))
 
         self.go_on(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None), begun)
 
-    def test_a_damaged_record_of_the_batches_is_named(self, trained: Path) -> None:
-        self.interrupt(Run(trained))
-        (trained / "evaluations" / "batches.json").write_text('{"a": 0}')
+    def test_a_damaged_record_of_the_batches_is_named(self, run: Run) -> None:
+        self.interrupt(run)
+        (run.folder / "evaluations" / "batches.json").write_text('{"a": 0}')
 
         with pytest.raises(RunError, match=r"batches\.json is damaged: not every spec has a number of tokens"):
-            evaluate_run(Run(trained), "all", Split.VAL, None, Listener())
+            evaluate_run(run, "all", Split.VAL, None, Listener())
 
 
 def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(trained: Path) -> None:
@@ -212,18 +210,17 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert pick.pick(None, "mae").selection == picked.selection
 
 
-def test_a_limit_beyond_the_split_is_the_whole_split(trained: Path) -> None:
-    whole = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
-    limited = evaluate_run(find_run(None), "last", Split.VAL, 500, Listener())
+def test_a_limit_beyond_the_split_is_the_whole_split(run: Run) -> None:
+    whole = evaluate_run(run, "last", Split.VAL, None, Listener())
+    limited = evaluate_run(run, "last", Split.VAL, 500, Listener())
 
     assert limited.spec == whole.spec
 
 
-def test_a_run_without_a_checkpoint_cannot_be_evaluated(trained: Path) -> None:
-    (trained / "checkpoints.jsonl").unlink()
-
+@pytest.mark.usefixtures("in_memory")
+def test_a_run_without_a_checkpoint_cannot_be_evaluated() -> None:
     with pytest.raises(CheckpointError, match="the run quickstart has no checkpoint yet"):
-        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
+        evaluate_run(a_run(), "all", Split.VAL, None, Listener())
 
 
 @pytest.mark.parametrize(
@@ -233,30 +230,18 @@ def test_a_run_without_a_checkpoint_cannot_be_evaluated(trained: Path) -> None:
         ("train_limit: 48", "train_limit: 47", "data"),
     ],
 )
-def test_a_checkpoint_trained_on_something_else_is_refused(trained: Path, old: str, new: str, what: str) -> None:
-    path = trained / "config.yaml"
+def test_a_checkpoint_trained_on_something_else_is_refused(run: Run, old: str, new: str, what: str) -> None:
+    path = run.folder / "config.yaml"
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(CheckpointError, match=rf"step 2 \(.{{7}}\) was trained with {what} "):
-        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
+        evaluate_run(run, "all", Split.VAL, None, Listener())
 
 
-def test_a_base_that_has_changed_since_training_is_refused(trained: Path) -> None:
-    path = trained / "config.yaml"
-    revision = find_run(None).config().model.revision
+def test_a_base_that_has_changed_since_training_is_refused(run: Run) -> None:
+    path = run.folder / "config.yaml"
+    revision = run.config().model.revision
     path.write_text(path.read_text().replace(str(revision), "f" * 40))
 
     with pytest.raises(Exception, match="the base builtin:base is at"):
-        evaluate_run(find_run(None), "all", Split.VAL, None, Listener())
-
-
-def test_pick_before_an_evaluation_is_an_error(trained: Path) -> None:
-    with pytest.raises(RunError, match="no checkpoint has been evaluated yet"):
-        pick.pick(None, "mae")
-
-
-def test_pick_on_the_test_split_alone_is_refused(trained: Path) -> None:
-    evaluate_run(find_run(None), "last", Split.TEST, None, Listener())
-
-    with pytest.raises(RunError, match="a checkpoint is not chosen on the test split"):
-        pick.pick(None, "mae")
+        evaluate_run(run, "all", Split.VAL, None, Listener())

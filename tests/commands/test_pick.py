@@ -1,34 +1,20 @@
 """`pricer pick`: what a pick leaves behind, and what it refuses."""
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pricer.commands.pick import pick
-from pricer.config import RunConfig
-from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
-from pricer.stores.runs import Run, create_run
-from tests.builders import a_saved_checkpoint, a_score_table, a_spec, an_evaluation, some_scores
+from tests.builders import a_run, a_score_table, a_spec, add_evaluation, an_evaluation
 
 TEST = a_spec(split=Split.TEST)
 
 
-def a_run(steps: list[int], evaluations: list[Evaluation]) -> Run:
-    """A run with checkpoints and evaluations, as training and scoring leave it."""
-    run = create_run(RunConfig(), "quickstart", None, {})
-    for step in steps:
-        run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
-    for evaluation in evaluations:
-        mae = evaluation.metric("mae")
-        run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
-    return run
+pytestmark = pytest.mark.usefixtures("in_memory")
 
 
 class TestPick:
@@ -39,12 +25,7 @@ class TestPick:
 
         best = run.store.tagged("best")
         assert best is not None
-        assert (picked.selection.candidate.step, best.step, picked.run.name, picked.unscored) == (
-            200,
-            200,
-            "quickstart",
-            (),
-        )
+        assert (picked.selection.candidate.step, best.step, picked.unscored) == (200, 200, ())
         assert json.loads((run.folder / "selection.json").read_text()) == json.loads(
             json.dumps(asdict(picked.selection.record))
         )
@@ -52,8 +33,7 @@ class TestPick:
     def test_a_better_checkpoint_moves_the_tag(self) -> None:
         run = a_run([100, 200], [an_evaluation(100, 50.0)])
         pick(None, "mae")
-        later = an_evaluation(200, 40.0)
-        run.evaluations.add(later.candidate.id or "", later, some_scores(40.0))
+        add_evaluation(run, an_evaluation(200, 40.0))
 
         pick(None, "mae")
 
@@ -137,11 +117,3 @@ class TestPick:
             pick(None, "mae")
 
         assert raised.value.hint == "pricer eval --all-checkpoints"
-
-    def test_picking_imports_nothing_heavy(self) -> None:
-        heavy = ["torch", "transformers", "trl", "peft", "datasets", "huggingface_hub", "bitsandbytes", "sklearn"]
-        code = f"import sys, pricer.commands.pick; print([m for m in {heavy} if m in sys.modules])"
-
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-        assert ran.stdout == "[]\n"

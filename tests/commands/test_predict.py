@@ -31,8 +31,8 @@ def priced(run: Run, which: str | None, *texts: str, listener: Listener | None =
     return predict(run, which, lambda _: [one_text(text) for text in texts], listener or Listener())
 
 
-def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(trained: Path) -> None:
-    setup = prepare_to_ask(Run(trained).config())
+def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(run: Run) -> None:
+    setup = prepare_to_ask(run.config())
     items = [Item("same", "A lamp " * count, 1.0) for count in (3, 9, 1)]
 
     scorer = Counter(lambda adapter, item: None)
@@ -59,47 +59,47 @@ def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None
 
 
 def test_the_data_are_not_needed_where_the_config_says_how_prices_are_written(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(_: object) -> None:
         raise AssertionError("the data were read")
 
     monkeypatch.setattr("pricer.commands.parts.setup.load_items", gone)
 
-    assert len(priced(Run(trained), "last", "A lamp").predictions) == 1
+    assert len(priced(run, "last", "A lamp").predictions) == 1
 
 
-def test_without_a_pick_the_last_checkpoint_answers_and_says_so(trained: Path) -> None:
+def test_without_a_pick_the_last_checkpoint_answers_and_says_so(run: Run) -> None:
     listener = Listener()
 
-    found = priced(Run(trained), None, "A lamp", listener=listener)
+    found = priced(run, None, "A lamp", listener=listener)
 
     assert found.checkpoint.step == 6
     assert "no best checkpoint of quickstart has been picked yet: this is the last one, step-000006" in listener.notes
 
 
-def test_the_pick_answers_once_there_is_one(trained: Path) -> None:
-    run = Run(trained)
+def test_the_pick_answers_once_there_is_one(run: Run) -> None:
     run.store.tag(run.store.checkpoints()[0], "best")
 
     assert priced(run, None, "A lamp").checkpoint.step == 2
     assert priced(run, "4", "A lamp").checkpoint.step == 4
 
 
-def test_a_checkpoint_trained_with_another_prompt_is_refused(trained: Path) -> None:
-    path = trained / "config.yaml"
+def test_a_checkpoint_trained_with_another_prompt_is_refused(run: Run) -> None:
+    path = run.folder / "config.yaml"
     path.write_text(path.read_text().replace("question: What does this", "question: How much does this"))
 
     with pytest.raises(CheckpointError, match="was trained with prompt"):
-        priced(Run(trained), "last", "A lamp")
+        priced(run, "last", "A lamp")
 
 
+@pytest.mark.usefixtures("scorer")
 def test_a_checkpoint_on_the_hub_answers(pushed: Repo) -> None:
     run = open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None)
 
     assert priced(run, "last", "A lamp").checkpoint.step == 6
 
 
-def test_texts_are_checked_before_a_checkpoint_is_looked_for(trained: Path) -> None:
+def test_texts_are_checked_before_a_checkpoint_is_looked_for(run: Run) -> None:
     with pytest.raises(PricerError, match="the text is empty"):
-        priced(Run(trained), "no such step", " ")
+        priced(run, "no such step", " ")

@@ -80,13 +80,6 @@ def test_a_run_without_a_repository_has_nowhere_to_push_to() -> None:
     assert raised.value.hint == "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto"
 
 
-def test_a_run_that_is_not_there_is_named() -> None:
-    a_run(repo=None)
-
-    with pytest.raises(RunError, match="there is no run other"):
-        push("other", Watcher())
-
-
 def test_the_outbox_is_delivered_in_order(repo: Repo) -> None:
     run = a_run((5, 10))
     put_state(run, 10)
@@ -102,15 +95,6 @@ def test_the_outbox_is_delivered_in_order(repo: Repo) -> None:
     assert run.outbox.entries() == []
     assert (watcher.counts[0][1], watcher.notes) == (3, [])
     assert push(None, Watcher()).delivered == ()
-
-
-def test_the_config_and_the_facts_of_the_run_lie_beside_each_checkpoint(repo: Repo) -> None:
-    run = a_run((5,))
-
-    push(None, Watcher())
-
-    assert repo.files("step-000005")["config.yaml"] == (run.folder / "config.yaml").read_bytes()
-    assert repo.files("step-000005")["run.json"] == (run.folder / "run.json").read_bytes()
 
 
 def test_commits_are_counted_across_processes(repo: Repo) -> None:

@@ -12,10 +12,6 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 CODE = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "import pricer" in block)
 
 
-def test_the_readme_needs_five_lines() -> None:
-    assert len([line for line in CODE.splitlines() if line.strip()]) <= 5
-
-
 @pytest.mark.usefixtures("trained")
 def test_the_lines_in_the_readme_print_a_price_and_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from pricer.commands.pick import pick
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Item, Split
-from pricer.errors import CheckpointError, RunError
+from pricer.errors import RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 from tests.builders import an_evaluation, some_scores
@@ -56,8 +56,8 @@ def the_record(run: Run) -> RaceRecord:
     return record
 
 
-def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> None:
-    run, scorer, listener = Run(trained), a_scorer(), Listener()
+def test_a_race_scores_its_budget_and_the_rest_of_the_winner(run: Run) -> None:
+    scorer, listener = a_scorer(), Listener()
 
     (winner,) = race(run, scorer, listener)
 
@@ -81,24 +81,21 @@ def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> N
     ]
 
 
-def test_a_dropped_checkpoint_has_predictions_but_no_evaluation(trained: Path) -> None:
-    run = Run(trained)
-
+def test_a_dropped_checkpoint_has_predictions_but_no_evaluation(run: Run) -> None:
     race(run, a_scorer())
 
     assert [e.name for e in run.evaluations.all()] == ["step-000004"]
-    assert len(list((trained / "evaluations").glob("*/predictions.jsonl"))) == 3
+    assert len(list((run.folder / "evaluations").glob("*/predictions.jsonl"))) == 3
 
 
-@pytest.mark.parametrize("fail_at", [0, 1, 30, 60, 90])
-def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(trained: Path, fail_at: int) -> None:
-    run = Run(trained)
+@pytest.mark.parametrize("fail_at", [0, 30, 90])
+def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(run: Run, fail_at: int) -> None:
     whole = a_scorer()
     finished = race(run, whole)
     record = the_record(run)
-    for path in (trained / "evaluations").glob("*/*.json*"):
+    for path in (run.folder / "evaluations").glob("*/*.json*"):
         path.unlink()
-    (trained / "race.json").unlink()
+    (run.folder / "race.json").unlink()
     assert len(whole.asked) > fail_at
 
     first, second = a_scorer(fail_at), a_scorer()
@@ -112,16 +109,15 @@ def test_an_interrupted_race_continues_as_the_same_and_asks_nothing_twice(traine
     assert the_record(run) == record
 
 
-def test_a_race_that_is_over_is_shown_again_and_nothing_is_loaded(trained: Path) -> None:
-    run = Run(trained)
+def test_a_race_that_is_over_is_shown_again_and_nothing_is_loaded(run: Run) -> None:
     finished, record = race(run, a_scorer()), the_record(run)
 
     assert race(run) == finished
     assert the_record(run) == record
 
 
-def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(trained: Path) -> None:
-    run, first, second = Run(trained), a_scorer(), a_scorer()
+def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(run: Run) -> None:
+    first, second = a_scorer(), a_scorer()
     race(run, first)
 
     evaluations = score(run, second)
@@ -131,9 +127,9 @@ def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(trained: Path)
     assert [e.metric("mae").value for e in evaluations] == [60.0, 10.0, 30.0]
 
 
-@pytest.mark.parametrize("fail_at", [5, 40, 70])
-def test_a_full_evaluation_continues_where_a_race_was_interrupted(trained: Path, fail_at: int) -> None:
-    run, first, second = Run(trained), a_scorer(fail_at), a_scorer()
+@pytest.mark.parametrize("fail_at", [5, 70])
+def test_a_full_evaluation_continues_where_a_race_was_interrupted(run: Run, fail_at: int) -> None:
+    first, second = a_scorer(fail_at), a_scorer()
     with pytest.raises(SystemError):
         race(run, first)
 
@@ -142,8 +138,8 @@ def test_a_full_evaluation_continues_where_a_race_was_interrupted(trained: Path,
     assert len(first.predicted) + len(second.predicted) == len(set(first.predicted + second.predicted)) == 1200
 
 
-def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
-    run, first, second = Run(trained), a_scorer(fail_at=30), a_scorer()
+def test_a_race_takes_what_a_full_evaluation_has_asked(run: Run) -> None:
+    first, second = a_scorer(fail_at=30), a_scorer()
     with pytest.raises(SystemError):
         score(run, first)
 
@@ -153,25 +149,20 @@ def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
     assert [o.step for o in the_record(run).dropped] == [2, 6]
 
 
-def test_a_loser_that_was_scored_in_full_before_keeps_its_evaluation(trained: Path) -> None:
-    run = Run(trained)
+def test_a_loser_that_was_scored_in_full_before_keeps_its_evaluation(run: Run) -> None:
     score(run, a_scorer(), checkpoints=1)
 
     assert [e.name for e in race(run, a_scorer())] == ["step-000002", "step-000004"]
 
 
-def test_one_checkpoint_wins_its_race_and_is_scored_on_everything(trained: Path) -> None:
-    run = Run(trained)
-
+def test_one_checkpoint_wins_its_race_and_is_scored_on_everything(run: Run) -> None:
     (winner,) = race_checkpoints(in_session(run, a_scorer()), run.store.checkpoints()[:1])
 
     record = the_record(run)
     assert (winner.name, record.dropped, record.share_of_work) == ("step-000002", (), 1.0)
 
 
-def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
-    run = Run(trained)
-
+def test_a_budget_under_one_item_each_is_an_error(run: Run) -> None:
     with pytest.raises(RunError) as raised:
         race_checkpoints(in_session(run, a_scorer(), items=2), run.store.checkpoints())
 
@@ -181,20 +172,10 @@ def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
     assert raised.value.hint == "pricer eval --all-checkpoints"
 
 
-def test_a_changed_adapter_is_refused(trained: Path) -> None:
-    run = Run(trained)
-    race(run, a_scorer())
-    path = trained / "checkpoints" / "step-000002" / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-
-    with pytest.raises(CheckpointError, match="step-000002 is not what its manifest says"):
-        race(run, a_scorer())
-
-
-def test_progress_never_goes_back(trained: Path) -> None:
+def test_progress_never_goes_back(run: Run) -> None:
     listener = Listener()
 
-    race(Run(trained), a_scorer(), listener)
+    race(run, a_scorer(), listener)
 
     done = [count for _, count, _ in listener.done]
     assert done == sorted(done)
@@ -203,24 +184,23 @@ def test_progress_never_goes_back(trained: Path) -> None:
     assert (done[-1], listener.done[0][2], listener.done[-1][2]) == (610, 610, 610)
 
 
-def test_a_damaged_record_is_named(trained: Path) -> None:
-    (trained / "race.json").write_text("{}")
+def test_a_damaged_record_is_named(run: Run) -> None:
+    (run.folder / "race.json").write_text("{}")
 
     with pytest.raises(RunError, match=r"race\.json is damaged"):
-        Run(trained).race()
+        run.race()
 
 
 class TestPick:
-    def test_the_winner_is_picked_and_the_dropped_are_named(self, trained: Path) -> None:
-        race(Run(trained), a_scorer())
+    def test_the_winner_is_picked_and_the_dropped_are_named(self, run: Run) -> None:
+        race(run, a_scorer())
 
         picked = pick(None, "mae")
 
         assert (picked.selection.candidate.step, picked.dropped, picked.unscored) == (4, (2, 6), ())
         assert [e.candidate.step for e in picked.selection.ranking] == [4]
 
-    def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, trained: Path) -> None:
-        run = Run(trained)
+    def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, run: Run) -> None:
         race(run, a_scorer())
         small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
         for checkpoint in run.store.checkpoints():
@@ -232,8 +212,7 @@ class TestPick:
         assert (picked.selection.candidate.step, picked.selection.spec_fingerprint) == (4, SPEC.fingerprint)
         assert picked.dropped == (2, 6)
 
-    def test_a_race_that_is_not_over_decides_nothing(self, trained: Path) -> None:
-        run = Run(trained)
+    def test_a_race_that_is_not_over_decides_nothing(self, run: Run) -> None:
         with pytest.raises(SystemError):
             race(run, a_scorer(fail_at=60))
 
@@ -241,6 +220,7 @@ class TestPick:
             pick(None, "mae")
 
 
+@pytest.mark.usefixtures("scorer")
 def test_a_repository_races_each_adapter_fetched_once_and_the_card_counts_the_dropped(
     pushed: Repo, hub: LoopbackHub
 ) -> None:
@@ -255,9 +235,7 @@ def test_a_repository_races_each_adapter_fetched_once_and_the_card_counts_the_dr
 
     assert json.loads(again.stdout) == json.loads(raced.stdout)
     assert not [r.path for r in hub.requests[seen:] if "adapter_model.safetensors" in r.path and r.method == "GET"]
-    assert "Another 2 dropped out of a race before they were measured on all of them" in (
-        pushed.files()["README.md"].decode()
-    )
+    assert "Another 2 dropped out of a race" in " ".join(pushed.files()["README.md"].decode().split())
 
 
 def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:

@@ -21,7 +21,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.records import parse_record
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
-from tests.loopback_hub import Fault, LoopbackHub, Repo
+from tests.loopback_hub import LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connect
 from tests.repositories import ADAPTER, Cli, sha256, use_cache
 
@@ -86,9 +86,8 @@ def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[P
 
 
 class TestTheTrainersOwnPushes:
-    def test_what_it_pushes_at_each_save(self, plain: dict[str, Repo], mine: str, tmp_path: Path) -> None:
-        repo = plain["ann/saves"]
-        titles = [commit.title for commit in reversed(repo.commits())]
+    def test_what_it_pushes_at_each_save(self, saves: Repo, mine: str, tmp_path: Path) -> None:
+        titles = [commit.title for commit in reversed(saves.commits())]
         # `push_to_hub()` at the end has nothing new to say, and huggingface_hub makes no empty commits.
         assert titles == ["initial commit", *(f"Training in progress, step {step}" for step in (2, 4, 6))]
 
@@ -98,10 +97,11 @@ class TestTheTrainersOwnPushes:
         for evaluation in checkpoints(answer):
             assert evaluation["spec"]["base"] == "acme/base"
             assert evaluation["spec"]["base_revision"] == repo_head("acme/base")
-        for commit, evaluation in zip(reversed(repo.commits()[:3]), checkpoints(answer), strict=True):
-            here = answers_of_files("ann--saves", repo.files(commit.hash), tmp_path / commit.hash)
+        for commit, evaluation in zip(reversed(saves.commits()[:3]), checkpoints(answer), strict=True):
+            here = answers_of_files("ann--saves", saves.files(commit.hash), tmp_path / commit.hash)
             assert answers("ann--saves", evaluation) == here
 
+    @pytest.mark.slow
     def test_what_it_pushes_as_folders(self, plain: dict[str, Repo], hub: LoopbackHub, mine: str) -> None:
         head = plain["ann/folders"].files()
         assert {name for name in head if name.endswith("optimizer.pt")} == {
@@ -118,6 +118,7 @@ class TestTheTrainersOwnPushes:
             *(f"checkpoint-{step}/{ADAPTER}" for step in (2, 4, 6)),
         ]
 
+    @pytest.mark.slow
     def test_saves_that_it_skipped_and_a_last_commit_without_a_step(self, plain: dict[str, Repo], mine: str) -> None:
         last, *_, first = plain["ann/skipped"].commits()[:-1]
         assert (first.title, last.title) == ("Training in progress, step 2", "End of training")
@@ -128,7 +129,7 @@ class TestTheTrainersOwnPushes:
         said = f"commit {last.hash[:7]} (End of training) names no step, and holds the adapter of none: left out"
         assert said in scored.err.splitlines()
 
-    def test_without_a_config_nobody_knows_what_to_ask(self, plain: dict[str, Repo]) -> None:
+    def test_without_a_config_nobody_knows_what_to_ask(self, saves: Repo) -> None:
         result = Cli("eval", "--repo", "ann/saves")
 
         assert result.err.splitlines() == [
@@ -137,15 +138,6 @@ class TestTheTrainersOwnPushes:
             "with",
         ]
         assert (result.code, result.out, Path("runs").exists()) == (1, "", False)
-
-    @pytest.mark.slow
-    def test_settings_on_the_command_line_are_enough(self, plain: dict[str, Repo]) -> None:
-        small = [text for key in ("train", "val") for text in ("--set", f"data.{key}_limit=6")]
-
-        answer = Cli("eval", "--repo", "ann/saves", *small, "--json").json()
-
-        # The last checkpoint is what is scored where nothing is said.
-        assert (answer["n"], steps(answer)) == (6, [6])
 
     @pytest.mark.slow
     def test_a_base_that_moves_on_is_not_followed(self, plain: dict[str, Repo], hub: LoopbackHub, mine: str) -> None:
@@ -159,8 +151,8 @@ class TestTheTrainersOwnPushes:
         (revision,) = {evaluation["spec"]["base_revision"] for evaluation in checkpoints(again)}
         assert revision == hub.repo("acme/base").commits()[1].hash
 
-    def test_pick_tags_the_best_and_writes_no_card(self, plain: dict[str, Repo], mine: str) -> None:
-        repo = plain["ann/saves"]
+    def test_pick_tags_the_best_and_writes_no_card(self, saves: Repo, mine: str) -> None:
+        repo = saves
         before = repo.commits()
         Cli("eval", "--repo", "ann/saves", "--config", mine, "--all-checkpoints", "--json").json()
 
@@ -171,7 +163,7 @@ class TestTheTrainersOwnPushes:
         assert repo.commits() == before
 
     def test_pick_in_somebody_elses_repository_keeps_the_choice(
-        self, plain: dict[str, Repo], hub: LoopbackHub, mine: str, monkeypatch: pytest.MonkeyPatch
+        self, saves: Repo, hub: LoopbackHub, mine: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(hub, monkeypatch, hub.add_user("bob"))
         Cli("eval", "--repo", "ann/saves", "--config", mine, "--all-checkpoints", "--json").json()
@@ -184,7 +176,7 @@ class TestTheTrainersOwnPushes:
         step = json.loads(Path("runs/ann--saves/selection.json").read_text())["candidate"]["step"]
         best = Cli("eval", "--repo", "ann/saves", "--checkpoint", "best", "--split", "test", "--json").json()
         assert steps(best) == [step]
-        assert plain["ann/saves"].tags == {}
+        assert saves.tags == {}
 
 
 def repo_head(name: str) -> str:
@@ -193,37 +185,9 @@ def repo_head(name: str) -> str:
 
 class TestRepositoriesThatPeopleMake:
     @pytest.fixture
-    def by_step(self, plain: dict[str, Repo]) -> dict[int, dict[str, bytes]]:
+    def by_step(self, saves: Repo) -> dict[int, dict[str, bytes]]:
         """The adapters of a real training."""
-        saves = plain["ann/saves"]
         return {2 * n: saves.files(commit.hash) for n, commit in enumerate(reversed(saves.commits()[:3]), start=1)}
-
-    @pytest.mark.slow
-    def test_a_branch_for_each_step(self, hub: LoopbackHub, by_step: dict[int, dict[str, bytes]], mine: str) -> None:
-        repo = hub.create("ann/branches")
-        for name, step in (("step-2", 2), ("checkpoint_4", 4), ("lora/ckpt-6", 6)):
-            repo.create_branch(name)
-            repo.commit(by_step[step], "adapter", branch=name)
-
-        branches = Cli("eval", "--repo", "ann/branches", "--config", mine, "--all-checkpoints", "--json").json()
-
-        saves = Cli("eval", "--repo", "ann/saves", "--config", mine, "--all-checkpoints", "--json").json()
-        assert checkpoints(branches) == checkpoints(saves)
-
-    def test_eight_names_for_one_adapter_are_scored_once_and_said(
-        self, hub: LoopbackHub, by_step: dict[int, dict[str, bytes]], mine: str
-    ) -> None:
-        repo = hub.create("ann/late")
-        for step in range(1, 9):
-            repo.commit({**by_step[6], "README.md": b"%d" % step}, f"Training in progress, step {step}")
-
-        scored = Cli("eval", "--repo", "ann/late", "--config", mine, "--all-checkpoints", "--json")
-
-        assert steps(scored.json()) == [8]
-        digest = sha256(by_step[6][ADAPTER])[:12]
-        assert scored.err.splitlines()[0] == (
-            f"steps 1, 2, 3, 4, 5, 6, 7, 8 hold the same adapter (sha256 {digest}…): it is scored once, as step 8"
-        )
 
     @pytest.mark.slow
     def test_a_base_that_is_a_folder_elsewhere_has_to_be_named(
@@ -243,7 +207,7 @@ class TestRepositoriesThatPeopleMake:
         saves = Cli("eval", "--repo", "ann/saves", "--config", mine, "--checkpoint", "2", "--json").json()
         assert checkpoints(scored)[0]["metrics"] == checkpoints(saves)[0]["metrics"]
 
-    def test_another_base_than_the_adapters_name_is_refused(self, plain: dict[str, Repo], mine: str) -> None:
+    def test_another_base_than_the_adapters_name_is_refused(self, saves: Repo, mine: str) -> None:
         result = Cli("eval", "--repo", "ann/saves", "--config", mine, "--set", "model.base=builtin:base")
 
         assert result.err.splitlines() == [
@@ -267,20 +231,22 @@ class TestRepositoriesThatPeopleMake:
         ]
 
 
+def test_a_machine_that_never_saw_the_run_finds_the_same(pushed: Repo, on: Go) -> None:
+    on("trainer")
+    there = Cli("eval", "--all-checkpoints", "--json").json()
+
+    on("scorer")
+    here = Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--json").json()
+
+    assert steps(here) == [2, 4, 6]
+    assert here["evaluations"] == there["evaluations"]
+    assert (there["run"], here["run"]) == ("quickstart", "ann--prices")
+    for evaluation in checkpoints(here):
+        assert answers("ann--prices", evaluation)
+
+
+@pytest.mark.usefixtures("scorer")
 class TestPricersOwn:
-    def test_a_machine_that_never_saw_the_run_finds_the_same(self, pushed: Repo, on: Go) -> None:
-        on("trainer")
-        there = Cli("eval", "--all-checkpoints", "--json").json()
-
-        on("scorer")
-        here = Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--json").json()
-
-        assert steps(here) == [2, 4, 6]
-        assert here["evaluations"] == there["evaluations"]
-        assert (there["run"], here["run"]) == ("quickstart", "ann--prices")
-        for evaluation in checkpoints(here):
-            assert answers("ann--prices", evaluation)
-
     def test_only_what_is_needed_is_fetched_and_only_once(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
         on("scorer")
         Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--json").json()
@@ -338,12 +304,6 @@ class TestPricersOwn:
         assert f"was trained with {what} " in result.err.splitlines()[0]
         assert (result.code, result.out) == (1, "")
 
-    @pytest.mark.slow
-    def test_settings_that_change_no_answer_are_taken(self, pushed: Repo) -> None:
-        answer = Cli("eval", "--repo", "ann/prices", "--set", "eval.batch_tokens=256", "--limit", "5", "--json").json()
-
-        assert (answer["n"], steps(answer)) == (5, [6])
-
     def test_new_checkpoints_are_seen_and_old_ones_not_scored_again(self, pushed: Repo, hub: LoopbackHub) -> None:
         newest = pushed.tags.pop("step-000006")
         first = Cli("eval", "--repo", "ann/prices", "--all-checkpoints", "--json").json()
@@ -375,7 +335,7 @@ class TestPricersOwn:
         result = Cli("pick", "--repo", "ann/prices", "--json")
 
         best = result.json()
-        name = f"step-{best['candidate']['step']:06d}"
+        name = best["candidate"]["name"]
         assert pushed.tags["best"] == pushed.tags[name]
         assert [commit.title for commit in pushed.commits()[:2]] == [f"{name} is the best", "step-000006"]
         card = ModelCard(pushed.files()["README.md"].decode())
@@ -402,24 +362,6 @@ class TestPricersOwn:
         # The second time nothing of it is new.
         assert len(pushed.commits()) == commits
 
-    @pytest.mark.slow
-    def test_pick_moves_the_tag(self, pushed: Repo) -> None:
-        pushed.create_tag("best", pushed.tags["step-000002"])
-        Cli("eval", "--repo", "ann/prices", "--checkpoint", "6", "--json").json()
-
-        best = Cli("pick", "--repo", "ann/prices", "--json").json()
-
-        assert (best["candidate"]["step"], pushed.tags["best"]) == (6, pushed.tags["step-000006"])
-        assert steps(Cli("eval", "--repo", "ann/prices", "--checkpoint", "best", "--json").json()) == [6]
-
-    @pytest.mark.slow
-    def test_a_best_that_was_picked_elsewhere_is_the_best_here(self, pushed: Repo) -> None:
-        pushed.create_tag("best", pushed.tags["step-000004"])
-
-        answer = Cli("eval", "--repo", "ann/prices", "--checkpoint", "best", "--json").json()
-
-        assert steps(answer) == [4]
-
     def test_pick_before_an_evaluation(self, pushed: Repo) -> None:
         result = Cli("pick", "--repo", "ann/prices")
 
@@ -427,17 +369,6 @@ class TestPricersOwn:
             "error: no checkpoint of ann/prices has been evaluated here",
             " hint: pricer eval --repo ann/prices --all-checkpoints",
         ]
-
-    @pytest.mark.slow
-    def test_a_hub_that_fails_now_and_then_is_asked_again(
-        self, pushed: Repo, hub: LoopbackHub, waits: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("pricer.stores.hub.pause", lambda *_: 0.0)
-        hub.faults.script("GET", r"/resolve/.*safetensors", [Fault.cut_half_answer(), Fault.status(503)])
-
-        answer = Cli("eval", "--repo", "ann/prices", "--json").json()
-
-        assert (steps(answer), hub.faults.left) == ([6], 0)
 
 
 class TestFetchedAhead:

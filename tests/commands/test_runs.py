@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -21,21 +21,15 @@ from pricer.errors import RunError
 from pricer.stores.files import append_lines, is_locked, locked, write_json
 from pricer.stores.runs import Run, create_run
 from pricer.views.terminal_tables import RUN_COLUMNS
-from tests.builders import a_checkpoint, a_saved_checkpoint, a_spec, an_evaluation, some_scores
+from tests import builders
+from tests.builders import a_checkpoint, a_spec, an_evaluation
 
 # 100 items in batches of 16 are 7 batches, so 4 steps of two each; 2.5 epochs are 10 steps.
 CONFIG = RunConfig(train=TrainConfig(epochs=2.5, batch_size=32))
-FACTS = {"items": {"train": 100, "val": 50, "test": 50}}
 
 
-def a_run(name: str, steps: list[int], evaluations: list[Evaluation], config: RunConfig = CONFIG) -> Run:
-    run = create_run(config, "any", name, FACTS)
-    for step in steps:
-        run.store.push(a_saved_checkpoint(Path("out"), step)[0], step)
-    for evaluation in evaluations:
-        mae = evaluation.metric("mae")
-        run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
-    return run
+def a_run(name: str, steps: list[int], evaluations: Sequence[Evaluation] = ()) -> Run:
+    return builders.a_run(steps, evaluations, name=name, config=CONFIG, items={"train": 100, "val": 50, "test": 50})
 
 
 def test_an_interrupted_run_says_how_far_it_is_and_what_was_measured() -> None:
@@ -80,7 +74,7 @@ def test_evaluations_under_specs_that_cannot_be_compared_have_no_best() -> None:
 
 
 def test_the_newest_is_first_and_a_damaged_one_is_a_line_that_says_so() -> None:
-    old, new, torn = (a_run(name, [4], []) for name in ("old", "new", "torn"))
+    old, new, torn = (a_run(name, [4]) for name in ("old", "new", "torn"))
     old.record(started="2024-05-01T10:00:00.000000+00:00")
     (torn.folder / "checkpoints.jsonl").write_text('"nonsense"\n', encoding="utf-8")
     write_json(Path("runs/zero/run.json"), {"finished": None})
@@ -150,7 +144,7 @@ def training() -> Iterator[Popen[str]]:
         "import pathlib, sys; from pricer.stores.runs import Run\n"
         "with Run(pathlib.Path('runs/mine')).lock(): print('held', flush=True); sys.stdin.read()"
     )
-    a_run("mine", [4], [])
+    a_run("mine", [4])
     with Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"

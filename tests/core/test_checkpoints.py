@@ -9,13 +9,6 @@ from pricer.core.checkpoints import Candidate, Checkpoint, Member, tag_name, win
 from tests.builders import a_checkpoint
 
 
-def test_a_revision_is_forty_hex_digits() -> None:
-    revision = a_checkpoint().id
-
-    assert len(revision) == 40
-    assert set(revision) <= set("0123456789abcdef")
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -56,13 +49,6 @@ class TestPlaces:
         assert there == here == there.at("d" * 40)
         assert hash(there) == hash(here)
         assert there.id == here.id
-
-    def test_a_manifest_names_a_place_only_if_there_is_one(self) -> None:
-        without, at_the_top = a_checkpoint().to_json(), a_checkpoint().at("c" * 40).to_json()
-
-        assert "commit" not in without
-        assert "folder" not in without
-        assert at_the_top == {**without, "commit": "c" * 40, "folder": ""}
 
 
 def a_soup(*steps: int) -> Checkpoint:

@@ -111,17 +111,6 @@ def test_with_room_for_all_prefixes_mean_and_mode_are_exact() -> None:
         assert distribution.mode_is_certain
 
 
-def test_more_room_makes_the_mean_no_less_certain() -> None:
-    models = [a_model(seed, spread=0.3) for seed in range(4)]
-
-    errors = [
-        [d.mean_error for d in read(DigitQuantiles((DIGITS,) * 3, 4, most), models)[0]] for most in (6, 8, 16, 110)
-    ]
-
-    for tighter, looser in itertools.pairwise(reversed(errors)):
-        assert all(a <= b for a, b in zip(tighter, looser, strict=True))
-
-
 def test_paths_that_begin_alike_are_asked_for_once() -> None:
     # All of the probability lies on 427: five quantiles and the likeliest are one path of two prefixes, 4 and 42.
     def sure(path: tuple[int, ...]) -> np.ndarray:
@@ -159,45 +148,6 @@ def test_a_model_that_overflows_says_no_price() -> None:
 
     assert distribution.no_price == 1.0
     assert math.isfinite(distribution.mean)
-
-
-def without_loss(model: Model) -> Model:
-    """The same model with nothing off the digits."""
-
-    def follow(path: tuple[int, ...]) -> np.ndarray:
-        own = model(path)[:10]
-        return np.append(own - np.log(np.exp(own).sum()), [-math.inf] * 2)
-
-    return follow
-
-
-def in_pairs(model: Model) -> Model:
-    """The same distribution from a vocabulary in which 00 to 99 are the tokens 100 to 199."""
-
-    def follow(path: tuple[int, ...]) -> np.ndarray:
-        if path:
-            return model((*divmod(path[0] - 100, 10), *path[1:]))
-        pairs = [model(())[first] + model((first,))[second] for first, second in itertools.product(range(10), repeat=2)]
-        return np.append([-math.inf] * 100, pairs)
-
-    return follow
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_digits_in_groups_are_read_as_digits_alone(seed: int) -> None:
-    digits = without_loss(a_model(seed))
-
-    (alone,), _ = read(DigitQuantiles((DIGITS,) * 3, 1, beam_width=100), [digits])
-    (grouped,), _ = read(DigitQuantiles((np.arange(100, 200), DIGITS), 1, beam_width=100), [in_pairs(digits)])
-    (whole,), _ = read(DigitQuantiles((np.arange(100, 200),), 1, beam_width=6), [in_pairs(digits)])
-    (two,), _ = read(DigitQuantiles((DIGITS, DIGITS), 1, beam_width=10), [digits])
-
-    assert grouped.quantiles == alone.quantiles
-    assert grouped.mode == alone.mode
-    assert grouped.no_price == pytest.approx(0, abs=1e-9)
-    assert grouped.mean == pytest.approx(alone.mean, abs=grouped.mean_error + alone.mean_error)
-    assert whole.quantiles == two.quantiles
-    assert whole.mean == pytest.approx(two.mean, abs=two.mean_error + 1e-9)
 
 
 @given(st.lists(st.floats(0.001, 1), min_size=10, max_size=10))

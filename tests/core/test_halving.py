@@ -1,6 +1,5 @@
 """Who drops out of a race, when, and whether that is right: by hand, and on simulated training curves."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.core.halving import Round, drop_worst, plan_rounds
 from pricer.errors import RunError
 from tests.builders import a_checkpoint
+from tests.simulation import CURVES, drawn_scores, true_errors
 
 
 def race(errors: Mapping[int, np.ndarray], budget: float) -> Checkpoint:
@@ -72,57 +72,15 @@ def test_a_tie_goes_to_the_earlier() -> None:
     assert race({step: np.arange(300.0) for step in (1, 2, 3)}, budget=0.5).step == 1
 
 
-# How far the MAE of 20 checkpoints, $46 at best, is above the best one's.
-STEP = np.arange(20)
-CURVES = {
-    # Eleven of 20 are more than $3 off, four within $0.50.
-    "steep": 30 * np.exp(-STEP / 2) + 0.12 * np.maximum(0, STEP - 9) ** 2 + 0.1 * np.maximum(0, 9 - STEP) ** 2,
-    # Six are within $0.50.
-    "usual": 25 * np.exp(-STEP / 1.8) + 0.05 * (STEP - 11) ** 2,
-    # Ten are within $0.50.
-    "plateau": 20 * np.exp(-STEP / 1.5) + 0.02 * (STEP - 12) ** 2,
-    # All are within $1, 15 within $0.50.
-    "flat": 0.01 * (STEP - 10) ** 2,
-}
-ITEMS = 2000
-# Absolute errors are log-normal: with σ = 1.04 the worst 5 % of items carry Φ(1.04 − 1.645) = 27 % of the error, and at
-# an MAE of 46 the SD is 46 × √(e^1.0816 − 1) = 64 (published: 27 %, 65–73).
-SIGMA = 1.04
-# Checkpoints $2.51 apart are ordered right 94 % of the time on 200 shared items: Φ(2.51/(s/√200)) = 0.94, so the SD s
-# of the paired difference is 2.51 × √200/1.555 = 22.8, and 22.8² = 2 × 70² × (1 − r) makes r = 0.947. (On different
-# items: Φ(2.51 × √200/(√2 × 70)) = 0.64, as published.) For logs: ln(1 + 0.947 (e^1.0816 − 1))/1.0816 = 0.967.
-LOG_CORRELATION = 0.967
-
-
-def simulated(curve: str, rng: np.random.Generator) -> dict[int, np.ndarray]:
-    """Absolute errors of 20 checkpoints on 2,000 shared items, by step."""
-    excess = CURVES[curve] - CURVES[curve].min()
-    shared = math.sqrt(LOG_CORRELATION) * rng.standard_normal(ITEMS)
-    own = math.sqrt(1 - LOG_CORRELATION) * rng.standard_normal((len(excess), ITEMS))
-    rows = (46 + excess)[:, None] * np.exp(SIGMA * (shared + own) - SIGMA**2 / 2)
-    return dict(enumerate(rows))
-
-
-def test_the_simulated_errors_are_like_the_published_ones() -> None:
-    rng = np.random.default_rng(3)
-    errors = [simulated("flat", rng) for _ in range(50)]
-    one, other = (np.concatenate([e[name] for e in errors]) for name in (10, 11))
-
-    assert 62 < one.std() < 67
-    assert 20 < (one - other).std() < 23
-    assert 0.26 < np.sort(one)[-5000:].sum() / one.sum() < 0.28  # the worst 5 % of 100,000
-
-
-@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("curve", ["valley", "plateau"])
 def test_thirty_percent_of_the_work_finds_a_checkpoint_within_half_a_dollar_of_the_best(curve: str) -> None:
-    rng = np.random.default_rng(7)
-    excess = CURVES[curve] - CURVES[curve].min()
+    truth, rng = true_errors(CURVES[curve]), np.random.default_rng(7)
     close = []
     for _ in range(200):
-        errors = simulated(curve, rng)
+        errors = {step: scores.abs_error for step, scores in enumerate(drawn_scores(CURVES[curve], 2000, rng))}
         winner = race(errors, budget=0.3).step
-        means = {step: float(row.mean()) for step, row in errors.items()}
-        close.append((excess[winner] <= 0.5, means[winner] <= min(means.values()) + 0.5))
+        means = [float(row.mean()) for row in errors.values()]
+        close.append((truth[winner] <= truth.min() + 0.5, means[winner] <= min(means) + 0.5))
 
     # Close to the truly best, and to the one that is best when all are scored on everything.
     truly, as_full = np.mean(close, axis=0)

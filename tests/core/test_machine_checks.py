@@ -10,7 +10,6 @@ from pricer.core.machine_checks import Finding, HubAnswer, Package, is_fit
 
 A100 = Card("NVIDIA A100-SXM4-40GB", (8, 0), 41_900_000_000, 42_400_000_000)
 T4 = Card("Tesla T4", (7, 5), 15_600_000_000, 15_800_000_000)
-PART = Card("NVIDIA A100-SXM4-40GB MIG 1g.5gb", (8, 0), 4_900_000_000, 5_000_000_000)
 WORKS = Driver("works", "580.82.07", "13.0", ("NVIDIA A100-SXM4-40GB",))
 ABSENT = Driver("absent", problem="NVML Shared Library Not Found")
 INSTALL = "https://pytorch.org/get-started/locally"
@@ -22,233 +21,193 @@ def test_only_what_failed_makes_a_machine_unfit() -> None:
     assert not is_fit([Finding("a", "ok", ""), Finding("b", "failed", "")])
 
 
-class TestUnexpected:
-    def test_the_first_line_of_what_was_raised_is_said(self) -> None:
-        assert checks.report_unexpected("disk", "warning", OSError("one\ntwo")) == Finding(
-            *("disk", "warning", "could not be checked: OSError: one"),
-            "if all packages are as tested: please report it, with this output",
-        )
-
-    def test_a_missing_module_is_to_be_installed(self) -> None:
-        error = ModuleNotFoundError("No module named 'peft.utils'", name="peft.utils")
-
-        assert checks.report_unexpected("libraries", "failed", error).hint == "pip install peft"
+def line(finding: Finding) -> str:
+    """A finding as one text: name, status, text and hint."""
+    return " | ".join(filter(None, (finding.name, finding.status, finding.text, finding.hint)))
 
 
-class TestPackages:
-    def test_a_build_of_the_tested_version_is_the_tested_version(self) -> None:
-        packages = [Package("torch", "2.13.0+cu130", "2.13.0"), Package("odd", "1", None)]
-
-        assert checks.judge_packages(packages) == Finding(
-            "packages", "ok", "all 2 as tested together, torch 2.13.0+cu130"
-        )
-
-    def test_another_version_is_a_warning_with_both(self) -> None:
-        packages = [Package("torch", "2.13.0", "2.13.0"), Package("trl", "1.17.0", "1.16.0")]
-
-        assert checks.judge_packages(packages) == Finding(
-            "packages", "warning", "trl 1.17.0 (tested: 1.16.0)", "pip install trl==1.16.0"
-        )
-
-    def test_another_torch_that_pricer_takes_stays(self) -> None:
-        # Colab's: pip would put one for another CUDA in its place.
-        torch = Package("torch", "2.11.0+cu128", "2.13.0")
-
-        assert checks.judge_packages([torch]) == Finding("packages", "warning", "torch 2.11.0+cu128 (tested: 2.13.0)")
-        assert checks.judge_packages([torch, Package("trl", "1.17.0", "1.16.0")]).hint == "pip install trl==1.16.0"
-
-    def test_one_below_the_lower_bound_is_a_warning_since_the_imports_are_tried(self) -> None:
-        packages = [Package("torch", "2.11.0", "2.13.0", wanted=">=2.13"), Package("x", "1", None, wanted=">=2")]
-
-        assert checks.judge_packages(packages) == Finding(
-            *("packages", "warning", "torch 2.11.0 (pricer asks for >=2.13); x 1 (pricer asks for >=2)"),
-            "pip install torch==2.13.0 x",
-        )
-
-    def test_missing_ones_fail_and_are_what_to_install(self) -> None:
-        packages = [
-            Package("peft", None, "0.21.2"),
-            Package("trl", "1.17.0", "1.16.0"),
-            Package("bitsandbytes", None, "0.50.2"),
-        ]
-
-        assert checks.judge_packages(packages) == Finding(
-            *("packages", "failed", "missing: peft, bitsandbytes; trl 1.17.0 (tested: 1.16.0)"),
-            "pip install peft==0.21.2 bitsandbytes==0.50.2",
-        )
+TRL = Package("trl", "1.17.0", "1.16.0")
+PACKAGES: dict[str, tuple[list[Package], str]] = {
+    "a build of the tested version is the tested version": (
+        [Package("torch", "2.13.0+cu130", "2.13.0"), Package("odd", "1", None)],
+        "packages | ok | all 2 as tested together, torch 2.13.0+cu130",
+    ),
+    "another version is a warning with both": (
+        [Package("torch", "2.13.0", "2.13.0"), TRL],
+        "packages | warning | trl 1.17.0 (tested: 1.16.0) | pip install trl==1.16.0",
+    ),
+    # Colab's: pip would put one for another CUDA in its place.
+    "another torch that pricer takes stays": (
+        [Package("torch", "2.11.0+cu128", "2.13.0")],
+        "packages | warning | torch 2.11.0+cu128 (tested: 2.13.0)",
+    ),
+    "one below the lower bound is a warning, since the imports are tried": (
+        [Package("torch", "2.11.0", "2.13.0", wanted=">=2.13"), Package("x", "1", None, wanted=">=2")],
+        "packages | warning | torch 2.11.0 (pricer asks for >=2.13); x 1 (pricer asks for >=2)"
+        " | pip install torch==2.13.0 x",
+    ),
+    "missing ones fail and are what to install": (
+        [Package("peft", None, "0.21.2"), TRL, Package("bitsandbytes", None, "0.50.2")],
+        "packages | failed | missing: peft, bitsandbytes; trl 1.17.0 (tested: 1.16.0)"
+        " | pip install peft==0.21.2 bitsandbytes==0.50.2",
+    ),
+}
 
 
-class TestGpu:
-    def test_one_card(self) -> None:
-        assert judge_cuda(Cuda("2.13.0", "13.0", (A100,)), WORKS, None) == [
-            Finding("GPU", "ok", "NVIDIA A100-SXM4-40GB, compute capability 8.0: computes in bfloat16"),
-            Finding("GPU memory", "ok", "41.9 GB of 42.4 GB free"),
-        ]
+@pytest.mark.parametrize(("packages", "said"), PACKAGES.values(), ids=PACKAGES)
+def test_packages(packages: list[Package], said: str) -> None:
+    assert line(checks.judge_packages(packages)) == said
 
-    def test_an_older_card_computes_in_float16(self) -> None:
-        found = judge_cuda(Cuda("2.13.0", "13.0", (T4,)), WORKS, None)
 
-        assert found[0].text == "Tesla T4, compute capability 7.5: computes in float16, for want of bfloat16"
-
-    def test_a_part_of_a_card_is_named_as_such(self) -> None:
-        found = judge_cuda(Cuda("2.13.0", "13.0", (PART,)), WORKS, None)
-
-        assert [(one.status, one.text) for one in found] == [
-            ("ok", "NVIDIA A100-SXM4-40GB MIG 1g.5gb, compute capability 8.0: computes in bfloat16"),
-            ("ok", "4.9 GB of 5.0 GB free"),
-        ]
-
-    def test_memory_that_others_have_is_a_warning(self) -> None:
-        # 80 % of 40 GB are 32 GB.
-        enough, little = (Card("X", (9, 0), free, 40_000_000_000) for free in (32_000_000_000, 31_900_000_000))
-
-        found = judge_cuda(Cuda("2.13.0", "13.0", (enough, little)), WORKS, None)
-
-        assert found[1] == Finding("GPU 0 memory", "ok", "32.0 GB of 40.0 GB free")
-        assert found[3] == Finding(
-            *("GPU 1 memory", "warning", "31.9 GB of 40.0 GB free"),
-            "other processes have the rest; nvidia-smi shows which",
-        )
-
-    @pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("2,3", "2"), ("GPU-8a, GPU-9b", "GPU-8a")])
-    def test_several_cards_have_a_number_each_and_the_way_to_use_one(self, visible: str | None, first: str) -> None:
-        found = judge_cuda(Cuda("2.13.0", "13.0", (A100, T4)), WORKS, visible)
-
-        assert [one.name for one in found] == ["GPU 0", "GPU 0 memory", "GPU 1", "GPU 1 memory", "GPUs"]
-        assert found[-1] == Finding(
-            *("GPUs", "warning", "2 are visible, and pricer train refuses more than one"),
-            f"export CUDA_VISIBLE_DEVICES={first}",
-        )
-
-    def test_a_card_that_this_torch_has_no_kernels_for(self) -> None:
-        cuda = Cuda("2.13.0", "13.0", (T4,), archs=("sm_80", "sm_90"))
-
-        assert judge_cuda(cuda, WORKS, None)[0] == Finding(
-            *("GPU", "failed"),
-            "Tesla T4, compute capability 7.5: torch 2.13.0 has nothing that runs on it (it has sm_80, sm_90)",
-            f"install a torch built for it (an older CUDA): {INSTALL}",
-        )
-        newer = Cuda("2.13.0", "13.0", (Card("B200", (10, 0), 1, 1),), archs=("sm_80", "sm_90"))
-        assert judge_cuda(newer, WORKS, None)[0].hint.startswith("install a torch built for it (a newer CUDA)")
-
-    @pytest.mark.parametrize(
-        ("capability", "archs", "runs"),
+NO_GPU = Cuda("2.13.0", "13.0", problem="No CUDA GPUs are available")
+NO_DRIVER = Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver")
+ERROR = Cuda("2.13.0", "13.0", problem="CUDA unknown error")
+OLD_DRIVER = Driver("works", "470.42.01", "11.4", ("Tesla T4",))
+IS_IT_RIGHT = "does nvidia-smi work? After an update of the driver: restart the machine"
+# 80 % of 40 GB are 32 GB.
+ENOUGH, LITTLE = (Card("X", (9, 0), free, 40_000_000_000) for free in (32_000_000_000, 31_900_000_000))
+# What torch says of its cards, what the driver says, and CUDA_VISIBLE_DEVICES.
+GPUS: dict[str, tuple[Cuda, Driver, str | None, list[str]]] = {
+    "one card": (
+        *(Cuda("2.13.0", "13.0", (A100,)), WORKS, None),
         [
-            ((8, 6), ["sm_80"], True),  # a later minor version of the same major
-            ((8, 0), ["sm_86"], False),
-            ((9, 0), ["sm_80"], False),
-            ((9, 0), ["compute_80"], True),  # PTX, translated by the driver
-            ((7, 5), ["compute_80"], False),
-            ((9, 0), ["sm_90a"], True),
-            ((12, 1), ["sm_120a"], False),
-            ((12, 1), ["sm_120f"], True),
-            ((12, 0), ["compute_90a"], False),
-            ((7, 5), ["sm_50", "sm_75", "sm_120"], True),
-            ((9, 4), ["gfx942"], True),  # nothing is known of others' cards
-            ((8, 0), [], True),
+            "GPU | ok | NVIDIA A100-SXM4-40GB, compute capability 8.0: computes in bfloat16",
+            "GPU memory | ok | 41.9 GB of 42.4 GB free",
         ],
-    )
-    def test_kernels_run_on_later_minor_versions_and_ptx_on_all_later_ones(
-        self, capability: tuple[int, int], archs: list[str], runs: bool
-    ) -> None:
-        assert has_kernels(capability, archs) is runs
-
-    @pytest.mark.parametrize("visible", ["7", "7,0", "GPU-1", "NoDevFiles"])
-    def test_a_variable_that_names_no_card_is_the_cause(self, visible: str) -> None:
-        cuda = Cuda("2.13.0", "13.0", problem="No CUDA GPUs are available")
-
-        assert judge_cuda(cuda, WORKS, visible) == [
-            Finding(
-                *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} names no GPU here (NVIDIA A100-SXM4-40GB)"),
-                "unset CUDA_VISIBLE_DEVICES",
-            )
-        ]
-
-    def test_a_variable_that_names_a_card_is_not_the_cause(self) -> None:
-        (found,) = judge_cuda(Cuda("2.13.0", "13.0", problem="CUDA unknown error"), WORKS, "0")
-
-        assert found.text == "NVIDIA A100-SXM4-40GB cannot be used: CUDA unknown error"
-
-    @pytest.mark.parametrize(
-        "cuda",
-        [Cuda("2.13.0+cpu", None, problem="Torch not compiled"), Cuda("2", "13.0", problem="Found no NVIDIA driver")],
-    )
-    def test_no_gpu_and_nobody_to_ask(self, cuda: Cuda) -> None:
-        driver = Driver("unknown", problem="nvidia-ml-py is missing")
-
-        assert judge_cuda(cuda, driver, None) == [
-            Finding("GPU", "warning", "none found: the CPU is enough for the demo, an 8B or 3B needs a GPU")
-        ]
-
-    def test_no_gpu_and_no_driver(self) -> None:
-        assert judge_cuda(Cuda("2.13.0", "13.0", problem="Found no NVIDIA driver"), ABSENT, None) == [
-            Finding("GPU", "warning", "none: the CPU is enough for the demo, an 8B or 3B needs a GPU")
-        ]
-
-    def test_a_gpu_that_torch_is_not_built_for(self) -> None:
-        assert judge_cuda(Cuda("2.13.0+cpu", None, problem="Torch not compiled"), WORKS, None) == [
-            Finding(
-                *("GPU", "warning", "torch 2.13.0+cpu is built without CUDA and cannot use NVIDIA A100-SXM4-40GB"),
-                f"install a torch with CUDA: {INSTALL}",
-            )
-        ]
-
-    def test_a_driver_that_is_too_old(self) -> None:
-        old = Driver("works", "470.42.01", "11.4", ("Tesla T4",))
-
-        assert judge_cuda(Cuda("2.13.0", "13.0", problem="The driver is too old"), old, None) == [
-            Finding(
-                *("GPU", "warning", "Tesla T4 cannot be used: The driver is too old"),
-                f"update the NVIDIA driver, or install a torch for CUDA 11.4: {INSTALL}",
-            )
-        ]
-
-    @pytest.mark.parametrize(
-        "driver", [Driver("works", "580.1", "13.0", ("Tesla T4",)), Driver("fails", problem="version mismatch")]
-    )
-    def test_a_driver_that_is_broken(self, driver: Driver) -> None:
-        (found,) = judge_cuda(Cuda("2.13.0", "13.1", problem="CUDA unknown error"), driver, None)
-
-        assert found.text == f"{', '.join(driver.cards) or 'a GPU'} cannot be used: CUDA unknown error"
-        assert found.hint == "does nvidia-smi work? After an update of the driver: restart the machine"
-
-    @pytest.mark.parametrize("visible", ["", "-1"])
-    def test_a_card_that_the_environment_hides(self, visible: str) -> None:
-        assert judge_cuda(Cuda("2.13.0", "13.0", problem="No CUDA GPUs"), WORKS, visible) == [
-            Finding(
-                *("GPU", "warning", f"CUDA_VISIBLE_DEVICES={visible} hides NVIDIA A100-SXM4-40GB"),
-                "unset CUDA_VISIBLE_DEVICES",
-            )
-        ]
+    ),
+    "an older card computes in float16": (
+        *(Cuda("2.13.0", "13.0", (T4,)), WORKS, None),
+        [
+            "GPU | ok | Tesla T4, compute capability 7.5: computes in float16, for want of bfloat16",
+            "GPU memory | ok | 15.6 GB of 15.8 GB free",
+        ],
+    ),
+    "memory that others have is a warning": (
+        *(Cuda("2.13.0", "13.0", (ENOUGH, LITTLE)), WORKS, "2,3"),
+        [
+            "GPU 0 | ok | X, compute capability 9.0: computes in bfloat16",
+            "GPU 0 memory | ok | 32.0 GB of 40.0 GB free",
+            "GPU 1 | ok | X, compute capability 9.0: computes in bfloat16",
+            "GPU 1 memory | warning | 31.9 GB of 40.0 GB free | other processes have the rest; nvidia-smi shows which",
+            "GPUs | warning | 2 are visible, and pricer train refuses more than one | export CUDA_VISIBLE_DEVICES=2",
+        ],
+    ),
+    "no GPU and nobody to ask": (
+        *(NO_DRIVER, Driver("unknown", problem="nvidia-ml-py is missing"), None),
+        ["GPU | warning | none found: the CPU is enough for the demo, an 8B or 3B needs a GPU"],
+    ),
+    "no GPU and no driver": (
+        *(NO_DRIVER, ABSENT, None),
+        ["GPU | warning | none: the CPU is enough for the demo, an 8B or 3B needs a GPU"],
+    ),
+    "a variable that names no card is the cause": (
+        *(NO_GPU, WORKS, "GPU-1"),
+        [
+            "GPU | warning | CUDA_VISIBLE_DEVICES=GPU-1 names no GPU here (NVIDIA A100-SXM4-40GB)"
+            " | unset CUDA_VISIBLE_DEVICES"
+        ],
+    ),
+    "a variable that hides the card is the cause": (
+        *(NO_GPU, WORKS, "-1"),
+        ["GPU | warning | CUDA_VISIBLE_DEVICES=-1 hides NVIDIA A100-SXM4-40GB | unset CUDA_VISIBLE_DEVICES"],
+    ),
+    "a variable that names a card is not the cause": (
+        *(ERROR, WORKS, "0"),
+        [f"GPU | warning | NVIDIA A100-SXM4-40GB cannot be used: CUDA unknown error | {IS_IT_RIGHT}"],
+    ),
+    "a GPU that torch is not built for": (
+        *(Cuda("2.13.0+cpu", None, problem="Torch not compiled"), WORKS, None),
+        [
+            "GPU | warning | torch 2.13.0+cpu is built without CUDA and cannot use NVIDIA A100-SXM4-40GB"
+            f" | install a torch with CUDA: {INSTALL}"
+        ],
+    ),
+    "a driver that is too old": (
+        *(Cuda("2.13.0", "13.0", problem="The driver is too old"), OLD_DRIVER, None),
+        [
+            "GPU | warning | Tesla T4 cannot be used: The driver is too old"
+            f" | update the NVIDIA driver, or install a torch for CUDA 11.4: {INSTALL}"
+        ],
+    ),
+    "a driver that is broken": (
+        *(ERROR, Driver("fails", problem="version mismatch"), None),
+        [f"GPU | warning | a GPU cannot be used: CUDA unknown error | {IS_IT_RIGHT}"],
+    ),
+}
 
 
-class TestDriver:
-    def test_its_version_stands_beside_what_torch_is_built_for(self) -> None:
-        assert judge_driver(WORKS, Cuda("2.13.0", "12.8", (A100,))) == Finding(
-            "driver", "ok", "580.82.07, for CUDA up to 13.0; torch is built for 12.8"
-        )
-        assert judge_driver(WORKS, Cuda("2.13.0", None)).text.endswith("; torch is built without CUDA")
+@pytest.mark.parametrize(("cuda", "driver", "visible", "said"), GPUS.values(), ids=GPUS)
+def test_gpus(cuda: Cuda, driver: Driver, visible: str | None, said: list[str]) -> None:
+    assert [line(finding) for finding in judge_cuda(cuda, driver, visible)] == said
 
-    def test_none_is_no_fault(self) -> None:
-        assert judge_driver(ABSENT, Cuda("2.13.0", None)) == Finding("driver", "unknown", "none from NVIDIA")
 
-    def test_in_a_container_its_library_may_be_missing_beside_a_card_that_works(self) -> None:
-        assert judge_driver(ABSENT, Cuda("2.13.0", "13.0", (A100,))) == Finding(
-            "driver", "unknown", "its library (NVML) is not here: utilisation will not be logged"
-        )
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        (
+            T4,
+            "GPU | failed | Tesla T4, compute capability 7.5: torch 2.13.0 has nothing that runs on it (it has sm_80, "
+            f"sm_90) | install a torch built for it (an older CUDA): {INSTALL}",
+        ),
+        (
+            Card("B200", (10, 0), 1, 1),
+            "GPU | failed | B200, compute capability 10.0: torch 2.13.0 has nothing that runs on it (it has sm_80, "
+            f"sm_90) | install a torch built for it (a newer CUDA): {INSTALL}",
+        ),
+    ],
+)
+def test_a_card_that_this_torch_has_no_kernels_for(card: Card, said: str) -> None:
+    cuda = Cuda("2.13.0", "13.0", (card,), archs=("sm_80", "sm_90"))
 
-    def test_one_that_fails_says_why(self) -> None:
-        assert judge_driver(Driver("fails", problem="Driver/library version mismatch"), Cuda("2", None)) == (
-            Finding(
-                *("driver", "warning", "Driver/library version mismatch"),
-                "does nvidia-smi work? If not, restart the machine",
-            )
-        )
+    assert line(judge_cuda(cuda, WORKS, None)[0]) == said
 
-    def test_one_that_could_not_be_asked(self) -> None:
-        assert judge_driver(Driver("unknown", problem="nvidia-ml-py is missing"), Cuda("2", None)) == Finding(
-            "driver", "unknown", "nvidia-ml-py is missing"
-        )
+
+@pytest.mark.parametrize(
+    ("capability", "archs", "runs"),
+    [
+        ((8, 6), ["sm_80"], True),  # a later minor version of the same major
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80"], False),
+        ((9, 0), ["compute_80"], True),  # PTX, translated by the driver
+        ((7, 5), ["compute_80"], False),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 1), ["sm_120a"], False),
+        ((12, 1), ["sm_120f"], True),
+        ((12, 0), ["compute_90a"], False),
+        ((7, 5), ["sm_50", "sm_75", "sm_120"], True),
+        ((9, 4), ["gfx942"], True),  # nothing is known of others' cards
+        ((8, 0), [], True),
+    ],
+)
+def test_kernels_run_on_later_minor_versions_and_ptx_on_all_later_ones(
+    capability: tuple[int, int], archs: list[str], runs: bool
+) -> None:
+    assert has_kernels(capability, archs) is runs
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "said"),
+    [
+        (
+            WORKS,
+            Cuda("2.13.0", "12.8", (A100,)),
+            "driver | ok | 580.82.07, for CUDA up to 13.0; torch is built for 12.8",
+        ),
+        (WORKS, Cuda("2", None), "driver | ok | 580.82.07, for CUDA up to 13.0; torch is built without CUDA"),
+        (ABSENT, Cuda("2.13.0", None), "driver | unknown | none from NVIDIA"),
+        # In a container its library may be missing beside a card that works.
+        (
+            *(ABSENT, Cuda("2.13.0", "13.0", (A100,))),
+            "driver | unknown | its library (NVML) is not here: utilisation will not be logged",
+        ),
+        (
+            *(Driver("fails", problem="Driver/library version mismatch"), Cuda("2", None)),
+            "driver | warning | Driver/library version mismatch | does nvidia-smi work? If not, restart the machine",
+        ),
+    ],
+)
+def test_the_driver(driver: Driver, cuda: Cuda, said: str) -> None:
+    assert line(judge_driver(driver, cuda)) == said
 
 
 class TestProduct:
@@ -332,11 +291,6 @@ class TestMemoryAndDisk:
             )
         ]
 
-    def test_what_the_file_system_does_not_say_is_unknown(self) -> None:
-        assert checks.judge_runs_disk("/data/runs", None, "") == Finding(
-            "disk", "unknown", "how much is free for /data/runs cannot be said"
-        )
-
 
 class TestHub:
     def test_logged_in(self) -> None:
@@ -412,8 +366,7 @@ class TestHub:
             assert clock.status == "ok"
         else:
             assert clock == Finding(
-                *("clock", "warning", f"{text}, and uploads may be refused"),
-                "set it: sudo timedatectl set-ntp true",
+                *("clock", "warning", f"{text}, and uploads may be refused"), "set it: sudo timedatectl set-ntp true"
             )
 
 

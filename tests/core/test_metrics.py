@@ -120,18 +120,3 @@ def test_nothing_to_score_is_an_error() -> None:
 )
 def test_the_wilson_interval_agrees_with_published_values(count: int, n: int, low: float, high: float) -> None:
     assert wilson_interval(count, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@pytest.mark.parametrize("n", [1, 7, 250, 10_000])
-def test_the_wilson_interval_stays_within_zero_and_one(n: int) -> None:
-    for count in (0, n):
-        low, high = wilson_interval(count, n)
-        assert 0 <= low < high <= 1
-        assert low <= count / n <= high or count / n == pytest.approx(low) or count / n == pytest.approx(high)
-
-
-def test_a_share_of_answers_has_the_wilson_interval() -> None:
-    found = metrics([100.0] * 20, [100.0] * 20)
-
-    assert found["hit_rate"].interval == wilson_interval(20, 20)
-    assert found["no_price"].interval == wilson_interval(0, 20)

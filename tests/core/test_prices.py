@@ -21,151 +21,62 @@ PADDED = PriceFormat("padded", 4)
 # Completion -> price. It goes on after "Price is $".
 PLAIN_PRICES = {
     # as it is taught
-    "227.00": 227.0,
-    " 227.00": 227.0,
-    "227": 227.0,
+    **dict.fromkeys(["227.00", " 227.00", "227", "227.00\n\nWhat does this cost", "227.00</s>"], 227.0),
     "0.00": 0.0,
-    "227.00\n\nWhat does this cost": 227.0,
-    "227.00</s>": 227.0,
     # with a currency, a sentence, punctuation
-    "$99": 99.0,
-    "$ 99": 99.0,
-    "US$99": 99.0,
-    "USD 99": 99.0,
-    "€99": 99.0,
-    "99€": 99.0,
-    "99 USD": 99.0,
-    "99.": 99.0,
-    "99,": 99.0,
-    "99!": 99.0,
-    "(99)": 99.0,
-    "'99'": 99.0,
-    "~99": 99.0,
-    "99.-": 99.0,
-    "about 99 dollars, I think": 99.0,
+    **dict.fromkeys(["$99", "$ 99", "US$99", "USD 99", "€99", "99€", "99 USD", "about 99 dollars, I think"], 99.0),
+    **dict.fromkeys(["99.", "99,", "99!", "(99)", "'99'", "~99", "99.-"], 99.0),
     "Price is $227.00": 227.0,
     # thousands and decimals in either notation
-    "1,299": 1299.0,
-    "1.299": 1299.0,
-    "1,299.00": 1299.0,
-    "1.299,00": 1299.0,
-    "1,299,000.5": 1299000.5,
-    "1.299.000,50": 1299000.5,
+    **dict.fromkeys(["1,299", "1.299", "1,299.00", "1.299,00"], 1299.0),
+    **dict.fromkeys(["1,299,000.5", "1.299.000,50"], 1299000.5),
     "1.299.000": 1299000.0,
     "costs 1,299.99.": 1299.99,
     "12,99": 12.99,
     "0,99": 0.99,
     "12.5": 12.5,
+    "999999999999.99": 999999999999.99,
     # other numbers around it
-    "12-pack for $99": 99.0,
-    "12-pack 99": 99.0,
+    **dict.fromkeys(["12-pack for $99", "12-pack 99", "99.00 100% cotton", "64GB, 99"], 99.0),
     "3 x $4": 4.0,
-    "99.00 100% cotton": 99.0,
-    "64GB, 99": 99.0,
     # the first of two; a dash between spaces is punctuation, not a range
     "$5 - $10": 5.0,
-    "99 – a bargain": 99.0,
-    "99 or 120": 99.0,
-    "999999999999.99": 999999999999.99,
+    **dict.fromkeys(["99 – a bargain", "99 or 120"], 99.0),
 }
 
 NO_PLAIN_PRICE = [
-    "",
-    " ",
-    "$",
-    "none",
-    "free",
-    "N/A",
-    "</s>",
-    "½",
+    *("", " ", "$", "none", "free", "N/A", "</s>", "½"),
     # negative, with every kind of minus
-    "-12",
-    "−12",
-    "–12",
-    "$-12",
-    "-$12",
-    "−$12",
-    "+12",
+    *("-12", "−12", "–12", "$-12", "-$12", "−$12", "+12"),
     # ranges and fractions
-    "5-10",
-    "$5-$10",
-    "5–10",
-    "5−10",
-    "1/2",
-    "99/100",
-    "$99/month",
+    *("5-10", "$5-$10", "5–10", "5−10", "1/2", "99/100", "$99/month"),
     # percent
-    "50%",
-    "50 %",
-    "99.5%",
-    "1,299.5%",
+    *("50%", "50 %", "99.5%", "1,299.5%"),
     # part of a word or of another number
-    "B2",
-    "4GB",
-    "0x10",
-    "1e5",
-    "1_000",
-    "12²",
-    "12-pack",
-    ".99",
-    "$.99",
+    *("B2", "4GB", "0x10", "1e5", "1_000", "12²", "12-pack", ".99", "$.99"),
     # other digits
-    "٩٩",
-    "12٣",
-    "１２",
+    *("٩٩", "12٣", "１２"),
     # marks that contradict each other
-    "1.2.3",
-    "1,2,3",
-    "1,299,00",
-    "1.299.00",
-    "12,34,567",
-    "1.000,000.00",
-    "100,00.00",
-    "1234,567",
-    "0,123",
-    "0.999",
-    "012,345",
-    "1'299",
-    "CHF 1'299.-",
+    *("1.2.3", "1,2,3", "1,299,00", "1.299.00", "12,34,567", "1.000,000.00", "100,00.00", "1234,567"),
+    *("0,123", "0.999", "012,345", "1'299", "CHF 1'299.-"),
     # babble
-    "1" * 16,
-    "7" * 400,
-    "1,000" * 80,
+    *("1" * 16, "7" * 400, "1,000" * 80),
 ]
 
 PADDED_PRICES = {
-    "0227": 227.0,
-    " 0227": 227.0,
-    "\n0227": 227.0,
+    **dict.fromkeys(["0227", " 0227", "\n0227", "0227\n\nWhat", "0227</s>", "0227 dollars", "0227.", "0227,"], 227.0),
     "0000": 0.0,
     "9999": 9999.0,
-    "0227\n\nWhat": 227.0,
-    "0227</s>": 227.0,
-    "0227 dollars": 227.0,
-    "0227.": 227.0,
-    "0227,": 227.0,
 }
 
 NO_PADDED_PRICE = [
-    "",
-    "227",  # too short: the model stopped early
-    "02",
-    "02270",  # too long
-    "0" * 400,
-    "$0227",  # it must start with the digits
-    "about 0227",
-    "-0227",
-    "−0227",
-    "0227-0300",
-    "0227–",
-    "0227%",
-    "0227/2",
-    "0227a",
-    "0227²",
-    "0227.00",  # another format
-    "0227,5",
-    "0,227",
-    "٠٢٢٧",
+    # too short, as the model stopped early, or too long
+    *("", "227", "02", "02270", "0" * 400),
+    # it must start with the digits
+    *("$0227", "about 0227", "-0227", "−0227"),
+    *("0227-0300", "0227–", "0227%", "0227/2", "0227a", "0227²"),
+    # another format, other digits
+    *("0227.00", "0227,5", "0,227", "٠٢٢٧"),
 ]
 
 
@@ -238,15 +149,6 @@ def test_a_padded_price_of_any_width_reads_back_as_it_was_written(case: tuple[in
 
     assert len(written) == width
     assert parse_price(written, style) == dollars
-
-
-@given(st.floats(0.5, 999_999), st.floats(0.5, 999_999))
-def test_padded_prices_sort_as_text_as_they_do_as_numbers(one: float, other: float) -> None:
-    style = PriceFormat("padded", 7)
-
-    lower, higher = (format_price(price, style) for price in sorted((one, other)))
-
-    assert lower <= higher
 
 
 @given(st.text(alphabet="0123456789.,$-–−/% '\n%aé٣²"))

@@ -1,6 +1,5 @@
 """Losses on resamples: what is drawn, that they are those of the items drawn, and what means nothing."""
 
-import math
 import warnings
 
 import numpy as np
@@ -58,28 +57,6 @@ def test_a_resample_has_the_loss_of_the_items_that_were_drawn(metric: str, items
     exact = metric == "median_ae"
     np.testing.assert_allclose(resampled.drawn.T, np.array(drawn)[whole], rtol=0 if exact else 1e-5)
     np.testing.assert_allclose(resampled.left_out.T, np.array(left_out)[whole], rtol=0 if exact else 1e-5)
-
-
-def test_a_median_outside_the_window_of_ranks_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = some(2, 200)
-    expected = resample(scores, "median_ae", 0, resamples=50)
-
-    monkeypatch.setattr(resampling, "_REACH", 0.1)  # one rank or two: hardly a median is among them
-    found = resample(scores, "median_ae", 0, resamples=50)
-
-    assert np.array_equal(found.drawn, expected.drawn)
-    assert np.array_equal(found.left_out, expected.left_out)
-
-
-def test_items_are_drawn_as_often_as_by_a_poisson_number_of_mean_1() -> None:
-    weights = np.concatenate(list(resampling._weights(100, 20_000, np.random.default_rng(0))), axis=1)
-
-    assert weights.shape == (100, 20_000)
-    # Of two million counts: a share varies by √(p (1 − p) / 2e6) < 0.00036.
-    for count in range(4):
-        assert np.mean(weights == count) == pytest.approx(math.exp(-1) / math.factorial(count), abs=0.0015)
-    assert weights.mean() == pytest.approx(1.0, abs=0.003)
-    assert weights.var() == pytest.approx(1.0, abs=0.006)
 
 
 def test_the_same_seed_gives_the_same_resamples() -> None:

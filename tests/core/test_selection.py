@@ -57,10 +57,6 @@ def test_a_tie_goes_to_the_earlier_step_in_any_order() -> None:
         assert (steps(selection), selection.margin) == ([200, 300, 100], 0.0)
 
 
-def test_a_tie_where_higher_is_better_goes_to_the_earlier_step_too() -> None:
-    assert steps(select([an_evaluation(200, 40.0), an_evaluation(100, 50.0)], "hit_rate")) == [100, 200]
-
-
 def test_a_single_checkpoint_wins_by_no_margin_and_is_compared_to_nothing() -> None:
     selection = select(EVALUATIONS[:1], "mae", TABLES)
 

@@ -93,10 +93,6 @@ class LoopbackHub:
         """Read the body of every LFS upload at this rate; None means without a limit, also for those under way."""
         self._state.upload_rate = bytes_per_second
 
-    def quota(self, max_bytes: int | None) -> None:
-        """Refuse uploads after which all repos together would hold more; None means no limit."""
-        self._state.max_bytes = max_bytes
-
     def page_sizes(self, commits: int = 50, entries: int = 1000) -> None:
         """The maximum number of commits and of tree entries in one answer; the defaults are the Hub's."""
         self._state.commits_per_page = commits

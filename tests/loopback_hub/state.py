@@ -27,7 +27,6 @@ class HubState:
         """Set when the hub stops, so that slow uploads and stalls end at once."""
         self.tokens: dict[str, User] = {}
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.max_bytes: int | None = None
         self.upload_rate: float | None = None
         self.commits_per_page = 50
         self.entries_per_page = 1000
@@ -92,14 +91,3 @@ class HubState:
             message = f"{restricted}. You must have access to it and be authenticated to access it. Please log in."
             raise Refusal(401, message, "GatedRepo")
         raise Refusal(403, f"{restricted} and you are not in the authorized list.", "GatedRepo")
-
-    def check_quota(self, new_bytes: int) -> None:
-        """Refuse `new_bytes` more if all repos together would then exceed the limit."""
-        if self.max_bytes is None:
-            return
-        if sum(repo.stored_bytes() for repo in self.repos.values()) + new_bytes > self.max_bytes:
-            raise Refusal(
-                403,
-                "Private repository storage limit reached, please upgrade your plan to increase your private storage "
-                "limit.",
-            )

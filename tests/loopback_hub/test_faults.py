@@ -116,13 +116,6 @@ def test_an_upload_that_keeps_failing_is_given_up(hub: LoopbackHub, repo: Repo, 
     assert waits == [1, 2, 4, 8, 8]
 
 
-def test_a_rate_limit_says_which_and_how_long(hub: LoopbackHub, repo: Repo) -> None:
-    hub.faults.script("POST", "/commit/", [Fault.rate_limit(reset_in=55)])
-
-    with pytest.raises(HfHubHTTPError, match=r"'api' rate limit\.\nRetry after 55 seconds \(0/500 requests remaining"):
-        commit()
-
-
 def test_a_download_goes_on_where_it_was_cut(
     hub: LoopbackHub, repo: Repo, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,16 +159,6 @@ def test_a_stalled_request_runs_into_the_clients_limit(hub: LoopbackHub, repo: R
 
     with pytest.raises(httpx2.TimeoutException):
         HfApi().model_info("ann/prices", timeout=0.1)
-
-
-def test_a_stall_ends_by_itself_with_nothing_done(hub: LoopbackHub, repo: Repo) -> None:
-    head = repo.branches["main"]
-    hub.faults.script("POST", "/commit/", [Fault.stall(0.1)])
-
-    with pytest.raises(LOST):
-        commit()
-
-    assert repo.branches["main"] == head
 
 
 def test_stopping_waits_neither_for_stalls_nor_for_slow_uploads() -> None:

@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import httpx2
 import pytest
 from huggingface_hub import (
     CommitOperationAdd,
-    CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
     RepoFile,
@@ -68,18 +65,9 @@ def test_it_can_be_started_by_hand() -> None:
         exported = dict(pair.split("=") for pair in process.stdout.readline().removeprefix("export ").split())
         headers = {"Authorization": f"Bearer {exported['HF_TOKEN']}"}
         answer = httpx2.get(f"{exported['HF_ENDPOINT']}/api/whoami-v2", headers=headers)
-        process.send_signal(signal.SIGINT)
+        process.terminate()
 
     assert answer.json()["name"] == "bob"
-    assert process.returncode == 0
-
-
-def test_starting_and_stopping_leaves_no_thread() -> None:
-    before = threading.active_count()
-    for _ in range(5):
-        with LoopbackHub() as loopback:
-            assert loopback.url.startswith("http://127.0.0.1:")
-    assert threading.active_count() == before
 
 
 def test_a_user_has_one_token_that_says_who_it_is(hub: LoopbackHub, api: HfApi) -> None:
@@ -119,15 +107,6 @@ def test_what_is_committed_comes_back(hub: LoopbackHub, api: HfApi) -> None:
     assert fetched["step-1/adapter.safetensors"] == WEIGHTS
 
 
-def test_only_what_matches_is_fetched(hub: LoopbackHub, tmp_path: Path) -> None:
-    hub.create("ann/prices").commit({"a/one.txt": b"1", "b/two.txt": b"2", "b/w.bin": WEIGHTS})
-
-    snapshot_download("ann/prices", allow_patterns=["b/*"], ignore_patterns=["*.bin"], local_dir=tmp_path / "here")
-
-    assert [path.name for path in (tmp_path / "here").rglob("*.*") if path.suffix in {".txt", ".bin"}] == ["two.txt"]
-    assert not [sent for sent in hub.requests if sent.path.endswith(("one.txt", "w.bin"))]
-
-
 def test_a_folder_is_uploaded_and_old_files_are_deleted(hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:
     hub.create("ann/prices").commit({"old/a.txt": b"a", "old/b.txt": b"b", "kept.txt": b"k"})
     (tmp_path / "up").mkdir()
@@ -137,18 +116,6 @@ def test_a_folder_is_uploaded_and_old_files_are_deleted(hub: LoopbackHub, api: H
     api.create_commit("ann/prices", [CommitOperationDelete("old/")], commit_message="clean up")
 
     assert set(hub.repo("ann/prices").files()) == {".gitattributes", "kept.txt", "new/w.safetensors"}
-
-
-def test_files_are_copied_within_the_hub(hub: LoopbackHub, api: HfApi) -> None:
-    repo = hub.create("ann/prices")
-    repo.commit({"w.safetensors": WEIGHTS, "a.txt": b"a"})
-
-    copies = [CommitOperationCopy("w.safetensors", "best/w.safetensors"), CommitOperationCopy("a.txt", "best/a.txt")]
-    api.create_commit("ann/prices", copies, commit_message="best")
-
-    assert repo.files()["best/w.safetensors"] == WEIGHTS
-    assert repo.files()["best/a.txt"] == b"a"
-    assert len(repo.lfs) == 1
 
 
 def test_a_file_that_has_not_changed_is_not_committed_again(hub: LoopbackHub, api: HfApi) -> None:
@@ -302,16 +269,6 @@ def test_a_squash_drops_what_nothing_names(hub: LoopbackHub, api: HfApi) -> None
     assert repo.stored_bytes() == attributes + 1010
 
 
-def test_a_part_of_a_file_can_be_asked_for(hub: LoopbackHub) -> None:
-    hub.create("ann/prices").commit({"w.safetensors": WEIGHTS})
-
-    part = get_session().get(f"{hub.url}/ann/prices/resolve/main/w.safetensors", headers={"Range": "bytes=10-19"})
-
-    assert part.status_code == 206
-    assert part.content == WEIGHTS[10:20]
-    assert part.headers["Content-Range"] == f"bytes 10-19/{len(WEIGHTS)}"
-
-
 def test_info_holds_the_card(hub: LoopbackHub, api: HfApi) -> None:
     repo = hub.create("ann/prices", kind="dataset", gated=True)
     head = repo.commit({"README.md": b"---\nlicense: mit\ntags:\n- prices\n---\n# Prices\n", "w.bin": WEIGHTS})
@@ -426,20 +383,6 @@ def test_an_upload_must_be_what_it_says(hub: LoopbackHub) -> None:
     for path in ("../w.bin", "/etc/w.bin", "a/../../w.bin", ".git/config", "a//b"):
         assert commit(path, right) == 400
     assert set(hub.repo("ann/prices").files()) == {".gitattributes", "w.bin"}
-
-
-def test_a_full_hub_takes_no_more(hub: LoopbackHub, api: HfApi) -> None:
-    repo = hub.create("ann/prices")
-    hub.quota(repo.stored_bytes() + 1500)
-    api.create_commit("ann/prices", [add("w.safetensors", b"1" * 1000)], commit_message="fits")
-
-    for path in ("w.safetensors", "w.txt"):
-        with pytest.raises(HfHubHTTPError, match="storage limit reached") as refused:
-            api.create_commit("ann/prices", [add(path, b"2" * 1000)], commit_message="does not fit")
-        assert status_of(refused) == 403
-    hub.quota(None)
-    api.create_commit("ann/prices", [add("w.safetensors", b"2" * 1000)], commit_message="fits again")
-    assert len(repo.commits()) == 3
 
 
 def test_hostile_repos_can_be_arranged(hub: LoopbackHub, api: HfApi, tmp_path: Path) -> None:

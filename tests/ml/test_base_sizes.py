@@ -111,17 +111,15 @@ class GpuDropout(torch.autograd.Function):
         return gradient.clone()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("weights", ["nf4", "dequantized"])
 @pytest.mark.parametrize(
-    ("targets", "dropout", "intermediate", "vocabulary", "fused"),
+    ("targets", "dropout", "intermediate", "vocabulary", "fused", "weights", "checkpointing"),
     [
-        (ATTENTION, 0.1, 384, 64, True),
-        (ATTENTION, 0.1, 384, 64, False),
-        (ATTENTION, 0.1, 384, 16_384, True),  # the loss takes the most
-        (ALL, 0.1, 192, 64, True),
-        (ALL, 0.1, 768, 64, True),
-        (ALL, 0.0, 384, 64, True),
+        (ATTENTION, 0.1, 384, 64, True, "nf4", False),
+        (ATTENTION, 0.1, 384, 64, False, "dequantized", True),
+        (ATTENTION, 0.1, 384, 16_384, True, "nf4", True),  # the loss takes the most
+        (ALL, 0.1, 192, 64, True, "dequantized", False),
+        (ALL, 0.1, 768, 64, True, "nf4", True),
+        (ALL, 0.0, 384, 64, False, "nf4", False),
     ],
 )
 def test_the_estimate_is_what_a_step_in_bfloat16_has_alive_at_most(

@@ -219,14 +219,6 @@ class TestCompiledLayers:
 
         assert losses[True] == pytest.approx(losses[False], rel=1e-5)
 
-    def test_they_are_compiled_once(self, model: Any, compiled: list[int]) -> None:
-        before = [layer._compiled_call_impl for layer in model.get_base_model().model.layers]
-
-        compile_layers(model)
-
-        assert [layer._compiled_call_impl for layer in model.get_base_model().model.layers] == before
-        assert compiled == []
-
     def test_a_base_that_does_not_name_its_layers_is_not_compiled(self, model: Any) -> None:
         model.get_base_model()._no_split_modules = None
 

@@ -79,13 +79,13 @@ def test_greedy_is_what_generate_gives_where_it_is_no_price(
     assert any(p.price is None for p in read)
 
 
-def test_a_batch_of_forty_is_read_as_forty_batches_of_one(
+def test_a_batch_of_twelve_is_read_as_twelve_batches_of_one(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
     decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
 
-    together = decoder.predict(prompts)
-    alone = [decoder.predict([prompt])[0] for prompt in prompts]
+    together = decoder.predict(prompts[:12])
+    alone = [decoder.predict([prompt])[0] for prompt in prompts[:12]]
 
     for one, other in zip(together, alone, strict=True):
         assert one.distribution is not None
@@ -96,7 +96,7 @@ def test_a_batch_of_forty_is_read_as_forty_batches_of_one(
         assert one.distribution.mean_error == pytest.approx(other.distribution.mean_error, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("width", [1, 2])
 def test_padded_prices_are_read_as_by_asking_for_every_one(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt], width: int
 ) -> None:
@@ -206,20 +206,6 @@ def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
             assert read.mode == shares.argmax()
 
 
-def test_where_all_prices_are_single_tokens_the_probabilities_are_those_of_one_forward_pass() -> None:
-    tokenizer = Numbers(2)
-    model = a_small_model(tokenizer)
-    texts = tokenizer([str(price) for price in range(100)])["input_ids"]
-
-    (read, _) = a_decoder(model, tokenizer, PriceFormat("plain"), 2).predict(ASKED)
-
-    odds = follow_up(model, ASKED[0], [[]])[0][[ids[0] for ids in texts]]
-    assert read.distribution is not None
-    assert read.distribution.no_price == pytest.approx(1 - odds.sum(), abs=1e-5)
-    assert read.distribution.mean == pytest.approx((odds * np.arange(100)).sum() / odds.sum(), rel=1e-5)
-    assert read.distribution.mean_error == 0
-
-
 def test_without_price_tokens_only_the_greedy_answer_is_read(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
@@ -288,14 +274,15 @@ def test_the_shared_prefix_gets_shorter_until_all_prompts_begin_with_it(
     setup: Setup, model: Any, prompts: list[TokenizedPrompt]
 ) -> None:
     decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
-    other = [TokenizedPrompt(p.item_id, np.concatenate([p.ids[:3], p.ids[5:]]), p.cut) for p in prompts[:8]]
+    other = [TokenizedPrompt(p.item_id, np.concatenate([p.ids[:3], p.ids[5:]]), p.cut) for p in prompts[:3]]
+    fresh = [
+        a_decoder(model, setup.tokenizer, setup.template.price_format, 4).predict([prompt])[0]
+        for prompt in (*prompts[:3], *other)
+    ]
 
-    for asked in (prompts[:8], other, prompts[:8], [prompts[0]] * 8, [prompts[0]] * 2):
-        together = decoder.predict(asked)
-        alone = [
-            a_decoder(model, setup.tokenizer, setup.template.price_format, 4).predict([prompt])[0] for prompt in asked
-        ]
-        for one, single in zip(together, alone, strict=True):
+    asked = ((prompts[:3], fresh[:3]), (other, fresh[3:]), (prompts[:3], fresh[:3]), (prompts[:1], fresh[:1]))
+    for together, alone in asked:
+        for one, single in zip(decoder.predict(together), alone, strict=True):
             assert one.distribution is not None
             assert single.distribution is not None
             assert (one.completion, one.distribution.quantiles) == (single.completion, single.distribution.quantiles)
@@ -307,7 +294,7 @@ def test_the_shared_prefix_is_computed_again_by_another_model(
     bare = load_base(setup.base.folder, setup.precision)
     fresh, used = (a_decoder(bare, setup.tokenizer, setup.template.price_format, 4) for _ in range(2))
     used.use(model)
-    used.predict(prompts)
+    used.predict(prompts[:8])
     used.use(bare)
 
-    assert used.predict(prompts) == fresh.predict(prompts)
+    assert used.predict(prompts[:8]) == fresh.predict(prompts[:8])

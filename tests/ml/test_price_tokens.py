@@ -1,6 +1,8 @@
 """How tokenizers write prices: a completion is the tokens that follow the prompt, in every family of tokenizers."""
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,16 +18,18 @@ from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 TAIL = tail_of("Price is $")
 PLAIN, PADDED = PriceFormat("plain"), PriceFormat("padded", 4)
 FORMATS = (PLAIN, PADDED, PriceFormat("padded", 6))
-# Every seventh price up to four digits: all last digits, carries and leading zeros are among them.
-PRICES = range(0, 10_000, 7)
+# All last digits, carries and leading zeros are among them.
+PRICES = range(0, 10_000, 37)
 LAMP = Item("a", "A lamp of brass for a desk.", 227.0)
 # What prompts may end with: an empty lead, one that ends in a blank, a letter or a digit.
 LEADS = ("Price is $", "Price is", "Price is ", "", "Price in 1", "Price:\n")
 
 
-def loaded(name: str, folder: Path) -> Any:
+@cache
+def loaded(name: str) -> Any:
     """The tokenizer as a base has it, on disk."""
-    return load_tokenizer(saved({**WITH_BLANK, **WITHOUT_BLANK}[name](), folder))
+    with TemporaryDirectory() as folder:
+        return load_tokenizer(saved({**WITH_BLANK, **WITHOUT_BLANK}[name](), Path(folder)))
 
 
 def alone(tokenizer: Any, text: str) -> list[int]:
@@ -39,8 +43,8 @@ def sizes(price_tokens: PriceTokens | None) -> list[int] | None:
 
 
 @pytest.mark.parametrize("name", WITH_BLANK)
-def test_these_tokenizers_put_a_blank_in_front_of_a_text_by_itself(name: str, tmp_path: Path) -> None:
-    tokenizer = loaded(name, tmp_path)
+def test_these_tokenizers_put_a_blank_in_front_of_a_text_by_itself(name: str) -> None:
+    tokenizer = loaded(name)
 
     assert tokenizer.convert_ids_to_tokens(alone(tokenizer, "0227")) == ["▁", "0", "2", "2", "7"]
 
@@ -48,9 +52,9 @@ def test_these_tokenizers_put_a_blank_in_front_of_a_text_by_itself(name: str, tm
 @pytest.mark.parametrize("name", WITH_BLANK)
 @pytest.mark.parametrize(("price_format", "written"), [(PLAIN, "227.00"), (PADDED, "0227")])
 def test_what_is_taught_goes_on_from_the_prompt_without_a_blank(
-    name: str, price_format: PriceFormat, written: str, tmp_path: Path
+    name: str, price_format: PriceFormat, written: str
 ) -> None:
-    tokenizer = loaded(name, tmp_path)
+    tokenizer = loaded(name)
     template = PromptTemplate("What does this cost to the nearest dollar?", "Price is $", price_format, 96)
     encoder = Encoder(tokenizer, 96, TAIL, [written])
 
@@ -66,8 +70,8 @@ def test_what_is_taught_goes_on_from_the_prompt_without_a_blank(
 
 
 @pytest.mark.parametrize("name", WITH_BLANK)
-def test_their_padded_prices_are_exact(name: str, tmp_path: Path) -> None:
-    tokenizer = loaded(name, tmp_path)
+def test_their_padded_prices_are_exact(name: str) -> None:
+    tokenizer = loaded(name)
 
     assert splits_digits(tokenizer, TAIL)
     assert sizes(find_price_tokens(tokenizer, TAIL, PADDED, 4)) == [10] * 4
@@ -75,8 +79,8 @@ def test_their_padded_prices_are_exact(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITHOUT_BLANK)
-def test_nothing_changes_for_tokenizers_without_that_blank(name: str, tmp_path: Path) -> None:
-    tokenizer = loaded(name, tmp_path)
+def test_nothing_changes_for_tokenizers_without_that_blank(name: str) -> None:
+    tokenizer = loaded(name)
     texts = [format_price(price, style) for style in FORMATS for price in PRICES]
 
     assert continuations(tokenizer, TAIL, texts) == [alone(tokenizer, text) for text in texts]
@@ -93,30 +97,24 @@ def test_nothing_changes_for_tokenizers_without_that_blank(name: str, tmp_path: 
     ],
 )
 def test_levels_are_digits_groups_of_three_or_none(
-    name: str,
-    splits: bool,
-    four: list[int] | None,
-    six: list[int] | None,
-    plain_to_999: list[int] | None,
-    tmp_path: Path,
+    name: str, splits: bool, four: list[int] | None, six: list[int] | None, plain_to_999: list[int] | None
 ) -> None:
-    tokenizer = loaded(name, tmp_path)
+    tokenizer = loaded(name)
 
     assert splits_digits(tokenizer, TAIL) == splits
     assert sizes(find_price_tokens(tokenizer, TAIL, PADDED, 4)) == four
     assert sizes(find_digit_tokens(tokenizer, TAIL, 6)) == six
     assert sizes(find_price_tokens(tokenizer, TAIL, PLAIN, 3)) == plain_to_999
-    assert isinstance(find_price_tokens(tokenizer, TAIL, PLAIN, 4), PriceTrie)
 
 
 @pytest.mark.parametrize("lead", LEADS)
 @pytest.mark.parametrize("name", [*WITH_BLANK, *WITHOUT_BLANK])
-def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str, tmp_path: Path) -> None:
-    tokenizer, tail = loaded(name, tmp_path), tail_of(lead)
+def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str) -> None:
+    tokenizer, tail = loaded(name), tail_of(lead)
     encoder = Encoder(tokenizer, 96, tail, ["0227"])
 
-    # All 10,000 plain prices take most of a second, so only one lead gets them; the others get 1,000.
-    for style, digits in ((PLAIN, 4 if lead == LEADS[0] else 3), (PADDED, 4)):
+    # One lead gets the 1,000 plain prices below $1,000, the others 100.
+    for style, digits in ((PLAIN, 3 if lead == LEADS[0] else 2), (PADDED, 4)):
         template = PromptTemplate("How much?", lead, style, 96)
         price_tokens = find_price_tokens(tokenizer, tail, style, digits)
         assert price_tokens is not None
@@ -145,27 +143,16 @@ def price_at(price_tokens: PriceTokens, answer: list[int]) -> int:
     return price
 
 
-def test_where_prompt_and_completion_do_not_part_at_a_token_each_is_tokenized_by_itself(tmp_path: Path) -> None:
-    tokenizer = loaded("GPT-2", tmp_path)
+def test_where_prompt_and_completion_do_not_part_at_a_token_each_is_tokenized_by_itself() -> None:
+    tokenizer = loaded("GPT-2")
 
     # "is 227" would be the tokens "is" and " 227", of which the prompt "is " knows nothing.
     assert tokenizer.tokenize("is 227")[-1] == "Ġ227"
     assert continuations(tokenizer, "is ", ["227", "5"]) == [alone(tokenizer, "227"), alone(tokenizer, "5")]
 
 
-def test_a_digit_before_the_price_does_not_hide_that_digits_are_grouped(tmp_path: Path) -> None:
-    tokenizer = loaded("Llama 3", tmp_path)
+def test_a_digit_before_the_price_does_not_hide_that_digits_are_grouped() -> None:
+    tokenizer = loaded("Llama 3")
 
     # "1227" would be the tokens 122 and 7.
     assert continuations(tokenizer, tail_of("Price in 1"), ["227"]) == [alone(tokenizer, "227")]
-
-
-def test_many_texts_are_tokenized_a_part_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = loaded("Llama 2, legacy", tmp_path)
-    texts = [f"{price}.00" for price in range(5)]
-    whole = continuations(tokenizer, TAIL, texts)
-
-    monkeypatch.setattr("pricer.ml.tokens._TEXTS_AT_ONCE", 2)
-
-    assert continuations(tokenizer, TAIL, texts) == whole
-    assert continuations(tokenizer, TAIL, []) == []

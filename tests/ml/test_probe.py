@@ -132,8 +132,7 @@ class TestProduct:
         right = bitsandbytes.nn.Linear4bit.forward
         # Only for a single row, as a kernel of its own would be.
         monkeypatch.setattr(
-            *(bitsandbytes.nn.Linear4bit, "forward"),
-            lambda layer, x: right(layer, x) * (1.01 if len(x) == 1 else 1.0),
+            *(bitsandbytes.nn.Linear4bit, "forward"), lambda layer, x: right(layer, x) * (1.01 if len(x) == 1 else 1.0)
         )
 
         found = judge_product(probe.product())

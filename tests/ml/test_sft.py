@@ -3,10 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,7 +19,7 @@ from pricer.ml.batches import EpochOrder, OutOfMemoryError
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import StepSettings, requested_settings
-from pricer.ml.sft import _Events, build_dataset, collate, fine_tune, trainer_arguments
+from pricer.ml.sft import build_dataset, collate, fine_tune, trainer_arguments
 
 
 @pytest.fixture(scope="module")
@@ -69,68 +67,80 @@ def weights(folder: Path) -> bytes:
 CONFIG = TrainConfig(epochs=3, batch_size=16, learning_rate=3e-3, checkpoint_every=2, log_every=1)
 
 
-def test_training_lowers_the_loss_and_keeps_a_checkpoint_every_two_steps_and_at_the_end(
-    setup: Setup, tmp_path: Path
-) -> None:
-    config = CONFIG.model_copy(update={"epochs": 5})
-    folders, logged, finished = train(setup, tmp_path, config, dropout=0.0)
+SHORT = CONFIG.model_copy(update={"epochs": 1})
 
-    # 48 items in batches of 16 are 3 steps an epoch, 15 in all: checkpoints at 2, 4 … 14, and the last.
-    assert sorted(folders) == [2, 4, 6, 8, 10, 12, 14, 15]
-    assert [progress.step for progress in logged] == list(range(1, 16))
+
+@pytest.fixture(scope="module")
+def whole(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Path], list[Progress], bool]:
+    """A training of three epochs that nothing interrupts."""
+    return train(setup, tmp_path_factory.mktemp("whole"), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def short(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a training of one epoch, without dropout."""
+    return train(setup, tmp_path_factory.mktemp("short"), SHORT, dropout=0.0)[0][3]
+
+
+def largest_difference(one: Path, two: Path) -> float:
+    """Between the weights of two adapters."""
+    first, second = (load_file(folder / "adapter_model.safetensors") for folder in (one, two))
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_training_lowers_the_loss_and_keeps_a_checkpoint_every_two_steps_and_at_the_end(
+    whole: tuple[dict[int, Path], list[Progress], bool],
+) -> None:
+    folders, logged, finished = whole
+
+    # 48 items in batches of 16 are 3 steps an epoch, 9 in all: checkpoints at 2, 4, 6 and 8, and the last.
+    assert sorted(folders) == [2, 4, 6, 8, 9]
+    assert [progress.step for progress in logged] == list(range(1, 10))
     assert logged[-1].loss is not None
     assert logged[0].loss is not None
     assert logged[-1].loss < logged[0].loss
     assert finished
 
 
-def test_a_resumed_run_ends_with_the_same_adapter_bit_for_bit(setup: Setup, tmp_path: Path) -> None:
-    whole, *_ = train(setup, tmp_path / "whole", CONFIG)
+def test_a_resumed_run_ends_with_the_same_adapter_bit_for_bit(
+    setup: Setup, whole: tuple[dict[int, Path], list[Progress], bool], tmp_path: Path
+) -> None:
     # Asked at the end of each step: stopped in the middle of the second epoch, after step 4 of 9.
     answers = iter([False, False, False, True])
-    stopped, _, finished = train(setup, tmp_path / "stopped", CONFIG, should_stop=lambda: next(answers))
+    stopped, _, finished = train(setup, tmp_path, CONFIG, should_stop=lambda: next(answers))
     assert sorted(stopped) == [2, 4]
     assert not finished
 
-    resumed, *_ = train(setup, tmp_path / "stopped", CONFIG, resume_from=stopped[4])
+    resumed, *_ = train(setup, tmp_path, CONFIG, resume_from=stopped[4])
 
     assert sorted(resumed) == [6, 8, 9]
-    assert weights(resumed[9]) == weights(whole[9])
+    assert weights(resumed[9]) == weights(whole[0][9])
 
 
-def test_a_batch_of_16_trains_like_two_parts_of_8(setup: Setup, tmp_path: Path) -> None:
-    accumulated = CONFIG.model_copy(update={"micro_batch": 8})
+def test_a_batch_of_16_trains_like_two_parts_of_8(setup: Setup, short: Path, tmp_path: Path) -> None:
+    twice, *_ = train(setup, tmp_path, SHORT.model_copy(update={"micro_batch": 8}), dropout=0.0)
 
-    once, *_ = train(setup, tmp_path / "once", CONFIG, dropout=0.0)
-    twice, *_ = train(setup, tmp_path / "twice", accumulated, dropout=0.0)
-
-    one = load_file(once[9] / "adapter_model.safetensors")
-    two = load_file(twice[9] / "adapter_model.safetensors")
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+    assert largest_difference(twice[3], short) < 1e-3
 
 
 def test_recomputed_activations_train_the_same_adapter(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = CONFIG.model_copy(update={"epochs": 1})
-    recomputed = short.model_copy(update={"activation_checkpointing": True})
-
+    recomputed = SHORT.model_copy(update={"activation_checkpointing": True})
     computed: list[int] = []
     forward = LlamaMLP.forward
 
     def counted(layer: Any, x: torch.Tensor) -> torch.Tensor:
-        computed[-1] += 1
+        computed.append(layer.training)
         hidden: torch.Tensor = forward(layer, x)  # type: ignore[no-untyped-call]
         return hidden
 
     monkeypatch.setattr(LlamaMLP, "forward", counted)
-    computed.append(0)
-    kept, *_ = train(setup, tmp_path / "kept", short, dropout=0.0)
-    computed.append(0)
-    again, *_ = train(setup, tmp_path / "again", recomputed, dropout=0.0)
+    again, *_ = train(setup, tmp_path, recomputed, dropout=0.0)
 
-    assert computed[1] == 2 * computed[0]
-    assert weights(kept[3]) == weights(again[3])
+    # 3 steps of 5 layers, forward and once more.
+    assert len(computed) == 3 * 5 * 2
+    assert weights(short) == weights(again[3])
 
 
 def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
@@ -146,20 +156,18 @@ def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
 
     monkeypatch.setattr("pricer.ml.sft.completion_loss", watched)
 
-    folders, *_ = train(half, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
+    folders, *_ = train(half, tmp_path, SHORT)
 
     assert seen == {torch.bfloat16}
     kept = load_file(folders[3] / "adapter_model.safetensors")
     assert {weight.dtype for weight in kept.values()} == {torch.float32}
 
 
-def test_nothing_pickled_is_kept_beside_the_training_state(setup: Setup, tmp_path: Path) -> None:
-    folders, *_ = train(setup, tmp_path, CONFIG.model_copy(update={"epochs": 1}))
+def test_nothing_pickled_is_kept_beside_the_training_state(short: Path) -> None:
+    names = {file.name for file in short.iterdir()}
 
-    assert not (folders[3] / "training_args.bin").exists()
-    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= {
-        file.name for file in folders[3].iterdir()
-    }
+    assert "training_args.bin" not in names
+    assert {"adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= names
 
 
 def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
@@ -227,24 +235,6 @@ def test_the_incomplete_batch_is_the_last_one() -> None:
     assert sorted(list(order)[16:]) == [0, 1, 2, 3]
 
 
-def test_what_is_logged_of_memory_is_the_runs_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: list[Progress] = []
-    events = _Events(lambda folder, step: None, logged.append, lambda: False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30, 40))
-    monkeypatch.setattr(torch.cuda, "utilization", lambda: 87)
-    state = SimpleNamespace(global_step=1, max_steps=2, epoch=0.5)
-
-    for device in ("cpu", "cuda"):
-        args = SimpleNamespace(device=torch.device(device))
-        events.on_log(args, state, None, {"loss": 1.0, "learning_rate": 1e-4})
-
-    on_cpu, on_gpu = logged
-    assert (on_gpu.memory_used, on_gpu.memory_total, on_gpu.gpu_utilisation) == (10, 40, 87.0)
-    assert on_cpu.memory_total == psutil.virtual_memory().total
-    assert on_cpu.gpu_utilisation is None
-
-
 class Cramped:
     """The loss on a machine that has room for so many items at once, and without their activations for one more."""
 
@@ -262,16 +252,13 @@ class Cramped:
 
 
 class TestMemoryThatRunsOutInMidRun:
-    SHORT = CONFIG.model_copy(update={"epochs": 1})
-
     def test_the_step_is_taken_once_more_in_smaller_parts(
-        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, setup: Setup, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole, *_ = train(setup, tmp_path / "whole", self.SHORT, dropout=0.0)
         cramped, notes = Cramped(4), list[str]()
         monkeypatch.setattr("pricer.ml.sft.completion_loss", cramped)
 
-        halved, *_ = train(setup, tmp_path / "halved", self.SHORT, dropout=0.0, note=notes.append)
+        halved, *_ = train(setup, tmp_path, SHORT, dropout=0.0, note=notes.append)
 
         # 16 and 8 do not fit, 4 do: four parts a step, of three steps.
         assert cramped.sizes == [16, 8, *[4] * 12]
@@ -279,8 +266,7 @@ class TestMemoryThatRunsOutInMidRun:
             "memory ran out at step 1, which is repeated: parts of 8 from now on (train.micro_batch)",
             "memory ran out at step 1, which is repeated: parts of 4 from now on (train.micro_batch)",
         ]
-        one, two = (load_file(folder[3] / "adapter_model.safetensors") for folder in (whole, halved))
-        assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+        assert largest_difference(halved[3], short) < 1e-3
 
     def test_activations_are_computed_again_where_one_item_does_not_fit(
         self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,7 +274,7 @@ class TestMemoryThatRunsOutInMidRun:
         notes = list[str]()
         monkeypatch.setattr("pricer.ml.sft.completion_loss", Cramped(0, recomputed=1))
 
-        _, _, finished = train(setup, tmp_path, self.SHORT, note=notes.append)
+        _, _, finished = train(setup, tmp_path, SHORT, note=notes.append)
 
         assert finished
         assert notes[-1] == (
@@ -297,9 +283,8 @@ class TestMemoryThatRunsOutInMidRun:
         )
 
     def test_compiled_layers_that_fail_in_mid_run_are_left(
-        self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, setup: Setup, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        whole, *_ = train(setup, tmp_path / "whole", self.SHORT, dropout=0.0)
         notes, tried = list[str](), list[int]()
 
         def failing(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
@@ -312,10 +297,10 @@ class TestMemoryThatRunsOutInMidRun:
         monkeypatch.setattr("pricer.ml.sft.compile_layers", lambda _model: None)
         settings = StepSettings(16, compiled=True)
 
-        left, *_ = train(setup, tmp_path / "left", self.SHORT, dropout=0.0, note=notes.append, settings=settings)
+        left, *_ = train(setup, tmp_path, SHORT, dropout=0.0, note=notes.append, settings=settings)
 
         assert notes == ["step 2 is repeated without compiled layers: Failed to find C compiler"]
-        assert weights(left[3]) == weights(whole[3])
+        assert weights(left[3]) == weights(short)
 
     def test_a_single_item_too_many_ends_in_one_line(
         self, setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -323,4 +308,4 @@ class TestMemoryThatRunsOutInMidRun:
         monkeypatch.setattr("pricer.ml.sft.completion_loss", Cramped(0))
 
         with pytest.raises(OutOfMemoryError, match=r"^there is no memory left for a single item at step 1$"):
-            train(setup, tmp_path, self.SHORT)
+            train(setup, tmp_path, SHORT)

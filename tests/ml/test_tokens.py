@@ -33,18 +33,6 @@ def test_a_prompt_that_fits_is_left_alone(tokenizer: Any) -> None:
     assert tokenizer.decode(prompt.ids) == ("What does this cost to the nearest dollar?\n\nA desk lamp.\n\nPrice is $")
 
 
-def test_many_prompts_are_tokenized_a_part_at_a_time(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder(tokenizer, 64, TAIL, ["0149"])
-    prompts = [TEMPLATE.prompt(Item(str(n), f"A lamp of {n} watts", 149.0)) for n in range(5)]
-    whole = encoder.prompts(prompts)
-
-    monkeypatch.setattr("pricer.ml.tokens._TEXTS_AT_ONCE", 2)
-
-    parts = encoder.prompts(prompts)
-    assert [prompt.item_id for prompt in parts] == list("01234")
-    assert [prompt.ids.tolist() for prompt in parts] == [prompt.ids.tolist() for prompt in whole]
-
-
 def test_four_digits_and_the_end_of_text_are_kept_free_for_the_answer(tokenizer: Any) -> None:
     assert Encoder(tokenizer, 64, TAIL, ["0149", "0007"]).answer_length == 4 + 1
 

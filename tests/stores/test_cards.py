@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import ModelCard
 
 from pricer.commands.parts.model_card import render_card
 from pricer.views.model_card import Card, Result
@@ -86,31 +86,6 @@ def test_a_whole_card() -> None:
     assert render_card(CARD) == WHOLE
 
 
-def test_read_back_it_holds_the_same_results() -> None:
-    data, text = read_back(CARD)
-
-    assert data.eval_results == [
-        EvalResult(
-            task_type="text-generation",
-            task_name="Price prediction",
-            dataset_type="user/lamps",
-            dataset_name="user/lamps",
-            dataset_split=split,
-            dataset_revision="da7e",
-            metric_type=metric,
-            metric_name=name,
-            metric_value=value,
-        )
-        for split, metric, name, value in [
-            ("val", "mae", "MAE: in dollars", 40.125),
-            ("val", "r2", "R²", -0.1),
-            ("test", "mae", "MAE: in dollars", 1 / 3),
-        ]
-    ]
-    assert data.model_name == "lamp-pricer"
-    assert text == "\n" + CARD.body
-
-
 def test_what_is_not_known_is_not_there() -> None:
     unknown = replace(CARD, license=None, base_model=None, datasets=(), dataset_revision=None, results=CARD.results[:1])
 
@@ -133,20 +108,6 @@ def test_what_is_not_known_is_not_there() -> None:
             }
         ],
     }
-
-
-def test_without_any_result_there_is_no_list_of_them() -> None:
-    data, _ = read_back(replace(CARD, results=()))
-
-    assert sorted(data.to_dict()) == [
-        "base_model",
-        "base_model_relation",
-        "datasets",
-        "library_name",
-        "license",
-        "pipeline_tag",
-        "tags",
-    ]
 
 
 @pytest.mark.parametrize(

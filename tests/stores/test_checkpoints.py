@@ -12,7 +12,6 @@ import pytest
 from pricer.core.checkpoints import Checkpoint, CheckpointStore
 from pricer.errors import CheckpointError
 from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
-from pricer.stores.files import append_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, write_soup
@@ -226,14 +225,6 @@ class TestFolderStore:
             "manifest.json",
         ]
 
-    def test_only_what_a_checkpoint_consists_of_is_kept(self) -> None:
-        source, _ = a_saved_checkpoint(Path("out"))
-        (source / "training_args.bin").write_bytes(b"a pickle")
-
-        self.store().push(source, 5)
-
-        assert not Path("checkpoints/step-000005/training_args.bin").exists()
-
     def test_the_log_has_a_line_for_every_confirmed_push(self) -> None:
         checkpoint = self.pushed()
         self.pushed()
@@ -307,12 +298,6 @@ class TestFolderStore:
 
         with pytest.raises(CheckpointError, match=f"^checkpoints.jsonl is damaged: {reason}"):
             self.store().checkpoints()
-
-    def test_a_log_line_without_its_folder_is_not_fetched(self) -> None:
-        append_lines(Path("checkpoints.jsonl"), [a_checkpoint(5).to_json()])
-
-        with pytest.raises(CheckpointError, match="there is no checkpoint in checkpoints/step-000005"):
-            self.store().fetch(self.store().checkpoints()[0])
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '"best"'])
     def test_damaged_tags_are_named(self, content: str) -> None:

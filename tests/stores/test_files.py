@@ -163,10 +163,7 @@ def test_columns_come_back_as_they_were(tmp_path: Path) -> None:
     write_arrays(path, price=np.array([1.5, 0.1]), answered=np.array([True, False]))
     found = read_arrays(path, price=np.float64, answered=np.bool_)
 
-    assert {name: column.tolist() for name, column in found.items()} == {
-        "price": [1.5, 0.1],
-        "answered": [True, False],
-    }
+    assert {name: column.tolist() for name, column in found.items()} == {"price": [1.5, 0.1], "answered": [True, False]}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
 from pricer.stores.checkpoints import FolderStore, parse_manifest
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, HubStore
+from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -76,13 +76,6 @@ class TestPushing:
             "run.json": b"{}\n",
         }
 
-    def test_the_log_says_at_which_commit_it_is(self, repo: Repo) -> None:
-        a_store().push(saved(), 5)
-
-        assert [json.loads(line) for line in LOG.read_text().splitlines()] == [
-            {**a_checkpoint(5).to_json(), "commit": repo.branches["main"], "folder": ""}
-        ]
-
     def test_what_the_trainer_leaves_beside_an_adapter_is_not_pushed(self, repo: Repo) -> None:
         source = saved()
         (source / "training_args.bin").write_bytes(b"a pickle")
@@ -103,14 +96,6 @@ class TestPushing:
             ADAPTER,
             "manifest.json",
         ]
-
-    def test_each_step_is_a_commit_on_top_of_the_one_before(self, repo: Repo) -> None:
-        store = a_store()
-        commits = [store.push(saved(step, f"weights of {step}".encode()), step).commit for step in (5, 10, 15)]
-
-        assert titles(repo) == ["step-000015", "step-000010", "step-000005", "initial commit"]
-        assert commits == [commit.hash for commit in reversed(repo.commits()[:3])]
-        assert repo.files("step-000010")[ADAPTER] == b"weights of 10"
 
     def test_in_a_row_the_history_is_read_once(self, hub: LoopbackHub, repo: Repo) -> None:
         store = a_store()
@@ -180,20 +165,6 @@ class TestTwoRuns:
         assert titles(repo) == ["step-000005", "initial commit"]
         assert second.checkpoints() == []
 
-    def test_one_that_comes_in_between_is_noticed(self, repo: Repo) -> None:
-        first, second = self.store_of("first"), self.store_of("second")
-        first.push(saved(5, b"first"), 5)
-        # The second looked when nothing was there yet.
-        second._head = repo.commits()[1].hash
-
-        with pytest.raises(HubError, match="412"):
-            second.push(saved(5, b"second"), 5)
-        with pytest.raises(HubError, match=r"^ann/prices holds the checkpoints of another run$"):
-            second.push(saved(5, b"second"), 5)
-
-        first.push(saved(10, b"ten"), 10)
-        assert titles(repo) == ["step-000010", "step-000005", "initial commit"]
-
     def test_the_same_run_goes_on_after_a_restart(self, repo: Repo) -> None:
         for step in (5, 10):
             self.store_of("first").push(saved(step), step)
@@ -242,20 +213,6 @@ class TestConfirming:
         )
         assert raised.value.transient
         assert (store.checkpoints(), repo.tags, LOG.exists()) == ([], {}, False)
-
-    def test_a_file_that_is_missing_there_does_not_count(
-        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def without_the_config(files: Mapping[str, Path | bytes], message: str, **how: str | None) -> str:
-            return repo.commit({ADAPTER: b"weights"}, message).hash
-
-        opened = Hub(REPO, attempts=1)
-        monkeypatch.setattr(opened, "commit", without_the_config)
-
-        with pytest.raises(HubError, match=r"^ann/prices holds another adapter_config.json at "):
-            a_store(opened).push(saved(), 5)
-
-        assert (repo.tags, LOG.exists()) == ({}, False)
 
     def test_what_cannot_be_read_back_does_not_count_yet(self, hub: LoopbackHub, repo: Repo) -> None:
         store = a_store()
@@ -394,21 +351,6 @@ class TestFetching:
         assert (folder / CONFIG).read_bytes() == b"{}"
         assert downloads(hub, f"/resolve/{first.commit}/{ADAPTER}") == 1
 
-    def test_a_second_fetch_takes_the_copy_of_the_first(self, hub: LoopbackHub, repo: Repo) -> None:
-        pushed = a_store().push(saved(), 5)
-
-        folders = [elsewhere(pushed).fetch(pushed) for _ in range(2)]
-
-        assert folders[0] == folders[1]
-        assert downloads(hub, ADAPTER) == 1
-
-    def test_a_copy_that_was_damaged_here_is_downloaded_instead(self, hub: LoopbackHub, repo: Repo) -> None:
-        pushed = a_store().push(saved(), 5)
-        Path("checkpoints/step-000005", ADAPTER).unlink()
-
-        assert (a_store().fetch(pushed) / ADAPTER).read_bytes() == b"weights"
-        assert downloads(hub, ADAPTER) == 1
-
     def test_a_checkpoint_may_lie_in_a_folder_of_its_commit(self, repo: Repo) -> None:
         head = repo.commit({f"checkpoint-5/{ADAPTER}": b"weights", f"checkpoint-5/{CONFIG}": b"{}"}).hash
         checkpoint = a_checkpoint(5).at(head, "checkpoint-5")
@@ -417,13 +359,6 @@ class TestFetching:
 
         assert (folder / ADAPTER).read_bytes() == b"weights"
         assert folder.name == "checkpoint-5"
-
-    def test_what_is_not_in_the_log_is_not_fetched(self, hub: LoopbackHub, repo: Repo) -> None:
-        with pytest.raises(CheckpointError) as raised:
-            a_store().fetch(a_checkpoint(7))
-
-        assert raised.value.message == f"step-000007 ({a_checkpoint(7).id[:12]}) is not in ann/prices"
-        assert hub.requests == []
 
     @pytest.mark.parametrize("missing", [ADAPTER, CONFIG])
     def test_a_commit_without_one_of_its_files_is_refused(self, repo: Repo, missing: str) -> None:
@@ -489,17 +424,6 @@ class TestFetching:
         )
         assert downloads(hub, ADAPTER) == 0
 
-    def test_an_adapter_config_that_is_too_large_is_refused_before_it_is_fetched(
-        self, hub: LoopbackHub, repo: Repo
-    ) -> None:
-        head = repo.commit({ADAPTER: b"weights", CONFIG: b" " * (LARGEST_TEXT + 1)}).hash
-        checkpoint = a_checkpoint(5).at(head)
-
-        with pytest.raises(HubError, match=r"an? adapter_config.json of 1,000,001 bytes, which is too large"):
-            elsewhere(checkpoint).fetch(checkpoint)
-
-        assert downloads(hub, CONFIG) + downloads(hub, ADAPTER) == 0
-
     def test_an_adapter_for_which_the_disk_has_no_room_is_refused_before_it_is_fetched(
         self, hub: LoopbackHub, repo: Repo, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -529,12 +453,6 @@ class TestTags:
         assert repo.tags == {"step-000005": five.commit, "step-000010": ten.commit, "best": ten.commit}
         assert a_store().tagged("best") == ten
 
-    def test_what_is_not_there_is_not_tagged(self, hub: LoopbackHub, repo: Repo) -> None:
-        with pytest.raises(CheckpointError, match=r"^step-000007 \([0-9a-f]{12}\) is not in ann/prices$"):
-            a_store().tag(a_checkpoint(7), "best")
-
-        assert (repo.tags, hub.requests) == ({}, [])
-
     def test_a_tag_in_another_ones_repository_is_ours_alone(
         self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -558,15 +476,6 @@ class TestTags:
         assert [(c, c.commit) for c in found.checkpoints()] == [(five, five.commit), (ten, ten.commit)]
         assert found.tagged("best") == ten
         assert found.tagged("of-another-commit") is None
-
-    def test_what_is_found_later_replaces_the_checkpoints_and_keeps_own_tags(self, repo: Repo) -> None:
-        five, ten = (a_store().push(saved(step), step) for step in (5, 10))
-        store = elsewhere(five, tags={"mine": five.commit or ""})
-
-        store.record_scan([five, ten], {"best": ten.commit or ""})
-
-        assert store.checkpoints() == [five, ten]
-        assert (store.tagged("mine"), store.tagged("best")) == (five, ten)
 
 
 class TestSoups:
@@ -616,40 +525,6 @@ class TestSoups:
         assert titles(repo).count("soup-000005-000010") == 1
         assert repo.tags["published"] == repo.tags["best"]
 
-    @pytest.mark.parametrize("same_process", [True, False])
-    def test_a_commit_whose_answer_was_lost_is_recognised(
-        self, hub: LoopbackHub, repo: Repo, same_process: bool
-    ) -> None:
-        soup, store = self.made(), a_store()
-        hub.faults.script("POST", "/commit/", [Fault.cut_answer()])
-        with pytest.raises(HubError):
-            store.tag(soup, "best")
-        assert (a_store().tagged("best"), "best" in repo.tags) == (soup, False)
-
-        (store if same_process else a_store()).tag(soup, "best")
-
-        assert titles(repo).count("soup-000005-000010") == 1
-        assert repo.tags["best"] == repo.tags["soup-000005-000010"] == repo.branches["main"]
-
-    def test_one_that_was_made_again_is_pushed_again(self, repo: Repo) -> None:
-        a_store().tag(self.made(), "best")
-        again = self.made(b"another soup")
-
-        a_store().tag(again, "best")
-
-        assert repo.tags["best"] == repo.tags["soup-000005-000010"] == repo.branches["main"]
-        assert repo.files()[ADAPTER] == b"another soup"
-        assert a_store().soups() == [again]
-
-    def test_one_that_was_changed_is_not_pushed(self, repo: Repo) -> None:
-        soup = self.made()
-        Path("soups", soup.name, ADAPTER).write_bytes(b"oops")
-
-        with pytest.raises(CheckpointError, match="soup-000005-000010 is not what its manifest says"):
-            a_store().tag(soup, "best")
-
-        assert titles(repo)[0] == "step-000010"
-
     def test_another_machine_finds_and_fetches_it(self, repo: Repo) -> None:
         soup = self.made()
         a_store().tag(soup, "best")
@@ -671,14 +546,3 @@ class TestSoups:
         assert overtaken.value.transient
         assert titles(repo) == ["step-000010", "soup-000002-000005", "step-000005", "initial commit"]
         assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]
-
-
-def test_a_checkpoint_has_one_revision_in_a_folder_and_on_the_hub(repo: Repo) -> None:
-    source = saved()
-
-    on_the_hub = a_store().push(source, 5)
-    in_a_folder = FolderStore(Path("folder")).push(source, 5)
-
-    assert on_the_hub == in_a_folder
-    assert on_the_hub.id == in_a_folder.id
-    assert in_a_folder.commit is None

@@ -177,25 +177,6 @@ class TestFetching:
             path.name: path.read_bytes() for path in state.iterdir() if path.name not in beside
         }
 
-    def test_once_it_is_marked_its_run_goes_on_from_it(self, repo: Repo) -> None:
-        push_state(once(), a_state(5), 5, keep_all=False)
-        run = Run(Path("run"))
-
-        folder, _ = fetched(repo, "run/state")
-        run.training_states.mark_complete(folder)
-
-        assert run.training_states.newest() == (Path("run/state/checkpoint-5"), 5)
-
-    def test_an_older_one_that_was_kept_is_fetched_by_its_commit(self, repo: Repo) -> None:
-        for step in (1, 2):
-            push_state(once(), a_state(step), step, keep_all=True)
-        older = repo.commits("state")[1].hash
-
-        folder, step = fetch_state(once(), older, TrainingStates(Path("there")))
-
-        assert step == 1
-        assert (folder / "optimizer.pt").read_bytes() == b"optimizer.pt of 1" * 50
-
 
 class TestHostileStates:
     """Somebody else can write to the repository: all of it is bytes until it was compared."""
@@ -307,11 +288,6 @@ class TestHostileStates:
         self.with_manifest(repo, json.dumps(a_checkpoint(5, b"other weights").to_json()).encode())
 
         assert refused(repo).startswith("step-000005 is not what its manifest says: ")
-
-    def test_a_manifest_with_more_in_it_is_refused(self, repo: Repo) -> None:
-        self.with_manifest(repo, json.dumps({**a_checkpoint(5).to_json(), "auto_map": {}}).encode())
-
-        assert "is not a manifest: auto_map is unknown" in refused(repo)
 
     @pytest.mark.parametrize(
         ("config", "reason"),

@@ -77,10 +77,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
     ("names", "line"),
     [
         (("memory.max", "memory.current", "memory.stat"), "inactive_file"),
-        (
-            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
-            "total_inactive_file",
-        ),
+        (("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"), "total_inactive_file"),
     ],
 )
 def test_a_container_has_what_its_limit_leaves(

@@ -35,7 +35,6 @@ def test_the_constraints_are_in_the_wheel() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
 
     assert build["force-include"]["constraints.txt"] == "pricer/constraints.txt"
-    assert module._CONSTRAINTS == (ROOT / "pricer/constraints.txt", ROOT / "constraints.txt")
 
 
 def test_without_the_list_nothing_is_known_as_tested(monkeypatch: pytest.MonkeyPatch) -> None:

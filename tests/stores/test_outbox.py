@@ -8,7 +8,7 @@ import pytest
 
 from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.stores import outbox as outbox_file
-from pricer.stores.files import locked, write_atomically
+from pricer.stores.files import write_atomically
 from pricer.stores.outbox import Entry, Outbox, Uploader
 
 DEADLINE = 60.0  # seconds, far more than any of it takes
@@ -83,12 +83,6 @@ class TestOutbox:
             "000008-state-000020",
         ]
 
-    def test_the_newest_state_is_the_one_that_came_last_whatever_its_step(self) -> None:
-        for step in (20, 15, 5):  # trained again from an earlier step
-            put_state(step)
-
-        assert names() == ["000001-state-000020", "000003-state-000005"]
-
     def test_all_training_states_wait_if_all_are_wanted(self) -> None:
         for step in (5, 10, 15):
             put_state(step, keep_all=True)
@@ -102,15 +96,6 @@ class TestOutbox:
         an_outbox().drop(an_outbox().entries()[0])
 
         assert names() == ["000002-checkpoint-000010"]
-
-    def test_dropping_twice_is_dropping_once(self) -> None:
-        put(5)
-        entry = an_outbox().entries()[0]
-
-        an_outbox().drop(entry)
-        an_outbox().drop(entry)
-
-        assert list(Path("outbox").iterdir()) == []
 
     def test_numbers_go_on_when_it_is_opened_again(self) -> None:
         put(5)
@@ -335,37 +320,6 @@ class TestDelivering:
 
         assert delivered == order
 
-    def test_what_a_kill_left_is_swept_up_at_the_start(self, start: Callable[..., Uploader]) -> None:
-        Path("outbox/.000001-state-000005.gone").mkdir(parents=True)
-
-        start(Hub())
-
-        assert list(Path("outbox").iterdir()) == []
-
-    def test_what_an_earlier_process_left_is_delivered(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        first = start(Down(TRANSIENT))
-        assert drained(first) == ["000001-checkpoint-000005"]
-        hub = Hub()
-
-        assert drained(start(hub)) == []
-        assert hub.delivered == ["000001-checkpoint-000005"]
-
-    def test_progress_says_how_much_is_left(self, start: Callable[..., Uploader]) -> None:
-        for step in (5, 10):
-            put(step)
-        go_on = threading.Event()
-        uploader = start(lambda entry: bool(go_on.wait(DEADLINE)) or None)
-        left: list[int] = []
-
-        def on_progress(count: int) -> None:
-            left.append(count)
-            go_on.set()
-
-        uploader.drain(on_progress, DEADLINE)
-
-        assert left[0] == 2
-
 
 class TestFailures:
     def test_what_failed_is_tried_again_before_the_next_one(
@@ -430,18 +384,6 @@ class TestFailures:
         assert len(hub.tries) >= tries
         assert set(hub.tries) == {"000001-checkpoint-000005"}
         assert uploader.problem is problem
-
-    def test_only_failures_in_a_row_count(self, start: Callable[..., Uploader]) -> None:
-        for step in (5, 10):
-            put(step)
-        failures: list[HubError | None] = [*[TRANSIENT] * 9, None, *[TRANSIENT] * 9, None]
-
-        def deliver(entry: Entry) -> None:
-            if problem := failures.pop(0):
-                raise problem
-
-        assert drained(start(deliver)) == []
-        assert failures == []
 
     def test_a_limit_is_waited_for_and_does_not_count(
         self, start: Callable[..., Uploader], asked: list[tuple[int, str]]
@@ -519,25 +461,6 @@ class TestFailures:
         assert drained(start(Hub())) == []
         assert notes == ["the outbox cannot be read: [Errno 5] Input/output error"]
 
-    def test_an_outbox_that_stays_unreadable_ends_a_drain(
-        self, start: Callable[..., Uploader], notes: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(outbox_file, "_LOCK_WAIT", 0.001)
-        put(5)
-        entries = Outbox.entries
-
-        def broken(self: Outbox) -> list[Entry]:
-            if threading.current_thread().name == "uploader":
-                raise OSError(5, "Input/output error")
-            return entries(self)
-
-        monkeypatch.setattr(Outbox, "entries", broken)
-        uploader = start(Hub())
-
-        assert drained(uploader) == ["000001-checkpoint-000005"]
-        assert uploader.problem is not None
-        assert uploader.problem.message == "the outbox cannot be read: [Errno 5] Input/output error"
-
 
 class TestEnding:
     def test_a_drain_ends_in_time_although_a_delivery_hangs(self, start: Callable[..., Uploader]) -> None:
@@ -578,9 +501,6 @@ class TestEnding:
         assert raised.wait(DEADLINE)
         assert (problems[0].message, problems[0].transient) == ("stopped", True)
         assert names() == ["000001-checkpoint-000005"]
-
-    def test_a_wait_that_is_over_raises_nothing(self) -> None:
-        Uploader(an_outbox(), print).wait(0)
 
     def test_after_a_stop_nothing_more_is_delivered_or_said(
         self, start: Callable[..., Uploader], notes: list[str]
@@ -638,27 +558,6 @@ class TestEnding:
         left = uploader.drain(lambda left: None, 0.05)
 
         assert ([entry.step for entry in left], len(hub.tries)) == ([5], 1)
-
-    def test_a_drain_that_is_interrupted_stops_it(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        uploader = start(Down(TRANSIENT))
-
-        def interrupt(left: int) -> None:
-            raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            uploader.drain(interrupt)
-
-        uploader._thread.join(DEADLINE)
-        assert not uploader._thread.is_alive()
-        assert names() == ["000001-checkpoint-000005"]
-
-    def test_a_stopped_uploader_leaves_the_outbox_to_the_next(self, start: Callable[..., Uploader]) -> None:
-        put(5)
-        drained(start(Down(TRANSIENT)))
-
-        with locked(Path("outbox"), BlockingIOError()):
-            pass
 
 
 class TestTwo:

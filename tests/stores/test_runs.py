@@ -1,15 +1,12 @@
 """Run folders."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from pricer.config import RunConfig, TrainConfig
-from pricer.core.selection import select
 from pricer.errors import ConfigError, RunError
 from pricer.stores.runs import Run, create_run, find_run, runs_of
-from tests.builders import an_evaluation
 
 CONFIG = RunConfig(train=TrainConfig(seed=7))
 
@@ -41,8 +38,10 @@ class TestCreatingAndFinding:
     def test_what_a_kill_left_before_the_run_began_is_taken_over(self) -> None:
         Path("runs/mine").mkdir(parents=True)
         Path("runs/mine/config.yaml").write_text("train: {seed: 1}")
+        Path("runs/mine/confirmation.json").write_text("{}")
 
         assert a_run("mine").config() == CONFIG
+        assert not Path("runs/mine/confirmation.json").exists()
 
     @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/x", "-x", ".x", "a b", "a\n", "é", "a" * 101])
     def test_a_name_that_could_lead_elsewhere_is_refused(self, name: str) -> None:
@@ -111,13 +110,6 @@ class TestCreatingAndFinding:
         assert raised.value.message == f"there is no run {name}"
         assert raised.value.hint == "runs here: mine, yours"
 
-    def test_a_damaged_run_does_not_hide_the_others(self) -> None:
-        a_run("mine")
-        Path("runs/broken").mkdir()
-        Path("runs/broken/run.json").write_text("{")
-
-        assert find_run("mine").name == "mine"
-
 
 class TestFacts:
     def test_facts_are_added_and_replaced(self) -> None:
@@ -178,28 +170,12 @@ class TestMetrics:
 
         assert list(run.metrics()) == [{"step": step, "text": "é"} for step in (1, 2, 2)]
 
-    def test_forgetting_without_lines_leaves_none(self) -> None:
-        run = a_run()
-
-        run.delete_metrics_after(2)
-
-        assert list(run.metrics()) == []
-
     def test_a_damaged_line_is_named(self) -> None:
         run = a_run()
         (run.folder / "metrics.jsonl").write_text("{\n")
 
         with pytest.raises(RunError, match=r"^runs/quickstart/metrics.jsonl is damaged: not a JSON object .*line 1\)$"):
             list(run.metrics())
-
-
-class TestSelection:
-    def test_a_selection_is_written_for_other_programs(self) -> None:
-        run, selection = a_run(), select([an_evaluation(5, 40.0)], "mae")
-
-        run.write_selection(selection)
-
-        assert json.loads((run.folder / "selection.json").read_text())["candidate"]["id"] == selection.candidate.id
 
 
 class TestDamagedRuns:
@@ -211,13 +187,6 @@ class TestDamagedRuns:
 
         assert find_run(None, note=notes.append).name == "good"
         assert notes == ["runs/hurt/run.json cannot be read, so this run is left out"]
-
-    def test_a_damaged_run_that_is_named_fails(self) -> None:
-        a_run("hurt")
-        Path("runs/hurt/run.json").write_text("[]")
-
-        with pytest.raises(RunError, match=r"^runs/hurt/run.json cannot be read$"):
-            find_run("hurt").facts()
 
     def test_a_damaged_run_does_not_hide_the_run_of_a_repository(self) -> None:
         a_run("hurt")

@@ -58,10 +58,7 @@ def test_states_beyond_the_one_to_go_on_from_are_dropped() -> None:
 
     STATES.delete_after(10)
 
-    assert sorted(folder.name for folder in STATES.folder.iterdir()) == [
-        "checkpoint-10",
-        "checkpoint-5",
-    ]
+    assert sorted(folder.name for folder in STATES.folder.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 
 
 def test_other_folders_are_no_states() -> None:

@@ -183,33 +183,6 @@ class TestReports:
         assert second.summary["eval/baseline/train median"] == 90.0
         assert second.summary["step"] == 30
 
-    def test_nothing_is_sent_twice_and_what_is_new_finds_its_place(self) -> None:
-        notes: list[str] = []
-        for steps in ([10, 30], [10, 20, 30]):
-            tracker = opened("offline", notes, "one")
-            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, TABLE if 20 in steps else None))
-            tracker.send(Report("5bec", {step: POINTS[step] for step in steps}, {}, None))
-            tracker.finish()
-
-        first, second = sessions(FOLDER)
-        assert curve(first.rows, "eval/mae") == [(10, 90.0), (30, 70.0)]
-        assert curve(second.rows, "eval/mae") == [(20, 80.0)]
-        # The last row is of step 20, but the run is further.
-        assert second.summary["step"] == 30
-        assert [row["_step"] for row in first.rows + second.rows] == [0, 1, 2]
-
-    def test_training_that_goes_on_after_an_evaluation_draws_all_of_its_steps(self) -> None:
-        notes: list[str] = []
-        tracker = opened("offline", notes, "one")
-        tracker.log(training(10), 10)
-        tracker.send(REPORT)
-        tracker.log(training(20), 20)
-        tracker.finish()
-
-        (only,) = sessions(FOLDER)
-        assert curve(only.rows, "loss") == [(10, 1.0), (20, 0.5)]
-        assert [row["_step"] for row in only.rows] == [0, 1, 2, 3, 4]
-
     def test_no_token_is_in_what_is_written(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setitem(SETTINGS, "data", {"source": f"https://me:{KEY}@host/x.csv", "names": [KEY]})
@@ -259,11 +232,6 @@ class TestLog:
         assert log.unsent(Report("5bec", {step: {"eval/mae": 1.0} for step in POINTS}, {}, TABLE)) == Report(
             "5bec", {30: {"eval/mae": 1.0}}, {}, TABLE
         )
-
-    def test_another_run_knows_nothing_of_this_one(self) -> None:
-        self.log().add(POINTS[10], 10, "5bec")
-
-        assert TrackingLog(FOLDER / "tracking.jsonl", "two").unsent(REPORT) == REPORT
 
 
 class TestOff:
@@ -453,12 +421,7 @@ def test_neither_opening_nor_logging_waits_for_w_and_b(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("where", "why"),
-    [
-        ("init", "refused"),
-        ("log", "[Errno 28] No space left on device"),
-        ("finish", "RuntimeError"),
-        ("teardown", "3"),
-    ],
+    [("init", "refused"), ("log", "[Errno 28] No space left on device"), ("finish", "RuntimeError"), ("teardown", "3")],
 )
 def test_whatever_fails_is_one_note(where: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_wandb(monkeypatch, FakeRun(where))
@@ -470,17 +433,6 @@ def test_whatever_fails_is_one_note(where: str, why: str, monkeypatch: pytest.Mo
     tracker.finish()
 
     assert notes == [f"tracking stopped, training goes on: {why}"]
-
-
-def test_a_damaged_record_of_steps_is_one_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_wandb(monkeypatch, FakeRun())
-    FOLDER.mkdir(parents=True)
-    (FOLDER / "tracking.jsonl").write_text("nonsense\n", encoding="utf-8")
-    notes: list[str] = []
-
-    opened("offline", notes, "one").finish()
-
-    assert notes == ["tracking stopped, training goes on: not a JSON object (runs/mine/tracking.jsonl, line 1)"]
 
 
 def test_on_another_machine_the_summary_says_how_far_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,14 +450,3 @@ def test_on_another_machine_the_summary_says_how_far_the_run_is(monkeypatch: pyt
         (58, {"new": 2.0, "step": 30}),
         (59, {"loss": 1.0, "new": 2.0, "step": 40}),
     ]
-
-
-def test_a_new_w_and_b_run_begins_from_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    for run_id in ("one", "two"):
-        run = FakeRun()
-        fake_wandb(monkeypatch, run)
-        tracker = opened("offline", [], run_id)
-        tracker.log({"loss": 1.0}, 10)
-        tracker.finish()
-
-        assert run.rows == [(0, {"loss": 1.0, "step": 10})]

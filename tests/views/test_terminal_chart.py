@@ -4,16 +4,13 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
-from pricer.config import RunConfig
 from pricer.core.evaluation import Evaluation
-from pricer.stores.runs import create_run
 from pricer.views.terminal_evaluations import draw_errors
-from tests.builders import a_saved_checkpoint, an_evaluation, some_scores
+from tests.builders import a_run, an_evaluation
 
 CURVE = [an_evaluation(step, mae) for step, mae in ((100, 50.0), (200, 20.0), (300, 10.0), (400, 30.0))]
 RIDGE = "tf-idf + ridge"
@@ -142,11 +139,7 @@ def on_a_terminal(*arguments: str) -> str:
 
 @pytest.mark.parametrize(("arguments", "is_shown"), [([], True), (["--json"], False)])
 def test_pick_shows_it_on_a_terminal_and_never_in_json(arguments: list[str], is_shown: bool) -> None:
-    run = create_run(RunConfig(), "mine", None, {})
-    for one in [an_evaluation(None, 12.0, name=RIDGE), *CURVE]:
-        if one.candidate.step:
-            run.store.push(a_saved_checkpoint(Path("out"), one.candidate.step)[0], one.candidate.step)
-        run.evaluations.add(one.candidate.id or "ridge", one, some_scores(one.metric("mae").value))
+    a_run([100, 200, 300, 400], [an_evaluation(None, 12.0, name=RIDGE), *CURVE])
 
     shown = on_a_terminal("pick", *arguments)
 

@@ -47,17 +47,6 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
     ]
 
 
-@pytest.mark.parametrize(
-    ("metric", "row"),
-    [
-        ("rmsle", "step-000200 3.5000 (−0.5000 to 7.5000) no 12.5%"),
-        ("hit_rate", "step-000200 350.00 points (−50.00 to 750.00) no 12.5%"),
-    ],
-)
-def test_differences_are_in_the_unit_of_the_metric(metric: str, row: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert row in [" ".join(line.split()) for line in shown(a_pick(metric=metric), capsys)]
-
-
 def test_as_json_nothing_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     picked(a_pick(), as_json=True)
 

@@ -13,7 +13,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Distribution, Prediction
 from pricer.errors import CheckpointError
-from pricer.stores.runs import Run, find_run
+from pricer.stores.runs import Run
 from pricer.views import terminal_evaluations
 from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
@@ -118,37 +118,36 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_one_checkpoint_comes_with_its_breakdown_and_all_without(trained: Path) -> None:
-    one = evaluate_run(find_run(None), "last", Split.VAL, None, Listener())
+def test_one_checkpoint_comes_with_its_breakdown_and_all_without(run: Run) -> None:
+    one = evaluate_run(run, "last", Split.VAL, None, Listener())
 
     assert one.breakdown is not None
     assert one.breakdown.overall.n == 12
-    assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).breakdown is None
+    assert evaluate_run(run, "all", Split.VAL, None, Listener()).breakdown is None
 
 
 @pytest.mark.parametrize(
     ("which", "steps"),
     [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])],
 )
-def test_checkpoints_are_named_by_step_or_place(trained: Path, which: str, steps: list[int]) -> None:
-    assert [c.step for c in choose_checkpoints(Run(trained), which)] == steps
+def test_checkpoints_are_named_by_step_or_place(run: Run, which: str, steps: list[int]) -> None:
+    assert [c.step for c in choose_checkpoints(run, which)] == steps
 
 
-def test_a_checkpoint_is_named_by_the_start_of_its_id(trained: Path) -> None:
-    run = Run(trained)
+def test_a_checkpoint_is_named_by_the_start_of_its_id(run: Run) -> None:
     checkpoint = run.store.checkpoints()[1]
 
     assert choose_checkpoints(run, checkpoint.id[:8]) == [checkpoint]
 
 
-def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained: Path) -> None:
+def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(run: Run) -> None:
     with pytest.raises(CheckpointError) as caught:
-        choose_checkpoints(Run(trained), "5")
+        choose_checkpoints(run, "5")
 
     assert caught.value.message == "5 names no checkpoint of quickstart"
     assert caught.value.hint == "a step (2, 4, 6), an id, best or last"
 
 
-def test_best_before_a_pick_is_an_error(trained: Path) -> None:
+def test_best_before_a_pick_is_an_error(run: Run) -> None:
     with pytest.raises(CheckpointError, match="no best checkpoint of quickstart has been picked yet"):
-        choose_checkpoints(Run(trained), "best")
+        choose_checkpoints(run, "best")

@@ -18,7 +18,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
-from tests.repositories import ADAPTER, Cli, sha256
+from tests.repositories import ADAPTER, Cli, adapter_files, sha256
 
 NOTHING_NEW = GivenConfig(None, ())
 DEEP = b"[" * 100_000
@@ -88,18 +88,11 @@ class TestTakeOver:
         assert resume_hub_run("ann/stopped", "mine", print).name == "mine"
         assert Path("runs/mine/run.json").exists()
 
-    @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "", ".hidden", "a b"])
-    def test_a_name_that_cannot_name_a_run(self, stopped: Repo, name: str) -> None:
+    def test_a_name_that_cannot_name_a_run(self, stopped: Repo) -> None:
         with pytest.raises(RunError, match="cannot name a run"):
-            resume_hub_run("ann/stopped", name, print)
+            resume_hub_run("ann/stopped", "../outside", print)
 
         assert not Path("runs").exists()
-
-    def test_a_name_that_another_run_has_is_refused(self, stopped: Repo) -> None:
-        resume_hub_run("ann/stopped", "mine", print)
-
-        with pytest.raises(RunError, match="there is a run mine already"):
-            attach_other_then_take_over("mine")
 
     def test_the_machine_that_trained_it_goes_on_with_its_own_run(
         self, stopped: Repo, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -208,20 +201,15 @@ class TestTakeOver:
         assert stopped.tags.items() >= tags.items()
         assert [commit.title for commit in stopped.commits()] == ["step-000006", *(c.title for c in commits)]
 
-    def test_another_trainers_repository_is_refused(self, plain: dict[str, Repo]) -> None:
+    def test_another_trainers_repository_is_refused(self, hub: LoopbackHub) -> None:
+        hub.create("ann/folders").commit(adapter_files(b"weights"), "Training in progress, step 2")
+
         result = Cli("train", "--resume", "--repo", "ann/folders")
 
         assert result.err.splitlines() == [
             "error: ann/folders was not pushed by pricer train, which alone can go on with its own"
         ]
         assert not Path("runs").exists()
-
-    def test_a_repository_that_is_not_there(self, hub: LoopbackHub) -> None:
-        result = Cli("train", "--resume", "--repo", "ann/nothing")
-
-        assert result.err.splitlines()[0] == (
-            "error: there is no repository ann/nothing on the Hub, or this account may not see it"
-        )
 
     def test_a_stop_at_any_download_leaves_no_run_and_the_next_attempt_is_whole(
         self, stopped: Repo, monkeypatch: pytest.MonkeyPatch
@@ -269,24 +257,6 @@ class TestTakeOver:
         assert runs_of("ann/stopped") == []
         assert resume_hub_run("ann/stopped", None, print).name == "stopped"
 
-    def test_a_hub_that_fails_now_and_then_is_asked_again(
-        self, stopped: Repo, hub: LoopbackHub, waits: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("pricer.stores.hub.pause", lambda *_: 0.0)
-        hub.faults.script("GET", r"/resolve/.*optimizer.pt", [Fault.cut_half_answer(), Fault.status(503)])
-        hub.faults.script("GET", "/refs", [Fault.status(500), Fault.cut_answer()])
-
-        run = resume_hub_run("ann/stopped", None, print)
-
-        assert (run.training_states.newest(), hub.faults.left) == ((Path("runs/stopped/state/checkpoint-4"), 4), 0)
-
-
-def attach_other_then_take_over(name: str) -> Run:
-    """As if the run of that name were another repository's."""
-    path = Path("runs") / name / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "repo": "ann/other"}))
-    return resume_hub_run("ann/stopped", name, print)
-
 
 class TestBadStates:
     """What is on the branch `state` is checked before anything here looks like a run."""
@@ -296,61 +266,25 @@ class TestBadStates:
             resume_hub_run("ann/stopped", None, print)
         assert caught.value.message.startswith(problem), caught.value.message
         assert "\n" not in caught.value.message
-        assert runs_of("ann/stopped") == []
+        with pytest.raises(RunError, match="there is no run here yet"):
+            find_run(None)
 
-    def test_a_file_that_its_record_does_not_describe(self, stopped: Repo) -> None:
-        stopped.commit({"optimizer.pt": b"something else"}, "x", branch="state")
-
-        self.fails("optimizer.pt of the training state in ann/stopped is not what its record says")
-
-    def test_a_file_that_is_missing(self, stopped: Repo) -> None:
-        stopped.commit({}, "x", branch="state", delete=["optimizer.pt"])
-
-        self.fails("the training state in ann/stopped has no optimizer.pt")
-
-    @pytest.mark.parametrize("record", [b"", b"{", b"[]", b'{"files": []}', b'{"files": {"a": 1}}', DEEP])
-    def test_a_record_that_cannot_be_read(self, stopped: Repo, record: bytes) -> None:
-        stopped.commit({"state.json": record}, "x", branch="state")
+    def test_a_record_that_cannot_be_read(self, stopped: Repo) -> None:
+        stopped.commit({"state.json": DEEP}, "x", branch="state")
 
         self.fails("ann/stopped has no training state that can be read on its branch state")
 
-    @pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..", ".x", "", "a\nb"])
-    def test_a_name_that_is_no_file_of_a_state(self, stopped: Repo, name: str) -> None:
-        put_state(stopped, {}, {"files": {name: "0" * 64}})
-
-        self.fails("ann/stopped has no training state that can be read on its branch state")
-
-    @pytest.mark.parametrize("step", [0, -4, True, "4", None, 4.5, "../../x"])
-    def test_a_manifest_without_a_step(self, stopped: Repo, step: object) -> None:
-        manifest = json.loads(stopped.files("state")["manifest.json"])
-        put_state(stopped, {"manifest.json": json.dumps({**manifest, "step": step}).encode()})
-
-        self.fails("the training state in ann/stopped does not say its step")
-
-    def test_an_adapter_that_is_not_that_of_the_manifest(self, stopped: Repo) -> None:
-        put_state(stopped, {ADAPTER: b"something else"})
-
-        self.fails("step-000004 is not what its manifest says: ")
-
-    @pytest.mark.parametrize("state", [b"", b"[]", b"{}", b'{"global_step": 4, "max_steps": "x"}', DEEP])
+    @pytest.mark.parametrize("state", [b"{}", b'{"global_step": 4, "max_steps": "x"}', DEEP])
     def test_a_trainer_state_that_cannot_be_read(self, stopped: Repo, state: bytes) -> None:
         put_state(stopped, {"trainer_state.json": state})
 
         self.fails("the training state in ann/stopped has no trainer_state.json that can be read")
 
-    @pytest.mark.parametrize("step", [3, 5, -4])
-    def test_a_trainer_state_of_another_step(self, stopped: Repo, step: object) -> None:
-        state = {**json.loads(stopped.files("state")["trainer_state.json"]), "global_step": step}
+    def test_a_trainer_state_of_another_step(self, stopped: Repo) -> None:
+        state = {**json.loads(stopped.files("state")["trainer_state.json"]), "global_step": 5}
         put_state(stopped, {"trainer_state.json": json.dumps(state).encode()})
 
         self.fails("the training state in ann/stopped has the adapter of step 4, its trainer another step")
-
-    def test_the_run_that_remains_of_a_refused_state_is_none(self, stopped: Repo) -> None:
-        put_state(stopped, {"trainer_state.json": b"{}"})
-        self.fails("the training state in ann/stopped has no trainer_state.json")
-
-        with pytest.raises(RunError, match="there is no run here yet"):
-            find_run(None)
 
 
 class TestFacts:
@@ -367,7 +301,7 @@ class TestFacts:
         assert not {"from_hub", "seed", "items", "device", "git_commit"} & facts.keys()
         assert facts["data_fingerprint"] == record["data_fingerprint"]
 
-    @pytest.mark.parametrize("content", [b"[]", b"{", b"null", DEEP])
+    @pytest.mark.parametrize("content", [b"[]", DEEP])
     def test_facts_that_cannot_be_read(self, stopped: Repo, content: bytes) -> None:
         stopped.commit({"run.json": content}, "x", branch="state")
 

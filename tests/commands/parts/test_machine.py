@@ -8,22 +8,20 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
+from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.setup import prepare, settle, settle_resumed
 from pricer.config import ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
 from pricer.errors import CheckpointError, ModelError, PricerError, RunError
-from pricer.stores.runs import Run, create_run, find_run
+from pricer.stores.runs import Run, create_run
 from tests.commands.conftest import CONFIG, Listener
 from tests.loopback_hub import LoopbackHub, Repo
 from tests.repositories import Cli
 
 # What Adam keeps of the first parameter, in the words of torch and of bitsandbytes.
 TORCH = {"step": torch.tensor(2.0), "exp_avg": torch.zeros(4), "exp_avg_sq": torch.zeros(4)}
-BITSANDBYTES = {
-    "step": 2,
-    "__bnb_optimizer_quant_state__": {"state1": torch.zeros(4), "state2": torch.zeros(4)},
-}
+BITSANDBYTES = {"step": 2, "__bnb_optimizer_quant_state__": {"state1": torch.zeros(4), "state2": torch.zeros(4)}}
 
 
 def gpus(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,46 +121,22 @@ def test_the_optimizer_is_pinned_with_the_run(trained: Path) -> None:
     assert load_config(trained / "config.yaml").train.optimizer == "adamw_torch"
 
 
-def test_a_launcher_of_one_process_changes_nothing(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What `accelerate launch --num_processes 1 --mixed_precision bf16` leaves: under its autocast, and as a distributed
-    # training of one process, other adapters would come out.
-    for name, value in {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "ACCELERATE_MIXED_PRECISION": "bf16",
-    }.items():
-        monkeypatch.setenv(name, value)
-    listener = Listener()
-
-    result = train.start(CONFIG, "quickstart", None, listener)
-
-    assert listener.notes == ["not used, since a run's config says how it is trained: ACCELERATE_MIXED_PRECISION=bf16"]
-    assert [c.id for c in result.checkpoints] == [c.id for c in Run(trained).store.checkpoints()]
-
-
 def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(2, monkeypatch)
 
     assert prepare(CONFIG).precision.device == "cuda"
 
 
-def test_the_peak_of_scoring_is_that_of_the_runs_device(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_scoring_is_that_of_the_runs_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.commands.parts.session.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
 
-    evaluate_run(find_run(None), "last", Split.VAL, 2, Listener())
+    evaluate_run(run, "last", Split.VAL, 2, Listener())
 
-    assert Run(trained).facts()["peak_memory_eval"] == 11
+    assert run.facts()["peak_memory_eval"] == 11
 
 
 @pytest.mark.usefixtures("nothing_is_read")
 class TestGoingOn:
-    def test_one_of_several_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        interrupted(a_config("adamw_torch"), TORCH)
-        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-
-        assert refusal()[1] == "srun -n 1 pricer train"
-
     def test_several_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupted(a_config("adamw_torch"), TORCH)
         gpus(2, monkeypatch)
@@ -174,14 +148,6 @@ class TestGoingOn:
 
         assert refusal() == (
             "train.optimizer is paged_adamw_32bit, which needs a GPU, but this machine has no CUDA device",
-            "on a machine with a GPU: pricer train --resume --run cut",
-        )
-
-    def test_a_run_that_was_set_to_cuda(self) -> None:
-        interrupted(a_config("adamw_torch", device="cuda"), TORCH)
-
-        assert refusal() == (
-            "model.device is cuda, but this machine has no CUDA device",
             "on a machine with a GPU: pricer train --resume --run cut",
         )
 
@@ -248,16 +214,6 @@ def test_a_run_that_was_stopped_before_its_first_state_begins_again_as_it_was(mo
 class TestFromTheHub:
     """`pricer train --resume --repo`."""
 
-    def test_one_of_several_processes_asks_the_hub_nothing(
-        self, stopped: Repo, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("WORLD_SIZE", "2")
-
-        with pytest.raises(ModelError, match="a launcher started 2 processes"):
-            train.resume_repo("ann/stopped", None, Listener())
-
-        assert hub.requests == []
-
     def test_several_gpus_are_met_before_the_state_is_downloaded(
         self, stopped: Repo, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -285,10 +241,7 @@ class TestFromTheHub:
 
     def test_the_optimizer_travels_with_the_run(self, stopped: Repo) -> None:
         assert load_config_of(stopped).train.optimizer == "adamw_torch"
-
-        train.resume_repo("ann/stopped", None, Listener())
-
-        assert find_run("stopped").config().train.optimizer == "adamw_torch"
+        assert resume_hub_run("ann/stopped", None, print).config().train.optimizer == "adamw_torch"
 
 
 def load_config_of(repo: Repo) -> RunConfig:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +18,12 @@ from pricer.commands.runs import overviews
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
-from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
-from pricer.stores.runs import Run, find_run
+from pricer.stores.runs import Run
 from pricer.views import terminal, terminal_evaluations
 from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
+from tests.commands.sessions import FakeScorer
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import Cli, use_cache
 
@@ -33,13 +32,10 @@ NAMES = ["soup-000004-000006", "soup-000002-000004-000006"]
 
 
 @pytest.fixture
-def run(trained: Path) -> Run:
+def run(scorer: FakeScorer, untrained: Run) -> Run:
     """A run whose checkpoints are scored on 6 validation items, the last one the best."""
-    evaluate_run(find_run(None), "all", Split.VAL, 6, Listener())
-    run = Run(trained)
-    last = run.store.checkpoints()[-1]
-    lower(run, next(e for e in run.evaluations.all() if e.candidate.id == last.id), 0.5)
-    return run
+    evaluate_run(untrained, "all", Split.VAL, 6, Listener())
+    return untrained
 
 
 def lower(run: Run, evaluation: Evaluation, share: float) -> None:
@@ -61,10 +57,14 @@ def with_soups(listener: Listener | None = None) -> Picked:
 def soups_win(run: Run) -> Picked:
     """The pick after the soups' errors were made small, the pair's the smallest."""
     with_soups()
+    lower_soups(run)
+    return with_soups()
+
+
+def lower_soups(run: Run) -> None:
     for evaluation in run.evaluations.all():
         if evaluation.candidate.members:
             lower(run, evaluation, 0.01 * len(evaluation.candidate.members))
-    return with_soups()
 
 
 class TestCompeting:
@@ -94,9 +94,9 @@ class TestCompeting:
         assert [e.name for e in listener.evaluations] == NAMES
         assert picked.unscored == ()
 
-    def test_what_is_there_is_neither_made_nor_scored_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_is_there_is_neither_made_nor_scored_again(self, run: Run, scorer: FakeScorer) -> None:
         first = with_soups().selection
-        monkeypatch.setattr("pricer.commands.parts.session.load_scorer", _interrupt)
+        scorer.fail_at = len(scorer.asked)
 
         assert with_soups().selection == first
 
@@ -127,21 +127,13 @@ class TestCompeting:
         # In every resample, too.
         assert [one.p_best for one in selection.comparison.differences if one.candidate.members] == [0.0, 0.0]
 
-    def test_a_soup_that_was_changed_is_made_again(self, run: Run) -> None:
+    @pytest.mark.parametrize(
+        ("name", "damage"),
+        [("adapter_model.safetensors", "oops"), ("manifest.json", "{"), ("manifest.json", '{"members": []}')],
+    )
+    def test_a_soup_that_was_damaged_is_made_again(self, run: Run, name: str, damage: str) -> None:
         with_soups()
-        soup = run.store.soups()[0]
-        path = run.folder / "soups" / soup.name / "adapter_model.safetensors"
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-4] + b"oops")
-
-        with_soups()
-
-        assert path.read_bytes() == whole
-
-    @pytest.mark.parametrize("damage", ["{", "{}", '{"members": []}'])
-    def test_a_manifest_that_was_damaged_is_written_again(self, run: Run, damage: str) -> None:
-        with_soups()
-        path = run.folder / "soups" / NAMES[0] / "manifest.json"
+        path = run.folder / "soups" / NAMES[0] / name
         whole = path.read_bytes()
         path.write_text(damage)
 
@@ -151,27 +143,16 @@ class TestCompeting:
 
 
 class TestGoingOn:
-    def test_scoring_that_was_interrupted_goes_on(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        run.record(batch_tokens={"cpu": 300})  # batches of a few items
-        real, calls = CheckpointPredictor.predict, iter([True])
-
-        def once(self: CheckpointPredictor, prompts: Sequence[Any]) -> Any:
-            if not next(calls, False):
-                raise KeyboardInterrupt
-            return real(self, prompts)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(CheckpointPredictor, "predict", once)
-            with pytest.raises(KeyboardInterrupt):
-                with_soups()
-        soup = run.store.soups()[0]
-        spec = next(e.spec for e in run.evaluations.all() if e.candidate.step)
-        saved = run.evaluations.predictions(soup.id, spec)
-        assert len(saved) == 1
+    def test_scoring_that_was_interrupted_goes_on(self, run: Run, scorer: FakeScorer) -> None:
+        scorer.fail_at = len(scorer.asked) + 1
+        with pytest.raises(SystemError):
+            with_soups()
+        scorer.fail_at = None
 
         with_soups()
 
-        assert run.evaluations.predictions(soup.id, spec)[0] == saved[0]
+        asked = [answer for answer in scorer.predicted if answer[0] in NAMES]
+        assert len(asked) == len(set(asked)) == 2 * 6
         assert len([e for e in run.evaluations.all() if e.candidate.members]) == 2
 
     def test_making_that_was_interrupted_leaves_no_half_of_a_soup(
@@ -195,7 +176,7 @@ def _interrupt(*_: object) -> None:
 class TestRefused:
     def test_a_member_that_was_changed(self, run: Run) -> None:
         path = run.folder / "checkpoints" / "step-000004" / "adapter_model.safetensors"
-        path.write_bytes(path.read_bytes()[:-4] + b"oops")
+        path.write_bytes(b"oops")
 
         with pytest.raises(CheckpointError, match="step-000004 is not what its manifest says"):
             with_soups()
@@ -222,6 +203,7 @@ class TestRefused:
         assert listener.notes == ["there is one checkpoint, and none to average it with"]
 
 
+@pytest.mark.usefixtures("scorer")
 class TestOnTheHub:
     """The checkpoints 2, 4 and 6 of `pushed`, scored and picked where nobody trained them."""
 
@@ -275,9 +257,7 @@ class TestOnTheHub:
 
     def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
         with_soups()
-        for evaluation in run.evaluations.all():
-            if evaluation.candidate.members:
-                lower(run, evaluation, 0.01 * len(evaluation.candidate.members))
+        lower_soups(run)
         hub.faults.script("POST", "/commit/", [Fault.status(403)])
 
         listener = Listener()

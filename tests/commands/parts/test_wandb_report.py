@@ -251,8 +251,7 @@ def _selection() -> object:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "mode"),
-    [([], "off"), (["tracking.mode=offline"], "offline"), (["tracking.project=mine"], "off")],
+    ("overrides", "mode"), [([], "off"), (["tracking.mode=offline"], "offline"), (["tracking.project=mine"], "off")]
 )
 def test_a_repository_does_not_decide_what_this_machine_shows(pushed: Repo, overrides: list[str], mode: str) -> None:
     run = open_hub_run("ann/prices", GivenConfig(None, overrides), Listener().note)

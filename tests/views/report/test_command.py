@@ -117,8 +117,5 @@ def test_pictures_lie_beside_the_page(whole: Run) -> None:
         "error-by-price",
         "coverage",
     ]
-    assert result.out.splitlines() == [
-        "runs/lamps/report.html",
-        *(f"runs/lamps/report/{name}.png" for name in names),
-    ]
+    assert result.out.splitlines() == ["runs/lamps/report.html", *(f"runs/lamps/report/{name}.png" for name in names)]
     assert {(whole.folder / "report" / f"{name}.png").read_bytes()[:8] for name in names} == {PNG}

@@ -294,13 +294,6 @@ def test_a_damaged_pick_is_named(whole: Run, content: str) -> None:
         load_report(whole)
 
 
-def test_a_pick_by_a_metric_that_is_none_is_damaged(whole: Run) -> None:
-    keep_selection(whole, {**selection_of(whole), "metric": "luck"})
-
-    with pytest.raises(RunError, match=r"selection\.json is damaged: no checkpoint is chosen by luck"):
-        load_report(whole)
-
-
 def test_what_a_log_says_in_other_types_is_no_number(items: Path) -> None:
     run = a_trained_run(items, steps=0)
     run.log({"step": 1, "loss": None, "gpu_utilisation": 87, "tokens_per_second": "many"})
