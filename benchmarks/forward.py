@@ -17,9 +17,9 @@ import torch
 from pricer.commands.parts.setup import prepare
 from pricer.ml.adapters import AdapterSwitch
 from pricer.ml.base import load_base
-from pricer.ml.decode import TreeDecoder
+from pricer.ml.batches import batches_of
 from pricer.ml.devices import peak_memory
-from pricer.ml.tokens import batches_of
+from pricer.ml.predict import TreeDecoder
 from pricer.stores.runs import Run
 
 BUDGETS = (512, 1024, 2048, 4096, 8192)

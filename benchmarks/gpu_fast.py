@@ -12,7 +12,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from gpu_bases import PRICES, REST, Words, made_up, make_base, real_tokenizer
+from gpu_bases import PRICES, Words, made_up, make_base, real_tokenizer
 from peft import LoraConfig
 from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks, synchronize
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PrinterCallback, TrainerCallback
@@ -22,12 +22,12 @@ from pricer.config import AdapterConfig, TrainConfig
 from pricer.core.prices import PriceFormat
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import dense_bytes, load_base
-from pricer.ml.decode import TreeDecoder
+from pricer.ml.batches import batches_of
 from pricer.ml.devices import Precision
 from pricer.ml.micro_batch import StepSettings, choose_step_settings, compile_layers
-from pricer.ml.predict import CheckpointPredictor
+from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 from pricer.ml.sft import fine_tune
-from pricer.ml.tokens import TokenizedExample, batches_of
+from pricer.ml.tokens import TokenizedExample
 
 HALF = Precision(DEVICE, "nf4", "bfloat16" if IS_GPU else "float32")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -233,7 +233,7 @@ def _answers(base: str, adapter: AdapterConfig, adapters: dict[str, Path], *, de
         adapters[base] = Path(tempfile.mkdtemp())
         add_adapter(load_base(make_base(base), HALF), adapter, 0).save_pretrained(adapters[base])
     levels = (np.arange(PRICES, PRICES + 1000, dtype=np.int64),)
-    scorer = CheckpointPredictor(model, TreeDecoder(model, Words(), PriceFormat("plain"), 4, levels, 0.02, REST[:-1]))
+    scorer = CheckpointPredictor(model, TreeDecoder(model, Words(), PriceFormat("plain"), 4, levels, 0.02))
     swaps = []
     for _ in range(3):
         start = time.perf_counter()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decoding import generate
 from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks
 from safetensors.torch import load_file
 
@@ -21,8 +22,7 @@ from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, Tra
 from pricer.core.predictions import Prediction
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
-from pricer.ml.micro_batch import StepSettings
-from pricer.ml.predict import Predictor
+from pricer.ml.micro_batch import StepSettings, requested_settings
 from pricer.ml.sft import fine_tune
 
 STEPS = 24 if IS_GPU else 4
@@ -78,7 +78,7 @@ def train(
         on_checkpoint=lambda _folder, _step: None,
         on_progress=lambda p: result.losses.update({p.step: p.loss}) if p.loss is not None else None,
         should_stop=lambda: stop_after is not None and len(result.losses) >= stop_after,
-        settings=settings,
+        settings=settings or requested_settings(train),
         note=result.notes.append,
     )
     return result
@@ -148,9 +148,8 @@ def _answers(report: Report) -> None:
     whole = scorer.predict(prompts)
     single = [scorer.predict([prompt])[0] for prompt in prompts]
     trained.model.eval()
-    generate = Predictor(trained.model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
-    greedy = generate.predict(prompts)
-    same_as_generate = sum(a.completion == b.completion for a, b in zip(whole, greedy, strict=True))
+    greedy = generate(trained.model, setup.tokenizer, prompts, setup.encoder.answer_length)
+    same_as_generate = sum(a.completion == completion for a, completion in zip(whole, greedy, strict=True))
     facts = {
         "as_generate": same_as_generate,
         "batch_as_single": sum(a.completion == b.completion for a, b in zip(whole, single, strict=True)),

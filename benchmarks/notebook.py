@@ -19,8 +19,7 @@ from transformers import GenerationConfig
 from pricer.commands.parts.session import load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.ml.base import load_base
-from pricer.ml.batch_size import find_batch_tokens
-from pricer.ml.tokens import batches_of
+from pricer.ml.batches import batches_of, find_batch_tokens
 from pricer.stores.runs import Run
 
 

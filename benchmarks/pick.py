@@ -16,10 +16,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import RunConfig
-from pricer.core.candidates import Candidate
-from pricer.core.evaluation import Evaluation
+from pricer.core.checkpoints import Candidate
+from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.metrics import choosing_metrics, measure_all
-from pricer.core.scores import ScoreTable
 from pricer.stores.runs import create_run
 from tests.builders import SPEC, a_saved_checkpoint
 

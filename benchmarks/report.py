@@ -24,12 +24,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import DataConfig, RunConfig
-from pricer.core.candidates import Candidate
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import ItemSet, Split
-from pricer.core.predictions import Prediction
-from pricer.core.price_distribution import Distribution
+from pricer.core.predictions import Distribution, Prediction
 from pricer.core.selection import select
 from pricer.data.reading import load_items
 from pricer.stores.runs import Run, create_run

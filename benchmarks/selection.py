@@ -18,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import compare_to_best
+from pricer.core.evaluation import ScoreTable
 from pricer.core.resampling import resample
-from pricer.core.scores import ScoreTable
 from tests.simulation import CURVES, drawn_scores, true_errors
 
 ITEMS = (200, 500, 2_000)

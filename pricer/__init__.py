@@ -19,13 +19,11 @@ def predict(
     or `last`; None is the picked one or, if none is picked, the last. Failures are PricerErrors. Notes go to stderr.
     torch is imported here, not by `import pricer`.
     """
-    from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+    from pricer.commands.parts.hub_runs import open_run
     from pricer.commands.predict import predict as command
     from pricer.data.texts import one_text
-    from pricer.stores.runs import find_run
     from pricer.views.terminal_progress import Watcher
 
     with Watcher() as watcher:
-        given = GivenConfig(None, [])
-        source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
+        source = open_run(run, repo, watcher.note)
         return command(source, checkpoint, lambda _: [one_text(text) for text in descriptions], watcher)

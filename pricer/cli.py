@@ -50,19 +50,14 @@ def train(
     override: SetOption = None,
     run: Annotated[str | None, _option("--run NAME", "Name of the run. Default: after the config.")] = None,
     resume: Annotated[bool, _option("--resume", "Continue the newest run, or --run, with its config.")] = False,
-    repo: Annotated[
-        str | None, _option("--repo USER/NAME", "Push to this repository; with --resume, continue its run.")
-    ] = None,
+    repo: Annotated[str | None, _option("--repo USER/NAME", "Push to it; with --resume, continue its run.")] = None,
     dry_run: Annotated[bool, _option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
-    gpu: Annotated[
-        str | None, _option("--gpu NAME", "With --dry-run: its memory, estimated. t4, a100-40, h100, …")
-    ] = None,
+    gpu: Annotated[str | None, _option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
-    if resume and (config != "quickstart" or override or dry_run):
-        raise _misused("--resume", "a run continues with its own config: give --run NAME and nothing else")
-    if gpu is not None and not dry_run:
-        raise _misused("--gpu", "a run takes the GPU that is there; add --dry-run")
+    given = config != "quickstart" or bool(override) or dry_run
+    _refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
+    _refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
     from pricer.config_file import config_path, load_config
     from pricer.views import terminal_progress, terminal_tables
 
@@ -77,10 +72,10 @@ def train(
     with terminal_progress.Watcher() as watcher:
         from pricer.commands import train as command
 
-        if settings is None:
-            result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
-        else:
+        if settings:
             result = command.start(settings, Path(config).stem, run, watcher)
+        else:
+            result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
     terminal_tables.trained(result)
 
 
@@ -99,36 +94,30 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
-    _refuse_both(run, repo)
-    if repo is None and (config or override):
-        raise _misused("--config", "a run has its own config; only with --repo is there a choice")
-    if all_checkpoints and checkpoint is not None:
-        raise _misused("--checkpoint", "give --all-checkpoints or --checkpoint, not both")
-    if race and not all_checkpoints:
-        raise _misused("--race", "a race compares several checkpoints: add --all-checkpoints")
-    if race and split != "val":
-        raise _misused("--race", "a race chooses a checkpoint, which only --split val may do")
+    _refuse_run_and_repo(run, repo)
+    is_own = repo is None and (config is not None or bool(override))
+    _refuse_if(is_own, "--config", "a run has its own config; only with --repo is there a choice")
+    is_both = all_checkpoints and checkpoint is not None
+    _refuse_if(is_both, "--checkpoint", "give --all-checkpoints or --checkpoint, not both")
+    _refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
+    _refuse_if(race and split != "val", "--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
-    from pricer.views import terminal, terminal_breakdown, terminal_chart, terminal_progress, terminal_tables
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
-    which = "all" if all_checkpoints else checkpoint or "last"
     with terminal_progress.Watcher() as watcher:
-        from pricer.commands.evaluate import evaluate_run, race_run
-        from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+        from pricer.commands.evaluate import evaluate_run
+        from pricer.commands.parts.hub_runs import GivenConfig, open_run
+        from pricer.commands.parts.wandb_report import send
         from pricer.config_file import config_path
-        from pricer.stores.runs import find_run
 
         given = GivenConfig(config_path(config) if config else None, override or [])
-        source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
-        result = race_run(source, limit, watcher) if race else evaluate_run(source, which, Split(split), limit, watcher)
-    if all_checkpoints and not as_json:
-        terminal_chart.show(result.evaluations)
-    terminal_tables.evaluated(result, as_json=as_json)
-    if result.breakdown and not as_json:
-        terminal_breakdown.show(result.evaluations[-1].name, result.breakdown)
-    from pricer.commands.parts.wandb_sending import send
-
-    sys.stdout.flush()  # what follows may wait for W&B
+        source = open_run(run, repo, watcher.note, given)
+        which = "all" if all_checkpoints else checkpoint or "last"
+        result = evaluate_run(source, which, Split(split), limit, watcher, race=race)
+    if not as_json:
+        terminal_evaluations.draw_errors(result.evaluations)
+    terminal_evaluations.evaluated(result, as_json=as_json)
+    sys.stdout.flush()  # W&B may take a while
     send(result.run, result.report, terminal.note, "the evaluation stands")
 
 
@@ -146,42 +135,38 @@ def pick(
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
-    _refuse_both(run, repo)
-    if metric not in choosing_metrics():
-        raise _misused("--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
+    _refuse_run_and_repo(run, repo)
+    is_unknown = metric not in choosing_metrics()
+    _refuse_if(is_unknown, "--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
     # Read when numpy is imported. The matrix products here are short: a second thread gains little, and if another
     # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pricer.commands.parts.wandb_report import pick_report
-    from pricer.commands.parts.wandb_sending import send
-    from pricer.commands.pick import pick as command
-    from pricer.views import terminal, terminal_chart, terminal_pick, terminal_progress
+    from pricer.commands import pick as command
+    from pricer.commands.parts.wandb_report import pick_report, send
+    from pricer.views import terminal, terminal_evaluations, terminal_progress
 
-    if candidates == "soup":
-        with terminal_progress.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher:
+        soups = None
+        if candidates == "soup":
             from pricer.commands.parts.soups import score_soups
 
             soups = partial(score_soups, watcher=watcher)
-            result = command(run, metric, repo, soups, watcher.note)
-    else:
-        result = command(run, metric, repo)
+        result = command.pick(run, metric, repo, soups, watcher.note)
     if not as_json:
-        terminal_chart.show_pick(result)
-        terminal_pick.picked(result, as_json=False)
+        terminal_evaluations.draw_pick(result)
+        terminal_evaluations.picked(result, as_json=False)
+        sys.stdout.flush()  # what follows may take a while
     confirmed = None
     if confirm:
-        sys.stdout.flush()  # scoring takes a while
         with terminal_progress.Watcher() as watcher:
-            from pricer.commands.parts.confirmation import confirm as score
-
-            confirmed = score(result, watcher)
+            confirmed = command.confirm(result, watcher)
     if as_json:
-        terminal_pick.picked(result, as_json=True, confirmed=confirmed)
+        terminal_evaluations.picked(result, as_json=True, confirmed=confirmed)
     elif confirmed:
-        terminal_pick.confirmation(result, confirmed)
+        terminal_evaluations.confirmation(result, confirmed)
     else:
-        terminal_pick.next_step(result)
-    sys.stdout.flush()  # what follows may wait for W&B
+        terminal_evaluations.next_step(result)
+    sys.stdout.flush()  # W&B may take a while
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
     if problem := (confirmed or result).problem:
         raise problem
@@ -208,21 +193,18 @@ def predict(
     as_json: Annotated[bool, _option("--json", "Print one line of JSON for each text.")] = False,
 ) -> None:
     """Price one description or many, each with an 80 % interval."""
-    _refuse_both(run, repo)
-    if text is not None and file is not None:
-        raise _misused("--file", "give a text or --file, not both")
-    if text is None and file is None and sys.stdin.isatty():
-        raise _misused("TEXT", "give a text, --file, or JSON lines on standard input")
+    _refuse_run_and_repo(run, repo)
+    _refuse_if(text is not None and file is not None, "--file", "give a text or --file, not both")
+    is_missing = text is None and file is None and sys.stdin.isatty()
+    _refuse_if(is_missing, "TEXT", "give a text, --file, or JSON lines on standard input")
     from pricer.data.texts import read_input
     from pricer.views import terminal_progress, terminal_tables
 
     with terminal_progress.Watcher() as watcher:
-        from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+        from pricer.commands.parts.hub_runs import open_run
         from pricer.commands.predict import predict as command
-        from pricer.stores.runs import find_run
 
-        given = GivenConfig(None, [])
-        source = find_run(run, note=watcher.note) if repo is None else open_hub_run(repo, given, watcher.note)
+        source = open_run(run, repo, watcher.note)
         result = command(source, checkpoint, lambda data: read_input(text, file, sys.stdin.buffer, data), watcher)
     terminal_tables.predicted(result, as_json=as_json)
 
@@ -238,11 +220,9 @@ def report(
     png: Annotated[bool, _option("--png", "Also write the main charts as pictures.")] = False,
 ) -> None:
     """Write one HTML page of charts and tables about a run or several."""
-    if runs and run is not None:
-        raise _misused("--run", "name the runs, or give --run, not both")
+    _refuse_if(bool(runs) and run is not None, "--run", "name the runs, or give --run, not both")
     names = runs or ([run] if run is not None else [])
-    if len(set(names)) < len(names):
-        raise _misused("RUN", "name each run once")
+    _refuse_if(len(set(names)) < len(names), "RUN", "name each run once")
     from pricer.commands.report import report as command
     from pricer.views import terminal, terminal_tables
 
@@ -276,13 +256,14 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _misused(option: str, message: str) -> typer.BadParameter:
-    return typer.BadParameter(message, param_hint=option)
+def _refuse_if(is_wrong: bool, option: str, message: str) -> None:
+    """Wrong usage: an exit code of 2 and a line that names the option."""
+    if is_wrong:
+        raise typer.BadParameter(message, param_hint=option)
 
 
-def _refuse_both(run: str | None, repo: str | None) -> None:
-    if run is not None and repo is not None:
-        raise _misused("--repo", "give --run or --repo, not both")
+def _refuse_run_and_repo(run: str | None, repo: str | None) -> None:
+    _refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
 
 
 def main() -> None:

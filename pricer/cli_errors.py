@@ -1,4 +1,4 @@
-"""How a command ends: one line and an exit code for each failure, and a quiet end where nobody reads its output."""
+"""How a command ends: one line and an exit code for each failure, and a quiet end if nobody reads its output."""
 
 import logging
 import os
@@ -14,6 +14,17 @@ import typer
 # The exit code of a program that the signal SIGPIPE ended.
 OUTPUT_CLOSED = 128 + 13
 
+# What torch and trl read when they are imported, unless the user has set it.
+_ENVIRONMENT = {
+    # torch's threads wait for each other by spinning, by default 300,000 times. That halves the speed, or worse, when
+    # another process uses the same cores (EXPERIMENTS.md).
+    "GOMP_SPINCOUNT": "1000",
+    # Batches differ in length and leave gaps in the memory of torch's GPU allocator that no other batch fits into.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    # trl reports every training to its makers.
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
@@ -23,7 +34,9 @@ def exit_codes() -> Iterator[None]:
     imported, and warnings.
     """
     debug = os.environ.get("PRICER_DEBUG") == "1"
-    _set_environment()
+    for name, value in _ENVIRONMENT.items():
+        if name != "PYTORCH_ALLOC_CONF" or "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its old name
+            os.environ.setdefault(name, value)
     if not debug:
         # A user cannot mend what libraries deprecate. The tests treat every warning as an error.
         warnings.simplefilter("ignore")
@@ -58,43 +71,27 @@ def output_is_closed() -> bool:
     return closed
 
 
-def _set_environment() -> None:
-    """Set what torch and trl read when they are imported, unless the user has set it."""
-    # torch's threads wait for each other by spinning, by default 300,000 times. That halves the speed, or worse, when
-    # another process uses the same cores (EXPERIMENTS.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # Batches differ in length and leave gaps in the memory of torch's GPU allocator that no other batch fits into.
-    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the old name of the same variable
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    # trl reports every training to its makers.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
-
 def _report(failure: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
-    from pricer.errors import Interrupted, PricerError
+    from pricer.errors import Interrupted, PricerError, first_line
     from pricer.redaction import endpoint_problem
     from pricer.views import terminal
 
     match failure:
-        case ValueError() if problem := endpoint_problem():
-            terminal.error(PricerError(*problem))
         case KeyboardInterrupt():
             terminal.note("interrupted; what was saved before is whole")
             return 130
         case Interrupted():
             terminal.note(f"{failure.message}\nto continue: {failure.hint}")
             return 130
+        case ValueError() if problem := endpoint_problem():
+            terminal.error(PricerError(*problem))
         case PricerError():
             terminal.error(failure)
         case OSError():
             where = f": {failure.filename}" if failure.filename else ""
             terminal.error(PricerError(f"{failure.strerror or failure}{where}", "what was saved before is whole"))
         case _:
-            what = (str(failure).strip() or "no message").splitlines()[0]
-            terminal.error(
-                PricerError(
-                    f"unexpected {type(failure).__name__}: {what}", "PRICER_DEBUG=1 shows where; please report it"
-                )
-            )
+            what = f"unexpected {type(failure).__name__}: {first_line(failure)}"
+            terminal.error(PricerError(what, "PRICER_DEBUG=1 shows where; please report it"))
     return 1

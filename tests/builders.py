@@ -8,17 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pricer.core.candidates import Candidate
-from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.checkpoints import Candidate, Checkpoint, Member
 from pricer.core.comparison import Comparison, Difference
-from pricer.core.evaluation import EvalSpec, Evaluation
-from pricer.core.items import Item, Split
+from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
+from pricer.core.items import Item, PromptTemplate, Split
 from pricer.core.metrics import Metric
-from pricer.core.predictions import Prediction
-from pricer.core.price_distribution import Distribution
+from pricer.core.predictions import Distribution, Prediction
 from pricer.core.prices import PriceFormat
-from pricer.core.prompts import PromptTemplate
-from pricer.core.scores import ScoreTable
 from pricer.stores.checkpoints import FolderStore, write_manifest
 
 PLAIN = PriceFormat("plain")

@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pricer.core.scores import ScoreTable
+from pricer.core.evaluation import ScoreTable
 from tests.builders import a_score_table
 
 # An item's absolute error is log-normal: an error that is the item's own (its logarithm varies by 1.14), times what the

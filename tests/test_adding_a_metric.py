@@ -1,6 +1,8 @@
 """A metric is one entry of one table: what an added one shows up in, without any other edit."""
 
 import importlib.util
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +13,14 @@ import pricer.cli
 from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.commands.pick import pick
 from pricer.config import RunConfig
-from pricer.core.candidates import Candidate
-from pricer.core.evaluation import Evaluation, evaluate
+from pricer.core.checkpoints import Candidate
+from pricer.core.evaluation import Evaluation, ScoreTable, evaluate
 from pricer.core.items import Item
 from pricer.core.metrics import METRICS, MetricDefinition
-from pricer.core.scores import ScoreTable
+from pricer.stores.records import parse_record
 from pricer.stores.runs import Run, create_run
-from pricer.views.report import tables, values
-from pricer.views.terminal_tables import evaluation_table
+from pricer.views.tables import evaluation_table
+from pricer.views.terminal_evaluations import show_evaluations
 from tests.builders import SPEC, a_saved_checkpoint, an_item, predictions_of
 from tests.views.test_model_card import LOCAL, card_of
 
@@ -68,8 +70,9 @@ def test_an_evaluation_measures_it_and_its_json_has_it() -> None:
     evaluation, _ = measured(2, [140.0] + [100.0] * 19)
 
     assert evaluation.metric("mse").value == 80.0  # 40² / 20
-    assert evaluation.to_json()["metrics"][-1]["name"] == "mse"
-    assert Evaluation.from_json(evaluation.to_json()) == evaluation
+    record = json.dumps(asdict(evaluation))
+    assert json.loads(record)["metrics"][-1]["name"] == "mse"
+    assert parse_record(Evaluation, record) == evaluation
 
 
 def test_pick_chooses_and_compares_by_it() -> None:
@@ -98,9 +101,9 @@ def test_the_tables_of_the_terminal_the_report_and_the_card_have_a_column_or_row
 ) -> None:
     evaluation, _ = measured(2, [140.0] + [100.0] * 19)
 
-    evaluation_table("a table", [evaluation])
+    show_evaluations("a table", [evaluation])
     assert "MSE" in capsys.readouterr().out
-    assert "MSE" in tables.tested_table(values.Tested(evaluation, ())).columns
+    assert "MSE" in evaluation_table([evaluation]).columns
     _, checkpoint = a_saved_checkpoint(Path("out"), 2)
     assert "| MSE: mean squared error | 80.000 |" in card_of([evaluation], checkpoint, LOCAL).body
 

@@ -1,7 +1,6 @@
 """`pricer doctor`: whether this machine can train, and what to do if it cannot.
 
-A module that may be missing is imported in the check that needs it. A check that fails becomes a line, and the next
-check still runs.
+A module that may be missing is imported in the check that needs it.
 """
 
 import json
@@ -18,8 +17,10 @@ import pricer
 from pricer.core import machine_checks
 from pricer.core.machine_checks import Finding, Status
 from pricer.redaction import endpoint_problem, redact
+from pricer.stores import machine
 
-_TORCH_CHECKS = ("GPU", "driver", "4-bit product", "libraries")
+# Steps of pricer.ml.probe. "libraries" imports huggingface_hub.
+_TORCH_STEPS = ("GPU", "driver", "4-bit product", "libraries")
 # Seconds for all of them: on a network disk the first import of the libraries takes minutes.
 _TIMEOUT = 300.0
 
@@ -47,35 +48,24 @@ def examine() -> Iterator[Finding]:
             yield replace(finding, text=redact(finding.text), hint=redact(finding.hint))
 
 
-def _python() -> Iterable[Finding]:
-    from pricer.stores.machine import python
-
-    version, needed, fits = python()
+def _python() -> Iterator[Finding]:
+    version, needed, fits = machine.python()
     where = f"{version} on {platform.system()} {platform.machine()}, pricer {pricer.__version__}"
-    if fits:
-        return [Finding("python", "ok", where)]
-    return [Finding("python", "failed", f"{where}, which needs {needed}", "install it again with such a Python")]
+    misfit = Finding("python", "failed", f"{where}, which needs {needed}", f"install pricer with Python {needed}")
+    yield Finding("python", "ok", where) if fits else misfit
 
 
-def _packages() -> Iterable[Finding]:
-    from pricer.stores.machine import is_installed, packages
-
-    if not is_installed():
+def _packages() -> Iterator[Finding]:
+    if machine.is_installed():
+        yield machine_checks.judge_packages(machine.packages())
+    else:
         text = "pricer itself is not installed, so its requirements are unknown"
-        return [Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")]
-    return [machine_checks.judge_packages(packages())]
+        yield Finding("packages", "failed", text, "pip install -e . -c constraints.txt, in its folder")
 
 
-def _launcher() -> Iterable[Finding]:
-    return machine_checks.judge_launcher(os.environ)
-
-
-def _endpoint() -> Iterable[Finding]:
-    return [Finding("HF_ENDPOINT", "failed", *problem)] if (problem := endpoint_problem()) else []
-
-
-def _torch() -> Iterable[Finding]:
-    return ask_probe(_TORCH_CHECKS[: _TORCH_CHECKS.index("libraries")] if endpoint_problem() else _TORCH_CHECKS)
+def _endpoint() -> Iterator[Finding]:
+    if problem := endpoint_problem():
+        yield Finding("HF_ENDPOINT", "failed", *problem)
 
 
 def ask_probe(steps: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[Finding]:
@@ -125,57 +115,43 @@ def _run_probe(steps: Sequence[str], timeout: float) -> tuple[str, str]:
     output = done.stdout.decode(errors="replace")
     if done.returncode < 0:
         return output, f"killed by {signal.Signals(-done.returncode).name}"
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return output, said[-1] if said else f"exit code {done.returncode}"
+    errors = done.stderr.decode(errors="replace").strip().splitlines()
+    return output, errors[-1] if errors else f"exit code {done.returncode}"
 
 
-def _memory() -> Iterable[Finding]:
-    from pricer.stores.machine import memory
-
-    return [machine_checks.judge_memory(*memory())]
-
-
-def _disk() -> Iterable[Finding]:
-    from pricer.stores.machine import look_at_disk
+def _runs_disk() -> Iterator[Finding]:
     from pricer.stores.runs import RUNS
 
-    disk = look_at_disk(RUNS)
-    return [machine_checks.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))]
+    disk = machine.look_at_disk(RUNS)
+    yield machine_checks.judge_runs_disk(str(disk.folder), disk.free, disk.problem, str(disk.obstacle or ""))
 
 
-def _cache() -> Iterable[Finding]:
+def _caches() -> Iterator[Finding]:
     from pricer.data.sources import data_cache
     from pricer.stores.hub import cache
-    from pricer.stores.machine import look_at_disk
 
-    disk = look_at_disk(cache())
+    disk = machine.look_at_disk(cache())
     yield machine_checks.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
     folder, variable = data_cache()
-    yield from machine_checks.judge_data_cache(str(folder), variable, look_at_disk(folder).problem)
+    yield from machine_checks.judge_data_cache(str(folder), variable, machine.look_at_disk(folder).problem)
 
 
-def _hub() -> Iterable[Finding]:
-    from pricer.stores.machine import ask_hub
-
-    return machine_checks.judge_hub(ask_hub())
-
-
-def _wandb() -> Iterable[Finding]:
+def _wandb() -> Iterator[Finding]:
     from pricer.stores.wandb import find_login
 
     server, has_key = find_login()
-    return [machine_checks.judge_wandb(server, has_key=has_key)]
+    yield machine_checks.judge_wandb(server, has_key=has_key)
 
 
 CHECKS = (
     Check("python", _python),
     Check("packages", _packages, "failed"),
-    Check("launcher", _launcher, "failed"),
+    Check("launcher", lambda: machine_checks.judge_launcher(os.environ), "failed"),
     Check("HF_ENDPOINT", _endpoint, "failed"),
-    Check("torch", _torch, "failed"),
-    Check("memory", _memory),
-    Check("disk", _disk, "failed"),
-    Check("Hub cache", _cache, needs_hub=True),
-    Check("Hub", _hub, needs_hub=True),
+    Check("torch", lambda: ask_probe(_TORCH_STEPS[:-1] if endpoint_problem() else _TORCH_STEPS), "failed"),
+    Check("memory", lambda: [machine_checks.judge_memory(*machine.memory())]),
+    Check("disk", _runs_disk, "failed"),
+    Check("Hub cache", _caches, needs_hub=True),
+    Check("Hub", lambda: machine_checks.judge_hub(machine.ask_hub()), needs_hub=True),
     Check("W&B", _wandb),
 )

@@ -1,20 +1,18 @@
 """`pricer eval`: score checkpoints and baselines on held-out items. What was scored before is not scored again."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pricer.commands.parts.baselines import evaluate_baselines
-from pricer.commands.parts.breakdown import saved_breakdown
-from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign
-from pricer.commands.parts.race import race_checkpoints
-from pricer.commands.parts.session import EvaluationSession, open_session, score_checkpoints
+from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign, saved_breakdown
+from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.wandb_report import evaluation_report
-from pricer.commands.parts.watcher import Watcher
+from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.core.breakdowns import Breakdown
-from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, Evaluation
-from pricer.core.halving import RaceRecord
+from pricer.core.checkpoints import Candidate, Checkpoint, tag_name
+from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
+from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
 from pricer.core.items import Split
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report
@@ -23,7 +21,7 @@ from pricer.stores.wandb import Report
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """What `pricer eval` returns: the evaluations of the baselines, then of the checkpoints by step. `breakdown` is
-    there for a single checkpoint, `race` after a race. `report` is what a tracked run shows on W&B.
+    there for a single checkpoint, `race` after a race. `report` goes to W&B; None: this run is not on W&B.
     """
 
     run: Run
@@ -35,15 +33,11 @@ class Evaluated:
     report: Report | None = None
 
 
-Scoring = Callable[[EvaluationSession, Sequence[Checkpoint], Watcher], list[Evaluation]]
-"""How Evaluations of a run's checkpoints are made."""
-
-
 def evaluate_run(
-    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, score: Scoring = score_checkpoints
+    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, *, race: bool = False
 ) -> Evaluated:
     """Evaluate the checkpoints of a run that `which` names (see `choose_checkpoints`), and the baselines, on the first
-    `limit` items (None: all) of a split.
+    `limit` items (None: all) of a split. In a `race`, bad checkpoints drop out before they are scored on all items.
     """
     if waiting := [entry.name for entry in run.outbox.entries() if entry.kind == "checkpoint"]:
         watcher.note(f"not on the Hub yet, so not scored: {', '.join(waiting)} (pricer push --run {run.name})")
@@ -54,26 +48,61 @@ def evaluate_run(
     run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
-    with open_session(run, setup, split, limit, len(checkpoints), watcher) as session:
-        known = []
-        # Before any adapter is used: one of the baselines is the base as it is.
-        for evaluation in evaluate_baselines(session, setup):
-            watcher.scored(evaluation)
-            known.append(evaluation)
-        evaluations = score(session, checkpoints, watcher)
-    spec, items = session.spec, session.items
-    tracked = setup.config.tracking.mode != "off"
-    report = evaluation_report(spec, items, [*known, *evaluations], run.evaluations.predictions) if tracked else None
-    found = Evaluated(run, spec, len(items), (*known, *evaluations), report=report)
-    if which == "all":
-        return found
-    (checkpoint,) = checkpoints
-    table = run.evaluations.scores(checkpoint.id, spec)
-    assert table is not None  # kept with the evaluation
-    return replace(found, breakdown=saved_breakdown(run, checkpoint.id, spec, table, items, setup.items.val))
+    spec = setup.spec(split, limit)
+    with open_session(run, setup, spec, len(checkpoints), watcher) as session:
+        # The baselines first, before any adapter is used: one of them is the base as it is.
+        baselines = evaluate_baselines(session, setup)
+        scored = race_checkpoints(session, checkpoints) if race else score_checkpoints(session, checkpoints)
+    evaluations, breakdown, report = (*baselines, *scored), None, None
+    if which != "all":
+        breakdown = saved_breakdown(run, checkpoints[0].id, spec, session.items, setup.items.val)
+    if setup.config.tracking.mode != "off":
+        report = evaluation_report(spec, session.items, evaluations, run.evaluations.predictions)
+    record = run.race() if race else None
+    return Evaluated(run, spec, len(session.items), evaluations, breakdown, record, report)
 
 
-def race_run(run: Run, limit: int | None, watcher: Watcher) -> Evaluated:
-    """Race all checkpoints of a run on the first `limit` validation items (None: all)."""
-    result = evaluate_run(run, "all", Split.VAL, limit, watcher, race_checkpoints)
-    return replace(result, race=run.race())
+def score_checkpoints(
+    session: EvaluationSession, checkpoints: Sequence[Checkpoint], progress: ScoringProgress | None = None
+) -> list[Evaluation]:
+    """The Evaluation of each checkpoint: read if it exists, else made. `progress` counts on; None: from zero."""
+    known = {checkpoint.id: session.find(checkpoint.id) for checkpoint in checkpoints}
+    progress = progress or ScoringProgress(session.watcher, [*known.values()].count(None) * len(session.items))
+    evaluations = []
+    for checkpoint, predict in session.predictors(checkpoints, progress):
+        evaluation = known[checkpoint.id] or session.finish(checkpoint.id, Candidate.of(checkpoint), predict())
+        session.watcher.scored(evaluation)
+        evaluations.append(evaluation)
+    return evaluations
+
+
+def race_checkpoints(session: EvaluationSession, checkpoints: Sequence[Checkpoint]) -> list[Evaluation]:
+    """Race the checkpoints for the lowest mean absolute error, score the winner on all items, and write race.json.
+
+    Returns the winner's Evaluation and those that other checkpoints had before. A checkpoint that drops out keeps its
+    predictions and gets no Evaluation. Decisions depend on the predictions alone, which are saved, so an interrupted
+    race goes on with the same decisions.
+    """
+    n, budget, spec = len(session.items), session.run.config().eval.race_budget, session.spec
+    rounds = plan_rounds(len(checkpoints), n, budget)
+    # The winner is also scored on the items after the last round.
+    total = sum(one.predictions for one in rounds) + n - (rounds[-1].stop if rounds else 0)
+    progress = ScoringProgress(session.watcher, total)
+    left, dropped = list(checkpoints), list[Dropout]()
+    for one in rounds:
+        errors = {}
+        for checkpoint, predict in session.predictors(left, progress, one.stop):
+            table = score_predictions(predict(), session.items[: one.stop], spec.fallback, spec.estimator)
+            errors[checkpoint.id] = table.abs_error
+        worst = drop_worst(left, errors, one.survivors)
+        for each in worst:
+            leader = tag_name(each.leader)
+            session.watcher.note(f"{each.name}  out after {each.n:,} items, ${each.margin:,.2f} worse than {leader}")
+        dropped += worst
+        left = [checkpoint for checkpoint in left if checkpoint.id not in {each.id for each in worst}]
+    (winner,) = left
+    evaluated = [checkpoint for checkpoint in checkpoints if checkpoint == winner or session.find(checkpoint.id)]
+    evaluations = score_checkpoints(session, evaluated, progress)
+    share_of_work = total / (len(checkpoints) * n)
+    session.run.write_race(RaceRecord(spec.fingerprint, budget, winner.id, tuple(dropped), share_of_work))
+    return evaluations

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign
-from pricer.commands.parts.session import Scorer, load_scorer
+from pricer.commands.parts.session import Scorer, load_scorer, predict_batches
 from pricer.commands.parts.setup import Setup, prepare_to_ask
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.config import DataConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.ml.tokens import batches_of
 from pricer.stores.runs import Run
 
 
@@ -32,34 +32,27 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     """
     config = run.config()
     items = read(config.data)
-    checkpoint = _choose(run, which, watcher)
+    which = which or ("best" if run.store.tagged("best") else None)
+    (checkpoint,) = choose_checkpoints(run, which or "last")
+    if which is None:
+        watcher.note(f"no best checkpoint of {run.name} has been picked yet: this is the last one, {checkpoint.name}")
     setup = prepare_to_ask(config)
-    refuse_foreign(checkpoint, setup, checked=("prompt", "base"))
+    refuse_foreign(checkpoint, setup, any_data=True)
     run.pin_config(setup.config)
     adapter = run.store.fetch(checkpoint)
     scorer = load_scorer(setup, run)
     scorer.use(adapter)
-    progress = ScoringProgress(watcher, len(items))
-    predictions = predict_items(scorer, setup, items, lambda answers: progress.add(checkpoint.name, answers))
+    progress = partial(ScoringProgress(watcher, len(items)).reach, checkpoint.name)
+    predictions = predict_items(scorer, setup, items, progress)
     return Predicted(run, checkpoint, setup.config.eval.estimator, items, predictions)
 
 
 def predict_items(
-    scorer: Scorer, setup: Setup, items: Sequence[Item], report: Callable[[int], None]
+    scorer: Scorer, setup: Setup, items: Sequence[Item], progress: Callable[[int], None]
 ) -> list[Prediction]:
-    """One Prediction per Item, in their order; ids may repeat. `report` is told how many answers a batch had."""
-    prompts = setup.prompts(items)
+    """One Prediction per Item, in their order; ids may repeat. `progress` is told how many are made."""
     found: dict[int, Prediction] = {}
-    for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens):
-        found.update(zip(batch, scorer.predict([prompts[index] for index in batch]), strict=True))
-        report(len(batch))
+    for batch, predictions in predict_batches(scorer, setup.prompts(items), setup.batch_tokens):
+        found.update(zip(batch, predictions, strict=True))
+        progress(len(found))
     return [found[index] for index in range(len(items))]
-
-
-def _choose(run: Run, which: str | None, watcher: Watcher) -> Checkpoint:
-    if which is None and run.store.tagged("best") is None:
-        (last,) = choose_checkpoints(run, "last")
-        watcher.note(f"no best checkpoint of {run.name} has been picked yet: this is the last one, {last.name}")
-        return last
-    (chosen,) = choose_checkpoints(run, which or "best")
-    return chosen

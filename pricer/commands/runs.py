@@ -3,24 +3,23 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.selection import by_preference, comparable, dropped_ids, ranked
 from pricer.errors import PricerError, RunError
 from pricer.stores.runs import Run, runs_here
 
-State = Literal["training", "interrupted", "finished", "attached", "damaged"]
+State = Literal["training", "interrupted", "finished", "from hub", "damaged"]
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One run. `training`: a process is at it now; `interrupted`: none is, and it is not finished; `attached`: a
-    repository that was evaluated here; `damaged`: `problem` says what cannot be read, and the rest is empty.
+    """One run. `training`: a process trains it now; `interrupted`: none does, and it is not finished; `from hub`: it is
+    a repository that was evaluated here; `damaged`: `problem` says what cannot be read, and the rest is empty.
 
-    `step` is the newest step that was logged or kept, `steps` the number of steps of the whole training, None where
-    that is not known. `scored` counts the checkpoints with an evaluation on validation items, `picked` is the pick.
-    `best` has the lowest mean absolute error among the evaluations that `pricer pick` would compare, None if there are
-    none.
+    `step` is the newest step that was logged or kept. `steps` is the number of steps of the whole training, None if
+    unknown. `scored` counts the checkpoints that were evaluated on validation items. `best` has the lowest mean
+    absolute error among the evaluations that `pricer pick` would compare, None if there are none.
     """
 
     name: str
@@ -34,12 +33,6 @@ class Overview:
     best: Evaluation | None = None
     started: str | None = None
     problem: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; of the best evaluation the error, and how it was measured."""
-        record: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        picked = self.picked.to_json() if self.picked else None
-        return {**record, "picked": picked, "best": _best_to_json(self.best) if self.best else None}
 
 
 def overviews() -> list[Overview]:
@@ -60,18 +53,15 @@ def _overview(run: Run) -> Overview:
 
 
 def _read(run: Run) -> Overview:
-    facts = run.facts()
-    checkpoints = run.store.checkpoints()
-    evaluations = run.evaluations.all()
+    facts, checkpoints, evaluations = run.facts(), run.store.checkpoints(), run.evaluations.all()
     kept = {checkpoint.id for checkpoint in checkpoints}
-    scored = {e.candidate.id for own in by_preference(evaluations, kept) for e in own}
+    scored = {e.candidate.id for group in by_preference(evaluations, kept) for e in group}
     picked = run.store.tagged("best")
-    newest = checkpoints[-1].step if checkpoints else 0
     return Overview(
         name=run.name,
         state=_state(run, facts),
         repo=run.repo,
-        step=max(newest, run.last_step()),
+        step=max(checkpoints[-1].step if checkpoints else 0, run.last_step()),
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
         scored=len(scored),
@@ -82,22 +72,18 @@ def _read(run: Run) -> Overview:
 
 
 def _state(run: Run, facts: dict[str, Any]) -> State:
-    if facts.get("attached"):
-        return "attached"
+    if facts.get("from_hub"):
+        return "from hub"
     if facts.get("finished"):
         return "finished"
     return "training" if run.is_locked else "interrupted"
 
 
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:
-    """The number of steps of the whole training. None for an attached run: its config may not be the one it was
-    trained with.
-    """
+    # The config of a repository that was evaluated here need not be the one that it was trained with.
     items = facts.get("items")
-    train = items.get("train") if isinstance(items, dict) else None
-    if facts.get("attached") or not isinstance(train, int):
-        return None
-    return run.config().train.steps(train)
+    train = items.get("train") if isinstance(items, dict) and not facts.get("from_hub") else None
+    return run.config().train.steps(train) if isinstance(train, int) else None
 
 
 def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation | None:
@@ -105,17 +91,3 @@ def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation
         return ranked(comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae")[0]
     except RunError:
         return None  # no one spec covers them all; `pricer pick` says so in full
-
-
-def _best_to_json(best: Evaluation) -> dict[str, Any]:
-    mae, spec = best.metric("mae"), best.spec
-    return {
-        "candidate": best.candidate.to_json(),
-        "mae": mae.value,
-        "interval": mae.interval,
-        "n": mae.n,
-        "split": spec.split,
-        "limit": spec.limit,
-        "estimator": spec.estimator,
-        "spec_fingerprint": spec.fingerprint,
-    }

@@ -6,9 +6,9 @@ keys. Here a key is read, or its value means nothing, or the file is refused.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import Any, Literal
 
 MAX_RANK = 1024
 """Larger than any adapter in use. The rank is also compared with the weights, before it costs memory."""
@@ -31,8 +31,8 @@ class AdapterSettings:
     """The settings of a LoRA adapter that its predictions depend on.
 
     The update of a layer is scaled by `alpha / r`, or `alpha / sqrt(r)` with `use_rslora`. `target_modules` are module
-    names, or their last parts, or `all-linear`: every linear layer but the output layer. `base` and `base_revision` are
-    as in the file: None, or possibly a path on another machine.
+    names or their last parts; `all-linear` is every linear layer but the output layer. `base` may be a path on another
+    machine.
     """
 
     base: str | None
@@ -51,58 +51,62 @@ def read_adapter_settings(record: object) -> AdapterSettings:
     for key in ("peft_type", "r", "lora_alpha", "target_modules"):
         if key not in record:
             raise ValueError(f"{key} is missing")
-    if record["peft_type"] != "LORA":
-        raise ValueError(f"peft_type is {_shown(record['peft_type'])}, only LORA is read")
-    if record.get("task_type") not in (None, "CAUSAL_LM"):
-        raise ValueError(f"task_type is {_shown(record['task_type'])}, only CAUSAL_LM is read")
-    settings = AdapterSettings(
-        base=_text(record, "base_model_name_or_path"),
-        base_revision=_text(record, "revision"),
-        r=_rank(record["r"]),
-        alpha=_alpha(record["lora_alpha"]),
-        target_modules=_modules(record["target_modules"]),
-        use_rslora=_switch(record, "use_rslora"),
-        fan_in_fan_out=_switch(record, "fan_in_fan_out"),
-    )
-    _check_unused_keys(record)
+    for key, (is_right, requirement) in _KEYS.items():
+        if key in record and not is_right(record[key]):
+            raise ValueError(f"{key} is {_shown(record[key])}, {requirement}")
+    modules = _modules(record["target_modules"])
     for key, value in record.items():
-        if key not in _READ and not _is_nothing(value) and not _is_same(value, _HARMLESS.get(key)):
+        is_read = key in _KEYS or key in ("target_modules", "auto_mapping")
+        if not is_read and not _is_nothing(value) and not _is_same(value, _HARMLESS.get(key)):
             raise ValueError(f"{_key(key)} is {_shown(value)}, which is not supported")
-    return settings
+    return AdapterSettings(
+        base=record.get("base_model_name_or_path"),
+        base_revision=record.get("revision"),
+        r=record["r"],
+        alpha=float(record["lora_alpha"]),
+        target_modules=modules,
+        use_rslora=bool(record.get("use_rslora")),
+        fan_in_fan_out=bool(record.get("fan_in_fan_out")),
+    )
 
 
-# The last one says how to load the base where there is no task_type. It is not used here.
-_READ = {
-    *("peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "target_modules"),
-    *("use_rslora", "fan_in_fan_out", "init_lora_weights", "lora_dropout", "inference_mode", "peft_version"),
-    "auto_mapping",
-}
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _check_unused_keys(record: Mapping[str, object]) -> None:
-    """Check the keys that matter only in training, or say what wrote the file."""
-    start = record.get("init_lora_weights", True)
-    # PiSSA, OLoRA, LoftQ and others change the base's weights, too: such an adapter is wrong on the original base.
-    if not isinstance(start, bool) and start != "gaussian":
-        raise ValueError(f"init_lora_weights is {_shown(start)}, only true, false and gaussian leave the base as it is")
-    dropout = record.get("lora_dropout", 0.0)
-    if not _is_number(dropout) or not 0 <= dropout <= 1:
-        raise ValueError(f"lora_dropout is {_shown(dropout)}, it must be from 0 to 1")
-    _switch(record, "inference_mode")
-    _text(record, "peft_version")
+def _is_line(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= 1024 and value.isprintable())
 
 
-def _rank(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RANK:
-        raise ValueError(f"r is {_shown(value)}, it must be a whole number from 1 to {MAX_RANK}")
-    return value
+_LINE = (_is_line, "it must be one line of text")
+_SWITCH = (lambda value: value is None or isinstance(value, bool), "it must be true or false")
 
-
-def _alpha(value: object) -> float:
+# What a key's value must be, where the key is there.
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "peft_type": (lambda value: value == "LORA", "only LORA is read"),
+    "task_type": (lambda value: value in (None, "CAUSAL_LM"), "only CAUSAL_LM is read"),
+    "base_model_name_or_path": _LINE,
+    "revision": _LINE,
+    "r": (
+        lambda value: _is_number(value) and isinstance(value, int) and 1 <= value <= MAX_RANK,
+        f"it must be a whole number from 1 to {MAX_RANK}",
+    ),
     # NaN and infinity fail the comparison, and an integer of a thousand digits is compared without becoming a float.
-    if not _is_number(value) or not 0 < value <= _MAX_ALPHA:
-        raise ValueError(f"lora_alpha is {_shown(value)}, it must be above 0 and at most {_MAX_ALPHA:,.0f}")
-    return float(value)
+    "lora_alpha": (
+        lambda value: _is_number(value) and 0 < value <= _MAX_ALPHA,
+        f"it must be above 0 and at most {_MAX_ALPHA:,.0f}",
+    ),
+    "use_rslora": _SWITCH,
+    "fan_in_fan_out": _SWITCH,
+    # PiSSA, OLoRA, LoftQ and others change the base's weights, too: such an adapter is wrong on the original base.
+    "init_lora_weights": (
+        lambda value: isinstance(value, bool) or value == "gaussian",
+        "only true, false and gaussian leave the base as it is",
+    ),
+    "lora_dropout": (lambda value: _is_number(value) and 0 <= value <= 1, "it must be from 0 to 1"),
+    "inference_mode": _SWITCH,
+    "peft_version": _LINE,
+}
 
 
 def _modules(value: object) -> tuple[str, ...] | Literal["all-linear"]:
@@ -119,26 +123,6 @@ def _modules(value: object) -> tuple[str, ...] | Literal["all-linear"]:
         if not isinstance(name, str) or len(name) > _MAX_NAME or not _MODULE_NAME.fullmatch(name):
             raise ValueError(f"target_modules has {_shown(name)}, which is not the name of a module")
     return tuple(value)
-
-
-def _text(record: Mapping[str, object], key: str) -> str | None:
-    value = record.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) > 1024 or not value.isprintable():
-        raise ValueError(f"{key} is {_shown(value)}, it must be one line of text")
-    return value
-
-
-def _switch(record: Mapping[str, object], key: str) -> bool:
-    value = record.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{key} is {_shown(value)}, it must be true or false")
-    return bool(value)
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_nothing(value: object) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.evaluation import ScoreTable
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -18,19 +19,17 @@ from pricer.core.intervals import (
 from pricer.core.items import Item
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 
 _BANDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The scores of items that have something in common, summed up as an evaluation sums up all.
+    """The scores of items that have something in common; `name` is None for items without a category.
 
-    `name` is None for items without a category. `lowest`, `median` and `highest` are of their true prices in dollars.
-    `mae` and `bias` are in dollars: the means of |error| and of error (estimate − price; above 0: too dear), with the
-    price imputed where there is no estimate. Intervals are 95 %: of means ± 1.96 s/√n, None for one item; of shares
-    Wilson's. `no_price` is the number of items without an estimate.
+    `lowest`, `median` and `highest` are their true prices in dollars. `mae` and `bias` are the means of |error| and of
+    error (imputed − price) in dollars. Intervals are 95 %, None for a mean over one item. `no_price` is the number of
+    items without an estimate.
     """
 
     name: str | None
@@ -49,9 +48,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The worst items: their number, their share of the items, and their share of the absolute error of all items; None
-    where there is no error.
-    """
+    """The worst items, with their share of the absolute error of all items; None where there is no error."""
 
     n: int
     share_of_items: float
@@ -60,8 +57,8 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One item and how far off it was. `text` is all that the model was told. `estimate` is in dollars, None where
-    there was none; `error` is estimate − price in dollars, with the price imputed where there is no estimate.
+    """One item and how far off its answer was, in dollars: `error` is the estimate − price, with the fallback in place
+    of an `estimate` of None. `text` is all that the model was told.
     """
 
     item_id: str
@@ -75,10 +72,9 @@ class Miss:
 class Breakdown:
     """One evaluation taken apart.
 
-    `price_bands` are from cheap to dear, `categories` from most items to fewest (empty if no item has one): every item
-    is in exactly one of each. `worst` has the largest error first. `coverage` has a report for each level of intervals,
-    `abstention` the error of the surest items; both are empty where no intervals were saved. `calibrated_on` is the
-    number of validation items that corrected the intervals, None: they are raw.
+    `price_bands` are from cheap to dear, `categories` from most items to fewest (empty if no item has one). `worst` has
+    the largest error first. `coverage` has a report for each level of intervals; it and `abstention` are empty without
+    distributions. `calibrated_on` is the number of validation items that corrected the intervals, None: they are raw.
     """
 
     overall: Group
@@ -98,10 +94,8 @@ def break_down(
     calibrations: Mapping[float, Calibration | None] | None = None,
     worst: int = 10,
 ) -> Breakdown:
-    """Take apart the scores of items, which are in the same order; of the worst items, show so many.
-
-    `predictions`, in that order too, are what the intervals are read from; without them, or without distributions,
-    nothing is said of intervals. `calibrations` correct the intervals of each level.
+    """Take apart the scores of items, which are in the same order, as are the `predictions` that have the intervals.
+    `calibrations` correct the intervals of each level; `worst` items are listed.
 
     No scores, or scores that do not match the items, are a ValueError.
     """
@@ -134,15 +128,11 @@ def break_down(
 
 
 def _by_price(table: ScoreTable) -> tuple[Group, ...]:
-    """The scores in five bands of the true price, from cheap to dear, each of about a fifth of the items.
+    """The scores in five bands of the true price, from cheap to dear, each of about a fifth of the items. Equal prices
+    share a band.
 
-    Bands have equal counts and not round dollars: prices of $1–999 and computers of $949–5,399 have no edges in common,
-    and no band should be a handful. A band is named by its lowest and highest price. Equal prices share a band, so many
-    equal prices make bands uneven, and fewer.
-
-    Mind the bias: an estimate that is right on average lies above the price among items selected for being cheap, and
-    below it among dear ones, for a cheap item is one whose price turned out low. Only the overall bias speaks for
-    itself.
+    Even an unbiased estimate lies above the price in the cheap band and below it in the dear one (regression to the
+    mean), so only the overall bias speaks for itself.
     """
     prices = np.sort(table.price)
     # The last price of each fifth.
@@ -150,12 +140,9 @@ def _by_price(table: ScoreTable) -> tuple[Group, ...]:
     band_of = np.searchsorted(edges, table.price)
     # No band is empty: each holds the price at its edge.
     bands = [table.rows(band_of == band) for band in range(len(edges))]
-    return tuple(_group(_band_name(band.price), band) for band in bands)
-
-
-def _band_name(price: np.ndarray) -> str:
-    lowest, highest = price.min(), price.max()
-    return f"${lowest:,.2f}" if lowest == highest else f"${lowest:,.2f}–{highest:,.2f}"
+    ends = [(band.price.min(), band.price.max()) for band in bands]
+    names = [f"${low:,.2f}" if low == high else f"${low:,.2f}–{high:,.2f}" for low, high in ends]
+    return tuple(map(_group, names, bands))
 
 
 def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:

@@ -1,12 +1,16 @@
-"""What a checkpoint is: weights saved at a step, with a record of what they were trained on; and averages of them."""
+"""What a checkpoint is: weights saved at a step, and averages of them; and the candidates that are ranked."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+
+SOUP_SIZES = (2, 3)
+"""How many neighbours are averaged."""
+_MAX_MEMBERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +26,11 @@ class Checkpoint:
     """One saved adapter with the manifest that is kept beside the weights.
 
     `step` counts optimizer steps, `epoch` passes over the training items (3.5: half-way through the fourth).
-    `base_revision` is a commit hash, or the content hash of a local base. There is a hash for
-    `adapter_model.safetensors` and one for `adapter_config.json`, which holds the scale of the update. None: another
-    trainer made it, and did not record this.
+    `base_revision` is a commit hash, or the content hash of a local base. None: another trainer made it, and did not
+    record this. `commit` and `folder` say where it lies on the Hub; they are not part of its identity.
 
-    `commit` and `folder` say where it lies on the Hub; None and empty elsewhere. They are not part of its identity: the
-    same checkpoint in two places is equal, and has one id.
-
-    A soup is the average of several checkpoints, its `members`, sorted by step; `step` and `epoch` are its last
-    member's. A trained checkpoint has no members.
+    A soup is the average of its `members`, which are sorted by step; `step` and `epoch` are those of the last member.
+    Entries that contradict each other are a ValueError.
     """
 
     step: int
@@ -44,6 +44,15 @@ class Checkpoint:
     members: tuple[Member, ...] = ()
     commit: str | None = field(default=None, compare=False)
     folder: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        steps = self.member_steps
+        if self.step < 0:
+            raise ValueError(f"step is {self.step}")
+        if steps and (not 2 <= len(steps) <= _MAX_MEMBERS or list(steps) != sorted(set(steps)) or steps[0] < 0):
+            raise ValueError(f"members are of steps {str(steps)[:100]}")
+        if steps and steps[-1] != self.step:
+            raise ValueError(f"step is {self.step}, its last member's {steps[-1]}")
 
     @property
     def id(self) -> str:
@@ -70,69 +79,58 @@ class Checkpoint:
         return {"id": self.id, **self._manifest(), **place}
 
     def _manifest(self) -> dict[str, Any]:
-        manifest = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
-        del manifest["members"]
-        return manifest | ({"members": [asdict(member) for member in self.members]} if self.members else {})
+        manifest = asdict(self)
+        for name in ("commit", "folder", *([] if self.members else ["members"])):
+            del manifest[name]
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is measured and ranked: a checkpoint, a soup, or a baseline, which has a name and nothing else.
+
+    `id` is the checkpoint's id. `members` are the steps of a soup's members, empty for others.
+    """
+
+    name: str
+    id: str | None = None
+    step: int | None = None
+    epoch: float | None = None
+    members: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.id is None) != (self.step is None) or (self.is_baseline and (self.epoch is not None or self.members)):
+            raise ValueError(f"{self.name[:100]!r} is neither a checkpoint nor a baseline")
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Checkpoint":
-        """Read a manifest back. A missing, unknown or mistyped entry, or a wrong id, is a ValueError."""
-        values: dict[str, Any] = {f.name: record.get(f.name) for f in fields(cls) if f.compare}
-        values["members"] = _members(record)
-        place = {f.name: record[f.name] for f in fields(cls) if not f.compare and f.name in record}
-        if unknown := sorted(record.keys() - values.keys() - place.keys() - {"id"}):
-            raise ValueError(f"{', '.join(unknown)} is not part of a manifest")
-        types: dict[str, type | tuple[type, ...]] = {"step": int, "epoch": (int, float), "members": tuple}
-        for name, value in {**values, **place}.items():
-            if value is None and name in record and name in _MAY_BE_UNKNOWN:
-                continue
-            if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
-                raise ValueError(f"{name} is {value!r}")
-        if values["step"] < 0:
-            raise ValueError(f"step is {values['step']}")
-        if values["members"] and values["members"][-1].step != values["step"]:
-            raise ValueError(f"step is {values['step']}, its last member's {values['members'][-1].step}")
-        checkpoint = cls(**values, **place)
-        if record.get("id", checkpoint.id) != checkpoint.id:
-            raise ValueError(f"id is {record['id']!r}, its contents make it {checkpoint.id}")
-        return checkpoint
+    def of(cls, checkpoint: Checkpoint) -> "Candidate":
+        """The candidate that a checkpoint or a soup is."""
+        return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch, checkpoint.member_steps)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was trained for it."""
+        return self.id is None
 
-_MAY_BE_UNKNOWN = ("epoch", "base_revision", "prompt_fingerprint", "data_fingerprint")
+    @property
+    def is_soup(self) -> bool:
+        """Whether it is an average of checkpoints."""
+        return bool(self.members)
 
-
-SOUP_SIZES = (2, 3)
-"""How many neighbours are averaged."""
-_MAX_MEMBERS = 8
-
-
-def _members(record: Mapping[str, Any]) -> tuple[Member, ...]:
-    """The members in a manifest, none if it names none; a ValueError unless they are checkpoints sorted by step."""
-    if "members" not in record:
-        return ()
-    try:
-        members = tuple(Member(**member) for member in record["members"])
-    except TypeError:
-        members = ()
-    steps = [member.step for member in members]
-    typed = all(type(m.step) is int and m.step >= 0 and isinstance(m.id, str) for m in members)
-    if not typed or not 2 <= len(steps) <= _MAX_MEMBERS or steps != sorted(set(steps)):
-        raise ValueError(f"members are {str(record['members'])[:100]}")
-    return members
+    @property
+    def order(self) -> tuple[bool, bool, int, int, str]:
+        """The order in which candidates are shown and ties are broken: baselines by name, checkpoints by step, then
+        soups by their last step. Of two soups with the same last step, the smaller comes first.
+        """
+        return not self.is_baseline, self.is_soup, self.step or 0, len(self.members), self.name
 
 
 def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
-    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first: at
-    most two of two, and three of three.
-    """
+    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first."""
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
     at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
-    return [
-        tuple(ordered[start : start + size])
-        for size in SOUP_SIZES
-        for start in range(max(0, at - size + 1), at + 1)
-        if start + size <= len(ordered)
-    ]
+    starts = [(start, size) for size in SOUP_SIZES for start in range(max(0, at - size + 1), at + 1)]
+    return [tuple(ordered[start : start + size]) for start, size in starts if start + size <= len(ordered)]
 
 
 def soup_name(steps: Sequence[int]) -> str:
@@ -150,13 +148,11 @@ class CheckpointStore(Protocol):
 
     @property
     def location(self) -> str:
-        """Where that is, as a user is told: a folder, or the address of a repository."""
+        """For people to read: a folder, or the address of a repository."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is reached over a network. Then fetch only what is needed: it is downloaded. Where it is False,
-        fetching costs nothing but the verification.
-        """
+        """Whether fetching is a download. If not, it costs only the verification."""
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint, sorted by step."""
@@ -165,8 +161,8 @@ class CheckpointStore(Protocol):
         """Every soup, sorted by its last step, the smaller first."""
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
-        """A folder for the average of the checkpoints at these steps: adapter and manifest. It is kept when the block
-        ends well, and replaces an older one.
+        """A folder for the adapter and manifest of a soup. It is kept when the block ends well, and replaces an older
+        one.
         """
 
     def push(self, folder: Path, step: int) -> Checkpoint:
@@ -182,6 +178,6 @@ class CheckpointStore(Protocol):
         """The checkpoint or soup that `name` means, or None."""
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Publish a model card, and return the name of its repository. `render` gives its text for that name. None:
-        there is no repository, and `render` was not called.
+        """Publish the model card that `render` returns for the repository's name, and return that name. None: there is
+        no repository.
         """

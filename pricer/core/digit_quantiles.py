@@ -1,20 +1,19 @@
 """Exact quantiles of many Items at once, where the order of digit tokens is numeric order.
 
 A price is written as digit tokens: one per digit (`0227`: four positions with ten tokens each), or one per group of
-digits (one position with a thousand tokens where 0–999 are single tokens). The tokens of a position are in numeric
-order. So a quantile is found by following, position after position, the token in which the cumulative share crosses
-it; no enumeration is needed. Quantiles with a common prefix share its computation. The most probable other prefixes are
-followed beside them, which narrows the bounds of the mean.
+digits (one position with a thousand tokens where 0–999 are single tokens). A quantile is found by following, position
+after position, the token in which the cumulative share crosses it. Quantiles with a common prefix share its
+computation. The most probable other prefixes are followed beside them, which narrows the bounds of the mean.
 
-Shape suffixes: B Items, K prefixes that are followed, D tokens of the current position, N = K · D continuations,
-Q quantiles, and Q1 = Q + 1 with the greedy path last.
+Shape suffixes: B Items, K prefixes that are followed, D tokens of the current position, N = K · D continuations, Q
+quantiles, and Q1 = Q + 1 with the greedy path last.
 """
 
 import math
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
+from pricer.core.predictions import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
 
 DigitTokens = tuple[np.ndarray, ...]
 """For each position of a price: the token ids (D,) of its digits (or groups of digits), in numeric order."""

@@ -10,12 +10,12 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class Round:
     survivors: int
 
     @property
-    def answers(self) -> int:
-        """Answers that the round takes."""
+    def predictions(self) -> int:
+        """The number of predictions that the round takes."""
         return self.candidates * (self.stop - self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """A checkpoint that was dropped after `n` items. Its mean absolute error on them was `margin` dollars above that of
-    the leader, the checkpoint of step `leader`.
+    """A checkpoint that was dropped after `n` items. Its mean absolute error on them was `margin` dollars above the
+    error of the leader, the checkpoint of step `leader`.
     """
 
     step: int
@@ -55,62 +55,47 @@ class Dropout:
 
 @dataclass(frozen=True, slots=True)
 class RaceRecord:
-    """A finished race under one EvalSpec over so many `items`.
+    """A finished race under one EvalSpec.
 
-    `winner` is the id of a checkpoint. `dropped` is in the order of dropping. `share_of_work` counts the answers that
-    the race and the rest of the winner's items took, as a share of scoring every checkpoint on every item.
+    `winner` is the id of a checkpoint. `dropped` is in the order of dropping. `share_of_work` counts the predictions
+    for the race and for the rest of the winner's items, as a share of scoring every checkpoint on every item.
     """
 
     spec_fingerprint: str
     budget: float
-    items: int
     winner: str
     dropped: tuple[Dropout, ...]
     share_of_work: float
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "RaceRecord":
-        """Read back what `to_json` wrote; KeyError, TypeError or ValueError for anything else."""
-        return cls(**{**record, "dropped": tuple(Dropout(**one) for one in record["dropped"])})
-
 
 def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
-    """The rounds of a race that leave one candidate and keep within the budget; none for a single candidate.
+    """The rounds of a race that leave one candidate and keep within the budget; none for a single candidate. A RunError
+    if the budget does not give each candidate one item.
 
-    Raises a ValueError if the budget does not give each candidate one item. A round for which no items are left costs
-    less than the others, which then cost more.
+    A round for which no items are left costs less than the others, which then cost more.
     """
     sizes = [candidates]
     while sizes[-1] > 1:
         sizes.append(math.ceil(sizes[-1] / 2))
-    racing = sizes[:-1]
 
-    def stops(cost: int) -> list[int]:
-        """Items after each round if a round costs that many answers."""
-        return [min(items, math.floor(total)) for total in itertools.accumulate(cost / size for size in racing)]
+    def plan(cost: int) -> list[Round]:
+        """The rounds if each costs that many predictions, as far as there are items."""
+        stops = [min(items, math.floor(total)) for total in itertools.accumulate(cost / size for size in sizes[:-1])]
+        # By stop: rounds that reach no new items are merged into one.
+        survivors = dict(zip(stops, sizes[1:], strict=True))
+        starts, entering = [0, *survivors], [candidates, *survivors.values()]
+        return [Round(*one) for one in zip(entering, starts, survivors, survivors.values(), strict=False)]
 
-    def rounds(cost: int) -> list[Round]:
-        # Rounds that reach no new items are merged into one.
-        survivors_after = dict(zip(stops(cost), sizes[1:], strict=True))
-        starts, entering = [0, *survivors_after], [candidates, *survivors_after.values()]
-        return [
-            Round(size, start, stop, survivors)
-            for size, start, (stop, survivors) in zip(entering, starts, survivors_after.items(), strict=False)
-        ]
-
-    def answers(cost: int) -> int:
-        return sum(one.answers for one in rounds(cost))
+    def total(cost: int) -> int:
+        return sum(one.predictions for one in plan(cost))
 
     everything = candidates * items
-    limit = math.floor(budget * everything)
-    plan = rounds(bisect.bisect_right(range(everything + 1), limit, key=answers) - 1)
-    if plan and plan[0].stop < 1:
-        raise ValueError(f"a budget of {budget} of {everything:,} answers does not give each candidate one item")
-    return plan
+    highest_cost = bisect.bisect_right(range(everything + 1), math.floor(budget * everything), key=total) - 1
+    rounds = plan(highest_cost)
+    if rounds and rounds[0].stop < 1:
+        problem = f"a budget of {budget} of {everything:,} predictions does not give each checkpoint one item"
+        raise RunError(f"these checkpoints cannot race: {problem}", "pricer eval --all-checkpoints")
+    return rounds
 
 
 def drop_worst(
@@ -121,14 +106,8 @@ def drop_worst(
     """
     means = {one.id: float(np.mean(errors[one.id])) for one in candidates}
     ranked = sorted(candidates, key=lambda one: means[one.id])
-    leader = ranked[0]
+    leader, n = ranked[0], len(errors[ranked[0].id])
     return tuple(
-        Dropout(
-            step=one.step,
-            id=one.id,
-            n=len(errors[one.id]),
-            leader=leader.step,
-            margin=means[one.id] - means[leader.id],
-        )
+        Dropout(one.step, one.id, n, leader.step, margin=means[one.id] - means[leader.id])
         for one in reversed(ranked[survivors:])
     )

@@ -1,18 +1,13 @@
 """Intervals: the price range that a model gives, corrected on validation items, and how often it holds the price.
 
-The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4). How far
-prices of validation items lie outside their raw intervals says how far every interval has to be moved out, or may be
-moved in. If validation and test items are exchangeable, as a random split makes them, a corrected interval holds the
-price of a test item with at least the probability asked for, however wrong the raw intervals are. This holds on average
-over items and over validation sets: with n validation items, the share that one calibration reaches varies by about
-√(c(1 − c)/n). Nothing is promised for cheap or for dear items alone. A checkpoint that was chosen on the same items has
-seen them once, so the promise then holds except for what that choice was worth.
+The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4). If
+validation and test items are exchangeable, as a random split makes them, a corrected interval holds the price of a test
+item with at least the probability asked for, however wrong the raw intervals are. This holds on average over items and
+validation sets: with n validation items, the share that one calibration reaches varies by about √(c(1 − c)/n). Nothing
+is promised for cheap or for dear items alone, nor for what choosing the checkpoint on the same items was worth.
 
-"How far" is measured on ln(price + 1): the ends of an interval are multiplied by a factor and not moved by dollars,
-because errors grow with the price. Dollars can give the smaller mean width, but by a trick: one shift for all is too
-much for cheap items and too little for dear ones, where width costs most. In tests/core/test_intervals.py raw intervals
-are a third as wide as they should be; both scales correct them to hold 80 %, but by dollars it is 98 % of the cheapest
-fifth and 50 % of the dearest. Where errors are the same in dollars at any price, the dollar scale is the better one.
+Ends are multiplied by a factor (on price + 1) and not moved by dollars, because errors grow with the price: in
+tests/core/test_intervals.py both hold 80 %, but by dollars it is 98 % of the cheapest fifth and 50 % of the dearest.
 """
 
 import math
@@ -22,11 +17,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, ScoreTable
 from pricer.core.items import Split
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 
 # The lowest and the highest price, in dollars; both belong to it.
 Interval = tuple[float, float]
@@ -39,9 +33,8 @@ LEVELS = (0.8, 0.95)
 class Calibration:
     """How raw intervals are corrected, so that a share `coverage` of them hold the price.
 
-    At the upper end price + 1 is multiplied by `factor`, at the lower end it is divided: above 1 widens, below 1
-    narrows. It comes from `n` validation items; `no_price` others had no interval and were left out, so the promise is
-    for items that have an interval.
+    At the upper end price + 1 is multiplied by `factor`, at the lower end it is divided. It comes from `n` validation
+    items; `no_price` others had no interval, so the promise is for items that have one.
     """
 
     coverage: float
@@ -50,9 +43,8 @@ class Calibration:
     no_price: int
 
     def apply(self, raw: Interval | None) -> Interval | None:
-        """The corrected interval, of at least $0 and in whole cents; None (no price, no interval) stays None.
-
-        Ends that would cross meet half-way between the raw ones, on the scale of ln(price + 1).
+        """The corrected interval, of at least $0 and in whole cents; None (no price) stays None. Ends that would cross
+        meet half-way between the raw ones, in ln(price + 1).
         """
         if raw is None:
             return None
@@ -67,10 +59,9 @@ class Calibration:
 def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage: float) -> Calibration | None:
     """Learn the correction from raw intervals of validation items and their prices, in the same order.
 
-    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)), above 0 where the
-    price lies outside; the correction is the ⌈(n + 1) · coverage⌉-th lowest of n scores. None where there is no such
-    score: with fewer than 4 intervals at 0.8, or 19 at 0.95, no finite correction is large enough to be sure. An
-    invalid interval (no numbers, below $0, or its ends in the wrong order) is a ValueError.
+    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)); the correction is
+    the ⌈(n + 1) · coverage⌉-th lowest of n scores. None where there is no such score (fewer than 4 intervals at 0.8, or
+    19 at 0.95). An invalid interval is a ValueError.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"a coverage of {coverage} is not between 0 and 1")
@@ -87,9 +78,8 @@ def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How often intervals held the price. `share` is the share of items whose price lies in their interval, `interval`
-    the share's 95 % interval (Wilson). An item without an interval is not covered. Widths are in dollars, over items
-    that have an interval; None: no item has one.
+    """The share of items whose price lies in their interval, with the share's 95 % interval (Wilson). An item without
+    an interval is not covered. Widths are in dollars, over items that have an interval; None: no item has one.
     """
 
     share: float
@@ -100,11 +90,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """The intervals of `n` test items that should hold a share `level` of prices: as the model gives them, and
+    """The intervals of `n` test items that should hold a share `level` of prices, as the model gives them and
     corrected.
 
-    `no_price` items have no price and hence no interval; they count as not covered, so that saying nothing does not
-    look like knowledge. `calibration` and `conformal` are None where there were too few validation items.
+    `no_price` items have no interval and count as not covered, so that saying nothing does not look like knowledge.
+    `calibration` and `conformal` are None where there were too few validation items.
     """
 
     level: float
@@ -118,9 +108,8 @@ class CoverageReport:
 def report_coverage(
     raw: Sequence[Interval | None], prices: Sequence[float], level: float, calibration: Calibration | None
 ) -> CoverageReport:
-    """Measure raw intervals of test items against their prices, in the same order, both raw and corrected.
-
-    The calibration must come from other items. No items, or a calibration for another level, is a ValueError.
+    """Measure intervals of test items against their prices, in the same order. The calibration must come from other
+    items; one for another level is a ValueError.
     """
     if calibration is not None and calibration.coverage != level:
         raise ValueError(f"intervals of {level} cannot be corrected by a calibration for {calibration.coverage}")
@@ -135,8 +124,6 @@ def report_coverage(
 
 
 def _coverage(intervals: Sequence[Interval | None], prices: Sequence[float]) -> Coverage:
-    if not intervals:
-        raise ValueError("nothing to cover")
     pairs = _with_interval(intervals, prices)
     covered = sum(low <= price <= high for low, high, price in pairs)
     widths = np.array([high - low for low, high, _ in pairs])
@@ -159,8 +146,8 @@ def _with_interval(intervals: Sequence[Interval | None], prices: Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class AbstentionPoint:
-    """The error if the model answers the `n` items it is most certain of (a `share` of all) and abstains from the rest:
-    the mean absolute error in dollars and its 95 % interval, None for one item.
+    """The mean absolute error in dollars, with its 95 % interval (None for one item), if the model answers only the `n`
+    items it is most certain of, a `share` of all.
     """
 
     share: float
@@ -170,15 +157,11 @@ class AbstentionPoint:
 
 
 def abstention_curve(table: ScoreTable, intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
-    """What abstaining buys: the errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
+    """The errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
 
-    `intervals` are the corrected ones, in the order of the table. The narrower an interval is, relative to the estimate
-    + $1 (the estimate may be $0), the more certain is the item. Items without a price or an interval come last, with
-    the imputed price: the last point is the MAE of all items. Equally certain items are in the order of their ids. No
-    scores is a ValueError.
+    The narrower an item's corrected interval is, relative to the estimate + $1, the more certain is the item. Items
+    without a price or an interval come last, with the imputed price: the last point is the MAE of all items.
     """
-    if not len(table):
-        raise ValueError("nothing to score")
     uncertainty = [
         math.inf if ends is None or not has_price else (ends[1] - ends[0]) / (imputed + 1)
         for ends, has_price, imputed in zip(intervals, table.has_price.tolist(), table.imputed.tolist(), strict=True)
@@ -199,9 +182,9 @@ def raw_interval(prediction: Prediction, level: float) -> Interval | None:
 
 
 def calibration_spec(specs: Iterable[EvalSpec], spec: EvalSpec) -> EvalSpec | None:
-    """Which of the specs that a checkpoint was evaluated under calibrates its intervals under `spec`: of those that
-    differ from it in the items alone, the one with the most validation items. None where there is none, and for
-    validation items, which must not calibrate themselves.
+    """The spec whose evaluation calibrates the intervals of the same checkpoint under `spec`: of those that differ from
+    it in the items alone, the one with the most validation items. None where there is none, and for validation items,
+    which must not calibrate themselves.
     """
     if spec.split is not Split.TEST:
         return None

@@ -1,11 +1,13 @@
-"""Items and splits: what is priced, and which part of the data each Item belongs to for good."""
+"""Items: what is priced, which split each one belongs to for good, and the prompt that asks for its price."""
 
 import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from pricer.core.prices import PriceFormat, format_price
 
 
 class Split(StrEnum):
@@ -33,10 +35,8 @@ class Item:
 
 
 def place_of(text: str) -> float:
-    """Where the Item with this text stands between 0 and 1: a stable hash, the same in any order and on any machine.
-
-    Hashing the words and not the row keeps copies of one product together: a test item never repeats a train item
-    word for word, whatever its case and spacing.
+    """Where the Item with this text stands between 0 and 1: a hash of its words, so that a test item never repeats a
+    train item word for word.
     """
     words = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
@@ -46,9 +46,7 @@ def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
     """The split of an Item, from its place: it never changes when items are added."""
     if place < test_fraction:
         return Split.TEST
-    if place < test_fraction + val_fraction:
-        return Split.VAL
-    return Split.TRAIN
+    return Split.VAL if place < test_fraction + val_fraction else Split.TRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class ItemSet:
 
     @property
     def train_median(self) -> float:
-        """The median training price: the best constant answer, and what an answer without a price is charged as."""
+        """The median training price: the best constant answer, which is imputed for an answer without a price."""
         return statistics.median(item.price for item in self.train)
 
 
@@ -80,11 +78,9 @@ def split_items(
     limits: Mapping[Split, int | None],
     max_price: float | None = None,
 ) -> ItemSet:
-    """Put every Item of at most `max_price` dollars (None: every one) into its split, at most `limits[split]` of each
-    (None or absent: all).
+    """Put every Item of at most `max_price` dollars into its split, at most `limits[split]` into each; None: no limit.
 
-    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample, however the
-    data was sorted.
+    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample.
     """
     parts: dict[Split, list[Item]] = {split: [] for split in Split}
     given = list(items)
@@ -108,3 +104,62 @@ def _fingerprint(parts: Mapping[Split, Sequence[Item]]) -> str:
             row = [split.value, item.id, item.text, item.price]
             digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is shown for one Item, in three parts, so that only `description` is ever cut to fit."""
+
+    item_id: str
+    head: str
+    description: str
+    tail: str
+
+    @property
+    def text(self) -> str:
+        """The whole prompt."""
+        return self.head + self.description + self.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt with the completion it should be answered by."""
+
+    prompt: Prompt
+    completion: str
+
+
+def tail_of(lead: str) -> str:
+    """The end of every prompt with this lead, whatever is cut."""
+    return f"\n\n{lead}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """How an Item becomes a prompt and a completion: question, blank line, description, blank line, `lead`.
+
+    `max_length` is the maximum number of tokens of prompt, completion and end of text together: it decides what the
+    model gets to see.
+    """
+
+    question: str
+    lead: str
+    price_format: PriceFormat
+    max_length: int
+
+    def prompt(self, item: Item) -> Prompt:
+        """What the model is shown. Never looks at the price, so a prompt cannot leak it."""
+        return Prompt(item.id, f"{self.question}\n\n", item.text.strip(), tail_of(self.lead))
+
+    def completion(self, item: Item) -> str:
+        """What the model should say."""
+        return format_price(item.price, self.price_format)
+
+    def example(self, item: Item) -> Example:
+        """Both, for training."""
+        return Example(prompt=self.prompt(item), completion=self.completion(item))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with anything that changes a prompt or how an answer is read."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]

@@ -45,17 +45,12 @@ class Package:
     tested: str | None
     wanted: str | None = None
 
-    @property
-    def is_as_tested(self) -> bool:
-        """Whether this is the tested version in any build: 2.13.0+cpu is 2.13.0."""
-        return self.installed is not None and self.tested in (None, self.installed.partition("+")[0])
-
 
 @dataclass(frozen=True, slots=True)
 class HubAnswer:
     """What the Hub answered to "who am I". `problem` says why there was no answer; then the rest is None. `off_by` is
-    the environment variable that forbids to ask, empty if none does. `account` and `role` (read, write, fineGrained …)
-    are the token's; `skew` is the number of seconds by which this machine's clock is ahead.
+    the environment variable that forbids asking. `role` is the token's (read, write, fineGrained …); `skew` is the
+    number of seconds by which this machine's clock is ahead.
     """
 
     endpoint: str
@@ -74,8 +69,8 @@ _WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORL
 
 
 def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """The problem and a hint if this is one of several processes that a launcher started, each of which would train the
-    whole run in the same folder; None if it is not.
+    """The problem and a hint if a launcher started several processes, each of which would train the whole run in the
+    same folder; None if it did not.
     """
     # Not SLURM_NTASKS: an sbatch script has it too, for the tasks of a later srun, while it runs as one process.
     if (count := _number(environment, "SLURM_STEP_NUM_TASKS")) > 1:
@@ -89,9 +84,7 @@ def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | 
 
 
 def show_one_gpu(visible: str | None) -> str:
-    """The command that leaves only the first usable GPU; `visible` is CUDA_VISIBLE_DEVICES. It need not be GPU 0: a
-    scheduler may have assigned GPUs 2 and 3.
-    """
+    """The command that leaves only the first GPU of `visible`, which is CUDA_VISIBLE_DEVICES."""
     return f"export CUDA_VISIBLE_DEVICES={(visible or '').partition(',')[0].strip() or '0'}"
 
 
@@ -112,19 +105,20 @@ def report_unexpected(name: str, status: Status, error: Exception) -> Finding:
 def judge_packages(packages: Sequence[Package]) -> Finding:
     """One finding for all packages, which names those that are missing or not as tested."""
     missing = [package for package in packages if package.installed is None]
-    unlike = [p for p in packages if p.installed is not None and (p.wanted is not None or not p.is_as_tested)]
+    # 2.13.0+cpu is a build of 2.13.0.
+    unlike = [p for p in packages if p.installed and (p.wanted or p.tested not in (None, p.installed.split("+")[0]))]
     parts = ["missing: " + ", ".join(package.name for package in missing)] if missing else []
-    for p in unlike:
-        why = f"tested: {p.tested}" if p.wanted is None else f"pricer asks for {p.wanted}"
-        parts.append(f"{p.name} {p.installed} ({why})")
+    parts += [
+        f"{p.name} {p.installed} ({f'pricer asks for {p.wanted}' if p.wanted else f'tested: {p.tested}'})"
+        for p in unlike
+    ]
     if not parts:
         torch = next((f", torch {p.installed}" for p in packages if p.name == "torch"), "")
         return Finding("packages", "ok", f"all {len(packages)} as tested together{torch}")
     # A different torch that pricer accepts stays: pip's may be built for another CUDA than this machine's, or for none.
     wanted = missing or [p for p in unlike if p.wanted is not None or p.name != "torch"]
-    install = " ".join(f"{p.name}=={p.tested}" if p.tested else p.name for p in wanted)
-    hint = f"pip install {install}" if install else ""
-    return Finding("packages", "failed" if missing else "warning", "; ".join(parts), hint)
+    install = " ".join(["pip install", *(f"{p.name}=={p.tested}" if p.tested else p.name for p in wanted)])
+    return Finding("packages", "failed" if missing else "warning", "; ".join(parts), install if wanted else "")
 
 
 def judge_launcher(environment: Mapping[str, str]) -> list[Finding]:
@@ -136,15 +130,12 @@ def judge_launcher(environment: Mapping[str, str]) -> list[Finding]:
 def judge_memory(available: int, total: int) -> Finding:
     """Main memory; both in bytes."""
     text = f"{format_gigabytes(available)} of {format_gigabytes(total)} available"
-    if available < _LITTLE_MEMORY:
-        return Finding("memory", "warning", text, "end other programs")
-    return Finding("memory", "ok", text)
+    is_short = available < _LITTLE_MEMORY
+    return Finding("memory", "warning" if is_short else "ok", text, "end other programs" if is_short else "")
 
 
 def judge_runs_disk(folder: str, free: int | None, problem: str, obstacle: str = "") -> Finding:
-    """The disk for runs. `free` is in bytes, None if unknown; `obstacle` is what blocks the folder's place (empty:
-    nothing).
-    """
+    """The disk for runs. `free` is in bytes, None if unknown; `obstacle` is a file where the folder should be."""
     hint = "make room, or start pricer in a folder on another disk"
     if obstacle:
         return Finding("disk", "failed", problem, f"remove or rename {obstacle}")
@@ -157,15 +148,14 @@ def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
     """The disk for downloaded bases and data sets. Even if it is full, earlier downloads can be used."""
     hint = "make room, or set HF_HOME to a folder on another disk"
     if problem:
-        return Finding(
-            "Hub cache", "warning", f"{folder} cannot be written, nothing can be downloaded: {problem}", hint
-        )
+        text = f"{folder} cannot be written, nothing can be downloaded: {problem}"
+        return Finding("Hub cache", "warning", text, hint)
     return _judge_free("Hub cache", folder, free, hint, little=_LITTLE_CACHE, none=-math.inf)
 
 
 def judge_data_cache(folder: str, variable: str, problem: str) -> list[Finding]:
-    """A finding if the folder through which `datasets` reads everything, local files too, cannot be written. The
-    environment variable `variable` moves it.
+    """A finding if the folder through which `datasets` reads even local files cannot be written. The environment
+    variable `variable` moves it.
     """
     if not problem:
         return []

@@ -1,30 +1,27 @@
 """How much of a GPU's memory a training step takes, estimated from the shape of the model.
 
-The estimate adds up the tensors that are alive together at the peak: those that autograd keeps for the backward pass,
-and those that one operation or layer needs for a moment. They were read from the sources of transformers 5.23
-(models/llama), peft 0.21 (tuners/lora), bitsandbytes 0.50 (autograd) and torch's SDPA, and compared with peaks measured
-on an H200 (tests/core/test_memory.py). Compiled layers keep less, which the estimate ignores.
+The estimate adds up the tensors that are alive together at the peak: what autograd keeps for the backward pass, and
+what one operation or layer needs for a moment. They were read from the sources of transformers 5.23 (models/llama),
+peft 0.21, bitsandbytes 0.50 and torch's SDPA, and compared with peaks measured on an H200 (tests/core/test_memory.py).
+Compiled layers keep less.
 
-Bytes "per token" are per padded token of one forward pass. In formulas, b is the bytes of a number in the compute
-dtype, h the hidden size and i the width of the MLP.
+Tokens include padding. b is the bytes of a number in the compute dtype, h the hidden size, i the width of the MLP.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-# The share of a GPU's memory that the estimate may fill. The rest is for gaps between tensors in torch's allocator: on
-# an H200 with memory to spare, it had reserved 9 to 15 % more than was allocated. Under pressure it returns some.
+# The share of a GPU's memory that the estimate may fill. The rest is for gaps between tensors in torch's allocator,
+# which on an H200 had reserved 9 to 15 % more than was allocated.
 USABLE = 0.92
 
 # The share of a GPU's free memory that dequantized 4-bit weights may take.
 _DENSE = 0.25
 
-# The CUDA context with its kernels, and cuBLAS's workspace: 0.8 to 1.1 GB on an H200 (memory in use beyond what torch
-# had reserved). Older cards reportedly need 0.4 to 0.6 GB.
+# The CUDA context with its kernels, and cuBLAS's workspace: 0.8 to 1.1 GB on an H200.
 CONTEXT_BYTES = 1_000_000_000
 
-# Positions per item that have logits. Llama 3 writes 1234.00 as 123, 4, a point and 00, then the end of text. One more
-# position would take 24 MB for 16 items and Llama 3's vocabulary.
+# Positions per item that have logits. Llama 3 writes 1234.00 as 123, 4, a point and 00, then the end of text.
 COMPLETION_TOKENS = 5
 
 # The linear layers of a decoder layer, and groups of them that share their input.
@@ -36,11 +33,10 @@ _SHARING = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "
 class TrainingShape:
     """What decides the memory of a training: a decoder like Llama (attention, then a gated MLP) with LoRA on it.
 
-    `base_bytes` is the size of all frozen weights in memory, `packed_bytes` of those in 4 bits, and `dense_bytes` what
-    the 4-bit weights would take at the compute dtype (both 0 if nothing is quantized). `dequantized_bytes` is the
-    largest weight that a 4-bit product unpacks. `query` is the total width of the attention heads, `key_value` of the
-    key heads. `adapted` are the linear layers (from `LINEAR_LAYERS`) with an adapter; `adapter_parameters` is how many
-    parameters are trained, in float32. `compute_bytes` is 2 for bfloat16 and float16. `needs_mask`: attention is
+    `base_bytes` is the size of all frozen weights, `packed_bytes` of those in 4 bits, and `dense_bytes` what these
+    would take at the compute dtype. `dequantized_bytes` is the largest weight that a 4-bit product unpacks. `query` and
+    `key_value` are the total widths of the heads. `adapted` are the layers of `LINEAR_LAYERS` with an adapter, which
+    has `adapter_parameters` in float32. `compute_bytes` is 2 for bfloat16 and float16. `needs_mask`: attention is
     computed with a mask.
     """
 
@@ -71,8 +67,8 @@ def has_room_for_dense(dense: int, free: int) -> bool:
 def needs_attention_mask(*, is_ampere: bool, compute_bytes: int) -> bool:
     """Whether attention on a GPU is slow without a mask. `is_ampere`: compute capability 8 or higher.
 
-    Without a mask transformers asks for fewer heads of keys than of queries. On older GPUs and in float32 torch has no
-    kernel for that and computes attention in single steps, in float32.
+    Without a mask transformers asks for fewer heads of keys than of queries, for which torch has no fused kernel on
+    older GPUs and in float32.
     """
     return not is_ampere or compute_bytes == 4
 
@@ -91,9 +87,8 @@ def fit_to_gpu(shape: TrainingShape, gpu_bytes: int, *, is_ampere: bool) -> Trai
 class TrainingMemory:
     """Bytes at the peak of a training step, part by part.
 
-    `adapter` is the float32 weights and those copied to the compute dtype at the peak; `gradients` is 0 if the peak
-    comes before the first one; `optimizer` is AdamW's two moments; `activations` is what autograd keeps, `transients`
-    what one operation needs for a moment.
+    `adapter` has the float32 weights and their copies in the compute dtype; `optimizer` is AdamW's two moments;
+    `activations` is what autograd keeps, `transients` what one operation needs for a moment.
     """
 
     base: int
@@ -120,7 +115,7 @@ class TrainingMemory:
 
 
 def training_memory(
-    shape: TrainingShape, *, micro_batch: int, tokens: int, checkpointing: bool, accumulates: bool
+    shape: TrainingShape, micro_batch: int, tokens: int, *, checkpointing: bool, accumulates: bool
 ) -> TrainingMemory:
     """The peak of a step over `micro_batch` items of `tokens` each, padding included, in one forward pass.
 
@@ -131,43 +126,28 @@ def training_memory(
 
 
 def largest_micro_batch(
-    shape: TrainingShape, gpu_bytes: int, *, batch_size: int, tokens: int, checkpointing: bool
+    shape: TrainingShape, gpu_bytes: int, batch_size: int, tokens: int, *, checkpointing: bool
 ) -> int | None:
     """The largest divisor of `batch_size` whose forward and backward pass fits on a GPU; None: not even one item."""
     for micro_batch in (n for n in range(batch_size, 0, -1) if batch_size % n == 0):
-        memory = training_memory(
-            shape,
-            micro_batch=micro_batch,
-            tokens=tokens,
-            checkpointing=checkpointing,
-            accumulates=micro_batch < batch_size,
-        )
+        accumulates = micro_batch < batch_size
+        memory = training_memory(shape, micro_batch, tokens, checkpointing=checkpointing, accumulates=accumulates)
         if memory.fits(gpu_bytes):
             return micro_batch
     return None
 
 
 def saved_per_token(shape: TrainingShape) -> int:
-    """Bytes per token that autograd keeps for one decoder layer.
-
-    A frozen linear layer keeps nothing: the gradient of its input needs only its weight.
-    """
+    """Bytes per token that autograd keeps for one decoder layer. Frozen linear layers keep nothing."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     # LlamaRMSNorm, twice: its input in float32 (for the power and for the product) and the factor of the token.
     norms = 2 * (4 * h + 4)
     # down(silu(gate) * up): gate for silu, silu(gate) and up for the product.
     mlp = 3 * b * i
-    return norms + _attention_per_token(shape) + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
-
-
-def _attention_per_token(shape: TrainingShape) -> int:
-    """Bytes per token that SDPA keeps."""
-    b = shape.compute_bytes
-    if shape.needs_mask:
-        # With a mask, keys and values are repeated for each query head.
-        return 4 * b * shape.query + 4 * shape.heads
-    # Query, key, value and output, and the softmax's log-sum per head in float32.
-    return 2 * b * (shape.query + shape.key_value) + 4 * shape.heads
+    # SDPA: query, key, value and output, and the softmax's log-sum per head in float32. With a mask, keys and values
+    # are repeated for each query head.
+    attention = 2 * b * (shape.query + (shape.query if shape.needs_mask else shape.key_value)) + 4 * shape.heads
+    return norms + attention + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
 
 
 def _adapter_per_token(shape: TrainingShape, name: str) -> int:
@@ -197,15 +177,8 @@ def _moments(
     inputs = b * h * size
 
     def at(copies: int, gradients: int, activations: int, transients: int) -> TrainingMemory:
-        return TrainingMemory(
-            base=shape.base_bytes,
-            adapter=weights + copies,
-            gradients=gradients,
-            optimizer=2 * weights,
-            activations=activations,
-            transients=transients,
-            context=CONTEXT_BYTES,
-        )
+        adapter, optimizer = weights + copies, 2 * weights
+        return TrainingMemory(shape.base_bytes, adapter, gradients, optimizer, activations, transients, CONTEXT_BYTES)
 
     layer_copy = copy // layers
     backward = _layer_transients(shape, size)
@@ -227,16 +200,16 @@ def _moments(
 
 
 def _loss(shape: TrainingShape, size: int, items: int) -> int:
-    """The peak of the loss, in float32: the log-softmax that cross_entropy keeps, its gradient and the gradient of the
-    logits (each as wide as the vocabulary), and the last norm's input.
+    """The peak of the loss, in float32: the log-softmax that cross_entropy keeps, its gradient, the gradient of the
+    logits, and the last norm's input.
     """
     logits = 4 * shape.vocabulary * COMPLETION_TOKENS * items
     return 3 * logits + 4 * shape.hidden * size
 
 
 def _final_norm(shape: TrainingShape, size: int) -> int:
-    """The norm before the output layer. Its input is kept in float32; its backward pass needs the gradient in the
-    compute dtype and five tensors in float32 (two for the product; the mean; the power; its factor).
+    """The norm before the output layer: its input in float32, and in its backward pass the gradient in the compute
+    dtype and five tensors in float32.
     """
     return (4 + shape.compute_bytes + 5 * 4) * shape.hidden * size
 
@@ -256,13 +229,11 @@ def _layer_transients(shape: TrainingShape, size: int) -> int:
 
 
 def _end_of_layer(shape: TrainingShape, size: int) -> int:
-    """What down_proj needs at the end of its layer: its input and output; the residual stream and the normed input,
-    which the frames of layer and MLP hold; and the adapter's product and scaled product.
+    """What down_proj needs at the end of its layer: its input and output, the residual stream and the normed input, and
+    the adapter's product and scaled product.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
-    if "down_proj" not in shape.adapted:
-        return (b * i + 3 * b * h) * size
-    return (b * i + 5 * b * h) * size
+    return (b * i + (5 if "down_proj" in shape.adapted else 3) * b * h) * size
 
 
 def _forward_transients(shape: TrainingShape, size: int) -> int:

@@ -5,14 +5,14 @@ Nothing here imports numpy: the command line lists the table for `--help`.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pricer.core.scores import ScoreTable
+    from pricer.core.evaluation import ScoreTable
 
 Unit = Literal["dollars", "share", "number"]
 Better = Literal["lower", "higher"]
@@ -23,20 +23,19 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. `label` names it in tables and charts, `meaning` says on the model card what it is.
+    """One metric. `label` names it in tables and charts, `meaning` explains it on the model card.
 
-    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions: their `mean`,
-    the `root_mean`, the `median`, or the share of the price variance that they leave `explained`. `interval` is the
-    kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`: whether
-    narrow tables keep its column; they drop the others from the end of the table. `on_wandb`: whether W&B shows it.
+    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions. `interval` is
+    the kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`:
+    whether narrow tables keep its column. `on_wandb`: whether W&B shows it.
     """
 
     name: str
     label: str
     meaning: str
     unit: Unit
-    better: Better
     per_item: Callable[["ScoreTable"], "np.ndarray"]
+    better: Better = "lower"
     formula: Literal["mean", "root_mean", "median", "explained"] = "mean"
     interval: Literal["mean", "wilson"] | None = None
     can_choose: bool = True
@@ -45,13 +44,12 @@ class MetricDefinition:
 
     def measure(self, table: "ScoreTable") -> "Metric":
         """The value of this metric for one evaluation's scores."""
-        values, n = self.per_item(table), len(table)
-        interval = None
+        values, interval = self.per_item(table), None
         if self.interval == "mean":
             interval = mean_interval(values)
         elif self.interval == "wilson":
-            interval = wilson_interval(int(values.sum()), n)
-        return Metric(self.name, self._value(values, table.price), interval, n, self.better)
+            interval = wilson_interval(int(values.sum()), len(table))
+        return Metric(self.name, self._value(values, table.price), interval, len(table), self.better)
 
     def _value(self, values: "np.ndarray", price: "np.ndarray") -> float | None:
         match self.formula:
@@ -75,7 +73,6 @@ METRICS = {
             label="MAE",
             meaning="mean absolute error in dollars",
             unit="dollars",
-            better="lower",
             per_item=lambda table: table.abs_error,
             interval="mean",
             is_essential=True,
@@ -85,7 +82,6 @@ METRICS = {
             label="median error",
             meaning="median absolute error in dollars",
             unit="dollars",
-            better="lower",
             per_item=lambda table: table.abs_error,
             formula="median",
         ),
@@ -94,7 +90,6 @@ METRICS = {
             label="RMSLE",
             meaning="root mean squared error of ln(price + 1)",
             unit="number",
-            better="lower",
             per_item=lambda table: table.log_error**2,
             formula="root_mean",
         ),
@@ -113,7 +108,6 @@ METRICS = {
             label="MAPE",
             meaning="mean absolute error as a share of the price",
             unit="share",
-            better="lower",
             per_item=lambda table: table.abs_error / table.price,
             on_wandb=False,
         ),
@@ -132,7 +126,6 @@ METRICS = {
             label="no price",
             meaning="answers without a price in them",
             unit="share",
-            better="lower",
             per_item=lambda table: ~table.has_price,
             interval="wilson",
             can_choose=False,
@@ -155,11 +148,6 @@ class Metric:
     n: int
     better: Better
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Metric":
-        """Read back what `asdict` made of it; KeyError or TypeError where it did not."""
-        return cls(**{**record, "interval": tuple(record["interval"]) if record["interval"] else None})
-
 
 def choosing_metrics() -> list[str]:
     """The names of the metrics by which a checkpoint can be chosen."""
@@ -175,8 +163,7 @@ def measure_all(table: "ScoreTable") -> tuple[Metric, ...]:
 
 def price_spread(price: "np.ndarray") -> float:
     """The sum of squared deviations of the prices from their mean; exactly 0 where all are equal."""
-    # The mean of equal prices may be rounded, so they are compared themselves: three prices of 0.10 have a mean of
-    # 0.10000000000000002.
+    # The mean of equal prices may be rounded: that of three times 0.10 is 0.10000000000000002.
     return float(((price - price.mean()) ** 2).sum()) if price.min() < price.max() else 0.0
 
 

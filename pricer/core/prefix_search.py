@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pricer.core.price_distribution import PROMPT, DecodingStep, Distribution, compute_quantiles, renormalize
+from pricer.core.predictions import PROMPT, DecodingStep, Distribution, compute_quantiles, renormalize
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTrie:
     """A branching point in the token sequences of all prices. Candidate i is the token `tokens[i]`; the prices behind
-    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]`. None: a single price is left.
-    All arrays are (n,).
+    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]` (None: one price is left). Arrays are
+    (n,).
     """
 
     tokens: np.ndarray
@@ -88,11 +88,9 @@ class _ItemSearch:
         for index, child in enumerate(node.children):
             if child is not None and shares[index] > 0:
                 probability = prefix.probability * float(on_prices * conditional[index])
-                low, high = int(node.low[index]), int(node.high[index])
-                token = int(node.tokens[index])
-                heapq.heappush(
-                    self.frontier, _Prefix(-float(shares[index]), slot, token, probability, low, high, child)
-                )
+                token, low, high = int(node.tokens[index]), int(node.low[index]), int(node.high[index])
+                rank = -float(shares[index])
+                heapq.heappush(self.frontier, _Prefix(rank, slot, token, probability, low, high, child))
 
     def pop_best(self, count: int, max_residual_mass: float) -> list[_Prefix]:
         """The most probable prefixes, at most `count`, whose expansion leaves no more than `max_residual_mass`."""
@@ -125,8 +123,8 @@ class _ItemSearch:
 
 
 class PrefixSearch:
-    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until
-    the residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
+    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until the
+    residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
     """
 
     def __init__(

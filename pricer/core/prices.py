@@ -1,20 +1,19 @@
-"""Prices as text and back: what the model is taught to write, and how its answer is read."""
+"""Prices as text and back: what the model is taught to write, how its answer is read, and what `auto` stands for."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from pricer.errors import ConfigError
+
 PriceStyle = Literal["plain", "padded"]
 
 
 @dataclass(frozen=True, slots=True)
 class PriceFormat:
-    """How a price is written.
-
-    `plain` is `227.00`, whole dollars with two zeros, as the published models were trained; it has no width.
-    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that every price has the same number of
-    tokens and digit order is numeric order.
+    """How a price is written: `plain` is `227.00`, whole dollars with two zeros, as the published models were trained;
+    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that digit order is numeric order.
     """
 
     style: PriceStyle
@@ -31,10 +30,8 @@ def width_for(prices: Iterable[float]) -> int:
 
 
 def format_price(price: float, style: PriceFormat) -> str:
-    """The completion the model is taught to write for a price in dollars.
-
-    Rounds to the dollar, halves to even. A price too long for a padded width is a ValueError: cut digits would teach a
-    wrong price.
+    """The completion the model is taught to write for a price in dollars, rounded (halves to even). A price too long
+    for a padded width is a ValueError.
     """
     dollars = round(price)
     if style.width is None:
@@ -55,11 +52,10 @@ _PADDED = re.compile(r"\s*([0-9]+)(?![0-9]|[.,][0-9]|[\w\-−–/%])")
 
 
 def parse_price(completion: str, style: PriceFormat) -> float | None:
-    """The price in dollars that a completion states, or None: there is no price in it.
+    """The price in dollars that a completion states, or None.
 
-    The completion goes on after `Price is $`. In `padded` format it must start with exactly `width` digits: fewer mean
-    that the model stopped early, and reading them as a number would be off by a power of ten. In `plain` format it is
-    the first free-standing number, one behind a dollar sign first.
+    A `padded` price must start with exactly `width` digits: with fewer, the model stopped early, and the number would
+    be off by a power of ten. A `plain` one is the first free-standing number, preferably behind a dollar sign.
     """
     if style.width is not None:
         match = _PADDED.match(completion)
@@ -88,3 +84,81 @@ def _read_number(text: str) -> float | None:
 
 def _finite(text: str) -> float | None:
     return float(text) if len(text) <= 15 else None  # beyond 15 digits it is babble, and a float no longer holds it
+
+
+# Maximum number of digits of prices that are tokenized one by one: 100,000 take a few seconds.
+MAX_PLAIN_DIGITS = 5
+# Dollars up to which a distribution over plain prices can be computed.
+_MAX_PLAIN_PRICE = 10**MAX_PLAIN_DIGITS - 1
+
+
+def choose_price_format(
+    wanted: PriceStyle | Literal["auto"], width: int | None, *, auto: PriceStyle, max_price: float
+) -> PriceFormat:
+    """The format for training prices of up to `max_price` dollars, with `width` digits if padded (None: as many as
+    needed). A ConfigError if the settings contradict each other or the prices.
+    """
+    style = auto if wanted == "auto" else wanted
+    if style == "plain":
+        if width is not None:
+            problem = f"prompt.price_width is {width}, but a plain price has no width"
+            raise ConfigError([problem], "prompt.price_format: padded")
+        return PriceFormat("plain")
+    needed = width_for([max_price])
+    if width is not None and width < needed:
+        problem = f"prompt.price_width is {width}, the dearest training item costs {max_price:g}"
+        raise ConfigError([problem], f"prompt.price_width: {needed}")
+    return PriceFormat("padded", width or needed)
+
+
+def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
+    """The estimator, with `auto` settled; a ConfigError if it needs a distribution that cannot be computed."""
+    if wanted == "auto":
+        return "median" if has_distribution else "greedy"
+    if wanted != "greedy" and not has_distribution:
+        problem = f"eval.estimator is {wanted}, but no distribution can be computed from this tokenizer's price tokens"
+        hint = f"data.max_price: {_MAX_PLAIN_PRICE}, or prompt.price_format: padded, or eval.estimator: greedy"
+        raise ConfigError([problem], hint)
+    return wanted
+
+
+def explain_left_out(too_dear: int, max_price: float | None) -> list[str]:
+    """A note on the items that `data.max_price` left out, or none."""
+    if max_price is None or not too_dear:
+        return []
+    items = "item that costs" if too_dear == 1 else "items that cost"
+    return [f"left out: {too_dear:,} {items} more than {_dollars(max_price)} (data.max_price)"]
+
+
+def explain_padding(width: int, max_price: float) -> str:
+    """Why a dear item made `prompt.price_format: auto` padded where the tokenizer does not split digits."""
+    return (
+        f"the dearest training item costs {_dollars(max_price)}, so prices are padded to {width} digits "
+        f"(prompt.price_format: auto): the median cannot be computed from plain prices of more than {MAX_PLAIN_DIGITS} "
+        f"digits; --set data.max_price={_MAX_PLAIN_PRICE} keeps them plain"
+    )
+
+
+def explain_greedy(width: int | None, max_price: float, *, can_pad: bool) -> str:
+    """Why there is no distribution for prices of this width (None: plain), and which setting would bring one; padded
+    prices do if `can_pad`.
+    """
+    needed = width_for([max_price])
+    if (width or needed) <= MAX_PLAIN_DIGITS:
+        return (
+            "this tokenizer gives different prices the same tokens: the median cannot be computed, answers are greedy"
+        )
+    remedy = f"--set data.max_price={_MAX_PLAIN_PRICE}"
+    if needed <= MAX_PLAIN_DIGITS:
+        remedy = f"--set prompt.price_width={needed}"
+    elif can_pad and width is None:
+        remedy += " or --set prompt.price_format=padded"
+    return (
+        f"the dearest training item costs {_dollars(max_price)}, so answers are greedy: with this tokenizer the median "
+        f"cannot be computed from {'plain' if width is None else 'padded'} prices of more than {MAX_PLAIN_DIGITS} "
+        f"digits; train with {remedy} to have it"
+    )
+
+
+def _dollars(price: float) -> str:
+    return f"${price:,.2f}".removesuffix(".00")

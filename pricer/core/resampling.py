@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.evaluation import ScoreTable
 from pricer.core.metrics import METRICS, Z95, MetricDefinition, price_spread
-from pricer.core.scores import ScoreTable
 
 RESAMPLES = 10_000
 SEED = 0
@@ -21,7 +21,7 @@ _REACH = 4.0
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
     """Losses of checkpoints by resample, each (checkpoints, resamples): on the items drawn, and on the items left out.
-    Within a resample every checkpoint meets the same items.
+    Within a resample all checkpoints have the same items.
     """
 
     drawn: np.ndarray
@@ -29,9 +29,7 @@ class Resampled:
 
 
 def losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
-    """The metric as a loss, of which less is better: 1 minus it where higher is better. The tables share their items.
-    (checkpoints,)
-    """
+    """The metric as a loss (checkpoints,): 1 minus it where higher is better. The tables share their items."""
     definition = METRICS[metric]
     if definition.formula == "median":
         return np.array([np.median(definition.per_item(table)) for table in tables])
@@ -43,13 +41,12 @@ def losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
 def resample(
     tables: Sequence[ScoreTable], metric: str, leader: int, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Resampled:
-    """Losses on resamples of the items, by a paired bootstrap. The same seed gives the same resamples. Undefined
-    resamples are left out: no item is drawn or left out, or all prices are equal and the metric is R².
+    """Losses on resamples of the items, by a paired bootstrap. Undefined resamples are left out: no item is drawn or
+    left out, or all prices are equal and the metric is R².
 
     How often an item is drawn is a Poisson number with mean 1 (Chamandy et al. 2012, "Estimating uncertainty for
-    massive data streams"). Given their sum, Poisson numbers are multinomial, as in the usual bootstrap, and a table of
-    them is faster than counting draws. Checkpoints whose losses equal those of number `leader` stay equal to the last
-    bit.
+    massive data streams"), which is faster than counting draws. Checkpoints whose losses equal those of number `leader`
+    stay equal to the last bit.
     """
     definition, prices = METRICS[metric], tables[0].price
     loss_of: _Medians | _Sums
@@ -68,8 +65,8 @@ def resample(
 
 def studentised(table: ScoreTable, metric: str, resamples: int = 2_000, seed: int = SEED) -> tuple[float, float]:
     """The 2.5 % and 97.5 % quantiles of how far a resampled loss is from the loss, in the resample's own standard
-    errors: what ∓ 1.96 would be if the loss were normal (bootstrap-t: Efron & Tibshirani 1993, section 12.5). ∓ 1.96
-    for medians, which have no simple standard error, and where resamples vary in too few ways.
+    errors (bootstrap-t: Efron & Tibshirani 1993, section 12.5). ∓ 1.96 for medians, which have no simple standard
+    error, and where resamples vary in too few ways.
     """
     definition = METRICS[metric]
     if definition.formula == "median":
@@ -139,12 +136,10 @@ class _Sums:
 
 
 class _Medians:
-    """Medians of `errors` (checkpoints, items) for weights (items, resamples): exact, with each item counted as often
-    as it was drawn.
+    """Exact medians of `errors` (checkpoints, items) for weights (items, resamples).
 
     The median of a resample has a rank near the middle of all items. So a matrix product counts what lies below a
-    window of ranks, and weights are added up one by one within the window alone. Where the window misses the median,
-    they are added up over all ranks.
+    window of ranks, and weights are added up one by one only within it; over all ranks if the window misses the median.
     """
 
     def __init__(self, errors: np.ndarray) -> None:

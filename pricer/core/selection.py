@@ -1,23 +1,21 @@
-"""Selection: which checkpoint to use, among which evaluations, and how sure that is."""
+"""Selection: which checkpoint to use, how sure the choice is, and the number that confirms it on the test split."""
 
-from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, compare_to_best
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
-from pricer.core.metrics import choosing_metrics
-from pricer.core.scores import ScoreTable
+from pricer.core.metrics import Metric, choosing_metrics
 from pricer.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choice of the best checkpoint by `metric`: the first of `ranking`, which has the best first. `comparison` is
-    None where nothing can be compared: with one checkpoint, one item, or without scores.
+    """The choice of the best checkpoint by `metric`: the first of `ranking`. `comparison` is None where nothing can be
+    compared: with one checkpoint, one item, or without scores.
     """
 
     metric: str
@@ -41,9 +39,7 @@ class Selection:
 
     @property
     def margin(self) -> float | None:
-        """How much better the first is than the second, in the metric's unit and never negative; None if there is but
-        one.
-        """
+        """How much better the first is than the second, in the metric's unit; None: there is no second."""
         if len(self.ranking) < 2:
             return None
         return _rank(self.ranking[1], self.metric)[0] - _rank(self.ranking[0], self.metric)[0]
@@ -55,52 +51,44 @@ class Selection:
         parts += [" --candidates soup"] if any(e.candidate.is_soup for e in self.ranking) else []
         return "".join(parts)
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; of the ranking who was measured, and the metric alone."""
-        return {
-            "candidate": self.candidate.to_json(),
-            "metric": self.metric,
-            "margin": self.margin,
-            "spec_fingerprint": self.spec_fingerprint,
-            "ranking": [
-                {"candidate": e.candidate.to_json(), "metric": asdict(e.metric(self.metric))} for e in self.ranking
-            ],
-            "comparison": self.comparison.to_json() if self.comparison else None,
-        }
+    @property
+    def record(self) -> "PickRecord":
+        """What is written of the choice."""
+        ranking = tuple(Ranked(e.candidate, e.metric(self.metric)) for e in self.ranking)
+        return PickRecord(self.candidate, self.metric, self.margin, self.spec_fingerprint, ranking, self.comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One candidate of a ranking, with the metric that ranks it."""
+
+    candidate: Candidate
+    metric: Metric
 
 
 @dataclass(frozen=True, slots=True)
 class PickRecord:
-    """What is read back of a written Selection: the chosen checkpoint, the metric, the spec, and the comparison."""
+    """A Selection as it is kept: of each evaluation only the candidate and the metric. Raises a ValueError for what can
+    be no Selection.
+    """
 
     candidate: Candidate
     metric: str
+    margin: float | None
     spec_fingerprint: str
+    ranking: tuple[Ranked, ...]
     comparison: Comparison | None
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "PickRecord":
-        """Read back what `Selection.to_json` wrote; KeyError, TypeError or ValueError where it did not."""
-        candidate = Candidate.from_json(record["candidate"])
-        if candidate.is_baseline or not isinstance(record["spec_fingerprint"], str):
-            raise TypeError(f"{str(record)[:100]} is no selection")
-        if record["metric"] not in choosing_metrics():
-            raise ValueError(f"no checkpoint is chosen by {record['metric']}")
-        comparison = record["comparison"]
-        return cls(
-            candidate=candidate,
-            metric=record["metric"],
-            spec_fingerprint=record["spec_fingerprint"],
-            comparison=None if comparison is None else Comparison.from_json(comparison),
-        )
+    def __post_init__(self) -> None:
+        if self.candidate.is_baseline:
+            raise ValueError(f"{self.candidate.name} is a baseline")
+        if self.metric not in choosing_metrics():
+            raise ValueError(f"no checkpoint is chosen by {self.metric}")
 
 
 def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, ScoreTable] | None = None) -> Selection:
-    """Choose the checkpoint that is best by `metric`. A tie goes to the earlier step, and to what was trained before
-    soups. `tables` are the scores behind the evaluations by checkpoint id, on the same items in the same order; without
-    them nothing is compared.
-
-    Refuses, with a RunError, what `ranked` refuses.
+    """Choose the checkpoint that is best by `metric`. `tables` are the scores behind the evaluations by checkpoint id;
+    without them nothing is compared. Ties and errors are those of `ranked`.
     """
     ranking = ranked(evaluations, metric)
     if not tables:
@@ -118,8 +106,8 @@ def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, 
 def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
     """The evaluations of checkpoints and soups, the best by `metric` first; equal ones in the order of candidates.
 
-    Refuses, with a RunError, what would not be honest: no evaluation of a checkpoint, evaluations under different
-    specs (their numbers are not comparable), and the test split (the winner's number would be its own selection bias).
+    A RunError where there is none, where specs differ, where the metric is undefined, and for the test split, on which
+    the winner's number would be biased by the choice.
     """
     kept = [e for e in evaluations if not e.candidate.is_baseline]
     if not kept:
@@ -127,10 +115,8 @@ def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, 
     if len({e.spec.fingerprint for e in kept}) > 1:
         raise RunError("these evaluations were made under different specs and cannot be ranked together")
     if kept[0].spec.split is Split.TEST:
-        raise RunError(
-            "a checkpoint is not chosen on the test split: the number to publish would be part of the choice",
-            "pricer eval --all-checkpoints --split val",
-        )
+        problem = "a checkpoint is not chosen on the test split: the number to publish would be part of the choice"
+        raise RunError(problem, "pricer eval --all-checkpoints --split val")
     undefined = [e.name for e in kept if e.metric(metric).value is None]
     if undefined:
         raise RunError(f"{metric} is undefined for {', '.join(undefined)}", "choose another --metric")
@@ -149,8 +135,8 @@ def comparable(
     estimator: str = "auto",
     dropped: Mapping[str, Set[str]] | None = None,
 ) -> list[Evaluation]:
-    """The evaluations to choose from: the first group of `by_preference`; none if there is no group. A RunError if it
-    does not cover every checkpoint, for checkpoints measured under different specs cannot be ranked.
+    """The evaluations to choose from: the first group of `by_preference`, if there is one. A RunError if it does not
+    cover every evaluated checkpoint.
     """
     groups = by_preference(evaluations, kept, estimator, dropped)
     if not groups:
@@ -175,21 +161,16 @@ def by_preference(
 ) -> list[list[Evaluation]]:
     """The complete validation evaluations of trained checkpoints, grouped by spec, the preferred spec first.
 
-    `kept` are the ids of the checkpoints whose weights are kept: others cannot be chosen. The preferred spec covers the
-    most checkpoints; of several such specs, it has the most items; of those, it is by `estimator` (`auto`: by any but
-    greedy). Checkpoints that dropped out of a race were compared there, so they count as covered (`dropped`: their ids
-    by the fingerprint of the race's spec).
+    Only the checkpoints whose ids are in `kept` count: the weights of others are gone. The preferred spec covers the
+    most checkpoints; of several such specs, it has the most items; of those, it uses `estimator` (`auto`: any but
+    greedy). Checkpoints that dropped out of a race were compared there and count as covered: `dropped` has their ids by
+    the fingerprint of the race's spec.
     """
     by_spec: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        candidate = evaluation.candidate
-        if (
-            evaluation.spec.split is Split.VAL
-            and evaluation.is_complete
-            and candidate.id in kept
-            and not candidate.is_soup
-        ):
-            by_spec.setdefault(evaluation.spec.fingerprint, []).append(evaluation)
+    for e in evaluations:
+        is_trained = e.candidate.id in kept and not e.candidate.is_soup
+        if is_trained and e.spec.split is Split.VAL and e.is_complete:
+            by_spec.setdefault(e.spec.fingerprint, []).append(e)
     everyone = {e.candidate.id for own in by_spec.values() for e in own}
 
     def preference(own: Sequence[Evaluation]) -> tuple[int, int, bool]:
@@ -207,3 +188,48 @@ def _covered(own: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) 
 def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
     """The ids of the checkpoints that dropped out of a race, by the fingerprint of its spec."""
     return {race.spec_fingerprint: frozenset(one.id for one in race.dropped)} if race else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The metric of a chosen candidate on the test split, measured at `when` (UTC).
+
+    `look` counts the measurements of the run's checkpoints there up to this one: only the first is of a split that
+    nobody had looked at. `before` names the checkpoints that were measured earlier.
+    """
+
+    when: str
+    candidate: Candidate
+    spec_fingerprint: str
+    metric: Metric
+    look: int
+    before: tuple[str, ...]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, metric: str, when: str, look: int, before: Iterable[str]) -> "Confirmation":
+        """The confirmation by a checkpoint's evaluation on the test split."""
+        candidate, spec = evaluation.candidate, evaluation.spec.fingerprint
+        return cls(when, candidate, spec, evaluation.metric(metric), look, tuple(dict.fromkeys(before)))
+
+    def is_of(self, checkpoint_id: str | None, spec_fingerprint: str) -> bool:
+        """Whether it measured that checkpoint under that spec."""
+        return (self.candidate.id, self.spec_fingerprint) == (checkpoint_id, spec_fingerprint)
+
+
+def looks_besides(
+    evaluations: Iterable[Evaluation],
+    checkpoint_id: str | None,
+    spec_fingerprint: str,
+    confirmations: Iterable[Confirmation] = (),
+) -> list[str]:
+    """The checkpoint's name for each measurement on the test split, except the one of `checkpoint_id` under that spec.
+
+    Confirmed measurements whose evaluations are gone count, baselines do not.
+    """
+    looks = {
+        (e.candidate.id, e.spec.fingerprint): e.name
+        for e in evaluations
+        if e.spec.split is Split.TEST and not e.candidate.is_baseline
+    }
+    looks |= {(one.candidate.id, one.spec_fingerprint): one.candidate.name for one in confirmations}
+    return [name for look, name in looks.items() if look != (checkpoint_id, spec_fingerprint)]

@@ -1,15 +1,14 @@
 """What a training reports while it runs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training is. `epoch` is a fraction. The other measures are None between logged steps: `loss` is the mean in
-    nats per completion token since the last logged step; memory is in bytes, of the GPU where there is one;
-    `gpu_utilisation` is in percent.
+    """Where training is. The measures are None between logged steps: `loss` is the mean in nats per completion token
+    since the last logged step, memory is in bytes, `gpu_utilisation` in percent.
     """
 
     step: int
@@ -25,23 +24,20 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """The line of metrics.jsonl for a logged step, without the step itself."""
-        gpu = {} if self.gpu_utilisation is None else {"gpu_utilisation": self.gpu_utilisation}
-        return {
+        line = asdict(self) | {
             "epoch": round(self.epoch, 6),
             "loss": finite(self.loss),
-            "learning_rate": self.learning_rate,
             "grad_norm": finite(self.grad_norm),
             "tokens_per_second": self.tokens_per_second and round(self.tokens_per_second, 1),
-            "memory_used": self.memory_used,
-            "memory_total": self.memory_total,
-            **gpu,
         }
+        absent = ["step", "steps"] + ["gpu_utilisation"] * (self.gpu_utilisation is None)
+        return {name: value for name, value in line.items() if name not in absent}
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
     """Held-out error while training. `loss` is in nats per completion token, None where no validation price fits the
-    run's format; `mae` is in dollars; `no_price` of the `n` items got no price and count as the train median.
+    run's format; `mae` is in dollars; `no_price` of the `n` items got no price.
     """
 
     loss: float | None

@@ -59,11 +59,9 @@ def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
     problems: list[tuple[int, str]] = []
     copies: dict[str, int] = {}
     for index, row in enumerate(_rows(rows)):
-        problem = _problem(row, config)
-        if problem:
+        if problem := _problem(row, config):
             problems.append((index, problem))
-            continue
-        if not problems:
+        elif not problems:
             yield _item(row, config, copies)
     if problems:
         shown = problems[:_MAX_NAMED]
@@ -97,21 +95,13 @@ def _price_problem(column: str, price: Any) -> str | None:
     """What is wrong with a price, or None."""
     if price is None or price == "":
         return f"{column} is missing"
-    number = _number(price)
+    try:
+        number = None if isinstance(price, bool) else float(price)
+    except (TypeError, ValueError, OverflowError):
+        number = None
     if number is None:
         return f"{column} is {price!r}, not a number"
-    if not math.isfinite(number) or number <= 0:
-        return f"{column} is {price!r}, not above zero"
-    return None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    return None if 0 < number < math.inf else f"{column} is {price!r}, not above zero"
 
 
 def _item(row: Mapping[str, Any], config: DataConfig, copies: dict[str, int]) -> Item:
@@ -126,8 +116,8 @@ def _item(row: Mapping[str, Any], config: DataConfig, copies: dict[str, int]) ->
     key = item_id(item)
     copies[key] = copies.get(key, 0) + 1
     # Each copy of a text gets an id of its own: every row is scored.
-    item_key = key if copies[key] == 1 else f"{key}-{copies[key]}"
-    return Item(item_key, item.description, item.price, item.title, item.category)
+    key = key if copies[key] == 1 else f"{key}-{copies[key]}"
+    return Item(key, item.description, item.price, item.title, item.category)
 
 
 def item_id(item: Item) -> str:

@@ -105,7 +105,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
 
 def _unwritable_cache(error: Exception, path: Path | None) -> DataError | None:
     """The error for a cache that cannot be written; None if something else failed. `datasets` copies even local files
-    into its cache. `path` is the data file, which is only read.
+    into its cache; `path` is the data file.
     """
     cause = error.__cause__ or error
     if not isinstance(cause, OSError):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,29 +15,9 @@ def read_input(text: str | None, file: Path | None, standard_input: BinaryIO, co
     """The Items of a text, else of a file, else of the JSON lines on standard input."""
     if text is not None:
         return [one_text(text)]
-    return read_texts(file, config) if file else read_lines_of(standard_input.read(), config)
-
-
-def read_texts(path: Path, config: DataConfig) -> list[Item]:
-    """The Items of a file. Each line of a .jsonl file is an object or a string; each line of any other file is a text.
-    Empty lines are skipped. A DataError names the first line that cannot be used.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    lines = _decoded(data.split(b"\n"), str(path))
-    if path.suffix == ".jsonl":
-        return _not_empty(parse_lines(lines, config, str(path)), str(path))
-    return _not_empty([_item(number, line, None) for number, line in lines], str(path))
-
-
-def read_lines_of(data: bytes, config: DataConfig) -> list[Item]:
-    """The Items of standard input, which is JSON lines."""
-    where = "standard input"
-    return _not_empty(parse_lines(_decoded(data.split(b"\n"), where), config, where), where)
+    if file:
+        return read_texts(file, config)
+    return parse_texts(standard_input.read(), config, "standard input", is_json=True)
 
 
 def one_text(text: str) -> Item:
@@ -47,27 +27,45 @@ def one_text(text: str) -> Item:
     return _item(1, text, None)
 
 
-def parse_lines(lines: Iterable[tuple[int, str]], config: DataConfig, where: str) -> Iterator[Item]:
-    """Items from numbered JSON lines. A line is a text in quotes, or an object: its description and title are in the
-    columns that the run's config names, and its `id` is kept.
+def read_texts(path: Path, config: DataConfig) -> list[Item]:
+    """The Items of a file: of JSON lines if it ends in .jsonl, else of a text in each line."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return parse_texts(data, config, str(path), is_json=path.suffix == ".jsonl")
+
+
+def parse_texts(data: bytes, config: DataConfig, where: str, *, is_json: bool) -> list[Item]:
+    """The Items of lines. A JSON line is a text in quotes, or an object: its description and title are in the columns
+    that the run's config names, and its `id` is kept. A DataError names the first line that cannot be used.
     """
-    for number, line in lines:
-        place = f"({where}, line {number})"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"broken JSON: {str(error).split(': line')[0]} {place}",
-                "a line is an object or a string in quotes; plain texts come in a file that does not end in .jsonl",
-            ) from None
-        if isinstance(record, str):
-            record = {config.description: record}
-        if not isinstance(record, dict):
-            raise DataError(f"a line is an object or a string, this is {line.strip()[:40]} {place}")
-        text, title = record.get(config.description), record.get(config.title) if config.title else None
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{config.description} is {'empty' if text in (None, '') else 'no text'} {place}")
-        yield _item(record.get("id", number), text, str(title) if title else None)
+    lines = _decoded(data, where)
+    parsed = (_parse(line, number, config, f"({where}, line {number})") for number, line in lines)
+    items = list(parsed) if is_json else [_item(number, line, None) for number, line in lines]
+    if not items:
+        raise DataError(f"nothing to price in {where}", "a description in each line")
+    return items
+
+
+def _parse(line: str, number: int, config: DataConfig, place: str) -> Item:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"broken JSON: {str(error).split(': line')[0]} {place}",
+            "a line is an object or a string in quotes; plain texts come in a file that does not end in .jsonl",
+        ) from None
+    if isinstance(record, str):
+        record = {config.description: record}
+    if not isinstance(record, dict):
+        raise DataError(f"a line is an object or a string, this is {line.strip()[:40]} {place}")
+    text, title = record.get(config.description), record.get(config.title) if config.title else None
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{config.description} is {'empty' if text in (None, '') else 'no text'} {place}")
+    return _item(record.get("id", number), text, str(title) if title else None)
 
 
 def _item(key: Any, text: str, title: str | None) -> Item:
@@ -75,16 +73,9 @@ def _item(key: Any, text: str, title: str | None) -> Item:
     return Item(str(key), text, math.nan, title)
 
 
-def _not_empty(items: Iterable[Item], where: str) -> list[Item]:
-    found = list(items)
-    if not found:
-        raise DataError(f"nothing to price in {where}", "a description in each line")
-    return found
-
-
-def _decoded(lines: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
+def _decoded(data: bytes, where: str) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, numbered from 1."""
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(data.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:

@@ -9,12 +9,9 @@ import torch
 
 
 def _import_bitsandbytes() -> None:
-    """Import bitsandbytes first, with `torch.compile` switched off.
-
-    bitsandbytes compiles one function at import, a fallback for devices without a kernel of its own (CPU and CUDA have
-    one), and continues without it if that fails. That alone loads torch's compiler: `import pricer.ml` took 5.7 s of
-    CPU time and 341 MB with it, 2.2 s and 225 MB without (medians of 8 runs on two shared cores). Training and scoring
-    still gain 2.9 s and 41 MB.
+    """Import bitsandbytes first, with `torch.compile` switched off: it compiles one function at import, a fallback that
+    neither CPU nor CUDA needs, and continues without it if that fails. Loading the compiler for it would add 2.9 s of
+    CPU time and 41 MB to training and scoring (medians of 8 runs on two shared cores).
     """
 
     def refuse(*_: Any, **__: Any) -> Any:

@@ -1,9 +1,14 @@
-"""LoRA adapters on a base: a new one to train, and saved ones to switch between."""
+"""LoRA adapters: a new one to train, and saved ones, which are read with every check, switched between and averaged.
 
+A saved adapter may be a stranger's. It is data, never code, and nothing in it is trusted.
+"""
+
+import itertools
+import json
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +16,18 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from pricer.config import AdapterConfig
-from pricer.core.adapter_config import AdapterSettings
+from pricer.core.adapter_config import MAX_RANK, AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError, first_line
-from pricer.ml.adapter_files import Adapter, read_settings, read_tensors
 from pricer.ml.devices import is_mixed
 from pricer.ml.merging import choose_merger, is_linear, layer_sizes
+
+_CONFIG_LIMIT = 1_000_000  # bytes; the names of every layer of a large model take 100,000
+_HEADER_LIMIT = 16_000_000  # bytes; each tensor takes 150
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
@@ -31,13 +41,11 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    targets, hint = f"adapter.target_modules = {config.target_modules}", "adapter.target_modules: all-linear"
     try:
         adapted = get_peft_model(model, lora)
     except ValueError as error:
-        raise ModelError(
-            f"no adapter fits adapter.target_modules = {config.target_modules}: {first_line(error)}",
-            "adapter.target_modules: all-linear",
-        ) from None
+        raise ModelError(f"no adapter fits {targets}: {first_line(error)}", hint) from None
     if is_mixed(model.device.type, model.dtype):
         for module in adapted.modules():
             if isinstance(module, BaseTunerLayer):
@@ -45,10 +53,7 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
                 module.cast_input_dtype_enabled = False
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
         # Logits are computed from the layer itself (loss.py), without any adapter on it.
-        raise ModelError(
-            f"adapter.target_modules = {config.target_modules} includes the output layer, which cannot be adapted",
-            "adapter.target_modules: all-linear",
-        )
+        raise ModelError(f"{targets} includes the output layer, which cannot be adapted", hint)
     return adapted
 
 
@@ -60,24 +65,148 @@ def check_adapter(model: Any, folder: Path) -> None:
     read_tensors(folder, {name: list(tensor.shape) for name, tensor in own.items()})
 
 
-class AdapterSwitch:
-    """One base in memory, with one adapter at a time on it.
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that fits a base. `targets` are the full paths of the layers it changes. `tensors` are A (r,
+    inputs) and B (outputs, r) of each layer in float32, by their names in the file.
+    """
 
-    `merge`: adapters are merged into their layers where `choose_merger` finds a way; otherwise they stand beside them.
+    settings: AdapterSettings
+    targets: list[str]
+    tensors: dict[str, torch.Tensor]
+
+
+def read_settings(folder: Path) -> AdapterSettings:
+    """The checked adapter_config.json in a folder; a CheckpointError if it cannot be used."""
+    path = folder / "adapter_config.json"
+    try:
+        with path.open("rb") as file:
+            data = file.read(_CONFIG_LIMIT + 1)
+        if len(data) > _CONFIG_LIMIT:
+            raise CheckpointError(f"{path} cannot be used: it is larger than {_CONFIG_LIMIT:,} bytes")
+        record = json.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError):  # also: numbers of thousands of digits, lists in lists in lists
+        raise CheckpointError(f"{folder} has no adapter_config.json that can be read") from None
+    try:
+        return read_adapter_settings(record)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from None
+
+
+def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """The adapter's weights in float32, by name; a CheckpointError unless the header has exactly these `shapes`. No
+    weight is read before that is known.
+    """
+    path = folder / "adapter_model.safetensors"
+    # Without this file, peft would look for adapter_model.bin, a pickle.
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no adapter_model.safetensors")
+    try:
+        with path.open("rb") as head:
+            size = int.from_bytes(head.read(8), "little")
+        if size > _HEADER_LIMIT:
+            raise CheckpointError(f"{path} cannot be used: its header has {size:,} bytes, {_HEADER_LIMIT:,} at most")
+        with safe_open(path, framework="pt") as file:
+            if odd := shapes.keys() ^ set(file.keys()):
+                raise _misfit(folder, f"{len(odd)} tensors are missing or unknown, {_shown(min(odd))} for one")
+            for name, shape in shapes.items():
+                entry = file.get_slice(name)
+                if entry.get_shape() != shape:
+                    raise _misfit(folder, f"{name} has shape {entry.get_shape()}, not {shape}")
+                if entry.get_dtype() not in _FLOATS:
+                    raise CheckpointError(f"{path} cannot be used: {name} holds {entry.get_dtype()}, not floats")
+            # In float32, as it was trained, whatever it was saved in. Copied, because a tensor's alignment in the file
+            # would decide the last bits of its products.
+            tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in shapes}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {_shown(first_line(error))}") from None
+    if bad := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise CheckpointError(
+            f"the adapter in {folder} has weights that are not numbers ({len(bad)} tensors, {bad[0]} for one)"
+        )
+    return tensors
+
+
+def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
+    """The adapter whose update of each layer is the mean of theirs (a model soup); a CheckpointError if they change
+    different layers or have different settings.
+
+    The means of A and of B would multiply one adapter's A with another's B. The sum of k updates is one update of rank
+    k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's `add_weighted_adapter`). Its scale makes it the mean:
+    alpha/(k·r) is a k-th of alpha/r. In rsLoRA the scale is alpha/√r, so alpha is divided by √k.
+    """
+    first, count = adapters[0].settings, len(adapters)
+    kinds = {(a.settings.r, a.settings.alpha, a.settings.use_rslora, a.settings.fan_in_fan_out) for a in adapters}
+    if len({frozenset(adapter.targets) for adapter in adapters}) > 1:
+        raise CheckpointError("these adapters change different layers (target_modules), and have no average")
+    if len(kinds) > 1:
+        raise CheckpointError("these adapters have different settings (r, lora_alpha, use_rslora), and have no average")
+    if count * first.r > MAX_RANK:
+        raise CheckpointError(
+            f"the average of {count} adapters of rank {first.r} has rank {count * first.r:,}, {MAX_RANK:,} at most",
+            "--candidates checkpoints",
+        )
+    alpha = first.alpha / math.sqrt(count) if first.use_rslora else first.alpha
+    tensors = {
+        name: torch.cat([adapter.tensors[name] for adapter in adapters], dim=0 if ".lora_A." in name else 1)
+        for name in adapters[0].tensors
+    }
+    return Adapter(replace(first, r=count * first.r, alpha=alpha), adapters[0].targets, tensors)
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write an adapter as peft reads it; the same adapter always gives the same bytes."""
+    settings = adapter.settings
+    modules = settings.target_modules
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": settings.base,
+        "revision": settings.base_revision,
+        "r": settings.r,
+        "lora_alpha": int(settings.alpha) if settings.alpha.is_integer() else settings.alpha,
+        "target_modules": modules if isinstance(modules, str) else sorted(modules),
+        "use_rslora": settings.use_rslora,
+        "fan_in_fan_out": settings.fan_in_fan_out,
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "inference_mode": True,
+    }
+    weights = folder / "adapter_model.safetensors"
+    save_file(adapter.tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o644)  # safetensors writes 0600, which shuts out the rest of a team
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _misfit(folder: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"the adapter in {folder} does not fit the base: {why}")
+
+
+def _shown(text: str) -> str:
+    """A stranger's text for a message: short, without anything that a terminal would obey."""
+    text = text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= 150 else f"{text[:150]}…"
+
+
+class AdapterSwitch:
+    """One base in memory, with one adapter at a time on it. With `merge` it is merged into its layers where
+    `choose_merger` finds a way; otherwise it stands beside them.
     """
 
     def __init__(self, base: Any, *, merge: bool = True) -> None:
         self.model = base
-        self._count = 0
+        # For adapters' names: a new one each time, so that one that failed half-way is never used again.
+        self._numbers = itertools.count()
         self._active: str | None = None
         # Settings (without the base's name) and targets of the active adapter.
         self._shape: tuple[AdapterSettings, list[str]] | None = None
         # Found now: once there is an adapter, the linear layers are peft's.
-        self._modules = [name for name, _ in base.named_modules() if name]
-        self._linear = {name: layer_sizes(module) for name, module in base.named_modules() if is_linear(module)}
-        output = base.get_output_embeddings()
-        self._output = {name for name, module in base.named_modules() if module is output}
-        layers = {n: m for n, m in base.named_modules() if is_linear(m) and n not in self._output}
+        modules = dict(base.named_modules())
+        self._modules = [name for name in modules if name]
+        linear = {name: module for name, module in modules.items() if is_linear(module)}
+        self._linear = {name: layer_sizes(module) for name, module in linear.items()}
+        self._output = {name for name, module in modules.items() if module is base.get_output_embeddings()}
+        layers = {name: module for name, module in linear.items() if name not in self._output}
         self._merger = choose_merger(base, layers) if merge else None
 
     def use(self, folder: Path) -> None:
@@ -92,48 +221,42 @@ class AdapterSwitch:
             self._merger = None
         if self._merger is not None:
             scale = settings.alpha / (math.sqrt(settings.r) if settings.use_rslora else settings.r)
-            path = "base_model.model.{}.lora_{}.weight"
-            self._merger.merge(
-                {name: (tensors[path.format(name, "A")], tensors[path.format(name, "B")], scale) for name in targets}
-            )
+            names = {target: _tensor_names(target) for target in targets}
+            self._merger.merge({target: (tensors[a], tensors[b], scale) for target, (a, b) in names.items()})
             return
         shape = (replace(settings, base=None, base_revision=None), targets)
         if self._shape == shape:
-            self._copy_weights(tensors)
+            # Only the weights differ: a new adapter takes seconds at a high rank.
+            weights = get_peft_model_state_dict(self.model, adapter_name=self._active, save_embedding_layers=False)
+            for name, weight in weights.items():
+                weight.copy_(tensors[name])
             return
+        lora = LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.alpha,
+            use_rslora=settings.use_rslora,
+            fan_in_fan_out=settings.fan_in_fan_out,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+            inference_mode=True,
+        )
         # peft warns about what is intended here: an adapter beside another, a base with another name.
         with warnings.catch_warnings(action="ignore"):
-            lora = LoraConfig(
-                r=settings.r,
-                lora_alpha=settings.alpha,
-                use_rslora=settings.use_rslora,
-                fan_in_fan_out=settings.fan_in_fan_out,
-                target_modules=targets,
-                task_type="CAUSAL_LM",
-                inference_mode=True,
-            )
             try:
                 self._activate(lora, tensors)
             except ValueError as error:  # linear layers for which peft has no adapters
-                raise CheckpointError(f"the adapter in {folder} does not fit the base: {first_line(error)}") from None
+                raise _misfit(folder, first_line(error)) from None
         self._shape = shape
         self.model.eval()
-
-    def _copy_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Copy other weights into the active adapter: a new one takes seconds at a high rank."""
-        weights = get_peft_model_state_dict(self.model, adapter_name=self._active, save_embedding_layers=False)
-        for name, weight in weights.items():
-            weight.copy_(tensors[name])
 
     def read(self, folder: Path) -> Adapter:
         """The adapter in `folder`; a CheckpointError as in `use`. The base does not change."""
         settings = read_settings(folder)
         targets = self._targets(settings, folder)
-        shapes = {}
+        shapes: dict[str, list[int]] = {}
         for name in targets:
-            inputs, outputs = self._linear[name]
-            shapes[f"base_model.model.{name}.lora_A.weight"] = [settings.r, inputs]
-            shapes[f"base_model.model.{name}.lora_B.weight"] = [outputs, settings.r]
+            (inputs, outputs), (a, b) = self._linear[name], _tensor_names(name)
+            shapes |= {a: [settings.r, inputs], b: [outputs, settings.r]}
         return Adapter(settings, targets, read_tensors(folder, shapes))
 
     def _targets(self, settings: AdapterSettings, folder: Path) -> list[str]:
@@ -143,22 +266,13 @@ class AdapterSwitch:
         wanted = set(settings.target_modules)
         found = [name for name in self._modules if not wanted.isdisjoint(_endings(name))]
         if not found:
-            raise CheckpointError(
-                f"the adapter in {folder} does not fit the base: none of its target_modules is there, "
-                f"{min(wanted)} for one"
-            )
-        for name in found:
-            if name not in self._linear:
-                raise CheckpointError(
-                    f"the adapter in {folder} does not fit the base: its target_modules take in {name}, "
-                    "which is not a linear layer"
-                )
+            raise _misfit(folder, f"none of its target_modules is there, {min(wanted)} for one")
+        if odd := [name for name in found if name not in self._linear]:
+            raise _misfit(folder, f"its target_modules take in {odd[0]}, which is not a linear layer")
         return found
 
     def _activate(self, lora: LoraConfig, tensors: dict[str, torch.Tensor]) -> None:
-        # A new name each time, so that one that failed half-way is never used again.
-        name = f"adapter{self._count}"
-        self._count += 1
+        name = f"adapter{next(self._numbers)}"
         if not isinstance(self.model, PeftModel):
             self.model = get_peft_model(self.model, lora, adapter_name=name)
         else:
@@ -173,6 +287,11 @@ class AdapterSwitch:
             for path, parameter in self.model.named_parameters():
                 if ".lora_" in path:
                     parameter.data = parameter.data.to(self.model.dtype)
+
+
+def _tensor_names(layer: str) -> tuple[str, str]:
+    """The names of A and B of a layer in an adapter's file."""
+    return f"base_model.model.{layer}.lora_A.weight", f"base_model.model.{layer}.lora_B.weight"
 
 
 def _endings(name: str) -> list[str]:

@@ -1,5 +1,6 @@
-"""Base models in memory: tokenizer, 4-bit loading, and the precision they compute in."""
+"""Base models: their tokenizer, their size, and how they are loaded and compute."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import torch
 import transformers
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from pricer.core.memory import has_room_for_dense
+from pricer.config import AdapterConfig
+from pricer.core.memory import LINEAR_LAYERS, TrainingShape, has_room_for_dense
 from pricer.errors import ModelError, first_line
+from pricer.ml.adapters import add_adapter
 from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.loss import score_in_float32
 from pricer.ml.merging import plain_linear
@@ -18,6 +21,10 @@ from pricer.ml.merging import plain_linear
 # Its warnings would hide the lines that matter; errors still come as exceptions.
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+
+# NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3): 4 bits per weight, an 8-bit constant per 64
+# weights, and a 32-bit constant per 256 of those.
+_NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
 
 
 def mixed_precision(model: Any) -> torch.autocast:
@@ -49,21 +56,14 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
     dtype = getattr(torch, precision.dtype)
     # cuDNN plans its attention for each new length, which takes a millisecond: half of a step on an H200.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    quantization = (
-        BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-        if precision.quantization == "nf4"
-        else None
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            quantization_config=quantization,
+            quantization_config=nf4 if precision.quantization == "nf4" else None,
             device_map={"": 0 if precision.device == "cuda" else "cpu"},
             local_files_only=True,
             trust_remote_code=False,
@@ -71,36 +71,94 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
         )
     except Exception as error:  # a damaged or foreign model fails in as many ways as there are architectures
         raise ModelError(f"the base in {folder} cannot be loaded: {first_line(error)}") from None
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in place for a bfloat16 kernel, at the first
-            # forward pass in eval mode. Scores would have another precision than training, and training that goes on
-            # after a validation would get no gradient through the layer (there is only a warning).
-            module.support_avx512bf16_for_cpu = False
+    for layer in _layers_in_4_bits(model).values():
+        # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in place for a bfloat16 kernel, at the first forward
+        # pass in eval mode. Scores would have another precision than training, and training that goes on after a
+        # validation would get no gradient through the layer (there is only a warning).
+        layer.support_avx512bf16_for_cpu = False
     if dense is None and precision.device == "cuda":
         dense = has_room_for_dense(dense_bytes(model), torch.cuda.mem_get_info()[0])
     if dense:
         dequantize(model)
-    # `generate` takes its defaults from here. Some bases (Qwen's chat models) bring a repetition penalty, which makes
-    # prices with the same digit twice less probable.
-    model.generation_config = GenerationConfig()
     score_in_float32(model)
     return model
 
 
 def dense_bytes(model: Any) -> int:
     """The bytes that a model's 4-bit weights would take at its compute dtype; 0 if it has none."""
-    layers = (module for module in model.modules() if isinstance(module, Linear4bit))
-    weights = sum(int(layer.in_features * layer.out_features) for layer in layers)
-    dtype: torch.dtype = model.dtype
-    return weights * dtype.itemsize
+    weights = sum(layer.in_features * layer.out_features for layer in _layers_in_4_bits(model).values())
+    return int(weights * model.dtype.itemsize)
 
 
 def dequantize(model: Any) -> None:
     """Convert a model's 4-bit weights to its compute dtype once, instead of at every product: the same numbers, in more
     memory.
     """
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
-    for name, layer in layers:
+    for name, layer in _layers_in_4_bits(model).items():
         weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
         model.set_submodule(name, plain_linear(weight, layer.bias))
+
+
+def _layers_in_4_bits(model: Any) -> dict[str, Any]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of parameters, and bytes in memory (base) or in a file (adapter, in float32). `training` decides the
+    memory of a training; None if the base is not built like Llama, so that it cannot be estimated.
+    """
+
+    base_parameters: int
+    base_bytes: int
+    adapter_parameters: int
+    adapter_bytes: int
+    training: TrainingShape | None
+
+
+def measure(folder: Path, adapter: AdapterConfig, precision: Precision) -> Sizes:
+    """The sizes of a base and its adapter, from the base's config.json alone: the architecture is built without memory
+    for its weights.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    dtype = getattr(torch, precision.dtype)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    output = model.get_output_embeddings()
+    linear = {
+        name: module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output
+    }
+    # bitsandbytes stores these in 4 bits.
+    quantized = sum(linear.values()) if precision.quantization == "nf4" else 0
+    packed_bytes = round(quantized * _NF4_BYTES)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    base_bytes = packed_bytes + (parameters - quantized) * dtype.itemsize
+    with torch.device("meta"):
+        adapted = add_adapter(model, adapter, seed=0)
+    trained = {name: parameter.numel() for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    adapter_parameters = sum(trained.values())
+    decoder = config.get_text_config()
+    training = None
+    if sorted(name.split(".")[-1] for name in linear) == sorted(LINEAR_LAYERS * decoder.num_hidden_layers):
+        width = getattr(decoder, "head_dim", None) or decoder.hidden_size // decoder.num_attention_heads
+        training = TrainingShape(
+            base_bytes=base_bytes,
+            packed_bytes=packed_bytes,
+            dense_bytes=quantized * dtype.itemsize,
+            dequantized_bytes=max(linear.values()) * dtype.itemsize if quantized else 0,
+            layers=decoder.num_hidden_layers,
+            hidden=decoder.hidden_size,
+            intermediate=decoder.intermediate_size,
+            query=decoder.num_attention_heads * width,
+            key_value=(decoder.num_key_value_heads or decoder.num_attention_heads) * width,
+            heads=decoder.num_attention_heads,
+            vocabulary=decoder.vocab_size,
+            adapted=frozenset(name.split(".lora_A.")[0].split(".")[-1] for name in trained if ".lora_A." in name),
+            adapter_parameters=adapter_parameters,
+            rank=adapter.r,
+            dropout=adapter.dropout > 0,
+            compute_bytes=dtype.itemsize,
+        )
+    return Sizes(parameters, base_bytes, adapter_parameters, adapter_parameters * torch.float32.itemsize, training)

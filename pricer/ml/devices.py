@@ -1,16 +1,24 @@
-"""The device of a run: its precision, its memory, and what a launcher has set in the environment."""
+"""The device of a run: its precision, memory and optimizer, and what a launcher or a training state says of it."""
 
+import logging
 import os
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 import torch
+from transformers.trainer_pt_utils import safe_globals
 
 from pricer.config import ModelConfig
+from pricer.core.gpus import Gpu
 from pricer.core.machine_checks import find_several_processes, show_one_gpu
-from pricer.errors import ModelError
+from pricer.errors import CheckpointError, ModelError
+
+PAGED = "paged_adamw_32bit"
+"""The optimizer of bitsandbytes, by its name in `train.optimizer`. It needs a GPU: on a CPU it has nothing to page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +52,26 @@ def choose_precision(config: ModelConfig) -> Precision:
         raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
     device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
     dtype: str = config.compute_dtype
-    if dtype == "auto":
-        if device == "cpu":
-            dtype = "float32"
-        else:
-            dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    elif dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
     return Precision(device, config.quantization, dtype)
+
+
+def choose_optimizer(wanted: str, device: str) -> str:
+    """Settle `auto`: adamw_torch_fused (one kernel for all parameters) on a GPU, adamw_torch on the CPU."""
+    if wanted != "auto":
+        return wanted
+    return "adamw_torch_fused" if device == "cuda" else "adamw_torch"
+
+
+def gpu_here() -> Gpu | None:
+    """The GPU of this machine, or None."""
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return Gpu(found.name, found.total_memory, bfloat16=found.major >= 8)
 
 
 def device_name(precision: Precision) -> str:
@@ -97,12 +119,6 @@ def refuse_several_gpus(precision: Precision) -> None:
         )
 
 
-def refuse_several_processes() -> None:
-    """Raise a ModelError if this is one of several processes that a launcher started."""
-    if several := find_several_processes(os.environ):
-        raise ModelError(*several)
-
-
 # With any of these, accelerate makes even a single process a distributed training.
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 # With these, it trains differently than the run's config says.
@@ -113,11 +129,61 @@ _SETTINGS = (
 _OFF = ("", "0", "1", "no", "false")
 
 
-def forget_launcher() -> list[str]:
+def leave_launcher() -> list[str]:
     """Remove from the environment what a launcher has set for a single process, so that only a run's config decides how
-    it is trained. Returns the settings that would have changed something, as `NAME=value`.
+    it is trained. Returns the settings that would have changed something, as `NAME=value`. A ModelError if this is one
+    of several processes.
     """
+    if several := find_several_processes(os.environ):
+        raise ModelError(*several)
     for name in _RANKS:
         os.environ.pop(name, None)
     settings = {f"ACCELERATE_{name}": os.environ.pop(f"ACCELERATE_{name}", "") for name in _SETTINGS}
     return [f"{name}={value}" for name, value in settings.items() if value.lower() not in _OFF]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """What a training state says of the machine that wrote it. `optimizer` is the library of its optimizer, None if
+    there are no moments. `has_gpu_random`: there is a GPU's random state.
+    """
+
+    optimizer: Literal["torch", "bitsandbytes"] | None
+    has_gpu_random: bool
+
+
+# The Trainer warns, in a paragraph, that a state from a machine without a GPU has no random state for one. We say that
+# in one line when such a run is resumed. Its other warnings still appear.
+logging.getLogger("transformers.trainer_pt_utils").addFilter(
+    lambda record: "RNG states of the CUDA because of the following error:\n 'cuda'\n" not in record.getMessage()
+)
+
+
+def read_state(folder: Path) -> TrainingState:
+    """The training state in a folder, maybe from another machine; a CheckpointError unless torch saved nothing but
+    numbers in it. Tensors stay on disk.
+    """
+    optimizer, _, _, random = (
+        _load_numbers(folder / name) for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
+    )
+    by_parameter = optimizer.get("state") if isinstance(optimizer, dict) else None
+    first = next(iter(by_parameter.values()), None) if isinstance(by_parameter, dict) else None
+    names = first if isinstance(first, dict) else {}
+    library: Literal["torch", "bitsandbytes"] | None = "torch" if "exp_avg" in names else None
+    if "state1" in names.get("__bnb_optimizer_quant_state__", names):
+        library = "bitsandbytes"
+    return TrainingState(library, isinstance(random, dict) and "cuda" in random)
+
+
+def _load_numbers(path: Path) -> Any:
+    """What torch saved in a file; None if there is no such file. (The Trainer refuses pickles too, but its message
+    recommends to load them all the same.)
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_globals():
+            # Mapped: an optimizer's state may be larger than free memory, and only its names are used.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # torch raises many kinds of errors for foreign files
+        raise CheckpointError(f"{path} cannot be read as numbers, and nothing else is read") from None

@@ -1,7 +1,7 @@
 """Adapters merged into their layers: one matrix product, where an adapter beside its layer takes three."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +18,28 @@ Updates = Mapping[str, tuple[torch.Tensor, torch.Tensor, float]]
 """By a layer's name: A (r, inputs), B (outputs, r), and the scale of their product B·A."""
 
 
-class MergedInPlace:
-    """Merges adapters into the weights of a model's linear layers, which takes no memory. The original weights are read
-    from the base's folder every time, so nothing of one adapter is left for the next.
+class Merger:
+    """Merges adapters into the weights of plain linear layers in float32. `read` gives the original weight of a layer,
+    and is asked every time, so nothing of one adapter is left for the next.
     """
 
-    def __init__(self, model: Any, folder: Path) -> None:
-        self._model = model
-        self._stored = _StoredWeights(folder)
+    def __init__(self, layers: Mapping[str, Any], read: Callable[[str], torch.Tensor]) -> None:
+        self._layers = layers
+        self._read = read
         self._changed: set[str] = set()
-
-    def can_restore(self, layers: Mapping[str, Any]) -> bool:
-        """Whether the weights of these layers are the same in the base's folder as in memory."""
-        return all(self._stored.holds(f"{name}.weight", layer.weight.data) for name, layer in layers.items())
 
     def merge(self, updates: Updates) -> None:
         """Give the layers the base's weights with these updates and no others."""
         for name in sorted(self._changed | updates.keys()):
-            weight = self._model.get_submodule(name).weight.data
+            weight = self._layers[name].weight.data
             self._changed.add(name)
-            weight.copy_(self._stored.read(f"{name}.weight"))
+            weight.copy_(self._read(name))
             if name in updates:
                 a, b, scale = updates[name]
                 weight.addmm_(b, a, alpha=scale)
 
 
-class MergedBeside:
-    """Replaces linear layers by merged ones, for layers whose weights cannot be changed in place."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._originals: dict[str, Any] = {}
-
-    def merge(self, updates: Updates) -> None:
-        """Give the layers the base's weights with these updates and no others."""
-        for name in self._originals.keys() - updates.keys():
-            self._model.set_submodule(name, self._originals.pop(name))
-        for name, (a, b, scale) in updates.items():
-            original = self._originals.setdefault(name, self._model.get_submodule(name))
-            weight = _copy_dense(original).addmm_(b, a, alpha=scale)
-            self._model.set_submodule(name, plain_linear(weight, original.bias).eval())
-
-
-def choose_merger(base: Any, layers: Mapping[str, Any]) -> MergedInPlace | MergedBeside | None:
+def choose_merger(base: Any, layers: Mapping[str, Any]) -> Merger | None:
     """The way to merge adapters into these layers of a base that gives the same results as adapters beside them, and
     takes little memory; None if there is none.
 
@@ -71,13 +50,17 @@ def choose_merger(base: Any, layers: Mapping[str, Any]) -> MergedInPlace | Merge
         return None
     kinds = {type(layer) for layer in layers.values()}
     if kinds == {torch.nn.Linear}:
-        merger = MergedInPlace(base, Path(base.name_or_path))
-        if merger.can_restore(layers):
-            return merger
+        stored = _StoredWeights(Path(base.name_or_path))
+        if all(stored.holds(name, layer.weight.data) for name, layer in layers.items()):
+            # In place, which takes no memory: what is overwritten can be read again.
+            return Merger(layers, stored.read)
     size = sum(math.prod(layer_sizes(layer)) for layer in layers.values()) * 4
-    if kinds <= {torch.nn.Linear, Linear4bit, Conv1D} and size <= _MAX_MERGED_BYTES:
-        return MergedBeside(base)
-    return None
+    if not kinds <= {torch.nn.Linear, Linear4bit, Conv1D} or size > _MAX_MERGED_BYTES:
+        return None
+    copies = {name: plain_linear(_copy_dense(layer), layer.bias).eval() for name, layer in layers.items()}
+    for name, layer in copies.items():
+        base.set_submodule(name, layer)
+    return Merger(copies, lambda name: _copy_dense(layers[name]))
 
 
 def is_linear(module: Any) -> bool:
@@ -107,7 +90,7 @@ def _copy_dense(layer: Any) -> torch.Tensor:
 
 
 class _StoredWeights:
-    """The tensors in the safetensors files of a folder, by name."""
+    """The weights in the safetensors files of a base's folder, by layer."""
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
@@ -115,12 +98,13 @@ class _StoredWeights:
             with safe_open(path, framework="pt") as file:
                 self._files |= dict.fromkeys(file.keys(), path)
 
-    def holds(self, name: str, tensor: torch.Tensor) -> bool:
-        """Whether there is a tensor of that name that equals this one at its precision."""
-        return name in self._files and torch.equal(self.read(name).to(tensor.dtype), tensor)
+    def holds(self, layer: str, weight: torch.Tensor) -> bool:
+        """Whether a layer's weight is stored, and equals this one at its precision."""
+        return f"{layer}.weight" in self._files and torch.equal(self.read(layer).to(weight.dtype), weight)
 
-    def read(self, name: str) -> torch.Tensor:
-        """The tensor of that name, as it is stored."""
+    def read(self, layer: str) -> torch.Tensor:
+        """A layer's weight, as it is stored."""
+        name = f"{layer}.weight"
         with safe_open(self._files[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name)
-        return tensor
+            weight: torch.Tensor = file.get_tensor(name)
+        return weight

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,9 @@ from pricer.config import TrainConfig
 from pricer.core.memory import USABLE
 from pricer.errors import ModelError, first_line
 from pricer.ml.base import mixed_precision
+from pricer.ml.batches import OutOfMemoryError, free_memory, is_out_of_memory, right_padded
 from pricer.ml.loss import completion_loss
-from pricer.ml.out_of_memory import OutOfMemoryError, free_memory, is_out_of_memory
-from pricer.ml.tokens import TokenizedExample, right_padded
+from pricer.ml.tokens import TokenizedExample
 
 # Bytes of AdamW's two moments for each trained parameter.
 _OPTIMIZER_BYTES = 8
@@ -54,9 +55,7 @@ def choose_step_settings(
         return requested
     longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
 
-    def measure(settings: StepSettings) -> Timing:
-        return _measure_step(model, longest, settings, pad)
-
+    measure = partial(_measure_step, model, longest, pad)
     settings, seconds = find_fastest(config, measure, can_recompute=can_recompute(model))
     if settings != requested:
         parts = -(-config.batch_size // settings.micro_batch)
@@ -108,11 +107,12 @@ def find_fastest(
     for recomputes in checkpointing:
         for size in sizes:
             settings = StepSettings(size, recomputes)
-            if (timing := measure(settings)) is not None:
-                seconds, has_room = timing
-                (spacious if has_room else tight).append((seconds, settings))
-                if has_room:
-                    break
+            timing = measure(settings)
+            if timing and timing[1]:
+                spacious.append((timing[0], settings))
+                break
+            if timing:
+                tight.append((timing[0], settings))
         if spacious and spacious[0][1] == first:
             break
     fitting = spacious or tight[-1:]
@@ -167,7 +167,7 @@ def use_compiled(enabled: bool) -> Any:
     return torch.compiler.set_stance("default" if enabled else "force_eager")
 
 
-def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepSettings, pad: int) -> Timing:
+def _measure_step(model: Any, batch: Sequence[TokenizedExample], pad: int, settings: StepSettings) -> Timing:
     """The timing of the last of three forward and backward passes. The optimizer's state counts as memory in use."""
     part = batch[: settings.micro_batch]
     was_training = model.training
@@ -180,7 +180,10 @@ def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepS
             for _ in range(3):
                 torch.cuda.synchronize()
                 start = time.perf_counter()
-                _forward_and_backward(model, part, pad)
+                ids_BT, spans = right_padded(part, pad)
+                with mixed_precision(model):
+                    loss = completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans)
+                torch.autograd.backward(loss)
                 torch.cuda.synchronize()
                 seconds = (time.perf_counter() - start) / len(part)
     except RuntimeError as error:
@@ -196,10 +199,3 @@ def _measure_step(model: Any, batch: Sequence[TokenizedExample], settings: StepS
     room = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     free_memory()
     return None if seconds is None else (seconds, peak <= USABLE * room)
-
-
-def _forward_and_backward(model: Any, batch: Sequence[TokenizedExample], pad: int) -> None:
-    ids_BT, spans = right_padded(batch, pad)
-    with mixed_precision(model):
-        loss = completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans)
-    torch.autograd.backward(loss)

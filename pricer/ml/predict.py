@@ -1,6 +1,6 @@
-"""Prediction: a batch of prompts in, a price for each out, the same for every batch size. Also embeddings and loss.
+"""Prediction: for a batch of prompts, the greedy completions and the whole distributions over prices, in one pass.
 
-Shape suffixes: B prompts, T tokens in a row, H hidden size.
+Shape suffixes: B prompts, C columns of one step, V vocabulary, N candidates, T tokens of a row, H hidden size.
 """
 
 from collections.abc import Sequence
@@ -9,104 +9,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
 
-from pricer.core.predictions import Prediction
+from pricer.core.digit_quantiles import DigitQuantiles
+from pricer.core.predictions import PROMPT, DecodingStep, Distribution, Prediction, PriceDecoder
+from pricer.core.prefix_search import PrefixSearch, PriceTrie
 from pricer.core.prices import PriceFormat, parse_price
-from pricer.ml.adapter_files import average_adapters, write_adapter
-from pricer.ml.adapters import AdapterSwitch
+from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
 from pricer.ml.base import mixed_precision
-from pricer.ml.decode import TreeDecoder
-from pricer.ml.loss import completion_loss
-from pricer.ml.out_of_memory import BatchSplitter
-from pricer.ml.tokens import (
-    TokenizedExample,
-    TokenizedPrompt,
-    batches_of,
-    left_padded,
-    right_padded,
-    right_padded_ids,
-)
+from pricer.ml.batches import BatchSplitter, batches_of, right_padded_ids
+from pricer.ml.tokens import PriceTokens, TokenizedPrompt
+from pricer.ml.tree_attention import SharedPrefix, TokenTree, common_prefix
 
-
-class Predictor:
-    """Greedy predictions of a causal LM, cheap enough for validation while it trains, and its loss.
-
-    `answer_length` is the maximum number of tokens in a completion, its end-of-text token included.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, price_format: PriceFormat, answer_length: int) -> None:
-        self.model = model
-        self._tokenizer = tokenizer
-        self._price_format = price_format
-        # Not the model's own config: Llama's samples at temperature 0.6.
-        self._generation = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=answer_length,
-            use_cache=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        self._prediction_batches = _split_predictions()
-        self._loss_batches = BatchSplitter("compute the loss of", lambda example: example.prompt.item_id)
-
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
-        return self._prediction_batches.run(self._predict, prompts, _padded_tokens)
-
-    @torch.inference_mode()
-    def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        ids_BT, mask_BT = left_padded([prompt.ids for prompt in prompts], self._tokenizer.pad_token_id)
-        inputs = {"input_ids": self._to_device(ids_BT), "attention_mask": self._to_device(mask_BT)}
-        with mixed_precision(self.model):
-            output_BT = self.model.generate(**inputs, generation_config=self._generation)
-        completions = self._tokenizer.batch_decode(output_BT[:, ids_BT.shape[1] :], skip_special_tokens=True)
-        return [
-            Prediction(prompt.item_id, completion, parse_price(completion, self._price_format))
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-
-    def loss(self, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
-        """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
-        total = 0.0
-        for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
-            total += sum(self._loss_batches.run(self._loss, [examples[index] for index in batch], _padded_tokens))
-        return total / sum(len(example.ids) - example.start for example in examples)
-
-    @torch.inference_mode()
-    def _loss(self, examples: Sequence[TokenizedExample]) -> list[float]:
-        ids_BT, spans = right_padded(examples, self._tokenizer.pad_token_id)
-        with mixed_precision(self.model):
-            return [float(completion_loss(self.model, self._to_device(ids_BT), spans))]
-
-    def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.model.device)
-
-
-def _split_predictions() -> BatchSplitter:
-    return BatchSplitter("answer about", lambda prompt: prompt.item_id)
-
-
-def _padded_tokens(batch: Sequence[TokenizedPrompt] | Sequence[TokenizedExample]) -> int:
-    """The number of tokens in a batch, padding included."""
-    return len(batch) * max(len(member.ids) for member in batch)
+# Prefixes of prices that DigitQuantiles follows at once: for five quantiles, and the most probable ones beside them.
+_BEAM_WIDTH = 8
+# Prefixes that a PrefixSearch expands in one step, and in all.
+_PREFIXES_PER_STEP = 16
+_MAX_PREFIXES = 256
+# Logits whose sum of exponentials is computed at once.
+_LOGITS_AT_ONCE = 2**22
+# Prompts in a batch from which on it pays to compute their common prefix in a pass of its own.
+_MIN_BATCH_TO_SHARE = 4
 
 
 class CheckpointPredictor:
     """Predictions, with distributions, by one checkpoint after the other: only the adapter on the base changes."""
 
-    def __init__(self, base: Any, decoder: TreeDecoder) -> None:
+    def __init__(self, base: Any, decoder: "TreeDecoder") -> None:
         self._switch = AdapterSwitch(base)
         self._decoder = decoder
-        self._prediction_batches = _split_predictions()
         self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
         """Predict with this adapter from now on; before the first one, predictions are the base's own."""
         self._is_untuned = False
-        # A batch may not have fitted because of other things in memory at the time.
-        self._prediction_batches = _split_predictions()
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
 
@@ -116,12 +51,163 @@ class CheckpointPredictor:
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
-        return self._prediction_batches.run(self._decoder.predict, prompts, _padded_tokens)
+        return self._decoder.predict(prompts)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         """The untrained base's embeddings (B, H) of prompts; only before the first `use`."""
         assert self._is_untuned
         return embed_prompts(self._switch.model, prompts, batch_tokens)
+
+
+class TreeDecoder:
+    """Decodes greedy completions and distributions over prices with a causal LM.
+
+    `answer_length` is the maximum number of tokens in a completion, its end-of-text token included. `price_tokens` says
+    how prices are tokenized; None: no distribution is computed. `max_residual_mass` is the share of a distribution that
+    a PrefixSearch may leave out.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        price_format: PriceFormat,
+        answer_length: int,
+        price_tokens: PriceTokens | None = None,
+        max_residual_mass: float = 0.0,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._price_format = price_format
+        self._answer_length = answer_length
+        self._price_tokens = price_tokens
+        self._max_residual_mass = max_residual_mass
+        self.use(model)
+
+    def use(self, model: Any) -> None:
+        """Decode with this model from now on: another one, or the same one with other weights."""
+        self._model = model
+        self._prefix: SharedPrefix | None = None
+        # A batch may not have fitted because of other things in memory at the time.
+        self._batches = BatchSplitter("answer about")
+
+    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
+        return self._batches.run(self._predict, prompts)
+
+    def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
+        with torch.inference_mode(), mixed_precision(self._model):
+            ids_BT, distributions = self._decode([prompt.ids for prompt in prompts])
+        completions = self._tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
+        return [
+            Prediction(prompt.item_id, completion, parse_price(completion, self._price_format), distribution)
+            for prompt, completion, distribution in zip(prompts, completions, distributions, strict=True)
+        ]
+
+    def _decode(self, prompts: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[Distribution | None]]:
+        """Greedy completions as token ids (B, T), padded at the end, and the distributions."""
+        tree = TokenTree(self._model, prompts, self._shared_prefix(prompts), self._tokenizer.pad_token_id)
+        greedy = _GreedyPath(tree.first_logits_B1V[:, 0], self._tokenizer, self._answer_length)
+        decoder = self._price_decoder(len(prompts))
+        step: DecodingStep | Sequence[Distribution | None] = [None] * len(prompts)
+        if decoder is not None:
+            step = decoder.advance(_log_probabilities(tree.first_logits_B1V, decoder.first_candidates))
+        # The tree column of each slot that the PriceDecoder has asked for.
+        columns = np.zeros(0, dtype=np.int64)
+        while isinstance(step, DecodingStep):
+            assert decoder is not None
+            parents_BC = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1: the last one
+            first, count = tree.width, step.tokens.shape[1]
+            columns = np.append(columns, first + np.arange(count))
+            parents_BC, tokens_BC, own_B = greedy.join(parents_BC, step.tokens, step.greedy)
+            logits_BCV = tree.extend(parents_BC, tokens_BC)
+            greedy.advance(logits_BCV, own_B, first)
+            step = decoder.advance(_log_probabilities(logits_BCV[:, :count], step.candidates))
+        nothing = np.zeros((len(prompts), 0), dtype=np.int64)
+        while not greedy.is_finished:
+            first = tree.width
+            parents_BC, tokens_BC, own_B = greedy.join(nothing, nothing, None)
+            greedy.advance(tree.extend(parents_BC, tokens_BC), own_B, first)
+        return greedy.completions_BT, step
+
+    def _shared_prefix(self, prompts: Sequence[np.ndarray]) -> SharedPrefix:
+        """What these prompts and those before them begin with, computed once for many batches."""
+        if self._prefix is not None and all(self._prefix.is_prefix_of(ids) for ids in prompts):
+            return self._prefix
+        if len(prompts) < _MIN_BATCH_TO_SHARE:
+            return SharedPrefix(self._model, np.zeros(0, dtype=np.int64))
+        # In the first batch it may be longer than the question. It gets shorter until all prompts begin with it.
+        known = prompts if self._prefix is None else [*prompts, self._prefix.ids_T]
+        self._prefix = SharedPrefix(self._model, common_prefix(known))
+        return self._prefix
+
+    def _price_decoder(self, items: int) -> PriceDecoder | None:
+        if self._price_tokens is None:
+            return None
+        if isinstance(self._price_tokens, PriceTrie):
+            return PrefixSearch(self._price_tokens, items, self._max_residual_mass, _PREFIXES_PER_STEP, _MAX_PREFIXES)
+        return DigitQuantiles(self._price_tokens, items, _BEAM_WIDTH)
+
+
+class _GreedyPath:
+    """The greedy completions of a batch, the same as the model's `generate` gives. They share tree columns with the
+    PriceDecoder as long as they are on its paths, and have columns of their own where they leave the prices.
+    """
+
+    def __init__(self, logits_BV: torch.Tensor, tokenizer: Any, length: int) -> None:
+        self._length = length
+        self._eos, self._pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+        first_B = logits_BV.argmax(dim=-1).cpu().numpy()
+        self._tokens = [first_B]
+        self._ended_B = first_B == self._eos
+        # The tree column of the token before the newest.
+        self._parent_B = np.full(len(first_B), PROMPT)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every completion has ended or is as long as it may be."""
+        return len(self._tokens) == self._length or bool(self._ended_B.all())
+
+    @property
+    def completions_BT(self) -> np.ndarray:
+        """All tokens, padded at the end."""
+        return np.stack(self._tokens, axis=1)
+
+    def join(
+        self, parents_BC: np.ndarray, tokens_BC: np.ndarray, greedy_B: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Parents and tokens of the next columns with the newest greedy tokens among them, and which of the columns
+        (B,) those are. `greedy_B` says which they should be if the greedy completion is a price.
+        """
+        rows_B = np.arange(len(self._parent_B))
+        if self.is_finished:
+            return parents_BC, tokens_BC, rows_B * 0
+        newest_B = self._tokens[-1]
+        if greedy_B is not None:
+            is_there_B = (tokens_BC[rows_B, greedy_B] == newest_B) & (parents_BC[rows_B, greedy_B] == self._parent_B)
+            if bool((is_there_B | self._ended_B).all()):
+                return parents_BC, tokens_BC, greedy_B
+        parents = np.concatenate([parents_BC, self._parent_B[:, None]], axis=1)
+        return parents, np.concatenate([tokens_BC, newest_B[:, None]], axis=1), rows_B * 0 + tokens_BC.shape[1]
+
+    def advance(self, logits_BCV: torch.Tensor, own_B: np.ndarray, first: int) -> None:
+        """Take the next tokens from the logits of the columns that begin at `first`; `own_B` of them are greedy."""
+        if self.is_finished:
+            return
+        rows_B = torch.arange(len(own_B), device=logits_BCV.device)
+        token_B = logits_BCV[rows_B, torch.from_numpy(own_B).to(logits_BCV.device)].argmax(dim=-1).cpu().numpy()
+        self._parent_B = first + own_B
+        self._tokens.append(np.where(self._ended_B, self._pad, token_B))
+        self._ended_B = self._ended_B | (token_B == self._eos)
+
+
+def _log_probabilities(logits_BCV: torch.Tensor, candidates: np.ndarray) -> np.ndarray:
+    """The log-probabilities (B, C, N) of `candidates`, (N,) or (B, C, N)."""
+    candidates_BCN = torch.from_numpy(candidates).to(logits_BCV.device).expand(*logits_BCV.shape[:2], -1)
+    # A few items at a time: the exponentials take as much memory as the logits themselves.
+    at_once = max(1, _LOGITS_AT_ONCE // (logits_BCV.shape[1] * logits_BCV.shape[2]))
+    total_BC1 = torch.cat([part.float().logsumexp(dim=-1, keepdim=True) for part in torch.split(logits_BCV, at_once)])
+    found: np.ndarray = (logits_BCV.gather(2, candidates_BCN).float() - total_BC1).double().cpu().numpy()
+    return found
 
 
 @torch.inference_mode()

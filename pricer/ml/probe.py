@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 import torch
 
-from pricer.core.gpu_checks import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
+from pricer.core.gpus import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
 from pricer.core.machine_checks import Finding, Status, report_unexpected
 from pricer.errors import first_line
 
@@ -60,8 +60,8 @@ def driver() -> Driver:
     try:
         newest = pynvml.nvmlSystemGetCudaDriverVersion()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        names = tuple(_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
-        version = _text(pynvml.nvmlSystemGetDriverVersion())
+        names = tuple(pynvml.nvmlDeviceGetName(handle) for handle in handles)
+        version = pynvml.nvmlSystemGetDriverVersion()
         return Driver("works", version, f"{newest // 1000}.{newest % 1000 // 10}", names)
     except pynvml.NVMLError as error:
         return Driver("fails", problem=first_line(error))
@@ -105,18 +105,6 @@ def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.float().cpu() - expected).norm() / expected.norm())
 
 
-def _gpu() -> Iterable[Finding]:
-    return judge_cuda(cuda(), driver(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def _driver() -> Iterable[Finding]:
-    return [judge_driver(driver(), cuda())]
-
-
-def _product() -> Iterable[Finding]:
-    return [judge_product(product())]
-
-
 def _libraries() -> Iterable[Finding]:
     """Whether everything that training imports can be imported: incompatible versions fail here."""
     start = time.monotonic()
@@ -127,9 +115,9 @@ def _libraries() -> Iterable[Finding]:
 
 
 STEPS: dict[str, tuple[Callable[[], Iterable[Finding]], Status]] = {
-    "GPU": (_gpu, "failed"),
-    "driver": (_driver, "warning"),
-    "4-bit product": (_product, "failed"),
+    "GPU": (lambda: judge_cuda(cuda(), driver(), os.environ.get("CUDA_VISIBLE_DEVICES")), "failed"),
+    "driver": (lambda: [judge_driver(driver(), cuda())], "warning"),
+    "4-bit product": (lambda: [judge_product(product())], "failed"),
     "libraries": (_libraries, "failed"),
 }
 """The checks by name, in order, and the status of a check that raises."""
@@ -152,7 +140,3 @@ def main(steps: Sequence[str]) -> None:
 def _write(record: dict[str, str]) -> None:
     sys.stdout.write(f"\n{json.dumps(record)}\n")  # on a line of its own, even if a library has written before
     sys.stdout.flush()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value  # older versions of the library give bytes

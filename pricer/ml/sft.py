@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -15,20 +16,17 @@ from pricer.config import TrainConfig
 from pricer.core.training import Progress
 from pricer.errors import first_line
 from pricer.ml.adapters import check_adapter
-from pricer.ml.devices import Precision, gpu_utilisation, memory
+from pricer.ml.batches import EpochOrder, OutOfMemoryError, free_memory, is_out_of_memory, right_padded_ids
+from pricer.ml.devices import Precision, choose_optimizer, gpu_utilisation, memory, read_state
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import (
     StepSettings,
     can_recompute,
     compile_layers,
-    requested_settings,
     set_checkpointing,
     use_compiled,
 )
-from pricer.ml.optimizers import choose_optimizer, read_state
-from pricer.ml.out_of_memory import OutOfMemoryError, free_memory, is_out_of_memory
 from pricer.ml.tokens import TokenizedExample
-from pricer.ml.training_data import EpochOrder, build_dataset, collate
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
@@ -55,13 +53,19 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 loss = self._accumulate(model, ids_BT, spans)
                 break
             except Exception as error:
-                remedy = self._remedy(error)
-                if remedy is None:
+                out_of_memory, why = is_out_of_memory(error), first_line(error)[:200]
+                # A compiler can fail at a length or size that was not measured, or may be missing on this machine.
+                if not out_of_memory and not self.settings.compiled:
                     raise
             # No weight has changed yet: once the gradients are gone, the step can be repeated.
             model.zero_grad(set_to_none=True)
             free_memory()
-            remedy(model)
+            if out_of_memory:
+                self._reduce_memory(model)
+            else:
+                self.settings = replace(self.settings, compiled=False)
+                torch.compiler.set_stance("force_eager")
+                self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
         self.tokens += sum(end for _, end in spans)
         self._metrics["train"]["num_tokens"] = [self.tokens]
         return loss
@@ -77,18 +81,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             self.accelerator.backward(part)
             total += part.detach()
         return total
-
-    def _remedy(self, error: Exception) -> Callable[[Any], None] | None:
-        """What may help against an error in a step; None: nothing does."""
-        if is_out_of_memory(error):
-            return self._reduce_memory
-        # A compiler can fail at a length or size that was not measured, or may be missing on this machine.
-        return partial(self._stop_compiling, first_line(error)[:200]) if self.settings.compiled else None
-
-    def _stop_compiling(self, why: str, _model: Any) -> None:
-        self.settings = replace(self.settings, compiled=False)
-        torch.compiler.set_stance("force_eager")
-        self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
 
     def _reduce_memory(self, model: Any) -> None:
         """Compute less at once from now on; an OutOfMemoryError if that is impossible."""
@@ -108,28 +100,25 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self.note(f"memory ran out at step {step:,}, which is repeated: {change}")
 
 
+@dataclass(eq=False)
 class _Events(TrainerCallback):
-    """Forwards the Trainer's events, and stops it with a checkpoint on request."""
+    """Forwards the Trainer's events, and stops it with a checkpoint on request. `tokens` were seen by the time `since`,
+    which is when the newest measures were logged.
+    """
 
-    def __init__(
-        self,
-        on_checkpoint: Callable[[Path, int], None],
-        on_progress: Callable[[Progress], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self._on_checkpoint = on_checkpoint
-        self._on_progress = on_progress
-        self._should_stop = should_stop
-        self._tokens = 0.0
-        self._since = time.monotonic()
+    on_checkpoint: Callable[[Path, int], None]
+    on_progress: Callable[[Progress], None]
+    should_stop: Callable[[], bool]
+    tokens: float = 0.0
+    since: float = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._since = time.monotonic()
+        self.since = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._on_progress(Progress(state.global_step, state.max_steps, state.epoch))
+        self.on_progress(Progress(state.global_step, state.max_steps, state.epoch))
         last = state.global_step >= state.max_steps
-        if last or self._should_stop():
+        if last or self.should_stop():
             control.should_save = control.should_training_stop = True
         control.should_log = control.should_log or last
 
@@ -145,13 +134,13 @@ class _Events(TrainerCallback):
             loss=float(logs["loss"]),
             learning_rate=float(logs["learning_rate"]),
             grad_norm=float(logs["grad_norm"]) if "grad_norm" in logs else None,
-            tokens_per_second=(tokens - self._tokens) / max(now - self._since, 1e-9) if tokens > self._tokens else None,
+            tokens_per_second=(tokens - self.tokens) / max(now - self.since, 1e-9) if tokens > self.tokens else None,
             memory_used=used,
             memory_total=total,
             gpu_utilisation=gpu_utilisation(args.device.type),
         )
-        self._tokens, self._since = tokens, now
-        self._on_progress(progress)
+        self.tokens, self.since = tokens, now
+        self.on_progress(progress)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -160,8 +149,21 @@ class _Events(TrainerCallback):
         before = time.monotonic()
         # Validation has other shapes, for which nothing is compiled.
         with use_compiled(False):
-            self._on_checkpoint(folder, state.global_step)
-        self._since += time.monotonic() - before  # scoring a checkpoint is not training time
+            self.on_checkpoint(folder, state.global_step)
+        self.since += time.monotonic() - before  # scoring a checkpoint is not training time
+
+
+def build_dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
+    """The examples as the Trainer takes them: token ids, and where the completion starts in them."""
+    return datasets.Dataset.from_dict(
+        {"input_ids": [example.ids for example in examples], "start": [example.start for example in examples]}
+    )
+
+
+def collate(rows: Sequence[dict[str, Any]], pad: int) -> dict[str, Any]:
+    """A batch: `input_ids` (items, longest), right-padded, and `spans`, each completion's start and end."""
+    ids_BT = torch.from_numpy(right_padded_ids([row["input_ids"] for row in rows], pad))
+    return {"input_ids": ids_BT, "spans": [(row["start"], len(row["input_ids"])) for row in rows]}
 
 
 def fine_tune(
@@ -176,13 +178,13 @@ def fine_tune(
     on_checkpoint: Callable[[Path, int], None],
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
-    settings: StepSettings | None = None,
-    note: Callable[[str], None] | None = None,
+    settings: StepSettings,
+    note: Callable[[str], None],
 ) -> bool:
     """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
 
-    A step is computed as `settings` say (None: as the config requests). If memory runs out all the same, the step is
-    repeated in smaller parts, and if compiled layers fail, without them; `note` gets a line about it.
+    A step is computed as `settings` say. If memory runs out all the same, the step is repeated in smaller parts, and if
+    compiled layers fail, without them; `note` gets a line about it.
 
     `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which `resume_from`
     continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
@@ -197,8 +199,7 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
-    trainer.settings = settings or requested_settings(config)
-    trainer.note = note or (lambda _: None)
+    trainer.settings, trainer.note = settings, note
     trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     set_checkpointing(model, trainer.settings.activation_checkpointing)
     if trainer.settings.compiled:

@@ -1,18 +1,31 @@
-"""Prompts and examples as tokens: every prompt fits, its end is never cut, and training and prediction see the same."""
+"""Prompts, examples and prices as tokens. Every prompt fits, its end is never cut, and training and prediction see the
+same tokens.
+"""
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pricer.core.prompts import Example, Prompt
+from pricer.core.digit_quantiles import DigitTokens
+from pricer.core.items import Example, Prompt
+from pricer.core.prefix_search import PriceTrie, build_trie
+from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
 from pricer.errors import ConfigError
+
+PriceTokens = DigitTokens | PriceTrie
+"""The tokens of all prices in a format: digit tokens in numeric order where a tokenizer has them, else a trie."""
 
 # Minimum number of description tokens for which a prompt makes sense.
 _MIN_DESCRIPTION = 8
 # Texts tokenized at once. The tokenizer's record of a token takes a hundred bytes, the token itself four.
 _TEXTS_AT_ONCE = 1000
+# Maximum number of digits that tokenizers put into one token.
+_LONGEST_TOKEN = 3
+# Numbers whose digit tokens are compared with what the tokenizer gives.
+_SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,11 @@ class TokenizedExample:
     ids: np.ndarray
     start: int
 
+    @property
+    def item_id(self) -> str:
+        """The item it was made from."""
+        return self.prompt.item_id
+
 
 class Encoder:
     """Turns prompts and examples into tokens within `max_length`.
@@ -44,15 +62,16 @@ class Encoder:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._tail = tail
-        self.answer_length = 1 + max(len(ids) for ids in self._completions(sorted(set(completions))))
+        self.answer_length = 1 + max(len(ids) for ids in continuations(tokenizer, tail, sorted(set(completions))))
 
     def check(self, prompt: Prompt) -> None:
         """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
-        frame = len(self._ids([prompt.head + prompt.tail])[0]) + self.answer_length
-        if frame + _MIN_DESCRIPTION > self._max_length:
-            raise self._too_small(frame)
+        (frame,) = self._prompt_ids([prompt.head + prompt.tail])
+        if len(frame) + self.answer_length + _MIN_DESCRIPTION > self._max_length:
+            raise self._too_small(len(frame))
 
     def _too_small(self, frame: int) -> ConfigError:
+        frame += self.answer_length
         return ConfigError(
             [f"prompt.max_length is {self._max_length}: the question and the price alone take {frame} tokens"],
             f"prompt.max_length of at least {frame + _MIN_DESCRIPTION}; most descriptions need 100 more",
@@ -61,13 +80,12 @@ class Encoder:
     def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:
         """Tokens of each prompt, the description cut at its end where the whole would be too long."""
         budget = self._max_length - self.answer_length
-        return [
-            TokenizedPrompt(prompt.item_id, np.array(own, dtype=np.int32), cut=False)
-            if len(own) <= budget
-            else TokenizedPrompt(prompt.item_id, np.array(self._cut(prompt, budget), dtype=np.int32), cut=True)
-            for start in range(0, len(prompts), _TEXTS_AT_ONCE)
-            for prompt, own in self._with_ids(prompts[start : start + _TEXTS_AT_ONCE])
-        ]
+        tokenized = []
+        for prompt, ids in zip(prompts, self._prompt_ids([prompt.text for prompt in prompts]), strict=True):
+            cut = len(ids) > budget
+            kept = np.array(self._cut(prompt, budget), dtype=np.int32) if cut else ids
+            tokenized.append(TokenizedPrompt(prompt.item_id, kept, cut))
+        return tokenized
 
     def examples(self, examples: Sequence[Example]) -> list[TokenizedExample]:
         """Tokens of each example. The prompt is tokenized alone: together with its completion it might split
@@ -75,8 +93,8 @@ class Encoder:
         """
         prompts = self.prompts([example.prompt for example in examples])
         texts = sorted({example.completion for example in examples})
+        answers = dict(zip(texts, continuations(self._tokenizer, self._tail, texts), strict=True))
         eos = self._tokenizer.eos_token_id
-        answers = dict(zip(texts, self._completions(texts), strict=True)) if texts else {}
         return [
             TokenizedExample(
                 prompt,
@@ -96,7 +114,7 @@ class Encoder:
             if excess <= 0:
                 return ids
             if not description:
-                raise self._too_small(len(ids) + self.answer_length)
+                raise self._too_small(len(ids))
             start, end = len(prompt.head), len(prompt.head) + len(description)
             ends = [last for first, last in encoded["offset_mapping"] if start < last <= end and first < last]
             keep = len(ends) - excess - 1
@@ -105,18 +123,13 @@ class Encoder:
             length = min(ends[keep] - start, len(description) - 1) if keep >= 0 else 0
             description = description[:length].rstrip()
 
-    def _with_ids(self, prompts: Sequence[Prompt]) -> Iterator[tuple[Prompt, list[int]]]:
-        return zip(prompts, self._ids([prompt.text for prompt in prompts]), strict=True)
-
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        return [self._without_eos(ids) for ids in self._tokenizer(texts)["input_ids"]]
+    def _prompt_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        tokenized = _tokenize(self._tokenizer, texts, special=True)
+        return [np.array(self._without_eos(ids), dtype=np.int32) for ids in tokenized]
 
     def _without_eos(self, ids: list[int]) -> list[int]:
         # Some tokenizers add an end-of-text token, but a prompt continues.
         return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
-
-    def _completions(self, texts: list[str]) -> list[list[int]]:
-        return continuations(self._tokenizer, self._tail, texts)
 
 
 def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[int]]:
@@ -127,20 +140,18 @@ def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[
     ends where `tail` ends, for instance after a lead with a space at its end, the text is tokenized alone, as the
     prompt is.
     """
-    (before,) = _plain_ids(tokenizer, [tail])
-    together = _plain_ids(tokenizer, [tail + text for text in texts])
+    (before,) = _tokenize(tokenizer, [tail], special=False)
+    together = list(_tokenize(tokenizer, [tail + text for text in texts], special=False))
     parts = [own[: len(before)] == before for own in together]
-    alone = iter(_plain_ids(tokenizer, [text for text, apart in zip(texts, parts, strict=True) if not apart]))
-    return [own[len(before) :] if apart else next(alone) for own, apart in zip(together, parts, strict=True)]
+    joined = [text for text, is_apart in zip(texts, parts, strict=True) if not is_apart]
+    alone = _tokenize(tokenizer, joined, special=False)
+    return [own[len(before) :] if is_apart else next(alone) for own, is_apart in zip(together, parts, strict=True)]
 
 
-def _plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Tokens of each text, without special tokens."""
-    return [
-        ids
-        for start in range(0, len(texts), _TEXTS_AT_ONCE)
-        for ids in tokenizer(list(texts[start : start + _TEXTS_AT_ONCE]), add_special_tokens=False)["input_ids"]
-    ]
+def _tokenize(tokenizer: Any, texts: Sequence[str], *, special: bool) -> Iterator[list[int]]:
+    """Tokens of each text, with or without special tokens."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        yield from tokenizer(list(texts[start : start + _TEXTS_AT_ONCE]), add_special_tokens=special)["input_ids"]
 
 
 def splits_digits(tokenizer: Any, tail: str) -> bool:
@@ -152,44 +163,50 @@ def splits_digits(tokenizer: Any, tail: str) -> bool:
     return len(ids) >= len(digits)
 
 
-def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, both (sequences, longest), with every sequence at the end of its row: generation continues
-    from the last position, so prompts must end together.
+def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int) -> PriceTokens | None:
+    """How prices of up to `digits` digits are tokenized after `tail`, the end of every prompt: as DigitTokens where
+    each digit or group of digits has its own position, in numeric order, else as a PriceTrie.
+
+    None: two prices have the same tokens, or prices without digit tokens have more than MAX_PLAIN_DIGITS digits, which
+    are too many to enumerate.
     """
-    longest = max(len(sequence) for sequence in sequences)
-    ids = np.full((len(sequences), longest), pad, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, longest - len(sequence) :] = sequence
-        mask[row, longest - len(sequence) :] = 1
-    return ids, mask
+    width = price_format.width
+    if width is not None and (digit_tokens := find_digit_tokens(tokenizer, tail, width)) is not None:
+        return digit_tokens
+    if digits > MAX_PLAIN_DIGITS:
+        return None
+    texts = [format_price(price, price_format) for price in range(10**digits)]
+    continued = continuations(tokenizer, tail, texts)
+    try:
+        trie = build_trie({price: [*ids, tokenizer.eos_token_id] for price, ids in enumerate(continued)})
+    except ValueError:  # two prices with the same tokens: this tokenizer cannot write numbers
+        return None
+    # One position with a token for each price, as for 0 to 999 in Llama 3.
+    return (trie.tokens,) if all(child is None for child in trie.children) else trie
 
 
-def right_padded(examples: Sequence[TokenizedExample], pad: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Token ids (examples, longest), and the start and end of each completion."""
-    ids = right_padded_ids([example.ids for example in examples], pad)
-    return ids, [(example.start, len(example.ids)) for example in examples]
-
-
-def right_padded_ids(sequences: Sequence[Sequence[int] | np.ndarray], pad: int) -> np.ndarray:
-    """Token ids (sequences, longest), with every sequence at the start of its row."""
-    ids = np.full((len(sequences), max(len(sequence) for sequence in sequences)), pad, dtype=np.int64)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-    return ids
-
-
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, each with at most `batch_tokens` tokens, padding included.
-
-    The longest come first, so that a batch that does not fit in memory fails at once and not after an hour. Equal
-    lengths keep their order, so that an interrupted evaluation gets the same batches when it is resumed.
+def find_digit_tokens(tokenizer: Any, tail: str, width: int) -> DigitTokens | None:
+    """The digit tokens of zero-padded numbers after `tail`; None where a digit, or group of digits, is not one token
+    wherever it stands.
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    batches: list[list[int]] = []
-    for index in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+    (zeros,) = continuations(tokenizer, tail, ["0" * width])
+    sizes = [len(tokenizer.decode([token]).strip()) for token in zeros]
+    if sum(sizes) != width or not all(1 <= size <= _LONGEST_TOKEN for size in sizes):
+        return None
+    ends = np.cumsum(sizes).tolist()
+    positions: list[np.ndarray] = []
+    for index, (size, end) in enumerate(zip(sizes, ends, strict=True)):
+        texts = [f"{number:0{end}}".ljust(width, "0") for number in range(10**size)]
+        ids = continuations(tokenizer, tail, texts)
+        if any(len(own) != len(zeros) for own in ids):
+            return None
+        positions.append(np.array([own[index] for own in ids], dtype=np.int64))
+        if len(set(positions[-1].tolist())) < 10**size:
+            return None
+    numbers = random.Random(0)  # noqa: S311  # the same sample every time
+    texts = [f"{numbers.randrange(10**width):0{width}}" for _ in range(_SAMPLE)]
+    composed = [
+        [int(tokens[int(text[end - size : end])]) for tokens, size, end in zip(positions, sizes, ends, strict=True)]
+        for text in texts
+    ]
+    return tuple(positions) if composed == continuations(tokenizer, tail, texts) else None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pricer.ml.tokens import left_padded
+from pricer.ml.batches import left_padded
 
 
 class SharedPrefix:
@@ -93,19 +93,15 @@ class TokenTree:
         """The number of columns."""
         return self._sees_BWW.shape[1]
 
-    def extend(self, parents_BC: np.ndarray, tokens_BC: np.ndarray, *, is_chain: bool = False) -> torch.Tensor:
+    def extend(self, parents_BC: np.ndarray, tokens_BC: np.ndarray) -> torch.Tensor:
         """Add the columns `tokens_BC` after their parents (column indices; PROMPT: the prompt itself). Returns their
         logits (B, C, V).
-
-        In a chain each column follows the one before it, and `parents_BC` is (B, 1), the first column's parent.
         """
         rows, added = tokens_BC.shape
         # One more row, for PROMPT (-1, the last): it sees no column.
         ancestors = torch.nn.functional.pad(self._sees_BWW, (0, 0, 0, 1))
-        inherited_BCW = ancestors[self._rows_B1, torch.from_numpy(parents_BC).to(self.device)].expand(-1, added, -1)
+        inherited_BCW = ancestors[self._rows_B1, torch.from_numpy(parents_BC).to(self.device)]
         own_CC = torch.eye(added, dtype=torch.bool, device=self.device)
-        if is_chain:
-            own_CC = torch.ones_like(own_CC).tril()
         sees_BCW = torch.cat([inherited_BCW, own_CC.expand(rows, -1, -1)], dim=2)  # W with the new columns
         allowed = torch.cat([self._is_prompt_BT[:, None, :].expand(-1, added, -1), sees_BCW], dim=2)
         # The mask is added to the attention scores, so it has their dtype. One with four dimensions is used as it is.

@@ -1,47 +1,56 @@
 """Validation: held-out loss and price error of a model while it trains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
 import torch
 
-from pricer.core.items import Item
+from pricer.core.evaluation import score_predictions
+from pricer.core.items import Item, PromptTemplate
 from pricer.core.prices import PriceFormat, width_for
-from pricer.core.prompts import PromptTemplate
-from pricer.core.scores import score_predictions
 from pricer.core.training import Validation
-from pricer.ml.predict import Predictor
-from pricer.ml.tokens import Encoder, TokenizedExample, TokenizedPrompt, batches_of
+from pricer.ml.base import mixed_precision
+from pricer.ml.batches import BatchSplitter, batches_of, right_padded
+from pricer.ml.loss import completion_loss
+from pricer.ml.predict import TreeDecoder
+from pricer.ml.tokens import Encoder, TokenizedExample
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationSet:
-    """Items to validate with, as prompts and (for the loss) as examples. An item without a price in `price_format` has
-    no example. A prediction without a price counts as `fallback` dollars.
+def prepare_validation(
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[Item],
+    template: PromptTemplate,
+    encoder: Encoder,
+    *,
+    fallback: float,
+    batch_tokens: int,
+) -> Callable[[], Validation]:
+    """A function that measures the model's loss and price error on `items`, without an effect on its training: mode and
+    random state are restored. A prediction without a price counts as `fallback` dollars.
     """
+    prompts = encoder.prompts([template.prompt(item) for item in items])
+    examples = encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)])
+    batches = [
+        [prompts[index] for index in batch]
+        for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens)
+    ]
 
-    items: Sequence[Item]
-    prompts: Sequence[TokenizedPrompt]
-    examples: Sequence[TokenizedExample]
-    price_format: PriceFormat
-    answer_length: int
-    fallback: float
+    def validate() -> Validation:
+        decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_length)
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.random.fork_rng(devices=[torch.cuda.current_device()] if model.device.type == "cuda" else []):
+                predictions = [prediction for batch in batches for prediction in decoder.predict(batch)]
+                loss = mean_loss(model, examples, batch_tokens) if examples else None
+        finally:
+            model.train(was_training)
+        table = score_predictions(predictions, items, fallback)
+        return Validation(loss, fmean(table.abs_error.tolist()), int((~table.has_price).sum()), len(table))
 
-
-def build_validation_set(
-    items: Sequence[Item], template: PromptTemplate, encoder: Encoder, fallback: float
-) -> ValidationSet:
-    """The items, tokenized."""
-    return ValidationSet(
-        items=items,
-        prompts=encoder.prompts([template.prompt(item) for item in items]),
-        examples=encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)]),
-        price_format=template.price_format,
-        answer_length=encoder.answer_length,
-        fallback=fallback,
-    )
+    return validate
 
 
 def fits_format(item: Item, price_format: PriceFormat) -> bool:
@@ -51,30 +60,17 @@ def fits_format(item: Item, price_format: PriceFormat) -> bool:
     return price_format.width is None or width_for([item.price]) <= price_format.width
 
 
-def validate(model: Any, tokenizer: Any, validation_set: ValidationSet, batch_tokens: int) -> Validation:
-    """Measure loss and price error without an effect on the training: mode and random state are restored."""
-    # A new one each time: it remembers what did not fit, and memory may have been short just once.
-    predictor = Predictor(model, tokenizer, validation_set.price_format, validation_set.answer_length)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if model.device.type == "cuda" else []):
-            return _measure(predictor, validation_set, batch_tokens)
-    finally:
-        model.train(was_training)
+def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
+    """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
 
+    @torch.inference_mode()
+    def losses(batch: Sequence[TokenizedExample]) -> list[float]:
+        ids_BT, spans = right_padded(batch, pad=0)  # no token sees what follows it, so any padding token will do
+        with mixed_precision(model):
+            return [float(completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans))]
 
-def _measure(predictor: Predictor, validation_set: ValidationSet, batch_tokens: int) -> Validation:
-    prompts, examples = validation_set.prompts, validation_set.examples
-    predictions = [
-        prediction
-        for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens)
-        for prediction in predictor.predict([prompts[index] for index in batch])
-    ]
-    table = score_predictions(predictions, validation_set.items, validation_set.fallback)
-    return Validation(
-        loss=predictor.loss(examples, batch_tokens) if examples else None,
-        mae=fmean(table.abs_error.tolist()),
-        no_price=int((~table.has_price).sum()),
-        n=len(table),
-    )
+    splitter = BatchSplitter("compute the loss of")
+    total = 0.0
+    for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
+        total += sum(splitter.run(losses, [examples[index] for index in batch]))
+    return total / sum(len(example.ids) - example.start for example in examples)

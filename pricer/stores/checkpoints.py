@@ -1,13 +1,16 @@
 """Checkpoints, soups and training states in a run's folder. Each is verified whenever it is fetched."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from pricer.core.checkpoints import Checkpoint, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.files import append_lines, new_folder, read_json, read_lines, sha256_of, write_json
+from pricer.stores.files import append_lines, new_folder, parse_json, read_json, read_lines, sha256_of, write_json
+from pricer.stores.records import parse_record
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -45,7 +48,7 @@ class FolderStore:
     def logged(self) -> list[Checkpoint]:
         """Every checkpoint and soup whose push was confirmed, in order. A step pushed again replaces the older one."""
         try:
-            by_name = {c.name: c for c in map(Checkpoint.from_json, read_lines(self.log))}
+            by_name = {c.name: c for c in map(_parse, read_lines(self.log))}
         except ValueError as error:
             raise CheckpointError(f"{self.log} is damaged: {error}") from None
         return in_order(by_name.values())
@@ -178,11 +181,29 @@ def read_manifest(folder: Path) -> Checkpoint:
     """The checkpoint that the manifest in `folder` describes; a CheckpointError if there is no valid manifest."""
     path = folder / MANIFEST
     try:
-        return Checkpoint.from_json(read_json(path))
+        return parse_manifest(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint in {folder} (no {MANIFEST})") from None
     except ValueError as error:
         raise CheckpointError(f"{path} is not a manifest: {error}") from None
+
+
+def parse_manifest(text: str | bytes) -> Checkpoint:
+    """The checkpoint that the text of a manifest describes; a ValueError of one line if it is not one, or was changed
+    by hand.
+    """
+    record = parse_json(text)
+    if record is None:
+        raise ValueError("not a JSON object")
+    return _parse(record)
+
+
+def _parse(manifest: dict[str, Any]) -> Checkpoint:
+    stated = manifest.pop("id", None)
+    checkpoint = parse_record(Checkpoint, json.dumps(manifest))
+    if stated not in (None, checkpoint.id):
+        raise ValueError(f"id is {str(stated)[:100]!r}, its contents make it {checkpoint.id}")
+    return checkpoint
 
 
 def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:

@@ -1,22 +1,28 @@
 """A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Prediction
-from pricer.core.scores import ScoreTable
 from pricer.errors import RunError
-from pricer.stores.files import append_lines, locked, read_arrays, read_json, read_lines, write_arrays, write_json
+from pricer.stores.files import append_lines, locked, read_arrays, read_json, write_arrays, write_json
+from pricer.stores.records import read_record, read_records
 
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of predictions.jsonl."""
+
+    batch: tuple[Prediction, ...]
 
 
 class EvaluationStore:
@@ -55,14 +61,14 @@ class EvaluationStore:
         """The Predictions saved so far, as the batches they were saved in."""
         path = self._folder_of(name, spec) / "predictions.jsonl"
         try:
-            return [[Prediction.from_json(record) for record in line["batch"]] for line in read_lines(path)]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return [list(line.batch) for line in read_records(_Line, path)]
+        except ValueError as error:
             raise _damaged(path, error, path.parent) from None
 
     def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
         """Save one batch: all of it or, if killed, none."""
         path = self._folder_of(name, spec) / "predictions.jsonl"
-        append_lines(path, [{"batch": [asdict(prediction) for prediction in batch]}], durable=False)
+        append_lines(path, [asdict(_Line(tuple(batch)))], durable=False)
 
     def drop_predictions(self, name: str, spec: EvalSpec) -> None:
         """Delete the Predictions saved so far."""
@@ -73,7 +79,7 @@ class EvaluationStore:
         folder = self._folder_of(name, evaluation.spec)
         # The scores first: an evaluation without them would be a half-written one.
         write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
-        write_json(folder / "evaluation.json", evaluation.to_json())
+        write_json(folder / "evaluation.json", asdict(evaluation))
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
         """The evaluation of that name under that spec, or None."""
@@ -101,8 +107,8 @@ class EvaluationStore:
 
 def _read_evaluation(path: Path) -> Evaluation:
     try:
-        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return read_record(Evaluation, path)
+    except ValueError as error:
         raise _damaged(path, error, path.parent) from None
 
 

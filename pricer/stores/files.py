@@ -107,16 +107,21 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of an appended file, none if there is no file. A half-written last line is left out. Any other
     broken line, which no killed writer leaves, is a ValueError that names it.
     """
+    for number, line in whole_lines(path):
+        record = parse_json(line)
+        if record is None:
+            raise ValueError(f"not a JSON object ({path}, line {number})")
+        yield record
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of an appended file, numbered from 1; none if there is no file. A half-written last one is left out."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            record = parse_json(line)
-            if record is None:
-                raise ValueError(f"not a JSON object ({path}, line {number})")
-            yield record
+            if line.endswith(b"\n"):
+                yield number, line
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, in_order
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, in_order, parse_manifest
 from pricer.stores.hub import Hub, Refs, RemoteCommit
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 
@@ -96,8 +96,8 @@ def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
     if content is None:
         raise CheckpointError(f"{place} has no {MANIFEST}")
     try:
-        checkpoint = Checkpoint.from_json(json.loads(content))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        checkpoint = parse_manifest(content)
+    except ValueError as error:
         raise CheckpointError(f"{place} has no {MANIFEST} that can be read: {error}") from None
     if checkpoint.name != name:
         raise CheckpointError(f"{place} holds {checkpoint.name}", "the tag was moved: put it back")

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,8 @@ from uuid import uuid4
 from pricer.config import RunConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import CheckpointStore
-from pricer.core.confirmation import Confirmation
 from pricer.core.halving import RaceRecord
-from pricer.core.selection import PickRecord, Selection
+from pricer.core.selection import Confirmation, PickRecord, Selection
 from pricer.errors import RunError
 from pricer.stores.checkpoints import FolderStore, TrainingStates
 from pricer.stores.evaluations import EvaluationStore
@@ -36,10 +36,18 @@ from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
+from pricer.stores.records import read_record
 
 RUNS = Path("runs")
 T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Confirmations:
+    """What confirmation.json holds."""
+
+    confirmations: tuple[Confirmation, ...]
 
 
 class Run:
@@ -85,7 +93,7 @@ class Run:
         """Keep a settled config, if the run is a repository that is evaluated here. Its next evaluation could settle it
         otherwise: the base may have a newer revision by then.
         """
-        if self.facts().get("attached"):
+        if self.facts().get("from_hub"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
     def lock(self) -> AbstractContextManager[None]:
@@ -143,40 +151,36 @@ class Run:
 
     def write_selection(self, selection: Selection) -> None:
         """Write selection.json."""
-        write_json(self.folder / "selection.json", selection.to_json())
+        write_json(self.folder / "selection.json", asdict(selection.record))
 
     def selection(self) -> PickRecord | None:
         """What `pricer pick` chose last, or None."""
-        return self._read("selection.json", PickRecord.from_json, f"pricer pick --run {self.name}")
+        return self._read("selection.json", PickRecord, f"pricer pick --run {self.name}")
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
         """Add to confirmation.json: each look at the test split stays on record."""
-        every = [one.to_json() for one in [*self.confirmations(), confirmation]]
-        write_json(self.folder / "confirmation.json", {"confirmations": every})
+        every = _Confirmations((*self.confirmations(), confirmation))
+        write_json(self.folder / "confirmation.json", asdict(every))
 
     def confirmations(self) -> list[Confirmation]:
         """The confirmations of its picks, the newest last."""
-        found = self._read(
-            "confirmation.json",
-            lambda record: [Confirmation.from_json(one) for one in record["confirmations"]],
-            "remove it, and confirm again",
-        )
-        return found or []
+        found = self._read("confirmation.json", _Confirmations, "remove it, and confirm again")
+        return list(found.confirmations) if found else []
 
     def write_race(self, race: RaceRecord) -> None:
         """Write race.json."""
-        write_json(self.folder / "race.json", race.to_json())
+        write_json(self.folder / "race.json", asdict(race))
 
     def race(self) -> RaceRecord | None:
         """The newest finished race of its checkpoints, or None."""
-        return self._read("race.json", RaceRecord.from_json, "remove it, and race again")
+        return self._read("race.json", RaceRecord, "remove it, and race again")
 
-    def _read(self, name: str, parse: Callable[[dict[str, Any]], T], hint: str) -> T | None:
+    def _read(self, name: str, kind: type[T], hint: str) -> T | None:
         """A record of the run's folder; None if there is none, a RunError with that hint if it is damaged."""
         path = self.folder / name
         try:
-            return parse(read_json(path)) if path.exists() else None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return read_record(kind, path) if path.exists() else None
+        except ValueError as error:
             raise RunError(f"{path} is damaged: {error}", hint) from None
 
 
@@ -246,7 +250,7 @@ def find_run(
         raise problems[-1]
     for problem in problems:
         note(f"{problem.message}, so this run is left out")
-    candidates = [run for run in runs if not (trained and run.facts().get("attached"))]
+    candidates = [run for run in runs if not (trained and run.facts().get("from_hub"))]
     return (candidates or runs)[-1]
 
 

@@ -12,7 +12,7 @@ from pricer.core.metrics import METRICS, Metric, Unit
 from pricer.core.predictions import ESTIMATORS
 
 if TYPE_CHECKING:  # numpy, which the formatting itself does not need
-    from pricer.core.candidates import Candidate
+    from pricer.core.checkpoints import Candidate
     from pricer.core.comparison import Comparison, Difference
     from pricer.core.evaluation import EvalSpec
 

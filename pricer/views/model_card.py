@@ -8,18 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.confirmation import looks_besides
 from pricer.core.evaluation import Evaluation
 from pricer.core.intervals import CoverageReport
-from pricer.core.items import Split
+from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
-from pricer.core.prompts import PromptTemplate
-from pricer.core.selection import Selection
+from pricer.core.selection import Selection, looks_besides
 from pricer.views import formatting
+
+if TYPE_CHECKING:
+    from pricer.config import RunConfig
 
 TAGS = ("lora", "price-prediction", "pricer")
 
@@ -32,37 +34,20 @@ _PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the run was set, every `auto` settled, as far as its card says it.
-
-    `base_on_hub` and `data_on_hub` say where those come from: a folder `models/llama` looks like a Hub id and is none.
-    `train_items` is the number of training items, `max_price` what the dearest item may cost in dollars (None: all are
-    in), `has_titles` whether a title stands above the description. `target_modules` is `all-linear` or layer names.
+    """How the run was set, every `auto` settled. `base_on_hub` and `data_on_hub` say where those come from: a folder
+    `models/llama` looks like a Hub id and is none.
     """
 
-    base_on_hub: bool
-    data_source: str
-    data_on_hub: bool
-    data_revision: str | None
-    train_items: int
-    max_price: float | None
-    has_titles: bool
+    config: "RunConfig"
     template: PromptTemplate
-    quantization: str
-    compute_dtype: str
-    rank: int
-    alpha: int
-    dropout: float
-    target_modules: str | Sequence[str]
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    schedule: str
-    seed: int
+    train_items: int
+    base_on_hub: bool
+    data_on_hub: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The chosen checkpoint's value of one metric on one split; `label` says in words what the metric is."""
+    """The chosen checkpoint's value of one metric on one split; `label` is the metric in words."""
 
     split: str
     metric: str
@@ -72,10 +57,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a model card says: metadata for the Hub, and `body`, its Markdown.
-
-    `license`, `base_model` and `dataset_revision` are None and `datasets` empty where nothing true can be stated.
-    """
+    """Metadata for the Hub, None or empty where nothing true can be stated, and `body`, the Markdown."""
 
     model_name: str
     license: str | None
@@ -105,12 +87,10 @@ def model_card(
 ) -> Card:
     """The card of `checkpoint`, the one that `selection` chose, as it lies at `commit` of the repository `repo`.
 
-    `evaluations` are all there are of the run; only those comparable with the selection are shown. The only number
-    that is free of the choice is the one on the test split, and where there is none the card says so. `base_license`
-    is the base's licence as the Hub spells it; None, or a text that cannot be a licence: none is claimed. `versions`
-    are of the packages that trained. `dropped` counts the checkpoints that a race measured only in part. `coverage` is
-    how far intervals of this checkpoint held on test items, empty if unknown. No text that comes from outside can be
-    more than text in the card.
+    Of the run's `evaluations`, those comparable with the selection are shown. A `base_license` that cannot be a licence
+    of the Hub is not claimed. `versions` are of the packages that trained. `dropped` counts the checkpoints that a race
+    measured only in part. `coverage` is how far intervals of this checkpoint held on test items, empty if unknown. No
+    text from outside can be more than text in the card.
 
     A repository that is not `user/name`, or a checkpoint that was not the one chosen, is a ValueError.
     """
@@ -118,55 +98,57 @@ def model_card(
         raise ValueError(f"{repo!r} cannot name a repository")
     if checkpoint.id != selection.candidate.id:
         raise ValueError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not the checkpoint that was chosen")
-    val = selection.chosen
+    val, comparison, config = selection.chosen, selection.comparison, recipe.config
     test = _test_of(val, evaluations)
-    license_id = (
-        base_license if base_license and base_license != "unknown" and _LICENSE.fullmatch(base_license) else None
-    )
-    base_id = checkpoint.base if recipe.base_on_hub and _HUB_ID.fullmatch(checkpoint.base) else None
-    data_id = recipe.data_source if recipe.data_on_hub and _HUB_ID.fullmatch(recipe.data_source) else None
+    license_id = base_license if base_license != "unknown" and _LICENSE.fullmatch(base_license or "") else None
     base = checkpoint.base if recipe.base_on_hub else _without_folder(checkpoint.base)
-    data = recipe.data_source if recipe.data_on_hub else _without_folder(recipe.data_source)
-    comparison, targets = selection.comparison, recipe.target_modules
-    template = _environment().get_template("model_card.md.jinja")
-    body = template.render(
-        repo=repo,
-        model_name=repo.split("/")[1],
-        checkpoint=checkpoint,
-        commit=commit,
-        selection=selection,
-        val=val,
-        test=test,
-        columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
-        looks=sorted(set(looks_besides(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
-        dropped=dropped,
-        soups=sum(e.candidate.is_soup for e in selection.ranking),
-        lead=_lead(selection),
-        corrected=comparison
-        and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
-        metrics=METRICS,
-        step_metrics=[name for name, metric in METRICS.items() if metric.is_essential or name == selection.metric],
-        by_step=sorted(selection.ranking, key=lambda e: e.candidate.order),
-        greedy=next((replace(metric, name="mae") for metric in val.estimators if metric.name == "greedy"), None),
-        recipe=recipe,
-        base=base,
-        data=data,
-        targets=[targets] if isinstance(targets, str) else sorted(targets),
-        versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
-        license=license_id,
-        coverage=coverage,
-        pricer_version=pricer_version,
+    data = config.data.source if recipe.data_on_hub else _without_folder(config.data.source)
+    data_id = data if recipe.data_on_hub and _HUB_ID.fullmatch(data) else None
+    targets = config.adapter.target_modules
+    model_name = repo.split("/")[1]
+    body = (
+        _environment()
+        .get_template("model_card.md.jinja")
+        .render(
+            repo=repo,
+            model_name=model_name,
+            checkpoint=checkpoint,
+            commit=commit,
+            selection=selection,
+            val=val,
+            test=test,
+            columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
+            looks=sorted(set(looks_besides(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
+            dropped=dropped,
+            soups=sum(e.candidate.is_soup for e in selection.ranking),
+            lead=_lead(selection),
+            corrected=comparison
+            and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
+            metrics=METRICS,
+            step_metrics=[name for name, metric in METRICS.items() if metric.is_essential or name == selection.metric],
+            by_step=sorted(selection.ranking, key=lambda e: e.candidate.order),
+            greedy=next((replace(metric, name="mae") for metric in val.estimators if metric.name == "greedy"), None),
+            recipe=recipe,
+            config=config,
+            base=base,
+            data=data,
+            targets=[targets] if isinstance(targets, str) else sorted(targets),
+            versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
+            license=license_id,
+            coverage=coverage,
+            pricer_version=pricer_version,
+        )
     )
     return Card(
-        model_name=repo.split("/")[1],
+        model_name=model_name,
         license=license_id,
-        base_model=base_id,
+        base_model=base if recipe.base_on_hub and _HUB_ID.fullmatch(base) else None,
         datasets=(data_id,) if data_id else (),
         tags=TAGS,
         dataset_name=_line(data) or "unnamed",
         dataset_type=data_id or re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-") or "unnamed",
-        dataset_revision=_line(recipe.data_revision) if recipe.data_revision and recipe.data_on_hub else None,
-        results=tuple(result for evaluation in (val, test) if evaluation for result in _stated(evaluation)),
+        dataset_revision=_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
+        results=(*_stated(val), *(_stated(test) if test else ())),
         body=body,
     )
 
@@ -184,8 +166,6 @@ def _environment() -> Environment:
     environment.filters |= {
         "code": _code,
         "literal": _literal,
-        "items": _items,
-        "metric": _metric,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
@@ -210,7 +190,7 @@ def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation |
         and e.spec.split is Split.TEST
         and replace(e.spec, split=val.spec.split, limit=val.spec.limit) == val.spec
     ]
-    return max(alike, key=_items, default=None)
+    return max(alike, key=lambda e: e.metric("mae").n, default=None)
 
 
 def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
@@ -222,7 +202,7 @@ def _stated(evaluation: Evaluation) -> list[Result]:
     return [
         Result(evaluation.spec.split.value, name, formatting.description(name), metric.value)
         for name in METRICS
-        if (metric := _metric(evaluation, name)).value is not None
+        if (metric := evaluation.metric(name)).value is not None
     ]
 
 
@@ -239,16 +219,6 @@ def _lead(selection: Selection) -> str:
     else:
         lead = formatting.difference(selection.margin, selection.metric)
     return f"{lead} better than the next"
-
-
-def _metric(evaluation: Evaluation, name: str) -> Metric:
-    """The metric of that name, without a value where the evaluation does not have it."""
-    found = next((metric for metric in evaluation.metrics if metric.name == name), None)
-    return found or Metric(name, None, None, 0, "lower")
-
-
-def _items(evaluation: Evaluation) -> int:
-    return max((metric.n for metric in evaluation.metrics), default=0)
 
 
 def _steps(evaluation: Evaluation) -> str:

@@ -1,39 +1,24 @@
-"""The answers of the commands on stdout: tables, lines, or JSON."""
+"""The answers of the commands besides eval and pick, on stdout: tables, lines, or JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pricer.core.checkpoints import tag_name
-from pricer.core.metrics import METRICS
 from pricer.core.predictions import ESTIMATORS
 from pricer.views import terminal
-from pricer.views.formatting import (
-    dollars,
-    gigabytes,
-    label,
-    local_time,
-    shorten,
-    size,
-    whole_dollars,
-    with_half_width,
-)
+from pricer.views.formatting import gigabytes, local_time, size, whole_dollars, with_half_width
+from pricer.views.tables import Table
+from pricer.views.terminal_evaluations import excerpt
 
-if TYPE_CHECKING:  # some of these import torch
-    from pricer.commands.evaluate import Evaluated
+if TYPE_CHECKING:  # commands are above views, and some of these import torch
     from pricer.commands.parts.plan import Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
     from pricer.commands.report import Reported
     from pricer.commands.runs import Overview
     from pricer.commands.train import Trained
-    from pricer.core.evaluation import Evaluation
     from pricer.core.gpus import GpuPlan
-    from pricer.core.halving import RaceRecord
     from pricer.core.predictions import Prediction
-
-# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
-_SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
 
 RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
 _RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", "steps")
@@ -48,10 +33,8 @@ def trained(result: "Trained") -> None:
 
 def pushed(result: "Pushed") -> None:
     """The end of `pricer push`."""
-    if result.delivered:
-        terminal.line(f"{result.run.name}: {', '.join(result.delivered)} delivered to {result.run.repo}")
-    else:
-        terminal.line(f"{result.run.name}: nothing was left to deliver to {result.run.repo}")
+    delivered = f"{', '.join(result.delivered)} delivered" if result.delivered else "nothing was left to deliver"
+    terminal.line(f"{result.run.name}: {delivered} to {result.run.repo}")
 
 
 def reported(result: "Reported") -> None:
@@ -76,9 +59,7 @@ def planned(plan: "Plan") -> None:
         ("adapter", f"{sizes.adapter_parameters / 1e6:,.2f} M parameters, {size(sizes.adapter_bytes)} in float32"),
         ("all checkpoints", f"{size(plan.upload_bytes)} to keep or upload"),
     ]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        terminal.line(f"{name:<{width}}  {value}")
+    _aligned(rows)
     if plan.gpu is None:
         terminal.note("memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40")
     else:
@@ -105,62 +86,13 @@ def _gpu_table(plan: "GpuPlan") -> None:
         (f"sum, of {gigabytes(gpu.memory)}", [f"{gigabytes(m.total)} ({m.total / gpu.memory:.0%})" for m in memories]),
         ("micro-batch that fits", micro_batches),
     ]
+    _aligned([(f"  {name}", "  ".join(f"{cell:>18}" for cell in cells)) for name, cells in rows])
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
-    for name, cells in rows:
-        terminal.line(f"  {name:<{width}}" + "".join(f"  {cell:>18}" for cell in cells))
-
-
-def evaluated(result: "Evaluated", *, as_json: bool) -> None:
-    """The table of `pricer eval`, or everything as JSON."""
-    if as_json:
-        values = {"run": result.run.name, "n": result.n, "evaluations": [e.to_json() for e in result.evaluations]}
-        values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        terminal.record(values | ({"race": result.race.to_json()} if result.race else {}))
-        return
-    spec = result.spec
-    how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
-    evaluation_table(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
-    _estimator_table(result.evaluations)
-    if result.race:
-        _race_table(result.race)
-    if any(e.metric("no_price").value for e in result.evaluations):
-        terminal.line(
-            f"For an answer without a price the train median, {dollars(spec.fallback)}, is imputed; it is never a hit."
-        )
-    if spec.split == "val":
-        terminal.note(f"next: pricer pick --run {result.run.name}")
-
-
-def evaluation_table(title: str, evaluations: "Sequence[Evaluation]") -> None:
-    """Evaluations by row and metrics by column; a narrow terminal gets the most important ones."""
-    rows = [
-        [
-            e.name,
-            "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
-            *(with_half_width(e.metric(name)) for name in METRICS),
-            f"{e.metric('mae').n:,}",
-        ]
-        for e in evaluations
-    ]
-    terminal.table(title, ["checkpoint", "epoch", *map(label, METRICS), "n"], rows, spared=_SPARED)
-
-
-def _estimator_table(evaluations: "Sequence[Evaluation]") -> None:
-    """The mean absolute error by each estimator, for the evaluations that know more than one."""
-    known = [evaluation for evaluation in evaluations if evaluation.estimators]
-    if known:
-        columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
-        rows = [[e.name, *(dollars(metric.value) for metric in e.estimators)] for e in known]
-        terminal.table("MAE by estimator", columns, rows)
-
-
-def _race_table(race: "RaceRecord") -> None:
-    """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
-    if race.dropped:
-        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
-        columns = ("dropped", "after items", "behind by", "leader")
-        terminal.table(f"Race within {100 * race.budget:g} % of the work", columns, rows)
-    terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
+    for name, value in rows:
+        terminal.line(f"{name:<{width}}  {value}")
 
 
 def predicted(result: "Predicted", *, as_json: bool) -> None:
@@ -202,17 +134,13 @@ def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
     return f"{whole_dollars(price)}  80 %: {whole_dollars(low)} to {whole_dollars(high)}"
 
 
-def excerpt(text: str) -> str:
-    """The beginning of a stranger's text, for a cell or the end of a line."""
-    return shorten(terminal.harmless(text), 60)
-
-
 def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
     """A line for each run, as a table or as JSON; on stderr what is wrong with the damaged ones."""
     if as_json:
-        terminal.record_in_ascii({"runs": [run.to_json() for run in overviews]})
+        terminal.record_in_ascii({"runs": [asdict(run) for run in overviews]})
         return
-    terminal.table("Runs here, the newest first", RUN_COLUMNS, [_run_row(run) for run in overviews], spared=_RUN_SPARED)
+    content = Table(RUN_COLUMNS, [_run_row(run) for run in overviews])
+    terminal.table("Runs here, the newest first", content, spared=_RUN_SPARED)
     for run in overviews:
         if run.problem:
             terminal.note(f"{run.name} is damaged: {run.problem}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pricer.commands.parts.session import EvaluationSession, Scorer
+from pricer.commands.parts.watcher import Watcher
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
@@ -14,8 +15,8 @@ SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float3
 
 
 class FakeScorer:
-    """Answers with the price in dollars that `price` has for an adapter (its folder's name) and an item, None being no
-    answer. Fails at the batch it is told to.
+    """Predicts the price in dollars that `price` has for an adapter (its folder's name) and an item; None: no price.
+    Fails at the batch it is told to.
     """
 
     def __init__(self, price: Callable[[str, str], float | None], fail_at: int | None = None) -> None:
@@ -41,18 +42,25 @@ class FakeScorer:
         raise AssertionError("nothing here averages")
 
     @property
-    def answers(self) -> list[tuple[str, str]]:
-        """Every answer, as adapter and item."""
+    def predicted(self) -> list[tuple[str, str]]:
+        """Every prediction, as adapter and item."""
         return [(adapter, item) for adapter, ids in self.asked for item in ids]
 
 
 def a_session(
-    run: Run, items: Sequence[Item], prompts: Sequence[TokenizedPrompt], batch_tokens: int, load: Callable[[], Scorer]
+    run: Run,
+    items: Sequence[Item],
+    prompts: Sequence[TokenizedPrompt],
+    batch_tokens: int,
+    scorer: Scorer | None,
+    watcher: Watcher,
 ) -> EvaluationSession:
-    """A session under SPEC, as one that has begun with these batches."""
-    return EvaluationSession(run, SPEC, items, prompts, batch_tokens, load, run.store.fetch)
+    """A session under SPEC, as one that has begun with these batches. Without a scorer, all predictions must be
+    saved.
+    """
 
+    def load() -> Scorer:
+        assert scorer is not None, "every prediction is saved"
+        return scorer
 
-def nothing_to_load() -> Scorer:
-    """A loader for sessions that must find every answer saved."""
-    raise AssertionError("every answer is saved")
+    return EvaluationSession(run, SPEC, items, prompts, batch_tokens, load, run.store.fetch, watcher)

@@ -164,7 +164,7 @@ class TestCommand:
         assert code == 1
         assert lines[0] == (
             "python         FAILED   3.10.4 on Linux x86_64, pricer 0.1.0, which needs >=3.11"
-            " → install it again with such a Python"
+            " → install pricer with Python >=3.11"
         )
 
     def test_pricer_that_is_not_installed_fails(self, machine: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 
 from pricer.commands import pick
-from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.checkpoints import choose_checkpoints
+from pricer.commands.evaluate import evaluate_run, score_checkpoints
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
-from pricer.commands.parts.session import Scorer, score_checkpoints
+from pricer.commands.parts.session import Scorer
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
 from tests.commands.conftest import Listener
-from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
+from tests.commands.sessions import SPEC, FakeScorer, a_session
 from tests.loopback_hub import Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 10.0 * (n + 1)) for n in range(5)]
@@ -27,25 +26,25 @@ BATCHES = [["item0", "item1"], ["item2", "item3"], ["item4"]]
 
 
 def a_scorer(fail_at: int | None = None) -> FakeScorer:
-    """Answers $20 to everything, item3 not at all."""
+    """Predicts $20 for everything, and no price for item3."""
     return FakeScorer(lambda _, item: None if item == "item3" else 20.0, fail_at)
 
 
 def scored(
     run: Run, checkpoints: int, scorer: Scorer | None = None, listener: Listener | None = None
 ) -> list[Evaluation]:
-    """The evaluations of the first so many checkpoints; without a scorer, every answer must be saved."""
-    session = a_session(run, ITEMS, PROMPTS, 4, nothing_to_load if scorer is None else lambda: scorer)
-    return score_checkpoints(session, run.store.checkpoints()[:checkpoints], listener or Listener())
+    """The evaluations of the first so many checkpoints; without a scorer, every prediction must be saved."""
+    session = a_session(run, ITEMS, PROMPTS, 4, scorer, listener or Listener())
+    return score_checkpoints(session, run.store.checkpoints()[:checkpoints])
 
 
-def test_an_answer_without_a_price_is_charged_as_the_train_median(trained: Path) -> None:
+def test_the_train_median_is_imputed_for_a_prediction_without_a_price(trained: Path) -> None:
     (evaluation,) = scored(Run(trained), 1, a_scorer())
 
     # |20-10| + |20-20| + |20-30| + |30-40| + |20-50| = 60, over 5 items.
     assert evaluation.metric("mae").value == 12.0
     assert evaluation.metric("no_price").value == 0.2
-    # 10, 20 and 30 are within $40 however relative; so is 50; item3 is silent and never a hit.
+    # 10, 20 and 30 are within $40 however relative; so is 50; item3 has no price and is never a hit.
     assert evaluation.metric("hit_rate").value == 0.8
 
 
@@ -57,7 +56,7 @@ def test_the_base_is_loaded_once_and_the_adapter_changes_per_checkpoint(trained:
     assert scorer.adapters == ["step-000002", "step-000004", "step-000006"]
 
 
-def test_progress_counts_answers_over_all_checkpoints(trained: Path) -> None:
+def test_progress_counts_predictions_over_all_checkpoints(trained: Path) -> None:
     listener = Listener()
 
     scored(Run(trained), 2, a_scorer(), listener)
@@ -99,7 +98,7 @@ def test_an_interrupted_evaluation_continues_with_the_next_batch(trained: Path, 
     assert [[prediction.item_id for prediction in batch] for batch in saved] == BATCHES
 
 
-def test_a_torn_batch_is_asked_again_whole(trained: Path) -> None:
+def test_a_torn_batch_is_predicted_again_whole(trained: Path) -> None:
     run, second = Run(trained), a_scorer()
     with pytest.raises(SystemError):
         scored(run, 1, a_scorer(2))
@@ -122,14 +121,14 @@ def test_a_changed_adapter_is_refused_even_if_it_was_scored_before(trained: Path
 
 
 class Impatient(Listener):
-    """Interrupts scoring once there are so many answers."""
+    """Interrupts scoring once there are so many predictions."""
 
-    def __init__(self, answers: int) -> None:
+    def __init__(self, predictions: int) -> None:
         super().__init__()
-        self._answers = answers
+        self._predictions = predictions
 
     def scoring(self, name: str, done: int, total: int) -> None:
-        if done >= self._answers:
+        if done >= self._predictions:
             raise KeyboardInterrupt
 
 
@@ -166,7 +165,7 @@ class TestGoingOnWithTheSameBatches:
 
         self.go_on(run, begun)
 
-    def test_whatever_the_config_says_since_and_says_so(self, trained: Path) -> None:
+    def test_whatever_the_config_says_since_with_a_note(self, trained: Path) -> None:
         run = Run(trained)
         begun = self.interrupt(run)
         path = trained / "config.yaml"
@@ -176,7 +175,7 @@ class TestGoingOnWithTheSameBatches:
 
         assert "this evaluation has begun with batches of up to 300 tokens and keeps them" in listener.notes
 
-    def test_after_its_repository_was_attached_again(self, pushed: Repo) -> None:
+    def test_after_its_repository_was_opened_again(self, pushed: Repo) -> None:
         begun = self.interrupt(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None))
 
         self.go_on(open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None), begun)
@@ -218,34 +217,6 @@ def test_a_limit_beyond_the_split_is_the_whole_split(trained: Path) -> None:
     limited = evaluate_run(find_run(None), "last", Split.VAL, 500, Listener())
 
     assert limited.spec == whole.spec
-
-
-@pytest.mark.parametrize(
-    ("which", "steps"),
-    [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])],
-)
-def test_checkpoints_are_named_by_step_or_place(trained: Path, which: str, steps: list[int]) -> None:
-    assert [c.step for c in choose_checkpoints(Run(trained), which)] == steps
-
-
-def test_a_checkpoint_is_named_by_the_start_of_its_revision(trained: Path) -> None:
-    run = Run(trained)
-    checkpoint = run.store.checkpoints()[1]
-
-    assert choose_checkpoints(run, checkpoint.id[:8]) == [checkpoint]
-
-
-def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained: Path) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        choose_checkpoints(Run(trained), "5")
-
-    assert caught.value.message == "5 names no checkpoint of quickstart"
-    assert caught.value.hint == "a step (2, 4, 6), a revision, best or last"
-
-
-def test_best_before_a_pick_is_an_error(trained: Path) -> None:
-    with pytest.raises(CheckpointError, match="no best checkpoint of quickstart has been picked yet"):
-        choose_checkpoints(Run(trained), "best")
 
 
 def test_a_run_without_a_checkpoint_cannot_be_evaluated(trained: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class TestPick:
             (),
         )
         assert json.loads((run.folder / "selection.json").read_text()) == json.loads(
-            json.dumps(picked.selection.to_json())
+            json.dumps(asdict(picked.selection.record))
         )
 
     def test_a_better_checkpoint_moves_the_tag(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -13,7 +14,7 @@ from pricer.cli import app
 from pricer.commands.pick import pick
 from pricer.commands.runs import Overview, overviews
 from pricer.config import HubConfig, RunConfig, TrainConfig
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.errors import RunError
@@ -133,13 +134,13 @@ def test_no_runs_are_an_error_with_what_to_do() -> None:
 def test_a_run_of_a_repository_is_counted_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.stores.hub._api", lambda: pytest.fail("asked the Hub"))
     run = create_run(RunConfig(hub=HubConfig(repo="ann/prices")), "any", "ann--prices", {"repo": "ann/prices"})
-    run.record(attached=True)
+    run.record(from_hub=True)
     log = [a_checkpoint(step).at("c" * 40).to_json() for step in (5, 10)]
     append_lines(run.folder / "checkpoints.jsonl", log)
 
     (one,) = overviews()
 
-    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("attached", "ann/prices", 10, None, 2)
+    assert (one.state, one.repo, one.step, one.steps, one.checkpoints) == ("from hub", "ann/prices", 10, None, 2)
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_everything_as_json() -> None:
                 "started": run.facts()["started"],
                 "problem": None,
                 "best": {
-                    "candidate": Candidate.of(a_checkpoint(4)).to_json() | {"members": []},
+                    "candidate": asdict(Candidate.of(a_checkpoint(4))) | {"members": []},
                     "mae": 50.0,
                     "interval": [49.0, 51.0],
                     "n": 50,

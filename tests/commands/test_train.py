@@ -20,8 +20,9 @@ from pricer.core.predictions import Prediction
 from pricer.core.training import Progress, Validation
 from pricer.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.predict import Predictor
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
+from pricer.stores.checkpoints import read_manifest
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.runs import find_run
 from tests.commands.conftest import CONFIG, Listener, Stopper
@@ -68,7 +69,7 @@ def test_the_config_of_a_run_has_everything_settled(trained: Path) -> None:
 
 def test_a_manifest_says_what_the_adapter_is(trained: Path) -> None:
     folder = trained / "checkpoints" / "step-000004"
-    checkpoint = Checkpoint.from_json(json.loads((folder / "manifest.json").read_text()))
+    checkpoint = read_manifest(folder)
 
     assert (checkpoint.step, checkpoint.epoch, checkpoint.base) == (4, round(4 / 3, 6), "builtin:base")
     assert checkpoint.adapter_sha256 == sha256_of(folder / "adapter_model.safetensors")
@@ -162,7 +163,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
     def cramped(_self: object, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(Predictor, "_predict", cramped)
+    monkeypatch.setattr(TreeDecoder, "_predict", cramped)
     listener = Listener()
 
     result = train.start(CONFIG, "quickstart", "cramped", listener)

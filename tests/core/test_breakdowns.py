@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricer.core.breakdowns import Breakdown, Group, Miss, Tail, break_down
+from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.items import Item
 from pricer.core.metrics import wilson_interval
-from pricer.core.scores import ScoreTable, score_predictions
 from tests.builders import an_item, predictions_of
 
 FALLBACK = 150.0

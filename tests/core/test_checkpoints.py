@@ -1,11 +1,11 @@
-"""What a checkpoint is."""
+"""What a checkpoint is, and in which order candidates come."""
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pricer.core.checkpoints import Checkpoint, Member, tag_name, windows_around
+from pricer.core.checkpoints import Candidate, Checkpoint, Member, tag_name, windows_around
 from tests.builders import a_checkpoint
 
 
@@ -44,52 +44,6 @@ def test_names_sort_as_steps_do() -> None:
     assert a_checkpoint(5000).name == "step-005000"
 
 
-def test_a_manifest_reads_back_as_it_was_written() -> None:
-    checkpoint = a_checkpoint(step=5, epoch=0.1 + 0.2)
-
-    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
-
-
-def test_a_manifest_may_leave_the_id_out() -> None:
-    record = a_checkpoint().to_json()
-    del record["id"]
-
-    assert Checkpoint.from_json(record) == a_checkpoint()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"step": "5"}, "step is '5'"),
-        ({"step": 5.0}, "step is 5.0"),
-        ({"step": True}, "step is True"),
-        ({"step": None}, "step is None"),
-        ({"epoch": "half"}, "epoch is 'half'"),
-        ({"base": None}, "base is None"),
-        ({"adapter_sha256": 7}, "adapter_sha256 is 7"),
-        ({"auto_map": {}}, "auto_map is not part of a manifest"),
-    ],
-)
-def test_a_manifest_with_a_wrong_entry_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Checkpoint.from_json({**a_checkpoint().to_json(), **change})
-
-
-def test_a_manifest_without_an_entry_is_refused() -> None:
-    record = a_checkpoint().to_json()
-    del record["base_revision"]
-
-    with pytest.raises(ValueError, match="base_revision is None"):
-        Checkpoint.from_json(record)
-
-
-def test_a_manifest_that_was_changed_by_hand_no_longer_fits_its_revision() -> None:
-    record = {**a_checkpoint(5).to_json(), "step": 6}
-
-    with pytest.raises(ValueError, match=f"its contents make it {a_checkpoint(6, epoch=0.5).id}"):
-        Checkpoint.from_json(record)
-
-
 class TestPlaces:
     """Where a checkpoint lies on the Hub is no part of what it is."""
 
@@ -103,42 +57,12 @@ class TestPlaces:
         assert hash(there) == hash(here)
         assert there.id == here.id
 
-    def test_a_place_reads_back_as_it_was_written(self) -> None:
-        there = a_checkpoint().at("c" * 40, "checkpoint-5")
-
-        read = Checkpoint.from_json(json.loads(json.dumps(there.to_json())))
-
-        assert (read, read.commit, read.folder) == (there, "c" * 40, "checkpoint-5")
-
     def test_a_manifest_names_a_place_only_if_there_is_one(self) -> None:
         without, at_the_top = a_checkpoint().to_json(), a_checkpoint().at("c" * 40).to_json()
 
         assert "commit" not in without
         assert "folder" not in without
         assert at_the_top == {**without, "commit": "c" * 40, "folder": ""}
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"commit": 5}, "commit is 5"),
-            ({"commit": None}, "commit is None"),
-            ({"commit": ["c"]}, r"commit is \['c'\]"),
-            ({"folder": None}, "folder is None"),
-            ({"folder": True}, "folder is True"),
-        ],
-    )
-    def test_a_place_that_is_none_is_refused(self, change: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError, match=f"^{message}$"):
-            Checkpoint.from_json({**a_checkpoint().at("c" * 40).to_json(), **change})
-
-
-@pytest.mark.parametrize("name", ["epoch", "base_revision", "prompt_fingerprint", "data_fingerprint"])
-def test_what_another_trainer_did_not_say_is_unknown(name: str) -> None:
-    unknown: dict[str, Any] = {name: None}
-    checkpoint = a_checkpoint(**unknown)
-
-    assert Checkpoint.from_json(json.loads(json.dumps(checkpoint.to_json()))) == checkpoint
-    assert checkpoint.id != a_checkpoint().id
 
 
 def a_soup(*steps: int) -> Checkpoint:
@@ -150,36 +74,7 @@ def test_a_soup_is_named_after_its_members_and_is_another_than_its_last_one() ->
 
     assert (soup.name, soup.step, soup.member_steps) == ("soup-000400-000450-000500", 500, (400, 450, 500))
     assert soup.id not in {a_checkpoint(500).id, a_soup(450, 500).id}
-    assert Checkpoint.from_json(json.loads(json.dumps(soup.to_json()))) == soup
     assert "members" not in a_checkpoint(500).to_json()
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        None,
-        [],
-        "ab",
-        7,
-        [{"step": 500, "revision": "a"}],
-        [{"step": 500, "revision": "a"}, {"step": 500, "revision": "b"}],
-        [{"step": 500, "revision": "a"}, {"step": 400, "revision": "b"}],
-        [{"step": "400", "revision": "a"}, {"step": 500, "revision": "b"}],
-        [{"step": 400, "revision": 7}, {"step": 500, "revision": "b"}],
-        [{"step": 400, "revision": "a", "x": 1}, {"step": 500, "revision": "b"}],
-        [{"step": step, "revision": "a"} for step in range(492, 501)],
-    ],
-)
-def test_members_that_are_not_some_checkpoints_by_step_are_refused(members: object) -> None:
-    with pytest.raises(ValueError, match="members are"):
-        Checkpoint.from_json({**a_checkpoint(500).to_json(), "revision": None, "members": members})
-
-
-def test_a_soup_of_another_step_than_its_last_member_is_refused() -> None:
-    record = {**a_soup(400, 500).to_json(), "step": 600}
-
-    with pytest.raises(ValueError, match="step is 600, its last member's 500"):
-        Checkpoint.from_json(record)
 
 
 @pytest.mark.parametrize(
@@ -203,3 +98,26 @@ def test_the_windows_around_a_checkpoint_are_of_two_and_of_three_neighbours(
 
 def test_a_single_checkpoint_has_no_window() -> None:
     assert windows_around([a_checkpoint(100)], a_checkpoint(100).id) == []
+
+
+TRAINED = Candidate.of(a_checkpoint(7))
+BASELINE = Candidate("constant")
+SOUP = Candidate.of(a_checkpoint(7, members=(Member(5, "f" * 40), Member(7, "e" * 40))))
+
+
+def test_a_candidate_says_which_checkpoint_it_is() -> None:
+    assert Candidate("step-000007", a_checkpoint(7).id, 7, 0.7) == TRAINED
+    assert (SOUP.name, SOUP.step, SOUP.members) == ("soup-000005-000007", 7, (5, 7))
+    assert [(one.is_baseline, one.is_soup) for one in (BASELINE, TRAINED, SOUP)] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+
+
+def test_baselines_come_first_then_checkpoints_by_step_then_soups() -> None:
+    later, longer = Candidate.of(a_checkpoint(10)), replace(SOUP, name="soup-000003-000005-000007", members=(3, 5, 7))
+    ordered = [replace(BASELINE, name="a"), BASELINE, TRAINED, later, SOUP, longer]
+
+    shuffled = [ordered[index] for index in (5, 0, 3, 1, 4, 2)]
+    assert sorted(shuffled, key=lambda candidate: candidate.order) == ordered

@@ -1,19 +1,17 @@
 """How sure a choice is: by hand, and on simulated checkpoints whose true errors are known."""
 
-import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, Difference, compare_to_best
+from pricer.core.evaluation import ScoreTable
 from pricer.core.resampling import losses
-from pricer.core.scores import ScoreTable
 from tests.builders import a_score_table
 from tests.simulation import CURVES, drawn_scores, true_errors
 
@@ -176,43 +174,24 @@ KEPT = Comparison(
     resamples=10,
     seed=0,
 )
-WORSE, BEST = KEPT.to_json()["differences"]
+WORSE, BEST = KEPT.differences
 
 
-@pytest.mark.parametrize("more_items", [9, None])
-def test_a_comparison_reads_back_as_it_was_written(more_items: int | None) -> None:
-    kept = replace(KEPT, more_items=more_items)
-
-    assert Comparison.from_json(json.loads(json.dumps(kept.to_json()))) == kept
-    assert (kept.best, kept.others) == (CANDIDATES[1], [kept.differences[0]])
-    assert kept.difference(CANDIDATES[0]) == kept.differences[0]
-    assert kept.difference(CANDIDATES[2]) is None
+def test_a_comparison_knows_the_best_and_the_others() -> None:
+    assert (KEPT.best, KEPT.others) == (CANDIDATES[1], [WORSE])
+    assert KEPT.difference(CANDIDATES[0]) == WORSE
+    assert KEPT.difference(CANDIDATES[2]) is None
 
 
 @pytest.mark.parametrize(
-    "change",
+    "differences",
     [
-        {"corrected": "41"},
-        {"corrected": math.nan},
-        {"corrected": 10**400},
-        {"corrected_interval": [1.0]},
-        {"corrected_interval": None},
-        {"more_items": True},
-        {"resamples": 1.5},
-        {"differences": "none"},
-        {"differences": [BEST]},
-        {"differences": [BEST, BEST]},
-        {"differences": [WORSE, {**WORSE, "candidate": CANDIDATES[2].to_json()}]},
-        {"differences": [{**WORSE, "candidate": BEST["candidate"]}, BEST]},
-        {"differences": [{**WORSE, "is_significant": 1}, BEST]},
+        (BEST,),
+        (BEST, BEST),
+        (WORSE, replace(WORSE, candidate=CANDIDATES[2])),
+        (replace(WORSE, candidate=BEST.candidate), BEST),
     ],
 )
-def test_what_is_no_comparison_is_not_read(change: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        Comparison.from_json({**KEPT.to_json(), **change})
-
-
-@pytest.mark.parametrize("missing", list(KEPT.to_json()))
-def test_half_of_a_comparison_is_not_read(missing: str) -> None:
-    with pytest.raises(KeyError, match=missing):
-        Comparison.from_json({name: value for name, value in KEPT.to_json().items() if name != missing})
+def test_differences_are_of_one_best_candidate_and_others(differences: tuple[Difference, ...]) -> None:
+    with pytest.raises(ValueError, match="these differences are not of one best candidate and others"):
+        replace(KEPT, differences=differences)

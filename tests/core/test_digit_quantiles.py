@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricer.core.digit_quantiles import DigitQuantiles
+from pricer.core.predictions import PROMPT, QUANTILES, DecodingStep, Distribution, PriceDecoder
 from pricer.core.prefix_search import PrefixSearch, build_trie
-from pricer.core.price_distribution import PROMPT, QUANTILES, DecodingStep, Distribution, PriceDecoder
 
 DIGITS = np.arange(10)
 # What follows a path of tokens: log-probabilities of a whole vocabulary.

@@ -8,6 +8,7 @@ import pytest
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.halving import Round, drop_worst, plan_rounds
+from pricer.errors import RunError
 from tests.builders import a_checkpoint
 
 
@@ -24,22 +25,22 @@ def race(errors: Mapping[int, np.ndarray], budget: float) -> Checkpoint:
 
 
 def test_a_budget_is_spent_in_rounds_of_equal_cost_and_halves_the_field() -> None:
-    # 8 × 1,000 answers, 30 % are 2,400: three rounds of 800. 8 on 100 items, 4 on 200 more, 2 on 400 more.
+    # 8 × 1,000 predictions, 30 % are 2,400: three rounds of 800. 8 on 100 items, 4 on 200 more, 2 on 400 more.
     rounds = plan_rounds(8, 1000, 0.3)
 
     assert rounds == [Round(8, 0, 100, 4), Round(4, 100, 300, 2), Round(2, 300, 700, 1)]
-    assert [one.answers for one in rounds] == [800, 800, 800]
+    assert [one.predictions for one in rounds] == [800, 800, 800]
 
 
 def test_an_odd_field_keeps_the_larger_half() -> None:
-    # 5 × 30 answers, half: 75. A round of 26 takes ⌊26/5⌋ = 5 items, the next ends at ⌊26/5 + 26/3⌋ = 13, the
+    # 5 × 30 predictions, half: 75. A round of 26 takes ⌊26/5⌋ = 5 items, the next ends at ⌊26/5 + 26/3⌋ = 13, the
     # last to ⌊26/5 + 26/3 + 26/2⌋ = 26: 5 × 5 + 3 × 8 + 2 × 13 = 75.
     assert plan_rounds(5, 30, 0.5) == [Round(5, 0, 5, 3), Round(3, 5, 13, 2), Round(2, 13, 26, 1)]
 
 
 def test_items_that_run_out_leave_their_share_to_the_rounds_before() -> None:
-    # 4 × 100 answers, 70 % are 280. Equal halves would be 4 on 35 and 2 on 105: but there are 100. With 40 and 60 items
-    # it is 4 × 40 + 2 × 60 = 280.
+    # 4 × 100 predictions, 70 % are 280. Equal halves would be 4 on 35 and 2 on 105: but there are 100. With 40 and 60
+    # items it is 4 × 40 + 2 × 60 = 280.
     assert plan_rounds(4, 100, 0.7) == [Round(4, 0, 40, 2), Round(2, 40, 100, 1)]
 
 
@@ -53,7 +54,7 @@ def test_a_single_checkpoint_has_won_before_it_is_scored() -> None:
 
 
 def test_a_budget_under_one_item_each_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"0\.09 of 20 answers does not give each candidate one item"):
+    with pytest.raises(RunError, match=r"0\.09 of 20 predictions does not give each checkpoint one item"):
         plan_rounds(2, 10, 0.09)
 
 

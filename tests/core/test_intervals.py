@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
@@ -23,7 +24,6 @@ from pricer.core.intervals import (
 )
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, wilson_interval
-from pricer.core.scores import ScoreTable, score_predictions
 from tests.builders import a_spec, an_item, predictions_of
 
 # Of price + 1: from 100 to 200.
@@ -317,11 +317,6 @@ def test_a_calibration_for_another_level_is_refused() -> None:
         report_coverage([RAW], [100.0], 0.8, a_calibration(coverage=0.95))
 
 
-def test_nothing_to_cover_is_an_error() -> None:
-    with pytest.raises(ValueError, match="nothing to cover"):
-        report_coverage([], [], 0.8, None)
-
-
 # --- abstaining ---
 
 
@@ -381,11 +376,6 @@ def test_one_item_is_the_whole_curve() -> None:
     curve = abstention_curve(scores(("a", 89.0, 99.0)), [RAW])
 
     assert curve == tuple(AbstentionPoint(tenth / 10, 1, 10.0, None) for tenth in range(1, 11))
-
-
-def test_no_scores_have_no_curve() -> None:
-    with pytest.raises(ValueError, match="nothing to score"):
-        abstention_curve(scores(), [])
 
 
 @given(st.lists(st.tuples(CENTS, st.none() | CENTS, st.none() | ENDS), min_size=1, max_size=40), st.randoms())

@@ -2,13 +2,16 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pricer.core.items import Item, ItemSet, Split, place_of, split_items, split_of
-from tests.builders import an_item
+from pricer.core.prices import PriceFormat
+from tests.builders import TEMPLATE, an_item
 
 # Few letters, so that there are copies in other case and spacing among them; "ß" is "SS" in capitals.
 TEXTS = st.lists(st.text(alphabet="abABéß \n", min_size=1, max_size=6), max_size=30)
@@ -180,3 +183,82 @@ def test_a_limit_is_filled_from_the_items_that_are_not_too_dear() -> None:
     cheap = split_items(some_items(20), 0.0, 0.0, {Split.TRAIN: 10}, max_price=15.0)
 
     assert len(cheap.train) == 10
+
+
+def test_a_prompt_is_question_description_and_lead_with_blank_lines_between() -> None:
+    prompt = TEMPLATE.prompt(an_item(description="A lamp\nof brass"))
+
+    assert prompt.text == "What does this cost to the nearest dollar?\n\nA lamp\nof brass\n\nPrice is $"
+
+
+def test_only_the_description_is_in_the_part_that_may_be_cut() -> None:
+    prompt = TEMPLATE.prompt(an_item(key="a7", description="A lamp"))
+
+    assert (prompt.item_id, prompt.head, prompt.description, prompt.tail) == (
+        "a7",
+        "What does this cost to the nearest dollar?\n\n",
+        "A lamp",
+        "\n\nPrice is $",
+    )
+
+
+def test_a_title_stands_above_the_description() -> None:
+    assert TEMPLATE.prompt(an_item(title="Lamp", description="Of brass")).description == "Lamp\nOf brass"
+
+
+def test_space_around_a_description_adds_no_blank_lines() -> None:
+    padded, bare = an_item(description="\n A lamp \n\n"), an_item(description="A lamp")
+
+    assert TEMPLATE.prompt(padded) == TEMPLATE.prompt(bare)
+
+
+def test_a_prompt_never_shows_the_price() -> None:
+    cheap, dear = an_item(price=1.0), an_item(price=98765.0)
+
+    assert TEMPLATE.prompt(cheap) == TEMPLATE.prompt(dear)
+    assert "98765" not in TEMPLATE.prompt(dear).text
+
+
+def test_a_description_that_contains_the_lead_is_kept_whole() -> None:
+    item = an_item(description="Price is $5 off. A lamp")
+
+    assert TEMPLATE.prompt(item).text.count("Price is $") == 2
+    assert TEMPLATE.prompt(item).description == "Price is $5 off. A lamp"
+
+
+def test_an_example_is_the_prompt_with_its_completion() -> None:
+    item = an_item(price=226.6)
+
+    example = TEMPLATE.example(item)
+
+    assert (example.prompt, example.completion) == (TEMPLATE.prompt(item), "227.00")
+
+
+def test_a_completion_is_written_in_the_format_of_the_template() -> None:
+    template = replace(TEMPLATE, price_format=PriceFormat("padded", 5))
+
+    assert template.completion(an_item(price=226.6)) == "00227"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "How much does this cost to the nearest dollar?"},
+        {"lead": "Price: $"},
+        {"max_length": 127},
+        {"price_format": PriceFormat("padded", 4)},
+    ],
+)
+def test_the_fingerprint_changes_with_every_part_of_the_template(change: dict[str, Any]) -> None:
+    assert replace(TEMPLATE, **change).fingerprint != TEMPLATE.fingerprint
+
+
+def test_padded_widths_have_different_fingerprints() -> None:
+    four, five = (replace(TEMPLATE, price_format=PriceFormat("padded", width)) for width in (4, 5))
+
+    assert four.fingerprint != five.fingerprint
+
+
+def test_the_fingerprint_is_the_one_that_earlier_runs_were_recorded_under() -> None:
+    # A change here makes every stored evaluation incomparable: CHANGELOG.md has to say so.
+    assert TEMPLATE.fingerprint == "ca507d18060e"

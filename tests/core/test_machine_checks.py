@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pricer.core import machine_checks as checks
-from pricer.core.gpu_checks import Card, Cuda, Driver, Product, has_kernels, judge_cuda, judge_driver, judge_product
+from pricer.core.gpus import Card, Cuda, Driver, Product, has_kernels, judge_cuda, judge_driver, judge_product
 from pricer.core.machine_checks import Finding, HubAnswer, Package, is_fit
 
 A100 = Card("NVIDIA A100-SXM4-40GB", (8, 0), 41_900_000_000, 42_400_000_000)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.metrics import Metric, measure_all, wilson_interval
-from pricer.core.scores import ScoreTable, score_predictions
 from tests.builders import an_item, predictions_of
 
 FALLBACK = 150.0

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricer.core import resampling
+from pricer.core.evaluation import ScoreTable
 from pricer.core.metrics import METRICS, Z95, choosing_metrics
 from pricer.core.resampling import losses, resample, studentised
-from pricer.core.scores import ScoreTable
 from tests.builders import a_score_table
 
 CHOOSING = choosing_metrics()

@@ -1,16 +1,24 @@
-"""Which checkpoint is chosen, and when none is."""
+"""The choice of a checkpoint, and its confirmation on the test split."""
 
 import json
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.halving import Dropout, RaceRecord
 from pricer.core.items import Split
 from pricer.core.metrics import Metric
-from pricer.core.selection import PickRecord, Selection, by_preference, comparable, dropped_ids, select
+from pricer.core.selection import (
+    Confirmation,
+    Selection,
+    by_preference,
+    comparable,
+    dropped_ids,
+    looks_besides,
+    select,
+)
 from pricer.errors import RunError
 from tests.builders import SPEC, a_checkpoint, a_score_table, a_spec, an_evaluation
 
@@ -105,7 +113,7 @@ def test_an_undefined_metric_is_refused_by_name() -> None:
 def test_a_selection_is_written_with_its_ranking() -> None:
     selection = select([an_evaluation(100, 50.0), an_evaluation(200, 40.0)], "mae")
 
-    record = json.loads(json.dumps(selection.to_json(), allow_nan=False))
+    record = json.loads(json.dumps(asdict(selection.record), allow_nan=False))
 
     assert record == {
         "candidate": {"name": "step-000200", "id": a_checkpoint(200).id, "step": 200, "epoch": 20.0, "members": []},
@@ -143,13 +151,13 @@ def test_the_scores_say_how_sure_the_choice_is() -> None:
     assert comparison.corrected > 119.0  # 99 + 20, and the optimism
 
 
-def test_the_comparison_is_written_beside_the_ranking_and_read_back() -> None:
+def test_the_comparison_is_written_beside_the_ranking() -> None:
     selection = select(EVALUATIONS, "mae", TABLES)
-    record = json.loads(json.dumps(selection.to_json(), allow_nan=False))
+    record = json.loads(json.dumps(asdict(selection.record), allow_nan=False))
 
     comparison = record["comparison"]
     assert comparison["differences"][2] == {
-        "candidate": Candidate.of(a_checkpoint(300)).to_json() | {"members": []},
+        "candidate": asdict(Candidate.of(a_checkpoint(300))) | {"members": []},
         "worse_by": 0.0,
         "interval": None,
         "is_significant": False,
@@ -158,25 +166,6 @@ def test_the_comparison_is_written_beside_the_ranking_and_read_back() -> None:
     assert (comparison["resamples"], comparison["seed"]) == (10_000, 0)
     assert comparison["corrected_interval"][0] < comparison["corrected"] < comparison["corrected_interval"][1]
     assert comparison["more_items"] == pytest.approx(284, rel=0.06)  # 100 · (1.96² − 1)
-    assert PickRecord.from_json(record) == PickRecord(
-        selection.candidate, "mae", SPEC.fingerprint, selection.comparison
-    )
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"candidate": Candidate("constant").to_json()},
-        {"candidate": {"step": 200}},
-        {"metric": "no_price"},
-        {"metric": "brier"},
-        {"spec_fingerprint": 7},
-        {"comparison": {"corrected": 41.0}},
-    ],
-)
-def test_what_is_no_selection_is_not_read(damage: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        PickRecord.from_json({**select(EVALUATIONS, "mae").to_json(), **damage})
 
 
 class TestWhatIsCompared:
@@ -218,7 +207,41 @@ class TestWhatIsCompared:
         few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200)]
         many = [an_evaluation(200, 40.0)]
         out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0)
-        race = RaceRecord(SPEC.fingerprint, 0.3, 50, a_checkpoint(200).id, (out,), 0.7)
+        race = RaceRecord(SPEC.fingerprint, 0.3, a_checkpoint(200).id, (out,), 0.7)
 
         assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
         assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few
+
+
+TEST = a_spec(split=Split.TEST)
+PART = a_spec(split=Split.TEST, limit=10)
+FIRST = a_checkpoint(100).id
+
+
+def test_only_checkpoints_on_the_test_split_are_looks_and_the_measurement_itself_is_none() -> None:
+    evaluations = [
+        an_evaluation(None, 90.0, spec=TEST),
+        an_evaluation(100, 40.0, spec=TEST),
+        an_evaluation(100, 41.0, spec=PART),
+        an_evaluation(200, 50.0, spec=TEST),
+        an_evaluation(300, 50.0),
+    ]
+
+    assert looks_besides(evaluations, FIRST, TEST.fingerprint) == ["step-000100", "step-000200"]
+    assert looks_besides(evaluations[:2], FIRST, TEST.fingerprint) == []
+
+
+def test_a_look_that_was_confirmed_stays_one_without_its_evaluation() -> None:
+    earlier = Confirmation.of(an_evaluation(200, 50.0, spec=TEST), "mae", "now", 1, ())
+
+    assert looks_besides([], FIRST, TEST.fingerprint, [earlier]) == ["step-000200"]
+    assert looks_besides([], earlier.candidate.id, TEST.fingerprint, [earlier]) == []
+
+
+def test_a_confirmation_names_each_earlier_look_once() -> None:
+    evaluation = an_evaluation(100, 40.0, spec=TEST)
+
+    found = Confirmation.of(evaluation, "mae", "2026-01-02", 3, ["step-000200", "step-000200", "step-000300"])
+
+    assert (found.candidate, found.metric, found.look) == (evaluation.candidate, evaluation.metric("mae"), 3)
+    assert found.before == ("step-000200", "step-000300")

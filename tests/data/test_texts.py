@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.config import DataConfig
-from pricer.data.texts import one_text, read_lines_of, read_texts
+from pricer.data.texts import one_text, parse_texts, read_texts
 from pricer.errors import DataError
 
 CONFIG = DataConfig(description="text", title="name")
@@ -33,9 +33,9 @@ def test_a_jsonl_file_has_objects_with_the_columns_of_the_run_or_strings() -> No
 
 
 def test_standard_input_is_json_lines() -> None:
-    assert [item.text for item in read_lines_of(b'"A lamp"\n', CONFIG)] == ["A lamp"]
+    assert [item.text for item in parse_texts(b'"A lamp"\n', CONFIG, "standard input", is_json=True)] == ["A lamp"]
     with pytest.raises(DataError, match=r"broken JSON: .* \(standard input, line 1\)"):
-        read_lines_of(b"A lamp\n", CONFIG)
+        parse_texts(b"A lamp\n", CONFIG, "standard input", is_json=True)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_nothing_to_price_is_an_error() -> None:
     with pytest.raises(DataError, match=r"nothing to price in lamps\.txt"):
         read_texts(a_file("lamps.txt", "\n"), CONFIG)
     with pytest.raises(DataError, match="nothing to price in standard input"):
-        read_lines_of(b"", CONFIG)
+        parse_texts(b"", CONFIG, "standard input", is_json=True)
     with pytest.raises(DataError, match="the text is empty"):
         one_text(" ")
     with pytest.raises(DataError, match=r"there is no file gone\.txt"):

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pricer.config import AdapterConfig
 from pricer.errors import CheckpointError
-from pricer.ml.adapter_files import average_adapters, write_adapter
-from pricer.ml.adapters import AdapterSwitch, add_adapter
+from pricer.ml.adapters import AdapterSwitch, add_adapter, average_adapters, write_adapter
 from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.stores.bases import ASSETS
@@ -185,7 +184,7 @@ def test_members_that_cannot_be_averaged_are_refused_in_one_line(
 
 
 def test_an_average_of_too_high_a_rank_is_refused(members: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.ml.adapter_files.MAX_RANK", 11)
+    monkeypatch.setattr("pricer.ml.adapters.MAX_RANK", 11)
     switch = AdapterSwitch(a_base())
 
     with pytest.raises(CheckpointError, match="the average of 3 adapters of rank 4 has rank 12, 11 at most"):

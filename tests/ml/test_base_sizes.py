@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig
 from pricer.config import AdapterConfig
 from pricer.core.memory import COMPLETION_TOKENS, fit_to_gpu, training_memory
 from pricer.ml.adapters import add_adapter
-from pricer.ml.base import load_base, mixed_precision
-from pricer.ml.base_sizes import measure
+from pricer.ml.base import load_base, measure, mixed_precision
 from pricer.ml.devices import Precision
 from pricer.ml.loss import completion_loss
 from pricer.ml.micro_batch import set_checkpointing

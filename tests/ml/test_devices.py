@@ -15,12 +15,11 @@ from pricer.errors import ModelError
 from pricer.ml.devices import (
     Precision,
     choose_precision,
-    forget_launcher,
     gpu_utilisation,
+    leave_launcher,
     memory,
     peak_memory,
     refuse_several_gpus,
-    refuse_several_processes,
 )
 from tests.conftest import hides_gpus
 
@@ -138,7 +137,7 @@ class TestLaunchers:
             monkeypatch.setenv(name, value)
 
         with pytest.raises(ModelError) as caught:
-            refuse_several_processes()
+            leave_launcher()
 
         assert (caught.value.message, caught.value.hint) == (message, hint)
 
@@ -156,7 +155,7 @@ class TestLaunchers:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
 
-        refuse_several_processes()
+        leave_launcher()
 
     def test_what_a_launcher_of_one_process_left_is_forgotten_and_what_would_have_counted_is_named(
         self, monkeypatch: pytest.MonkeyPatch
@@ -170,9 +169,9 @@ class TestLaunchers:
         for name, value in left.items():
             monkeypatch.setenv(name, value)
 
-        assert forget_launcher() == ["ACCELERATE_MIXED_PRECISION=bf16"]
+        assert leave_launcher() == ["ACCELERATE_MIXED_PRECISION=bf16"]
         assert left.keys().isdisjoint(os.environ)
-        assert forget_launcher() == []
+        assert leave_launcher() == []
 
 
 def test_tests_hide_the_gpu_unless_they_are_those_that_need_one() -> None:

@@ -10,9 +10,9 @@ from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, Tra
 from pricer.core.training import Progress
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
-from pricer.ml.devices import Precision
-from pricer.ml.optimizers import read_state
-from pricer.ml.predict import Predictor
+from pricer.ml.devices import Precision, read_state
+from pricer.ml.micro_batch import requested_settings
+from pricer.ml.predict import TreeDecoder
 from pricer.ml.sft import fine_tune
 
 pytestmark = [
@@ -39,6 +39,8 @@ def test_a_4_bit_base_takes_a_step_and_answers(tmp_path: Path) -> None:
         on_checkpoint=lambda folder, step: None,
         on_progress=logged.append,
         should_stop=lambda: False,
+        settings=requested_settings(config),
+        note=print,
     )
 
     assert finished
@@ -47,7 +49,7 @@ def test_a_4_bit_base_takes_a_step_and_answers(tmp_path: Path) -> None:
     assert measured.gpu_utilisation is not None
     assert 0 <= measured.gpu_utilisation <= 100
     model.eval()
-    predictor = Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
+    predictor = TreeDecoder(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
     (prediction,) = predictor.predict(setup.encoder.prompts([setup.template.prompt(setup.items.val[0])]))
     assert prediction.item_id == setup.items.val[0].id
 
@@ -80,9 +82,11 @@ def test_a_state_of_adamw_torch_goes_on_on_the_other_kind_of_device(began: str, 
             on_checkpoint=lambda folder, step: None,
             on_progress=logged.append,
             should_stop=lambda: logged[-1].step >= steps,
+            settings=requested_settings(config),
+            note=print,
         )
 
     assert not train(began, None, steps=1)
-    assert read_state(tmp_path / "checkpoint-1").format == "torch"
+    assert read_state(tmp_path / "checkpoint-1").optimizer == "torch"
     assert train(goes_on, tmp_path / "checkpoint-1", steps=3)
     assert [progress.step for progress in logged if progress.loss is not None] == [1, 2]

@@ -7,9 +7,9 @@ import torch
 
 from pricer.commands.parts.setup import Setup
 from pricer.ml.base import load_base
+from pricer.ml.batches import right_padded
 from pricer.ml.devices import Precision
 from pricer.ml.loss import completion_loss, is_slow_without_mask, logits_only_at, score_in_float32
-from pricer.ml.tokens import right_padded
 
 
 class Bare(torch.nn.Module):

@@ -11,10 +11,10 @@ from pricer.config import AdapterConfig, TrainConfig
 from pricer.errors import ModelError
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
+from pricer.ml.batches import OutOfMemoryError, right_padded
 from pricer.ml.loss import completion_loss
 from pricer.ml.micro_batch import StepSettings, Timing, choose_step_settings, compile_layers, find_fastest, use_compiled
-from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.tokens import TokenizedExample, TokenizedPrompt, right_padded
+from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 
 KEPT, AGAIN = False, True
 
@@ -130,7 +130,7 @@ class TestCompiling:
     def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[StepSettings]:
         tried: list[StepSettings] = []
 
-        def try_it(_model: Any, _batch: Any, settings: StepSettings, _pad: int) -> Timing:
+        def try_it(_model: Any, _batch: Any, _pad: int, settings: StepSettings) -> Timing:
             tried.append(settings)
             return (0.7 if settings.compiled else 1.0), True
 

@@ -1,154 +1,313 @@
-"""Prediction: greedy, and the same whatever is in the batch."""
+"""Decoding: the greedy answers are those of `generate`, and the distributions those of asking for every price."""
 
-import math
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pricer.commands.parts.setup import Setup
-from pricer.core.predictions import Prediction
+from pricer.core.predictions import QUANTILES
+from pricer.core.prefix_search import PriceTrie
+from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_base
-from pricer.ml.out_of_memory import BatchSplitter, OutOfMemoryError
-from pricer.ml.predict import Predictor
-from pricer.ml.tokens import TokenizedPrompt
+from pricer.ml.batches import left_padded
+from pricer.ml.predict import TreeDecoder
+from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
+
+TAIL = "\n\nPrice is $"
 
 
-@pytest.fixture
-def predictor(setup: Setup, model: Any) -> Predictor:
-    return Predictor(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
+@pytest.fixture(scope="module")
+def prompts(setup: Setup) -> list[TokenizedPrompt]:
+    return setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
 
 
-def test_a_batch_of_forty_answers_as_forty_batches_of_one(setup: Setup, predictor: Predictor) -> None:
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
-    assert len({len(prompt.ids) for prompt in prompts}) > 3  # so there is padding
-
-    together = predictor.predict(prompts)
-    alone = [predictor.predict([prompt])[0] for prompt in prompts]
-
-    assert together == alone
-    assert sum(p.price is not None for p in together) > 30  # the embedded base writes prices
+def a_decoder(
+    model: Any, tokenizer: Any, price_format: PriceFormat, digits: int, answer_length: int = 5
+) -> TreeDecoder:
+    price_tokens = find_price_tokens(tokenizer, "", price_format, digits)
+    return TreeDecoder(model, tokenizer, price_format, answer_length, price_tokens, max_residual_mass=0.0)
 
 
-def test_a_sampling_default_of_the_model_is_not_followed(setup: Setup, predictor: Predictor) -> None:
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:8]])
-    greedy = predictor.predict(prompts)
-    generation = predictor.model.generation_config
-    generation.do_sample, generation.temperature = True, 5.0
-
-    try:
-        again = predictor.predict(prompts)
-    finally:
-        generation.do_sample, generation.temperature = False, 1.0
-
-    assert again == greedy
-
-
-def test_a_repetition_penalty_of_the_base_is_not_followed(setup: Setup, predictor: Predictor, tmp_path: Path) -> None:
-    prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val[:8]])
-    folder = tmp_path / "base"
-    shutil.copytree(setup.base.folder, folder)
-    (folder / "generation_config.json").write_text('{"repetition_penalty": 20.0, "no_repeat_ngram_size": 1}')
-
-    plain, penalised = (
-        Predictor(
-            load_base(base, setup.precision), setup.tokenizer, setup.template.price_format, setup.encoder.answer_length
-        ).predict(prompts)
-        for base in (setup.base.folder, folder)
+def generate(model: Any, tokenizer: Any, prompts: Sequence[TokenizedPrompt], length: int) -> list[str]:
+    """The greedy completions by transformers' own `generate`."""
+    ids, mask = left_padded([prompt.ids for prompt in prompts], tokenizer.pad_token_id)
+    output = model.generate(
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(mask),
+        generation_config=GenerationConfig(
+            max_new_tokens=length, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        ),
     )
+    completions: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    return completions
 
-    assert penalised == plain
 
-
-def test_the_loss_is_the_mean_over_completion_tokens_alone(setup: Setup, predictor: Predictor) -> None:
-    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.val[:6]])
-    total, count = 0.0, 0
-    for example in examples:  # one at a time, no padding, all logits
-        ids = torch.tensor(example.ids, dtype=torch.long)[None]
+def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """For each path the probabilities of the tokens after it, by a plain forward pass each: no cache, no padding."""
+    found = []
+    for path in paths:
+        ids = torch.tensor([*prompt.ids.tolist(), *path])[None]
         with torch.inference_mode():
-            log_probs = predictor.model(input_ids=ids).logits[0].log_softmax(-1)
-        for position in range(example.start, len(example.ids)):
-            total -= float(log_probs[position - 1, int(example.ids[position])])
-            count += 1
-    assert count == 6 * 5  # four digits and the end of text each
-
-    assert math.isclose(predictor.loss(examples, batch_tokens=200), total / count, rel_tol=1e-5)
+            found.append(model(input_ids=ids).logits[0, -1].double().softmax(-1).numpy())
+    return found
 
 
-class Cramped:
-    """A decoder on a machine that has room for so many prompts at once."""
+def test_greedy_is_what_generate_gives(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
+    length = setup.encoder.answer_length
 
-    def __init__(self, room: int, error: RuntimeError) -> None:
-        self.sizes: list[int] = []
-        self._room = room
-        self._error = error
+    read = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length).predict(prompts)
 
-    def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        self.sizes.append(len(prompts))
-        if len(prompts) > self._room:
-            raise self._error
-        return [Prediction(prompt.item_id, "1", 1.0) for prompt in prompts]
+    assert [p.item_id for p in read] == [prompt.item_id for prompt in prompts]
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, prompts, length)
+    assert sum(p.price is not None for p in read) > 30
 
 
-OUT_OF_MEMORY = {
-    "torch's own": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    "outside of its allocator": torch.AcceleratorError("CUDA error: out of memory"),
-    "cuBLAS": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    "on the CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you"),
-}
+@pytest.mark.parametrize("length", [1, 2, 8])
+def test_greedy_is_what_generate_gives_where_it_is_no_price(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], length: int
+) -> None:
+    # Cut in their middle, the prompts ask for nothing: the model babbles, or ends at once.
+    cut = [TokenizedPrompt(p.item_id, p.ids[: 3 + index], p.cut) for index, p in enumerate(prompts)]
+
+    read = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length).predict(cut)
+
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, cut, length)
+    assert any(p.price is None for p in read)
 
 
-def five_prompts() -> list[TokenizedPrompt]:
-    return [TokenizedPrompt(key, np.array([1]), cut=False) for key in "abcde"]
+def test_a_batch_of_forty_is_read_as_forty_batches_of_one(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
+
+    together = decoder.predict(prompts)
+    alone = [decoder.predict([prompt])[0] for prompt in prompts]
+
+    for one, other in zip(together, alone, strict=True):
+        assert one.distribution is not None
+        assert other.distribution is not None
+        assert (one.completion, one.distribution.quantiles) == (other.completion, other.distribution.quantiles)
+        assert one.distribution.no_price == pytest.approx(other.distribution.no_price, abs=1e-5)
+        assert one.distribution.mean == pytest.approx(other.distribution.mean, rel=1e-5)
+        assert one.distribution.mean_error == pytest.approx(other.distribution.mean_error, rel=1e-4, abs=1e-4)
 
 
-def splitter() -> BatchSplitter:
-    return BatchSplitter("answer about", lambda prompt: prompt.item_id)
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_padded_prices_are_read_as_by_asking_for_every_one(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], width: int
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, PriceFormat("padded", width), width)
+    digits = setup.tokenizer("0123456789", add_special_tokens=False)["input_ids"]
+
+    for prediction, prompt in zip(decoder.predict(prompts[:3]), prompts[:3], strict=True):
+        shares, probability, left = np.ones(1), np.ones(1), 0.0
+        paths: list[list[int]] = [[]]
+        for _ in range(width):
+            odds = np.array(follow_up(model, prompt, paths))[:, digits]
+            on_digits = odds.sum(axis=1, keepdims=True)
+            left += float((probability * (1 - on_digits[:, 0])).sum())
+            shares = (shares[:, None] * odds / on_digits).ravel()
+            probability = (probability[:, None] * odds).ravel()
+            paths = [[*path, digit] for path in paths for digit in digits]
+        read = prediction.distribution
+        assert read is not None
+        assert read.quantiles == tuple(float(np.argmax(np.cumsum(shares) >= q)) for q in QUANTILES)
+        assert read.mean == pytest.approx((shares * np.arange(10**width)).sum(), abs=read.mean_error + 1e-3)
+        assert read.no_price <= left + 1e-5
+        if width == 1:
+            assert read.no_price == pytest.approx(left, abs=1e-5)
+            assert read.mean_error == 0
 
 
-@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY.keys())
-def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) -> None:
-    decoder = Cramped(2, error)
+class Numbers:
+    """A tokenizer of numbers alone: a token for each `group` digits from the left, for `.00`, and for the end."""
 
-    answers = splitter().run(decoder.predict, five_prompts())
+    eos_token_id, pad_token_id, point = 0, 0, 1
 
-    assert [answer.item_id for answer in answers] == list("abcde")
-    # 5 do not fit; of its halves 2 do and 3 do not, whose halves 1 and 2 do.
-    assert decoder.sizes == [5, 2, 3, 1, 2]
+    def __init__(self, group: int) -> None:
+        self._group = group
+        self._texts = ["", ".00", *(f"{n:0{size}}" for size in range(1, group + 1) for n in range(10**size))]
+        self._ids = {text: index for index, text in enumerate(self._texts)}
+        self.size = len(self._texts)
 
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [self._encode(text) for text in texts]}
 
-def test_the_size_that_fitted_is_kept_for_the_batches_after() -> None:
-    decoder, batches = Cramped(2, OUT_OF_MEMORY["cuBLAS"]), splitter()
+    def _encode(self, text: str) -> list[int]:
+        number, point, _ = text.partition(".")
+        groups = [number[start : start + self._group] for start in range(0, len(number), self._group)]
+        return [*(self._ids[group] for group in groups), *([self.point] if point else [])]
 
-    for _ in range(2):
-        batches.run(decoder.predict, five_prompts())
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self._texts[int(token)] for token in ids)
 
-    # The second time it is known that 3 do not fit: nothing is tried in vain.
-    assert decoder.sizes == [5, 2, 3, 1, 2, 2, 1, 2]
-
-
-def test_one_prompt_that_does_not_fit_is_named() -> None:
-    with pytest.raises(OutOfMemoryError, match=r"^there is no memory left to answer about a by itself$"):
-        splitter().run(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
-
-
-def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
-    decoder = Cramped(0, RuntimeError("shapes do not match"))
-
-    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        splitter().run(decoder.predict, five_prompts())
+    def batch_decode(self, rows: Sequence[Sequence[int]], **_: Any) -> list[str]:
+        return [self.decode(row) for row in rows]
 
 
-def test_a_lack_of_memory_that_no_smaller_batch_helps_against_leaves_the_batches_after_as_they_were() -> None:
-    batches = splitter()
-    with pytest.raises(OutOfMemoryError):
-        batches.run(Cramped(0, OUT_OF_MEMORY["torch's own"]).predict, five_prompts())
-    recovered = Cramped(5, OUT_OF_MEMORY["torch's own"])
+def a_small_model(tokenizer: Numbers) -> Any:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=tokenizer.size,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.3,
+    )
+    model: Any = LlamaForCausalLM(shape)
+    model.generation_config.eos_token_id = None
+    return model.eval()
 
-    batches.run(recovered.predict, five_prompts())
 
-    assert recovered.sizes == [5]
+ASKED = [TokenizedPrompt("a", np.array([5, 6, 7]), cut=False), TokenizedPrompt("b", np.array([9, 8, 2, 4]), cut=False)]
+
+
+@pytest.mark.parametrize(
+    ("group", "price_format", "kind"),
+    [
+        (2, PriceFormat("plain"), tuple),  # 0 to 99 are one token each: everything is there after the prompt
+        (1, PriceFormat("plain"), PriceTrie),  # 7 and 72 begin alike
+        (2, PriceFormat("padded", 2), tuple),
+        (1, PriceFormat("padded", 2), tuple),
+    ],
+)
+def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
+    group: int, price_format: PriceFormat, kind: type
+) -> None:
+    tokenizer = Numbers(group)
+    model = a_small_model(tokenizer)
+    price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
+    assert isinstance(price_tokens, kind)
+    texts = tokenizer([format_price(price, price_format) for price in range(100)])["input_ids"]
+    written = [(*ids, tokenizer.eos_token_id) for ids in texts]
+
+    predictions = a_decoder(model, tokenizer, price_format, 2).predict(ASKED)
+
+    for prediction, prompt in zip(predictions, ASKED, strict=True):
+        shares = np.ones(100)
+        for prefix in {ids[:length] for ids in written for length in range(len(ids))}:
+            below = [price for price, ids in enumerate(written) if ids[: len(prefix)] == prefix]
+            odds = follow_up(model, prompt, [prefix])[0]
+            total = sum(odds[token] for token in {written[price][len(prefix)] for price in below})
+            if len(below) > 1:
+                for price in below:
+                    shares[price] *= odds[written[price][len(prefix)]] / total
+        read = prediction.distribution
+        assert read is not None
+        assert shares.sum() == pytest.approx(1)
+        assert read.quantiles == tuple(float(np.argmax(np.cumsum(shares) >= q)) for q in QUANTILES)
+        assert read.mean == pytest.approx((shares * np.arange(100)).sum(), abs=read.mean_error + 1e-3)
+        if read.mode_is_certain:
+            assert read.mode == shares.argmax()
+
+
+def test_where_all_prices_are_single_tokens_the_probabilities_are_those_of_one_forward_pass() -> None:
+    tokenizer = Numbers(2)
+    model = a_small_model(tokenizer)
+    texts = tokenizer([str(price) for price in range(100)])["input_ids"]
+
+    (read, _) = a_decoder(model, tokenizer, PriceFormat("plain"), 2).predict(ASKED)
+
+    odds = follow_up(model, ASKED[0], [[]])[0][[ids[0] for ids in texts]]
+    assert read.distribution is not None
+    assert read.distribution.no_price == pytest.approx(1 - odds.sum(), abs=1e-5)
+    assert read.distribution.mean == pytest.approx((odds * np.arange(100)).sum() / odds.sum(), rel=1e-5)
+    assert read.distribution.mean_error == 0
+
+
+def test_without_price_tokens_only_the_greedy_answer_is_read(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    price_format = setup.template.price_format
+
+    read = TreeDecoder(model, setup.tokenizer, price_format, 5).predict(prompts)
+
+    assert {p.distribution for p in read} == {None}
+    assert [p.completion for p in read] == generate(model, setup.tokenizer, prompts, 5)
+
+
+def sizes(price_tokens: PriceTokens | None) -> list[int]:
+    assert isinstance(price_tokens, tuple)
+    return [len(tokens) for tokens in price_tokens]
+
+
+def test_padded_prices_are_digit_tokens_one_by_one_or_in_groups(setup: Setup) -> None:
+    assert sizes(find_price_tokens(setup.tokenizer, TAIL, PriceFormat("padded", 7), 7)) == [10] * 7
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("padded", 4), 4)) == [1000, 10]  # as Llama 3 would
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("padded", 6), 6)) == [1000, 1000]
+
+
+def test_plain_prices_are_one_level_where_each_is_a_token_and_a_fork_elsewhere(setup: Setup) -> None:
+    assert sizes(find_price_tokens(Numbers(3), "", PriceFormat("plain"), 3)) == [1000]
+    trie = find_price_tokens(Numbers(3), "", PriceFormat("plain"), 4)
+    assert isinstance(trie, PriceTrie)
+    # Of 1 to 3 digits a token each; 100 to 999 may go on with a fourth.
+    assert sum(child is not None for child in trie.children) == 900
+    assert isinstance(find_price_tokens(setup.tokenizer, TAIL, PriceFormat("plain"), 3), PriceTrie)
+
+
+def test_plain_prices_that_are_too_many_to_enumerate_have_no_price_tokens(setup: Setup) -> None:
+    assert find_price_tokens(setup.tokenizer, TAIL, PriceFormat("plain"), 6) is None
+
+
+class CountedTokens:
+    """A model that counts what it computes."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.device, self.dtype = model.device, model.dtype
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, input_ids: torch.Tensor, **others: Any) -> Any:
+        self.shapes.append((input_ids.shape[0], input_ids.shape[1]))
+        return self._model(input_ids=input_ids, **others)
+
+
+def test_what_all_prompts_begin_with_is_computed_once(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
+    counted = CountedTokens(model)
+    decoder = a_decoder(counted, setup.tokenizer, setup.template.price_format, 4)
+    question = len(setup.tokenizer(setup.template.question)["input_ids"])
+
+    decoder.predict(prompts[:20])
+    first = list(counted.shapes)
+    decoder.predict(prompts[:20])
+
+    (one, beginning), (items, rest) = first[:2]
+    assert (one, items) == (1, 20)
+    assert beginning >= question
+    assert beginning + rest == max(len(prompt.ids) for prompt in prompts[:20])
+    assert counted.shapes[len(first) :] == first[1:]
+
+
+def test_the_shared_prefix_gets_shorter_until_all_prompts_begin_with_it(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4)
+    other = [TokenizedPrompt(p.item_id, np.concatenate([p.ids[:3], p.ids[5:]]), p.cut) for p in prompts[:8]]
+
+    for asked in (prompts[:8], other, prompts[:8], [prompts[0]] * 8, [prompts[0]] * 2):
+        together = decoder.predict(asked)
+        alone = [
+            a_decoder(model, setup.tokenizer, setup.template.price_format, 4).predict([prompt])[0] for prompt in asked
+        ]
+        for one, single in zip(together, alone, strict=True):
+            assert one.distribution is not None
+            assert single.distribution is not None
+            assert (one.completion, one.distribution.quantiles) == (single.completion, single.distribution.quantiles)
+
+
+def test_the_shared_prefix_is_computed_again_by_another_model(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    bare = load_base(setup.base.folder, setup.precision)
+    fresh, used = (a_decoder(bare, setup.tokenizer, setup.template.price_format, 4) for _ in range(2))
+    used.use(model)
+    used.predict(prompts)
+    used.use(bare)
+
+    assert used.predict(prompts) == fresh.predict(prompts)

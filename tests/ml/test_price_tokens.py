@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.core.items import Item
+from pricer.core.items import Item, PromptTemplate, tail_of
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat, format_price
-from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.ml.base import load_tokenizer
-from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_tokens
-from pricer.ml.tokens import Encoder, continuations, splits_digits
+from pricer.ml.tokens import Encoder, PriceTokens, continuations, find_digit_tokens, find_price_tokens, splits_digits
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
 TAIL = tail_of("Price is $")
@@ -167,7 +165,7 @@ def test_many_texts_are_tokenized_a_part_at_a_time(tmp_path: Path, monkeypatch: 
     texts = [f"{price}.00" for price in range(5)]
     whole = continuations(tokenizer, TAIL, texts)
 
-    monkeypatch.setattr("pricer.ml.tokens._AT_ONCE", 2)
+    monkeypatch.setattr("pricer.ml.tokens._TEXTS_AT_ONCE", 2)
 
     assert continuations(tokenizer, TAIL, texts) == whole
     assert continuations(tokenizer, TAIL, []) == []

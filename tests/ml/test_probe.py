@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pricer.config import ModelConfig
-from pricer.core.gpu_checks import Card, Driver, judge_product
+from pricer.core.gpus import Card, Driver, judge_product
 from pricer.core.machine_checks import Finding
 from pricer.ml import probe
 from pricer.ml.devices import choose_precision
@@ -81,7 +81,7 @@ class FakeNvml:
         for name, value in {
             "nvmlInit": None,
             "nvmlSystemGetCudaDriverVersion": 12080,
-            "nvmlSystemGetDriverVersion": b"570.1",
+            "nvmlSystemGetDriverVersion": "570.1",
             "nvmlDeviceGetCount": 1,
             "nvmlDeviceGetHandleByIndex": "handle",
             "nvmlDeviceGetName": "Tesla T4",

@@ -17,12 +17,11 @@ from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
 from pricer.core.training import Progress
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
+from pricer.ml.batches import EpochOrder, OutOfMemoryError
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
-from pricer.ml.micro_batch import StepSettings
-from pricer.ml.out_of_memory import OutOfMemoryError
-from pricer.ml.sft import _Events, fine_tune, trainer_arguments
-from pricer.ml.training_data import EpochOrder, build_dataset, collate
+from pricer.ml.micro_batch import StepSettings, requested_settings
+from pricer.ml.sft import _Events, build_dataset, collate, fine_tune, trainer_arguments
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def train(
     dropout: float = 0.1,
     resume_from: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = print,
     settings: StepSettings | None = None,
 ) -> tuple[dict[int, Path], list[Progress], bool]:
     """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
@@ -58,7 +57,7 @@ def train(
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
         note=note,
-        settings=settings,
+        settings=settings or requested_settings(config),
     )
     return folders, logged, finished
 

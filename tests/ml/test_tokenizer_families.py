@@ -19,11 +19,10 @@ import pytest
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
+from pricer.core.items import tail_of
 from pricer.core.prices import PriceFormat, format_price
-from pricer.core.prompts import tail_of
 from pricer.ml.base import load_tokenizer
-from pricer.ml.price_tokens import find_digit_tokens, find_price_tokens
-from pricer.ml.tokens import continuations, splits_digits
+from pricer.ml.tokens import continuations, find_digit_tokens, find_price_tokens, splits_digits
 
 TAIL = tail_of("Price is $")
 # As Qwen's own code has it: its tiktoken file does not say it. Llama 3's is the converter's default.

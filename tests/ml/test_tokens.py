@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pricer.core.items import Item
+from pricer.core.items import Item, Prompt, PromptTemplate
 from pricer.core.prices import PriceFormat
-from pricer.core.prompts import Prompt, PromptTemplate
 from pricer.errors import ConfigError
 from pricer.ml.base import load_tokenizer
-from pricer.ml.tokens import Encoder, batches_of, left_padded, splits_digits
+from pricer.ml.tokens import Encoder, splits_digits
 from pricer.stores.bases import ASSETS
 
 TEMPLATE = PromptTemplate("What does this cost to the nearest dollar?", "Price is $", PriceFormat("padded", 4), 64)
@@ -40,7 +38,7 @@ def test_many_prompts_are_tokenized_a_part_at_a_time(tokenizer: Any, monkeypatch
     prompts = [TEMPLATE.prompt(Item(str(n), f"A lamp of {n} watts", 149.0)) for n in range(5)]
     whole = encoder.prompts(prompts)
 
-    monkeypatch.setattr("pricer.ml.tokens._AT_ONCE", 2)
+    monkeypatch.setattr("pricer.ml.tokens._TEXTS_AT_ONCE", 2)
 
     parts = encoder.prompts(prompts)
     assert [prompt.item_id for prompt in parts] == list("01234")
@@ -125,23 +123,3 @@ def test_a_max_length_without_room_for_a_description_is_refused(tokenizer: Any) 
 def test_a_digit_is_a_token_in_the_embedded_base(tokenizer: Any) -> None:
     assert splits_digits(tokenizer, TAIL)
     assert tokenizer.convert_ids_to_tokens(tokenizer("1495", add_special_tokens=False)["input_ids"]) == list("1495")
-
-
-def test_batches_are_longest_first_and_within_the_budget() -> None:
-    # 5 × 2 = 10 fits a budget of 10, a third would make 15; then 3 × 2 = 6, and a third of 3 makes 9.
-    assert batches_of([3, 5, 3, 5, 3], batch_tokens=10) == [[1, 3], [0, 2, 4]]
-
-
-def test_a_prompt_longer_than_the_budget_is_a_batch_by_itself() -> None:
-    assert batches_of([20, 4, 4], batch_tokens=10) == [[0], [1, 2]]
-
-
-def test_no_prompts_are_no_batches() -> None:
-    assert batches_of([], batch_tokens=10) == []
-
-
-def test_sequences_end_together_after_their_padding() -> None:
-    ids, mask = left_padded([np.array([5, 6]), np.array([7, 8, 9])], pad=1)
-
-    assert ids.tolist() == [[1, 5, 6], [7, 8, 9]]
-    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]

@@ -283,7 +283,7 @@ class TestFolderStore:
         [
             ("", "not a JSON object"),
             ("{", "not a JSON object"),
-            ("{}", "step is None"),
+            ("{}", "step is missing"),
             ("[" * 100_000, "not a JSON object"),
         ],
     )
@@ -298,7 +298,7 @@ class TestFolderStore:
         ("line", "reason"),
         [
             ("not JSON", r"not a JSON object \(checkpoints.jsonl, line 1\)"),
-            ("{}", "step is None"),
+            ("{}", "step is missing"),
             (json.dumps({**a_checkpoint(5).to_json(), "base": "other"}), "id is "),
         ],
     )

@@ -12,7 +12,7 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
-from pricer.stores.checkpoints import FolderStore
+from pricer.stores.checkpoints import FolderStore, parse_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT, HubStore
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
@@ -584,7 +584,7 @@ class TestSoups:
         head = repo.branches["main"]
         assert (repo.tags["soup-000005-000010"], repo.tags["best"]) == (head, head)
         assert repo.files()[ADAPTER] == b"soup"
-        assert json.loads(repo.files()["manifest.json"]) == soup.to_json()
+        assert parse_manifest(repo.files()["manifest.json"]) == soup
         assert [checkpoint.step for checkpoint in a_store().checkpoints()] == [5, 10]
         assert [(c, c.commit) for c in a_store().soups()] == [(soup, head)]
         assert a_store().tagged("best") == soup
@@ -600,7 +600,7 @@ class TestSoups:
     def test_the_facts_of_another_machine_are_not_pushed_with_it(self, repo: Repo) -> None:
         soup = self.made()
         store = a_store()
-        Path("run.json").write_text('{"attached": true}')
+        Path("run.json").write_text('{"from_hub": true}')
 
         store.tag(soup, "best")
 

@@ -311,7 +311,7 @@ class TestHostileStates:
     def test_a_manifest_with_more_in_it_is_refused(self, repo: Repo) -> None:
         self.with_manifest(repo, json.dumps({**a_checkpoint(5).to_json(), "auto_map": {}}).encode())
 
-        assert "is not a manifest: auto_map is not part of a manifest" in refused(repo)
+        assert "is not a manifest: auto_map is unknown" in refused(repo)
 
     @pytest.mark.parametrize(
         ("config", "reason"),

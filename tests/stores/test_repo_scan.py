@@ -143,7 +143,10 @@ class TestOfPricer:
             (b"{", "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
             (b"[]", "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
             (b"[" * 100_000, "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
-            (b'{"step": 5}', "ann/plain at its tag step-000005 has no manifest.json that can be read: epoch is None"),
+            (
+                b'{"step": 5}',
+                "ann/plain at its tag step-000005 has no manifest.json that can be read: epoch is missing",
+            ),
             (json.dumps(a_checkpoint(6).to_json()).encode(), "ann/plain at its tag step-000005 holds step-000006"),
         ],
     )

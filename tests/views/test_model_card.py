@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pricer.config import DataConfig, ModelConfig, RunConfig
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -26,28 +27,22 @@ HUB_SPEC = a_spec(base="maker/small", base_revision="ba5e" * 10, precision="nf4/
 HUB_TEST = replace(HUB_SPEC, split=Split.TEST)
 COMMIT = "c0de" * 10
 
-RECIPE = Recipe(
-    base_on_hub=True,
-    data_source="user/lamps",
-    data_on_hub=True,
-    data_revision="da7e",
-    train_items=4000,
-    max_price=None,
-    has_titles=False,
-    template=TEMPLATE,
-    quantization="nf4",
-    compute_dtype="bfloat16",
-    rank=32,
-    alpha=64,
-    dropout=0.1,
-    target_modules="all-linear",
-    epochs=3,
-    batch_size=16,
-    learning_rate=1e-4,
-    schedule="cosine",
-    seed=42,
+CONFIG = RunConfig(
+    model=ModelConfig(compute_dtype="bfloat16"),
+    data=DataConfig(source="user/lamps", revision="da7e"),
 )
-LOCAL = replace(RECIPE, base_on_hub=False, data_source="builtin:computers", data_on_hub=False, data_revision=None)
+RECIPE = Recipe(CONFIG, TEMPLATE, 4000, base_on_hub=True, data_on_hub=True)
+
+
+def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    """The recipe with other settings, whether or not a config could have them: `data={"revision": None}`."""
+    update = {name: getattr(recipe.config, name).model_copy(update=values) for name, values in sections.items()}
+    return replace(recipe, config=recipe.config.model_copy(update=update))
+
+
+LOCAL = changed(
+    replace(RECIPE, base_on_hub=False, data_on_hub=False), data={"source": "builtin:computers", "revision": None}
+)
 
 
 def hub_checkpoint(step: int) -> Checkpoint:
@@ -403,13 +398,12 @@ def test_an_unknown_licence_is_not_claimed(unknown: str | None) -> None:
 
 
 def test_an_undefined_metric_is_left_out_of_the_results_and_a_dash_in_the_table() -> None:
-    metrics = (Metric("mae", 40.0, None, 1, "lower"), Metric("r2", None, None, 1, "higher"))
-    card = card_of([on_hub(200, None, metrics=metrics)])
+    undefined = (Metric(name, None, None, 1, metric.better) for name, metric in METRICS.items() if name != "mae")
+    card = card_of([on_hub(200, None, metrics=(Metric("mae", 40.0, None, 1, "lower"), *undefined))])
 
     assert [(result.metric, result.value) for result in card.results] == [("mae", 40.0)]
     assert "| MAE: mean absolute error in dollars | $40.00 |\n" in card.body
     assert "| R²: share of the price variance explained | – |\n" in card.body
-    assert "| no price: answers without a price in them | – |\n" in card.body  # an older evaluation, without it
     assert "| **200 (chosen)** | 20.00 | $40.00 | – | – | 1 |\n" in card.body
 
 
@@ -427,7 +421,11 @@ def test_a_base_and_data_that_come_along_are_no_repositories() -> None:
 
 def test_a_folder_on_somebodys_disk_is_named_without_its_place() -> None:
     where = "/home/alice/secret/"
-    recipe = replace(LOCAL, data_source=f"{where}products 2.csv", quantization="none", compute_dtype="float32")
+    recipe = changed(
+        LOCAL,
+        data={"source": f"{where}products 2.csv"},
+        model={"quantization": "none", "compute_dtype": "float32"},
+    )
     card = local_card(a_checkpoint(200, base=f"{where}llama/"), recipe)
 
     assert "alice" not in repr(card)
@@ -450,8 +448,10 @@ def test_a_folder_that_looks_like_a_repository_is_not_taken_for_one() -> None:
 
 def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> None:
     template = replace(TEMPLATE, price_format=PriceFormat("padded", 4))
-    recipe = replace(
-        RECIPE, template=template, has_titles=True, target_modules=("v_proj", "q_proj"), data_revision=None
+    recipe = changed(
+        replace(RECIPE, template=template),
+        data={"title": "name", "revision": None},
+        adapter={"target_modules": ["v_proj", "q_proj"]},
     )
     card = card_of(checkpoint=hub_checkpoint(200).at(COMMIT, "step-000200"), recipe=recipe)
 
@@ -504,13 +504,11 @@ HOSTILE = [
 
 def hostile_card(text: str) -> Card:
     """A card with this text in every place that is not ours."""
-    recipe = replace(
-        RECIPE,
-        data_source=text,
-        data_revision=text or "-",
-        template=replace(TEMPLATE, question=text, lead=text),
-        target_modules=(text,),
-        schedule=text,
+    recipe = changed(
+        replace(RECIPE, template=replace(TEMPLATE, question=text, lead=text)),
+        data={"source": text, "revision": text or "-"},
+        adapter={"target_modules": [text]},
+        train={"schedule": text},
     )
     spec = replace(HUB_SPEC, base=text, base_revision=text, precision=text, data_fingerprint=text)
     checkpoint = a_checkpoint(200, base=text, base_revision=text).at(text, text or "x")
@@ -572,7 +570,7 @@ def test_any_text_from_outside_stays_text(text: str) -> None:
 
 
 def test_odd_names_are_shown_as_they_are() -> None:
-    body = text_of(card_of(recipe=replace(RECIPE, data_source="a|b `c` $$<d>")))
+    body = text_of(card_of(recipe=changed(RECIPE, data={"source": "a|b `c` $$<d>"})))
 
     assert (
         "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; trained"
@@ -581,7 +579,7 @@ def test_odd_names_are_shown_as_they_are() -> None:
 
 
 def test_a_card_says_what_the_dearest_item_may_cost() -> None:
-    card = local_card(a_checkpoint(), replace(RECIPE, max_price=99_999.0))
+    card = local_card(a_checkpoint(), changed(RECIPE, data={"max_price": 99_999.0}))
 
     assert "at revision `da7e`, items above $99,999.00 left out; trained on 4,000 items" in text_of(card)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import Evaluated
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
 from pricer.core.training import Progress
 from pricer.stores.runs import Run
+from pricer.views.terminal_evaluations import evaluated
 from pricer.views.terminal_progress import training_line
-from pricer.views.terminal_tables import evaluated
 from tests.builders import SPEC, a_checkpoint, an_item, predictions_of
 
 LOGGED = Progress(

@@ -12,7 +12,7 @@ import pytest
 from pricer.config import RunConfig
 from pricer.core.evaluation import Evaluation
 from pricer.stores.runs import create_run
-from pricer.views.terminal_chart import show
+from pricer.views.terminal_evaluations import draw_errors
 from tests.builders import a_saved_checkpoint, an_evaluation, some_scores
 
 CURVE = [an_evaluation(step, mae) for step, mae in ((100, 50.0), (200, 20.0), (300, 10.0), (400, 30.0))]
@@ -33,7 +33,7 @@ def drawn(
     is_terminal: bool = True,
 ) -> list[str]:
     with patch.object(sys.stdout, "isatty", return_value=is_terminal):
-        show(evaluations, chosen)
+        draw_errors(evaluations, chosen)
     out, err = capsys.readouterr()
     assert err == ""
     return out.splitlines()

@@ -8,7 +8,7 @@ import pytest
 from pricer.commands.pick import Picked
 from pricer.core.selection import Selection, select
 from pricer.stores.runs import Run
-from pricer.views.terminal_pick import next_step, picked
+from pricer.views.terminal_evaluations import next_step, picked
 from tests.builders import a_checkpoint, a_comparison, a_difference, an_evaluation
 
 DIFFERENCES = (

@@ -1,12 +1,20 @@
-"""Which checkpoints of a run the user means, and whether they can be scored under its setup."""
+"""A run's checkpoints: which the user means, whether they can be scored, and where the error of a scored one lies."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pricer.commands.parts.setup import Setup
+from pricer.core.breakdowns import Breakdown, break_down
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.evaluation import EvalSpec
+from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
+from pricer.core.items import Item
+from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
+
+if TYPE_CHECKING:  # it imports torch, which a report does without
+    from pricer.commands.parts.setup import Setup
 
 
 def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
@@ -16,10 +24,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     checkpoints = run.store.checkpoints()
     if not checkpoints:
         raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
-    if which == "all":
-        return checkpoints
-    if which == "last":
-        return checkpoints[-1:]
+    if which in ("all", "last"):
+        return checkpoints if which == "all" else checkpoints[-1:]
     if which == "best":
         best = run.store.tagged("best")
         if best is None:
@@ -27,21 +33,18 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
         return [best]
     known = [*checkpoints, *run.store.soups()]
     found = [c for c in known if which == c.name or (which == str(c.step) and not c.members)]
-    found = found or [c for c in known if len(which) >= 4 and _starts_with(c, which)]
+    if not found and len(which) >= 4:
+        found = [c for c in known if c.id.startswith(which) or (c.commit or "").startswith(which)]
     if len(found) != 1:
         steps = ", ".join(str(c.step) for c in checkpoints)
         what = "several checkpoints" if found else "no checkpoint"
-        raise CheckpointError(f"{which} names {what} of {run.name}", f"a step ({steps}), a revision, best or last")
+        raise CheckpointError(f"{which} names {what} of {run.name}", f"a step ({steps}), an id, best or last")
     return found
 
 
-def _starts_with(checkpoint: Checkpoint, prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in (checkpoint.id, checkpoint.commit) if name)
-
-
-def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str] = ("prompt", "data", "base")) -> None:
-    """Raise a CheckpointError if the checkpoint was trained with another prompt, data or base than the setup has.
-    `checked` says which of them matter. What the checkpoint does not state is not compared.
+def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
+    """Raise a CheckpointError if the checkpoint was trained with another prompt, base or (unless `any_data`) data than
+    the setup has. What the checkpoint does not state is not compared.
     """
     base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
     stated = {
@@ -50,7 +53,7 @@ def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str
         "base": (base, f"{setup.base.name}@{setup.base.revision}"),
     }
     for what, (trained, present) in stated.items():
-        if what in checked and trained is not None and trained != present:
+        if trained not in (None, present) and not (what == "data" and any_data):
             raise CheckpointError(
                 f"checkpoint step {checkpoint.step} ({checkpoint.id[:7]}) was trained with {what} {trained}, "
                 f"this run has {what} {present}",
@@ -66,3 +69,30 @@ def refuse_foreign(checkpoint: Checkpoint, setup: Setup, checked: Collection[str
 def is_local_folder(base: str) -> bool:
     """Whether a base is named by a folder. On another machine such a name means nothing, or something else."""
     return not base.startswith("builtin:") and names_a_folder(base)
+
+
+def saved_breakdown(
+    run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], val_items: Sequence[Item]
+) -> Breakdown:
+    """Break down an evaluation of a checkpoint, from its scores and its saved predictions for the items of its spec. A
+    KeyError if a prediction is missing.
+
+    Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
+    was evaluated on them, all else being equal. Intervals for validation items are not corrected.
+    """
+    table = run.evaluations.scores(checkpoint_id, spec)
+    assert table is not None  # kept with the evaluation
+    own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
+    calibrations: dict[float, Calibration | None] = {}
+    if own:
+        known = val_items[: own.limit]
+        predictions, prices = _predictions(run, checkpoint_id, own, known), [item.price for item in known]
+        for level in LEVELS:
+            calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level)
+    return break_down(table, items, _predictions(run, checkpoint_id, spec, items), calibrations)
+
+
+def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:
+    """The saved Predictions in the order of the items; a KeyError if one is missing."""
+    by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
+    return [by_id[item.id] for item in items]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
-from pricer.commands.parts.machine import settle
+from pricer.commands.parts.setup import settle
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
@@ -15,7 +15,7 @@ from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore, fetch_state, newest_state
 from pricer.stores.repo_scan import RepoScan, scan_repo
-from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
+from pricer.stores.runs import RUNS, Run, find_run, free_name, now, refuse_name, runs_of
 
 # The facts that are taken from another machine's run.json, with their types; then objects, with the types in them.
 _FACTS: dict[str, type] = {
@@ -38,6 +38,14 @@ class GivenConfig:
     overrides: Sequence[str]
 
 
+_OWN = GivenConfig(None, ())
+
+
+def open_run(name: str | None, repo: str | None, note: Callable[[str], None], given: GivenConfig = _OWN) -> Run:
+    """The run of that name (None: the newest) or, if there is a `repo`, the run here that stands for it."""
+    return find_run(name, note=note) if repo is None else open_hub_run(repo, given, note)
+
+
 def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> Run:
     """The run here that stands for a repository, with the checkpoints that are in it now.
 
@@ -46,7 +54,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     """
     present = next(reversed(runs_of(repo)), None)
     known = present.facts() if present else {}
-    if present and not known.get("attached"):
+    if present and not known.get("from_hub"):
         if given.path or given.overrides:
             raise RunError(f"{present.name} was trained here and has its own config", f"--run {present.name}")
         return present
@@ -62,7 +70,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     newest = found.checkpoints[-1].commit
     facts = _facts(hub, newest) if found.has_manifests and newest else {}
     facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
-    record = {**facts, "repo": repo, "attached": True, "started": now(), "finished": None}
+    record = {**facts, "repo": repo, "from_hub": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
 
@@ -70,7 +78,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
 def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
     """The run of a repository, with its newest training state, so that this machine can resume it."""
     hub = Hub(repo)
-    here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("attached")), None)
+    here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("from_hub")), None)
     here = here if here and name in (None, here.name) else None
     if here and not _is_behind(here, hub):
         return here

@@ -7,8 +7,8 @@ import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.intervals import CoverageReport
+from pricer.core.items import PromptTemplate
 from pricer.core.prices import PriceFormat, PriceStyle
-from pricer.core.prompts import PromptTemplate
 from pricer.core.selection import Selection
 from pricer.errors import HubError
 from pricer.stores.bases import names_a_folder
@@ -95,31 +95,11 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
 
 
 def _recipe(config: RunConfig, train_items: int) -> Recipe:
-    prompt, train, adapter = config.prompt, config.train, config.adapter
+    prompt = config.prompt
     style: PriceStyle = "padded" if prompt.price_format == "padded" else "plain"  # settled when the run began
-    return Recipe(
-        base_on_hub=_base_is_on_hub(config),
-        data_source=config.data.source,
-        data_on_hub=_data_is_on_hub(config),
-        data_revision=config.data.revision,
-        train_items=train_items,
-        max_price=config.data.max_price,
-        has_titles=config.data.title is not None,
-        template=PromptTemplate(
-            prompt.question, prompt.lead, PriceFormat(style, prompt.price_width), prompt.max_length
-        ),
-        quantization=config.model.quantization,
-        compute_dtype=config.model.compute_dtype,
-        rank=adapter.r,
-        alpha=adapter.alpha,
-        dropout=adapter.dropout,
-        target_modules=adapter.target_modules,
-        epochs=train.epochs,
-        batch_size=train.batch_size,
-        learning_rate=train.learning_rate,
-        schedule=train.schedule,
-        seed=train.seed,
-    )
+    price_format = PriceFormat(style, prompt.price_width)
+    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
+    return Recipe(config, template, train_items, _base_is_on_hub(config), _data_is_on_hub(config))
 
 
 def _base_is_on_hub(config: RunConfig) -> bool:

@@ -8,8 +8,8 @@ from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
 from pricer.data.reading import load_items, require
 from pricer.data.sources import local_path
-from pricer.ml.base_sizes import Sizes, gpu_here, measure
-from pricer.ml.devices import Precision
+from pricer.ml.base import Sizes, measure
+from pricer.ml.devices import PAGED, Precision, gpu_here
 from pricer.stores.bases import find_base
 
 
@@ -37,41 +37,39 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
 
     Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it.
     """
-    if gpu is None and config.model.device != "cpu":
+    model, train = config.model, config.train
+    if gpu is None and model.device != "cpu":
         gpu = gpu_here()
-    items, is_limit, too_dear = _train_items(config)
-    steps = config.train.steps(items)
-    checkpoints = math.ceil(steps / config.train.checkpoint_every)
+    limit = config.data.train_limit
+    is_limit = limit is not None and local_path(config.data) is None
+    found = None if is_limit else load_items(config.data)
+    items = len(require(found, Split.TRAIN, config.data)) if found else limit or 0
+    steps = train.steps(items)
+    checkpoints = math.ceil(steps / train.checkpoint_every)
     # The precision on the planned GPU, not on this machine: plans are made on a laptop.
     automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
-    dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
-    precision = Precision("cpu", config.model.quantization, dtype)
-    sizes = measure(find_base(config.model, weights=False).folder, config.adapter, precision)
+    dtype = automatic if model.compute_dtype == "auto" else model.compute_dtype
+    sizes = measure(find_base(model, weights=False).folder, config.adapter, Precision("cpu", model.quantization, dtype))
+    gpu_plan = (
+        None
+        if gpu is None
+        else plan_gpu(
+            gpu,
+            sizes.training,
+            batch_size=train.batch_size,
+            tokens=config.prompt.max_length,
+            paged=train.optimizer == PAGED,
+        )
+    )
     return Plan(
         items=items,
         items_are_a_limit=is_limit,
-        too_dear=too_dear,
+        too_dear=found.too_dear if found else 0,
         steps=steps,
-        steps_per_epoch=config.train.steps_per_epoch(items),
+        steps_per_epoch=train.steps_per_epoch(items),
         checkpoints=checkpoints,
         sizes=sizes,
         upload_bytes=checkpoints * sizes.adapter_bytes,
-        precision=f"{config.model.quantization}/{dtype}",
-        gpu=plan_gpu(
-            gpu,
-            sizes.training,
-            batch_size=config.train.batch_size,
-            tokens=config.prompt.max_length,
-            paged=config.train.optimizer == "paged_adamw_32bit",
-        )
-        if gpu
-        else None,
+        precision=f"{model.quantization}/{dtype}",
+        gpu=gpu_plan,
     )
-
-
-def _train_items(config: RunConfig) -> tuple[int, bool, int]:
-    limit = config.data.train_limit
-    if limit is not None and local_path(config.data) is None:
-        return limit, True, 0
-    items = load_items(config.data)
-    return len(require(items, Split.TRAIN, config.data)), False, items.too_dear

@@ -3,10 +3,10 @@ is sent to others, so no token in a description, a setting or a note gets into i
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from pricer.commands.parts.breakdown import saved_breakdown
+from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -16,13 +16,19 @@ from pricer.errors import PricerError
 from pricer.redaction import redact
 from pricer.stores.runs import Run
 from pricer.views.report.curves import Curve
-from pricer.views.report.summary import fact_rows, flat_rows, held_out_of, missing_notes, status_of, tested_of
-from pricer.views.report.values import PredictionDetails, RunReport, TrainingLog
-
-_CURVES = (
-    *("epoch", "loss", "learning_rate", "tokens_per_second", "memory_used", "memory_total"),
-    *("gpu_utilisation", "val_loss", "val_mae"),
+from pricer.views.report.values import (
+    PredictionDetails,
+    RunReport,
+    TrainingLog,
+    fact_rows,
+    flat_rows,
+    held_out_of,
+    missing_notes,
+    status_of,
+    tested_of,
 )
+
+_CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
 
 def load_report(run: Run) -> RunReport:
@@ -69,9 +75,10 @@ def training_log(run: Run) -> TrainingLog:
         step = line.get("step")
         if step is None:
             continue
-        for name, value in line.items():
+        for name in points.keys() & line.keys():
+            value = line[name]
             # A loss of null was no number. Any other null was not measured.
-            if name in points and (value is not None or name == "loss"):
+            if value is not None or name == "loss":
                 points[name].append((step, _number(value)))
         if isinstance(line.get("val_items"), int):
             val_items = line["val_items"]
@@ -101,7 +108,7 @@ def _prediction_details(
     if table.item_id.tolist() != [item.id for item in items] or table.price.tolist() != [item.price for item in items]:
         return None, f"The scores behind {name} are of other items than the data of this run."
     try:
-        breakdown = saved_breakdown(run, key, spec, table, items, data.val)
+        breakdown = saved_breakdown(run, key, spec, items, data.val)
     except KeyError:
         problem = f"The answers behind {name} are not all there, so nothing is said of its intervals."
         breakdown = break_down(table, items)

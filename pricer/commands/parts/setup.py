@@ -1,28 +1,37 @@
-"""What train and eval both need before a weight is loaded: items, template, tokens and precision, all checked."""
+"""What is checked and settled before a weight is loaded: items, template, tokens, and what this machine can train."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
-from pricer.core.items import Item, ItemSet, Split
+from pricer.core.items import Item, ItemSet, PromptTemplate, Split, tail_of
 from pricer.core.prefix_search import PriceTrie
-from pricer.core.price_format import (
+from pricer.core.prices import (
     MAX_PLAIN_DIGITS,
     choose_estimator,
     choose_price_format,
     explain_greedy,
     explain_left_out,
     explain_padding,
+    format_price,
+    width_for,
 )
-from pricer.core.prices import PriceFormat, format_price, width_for
-from pricer.core.prompts import PromptTemplate, tail_of
 from pricer.data.reading import load_items, require
+from pricer.errors import CheckpointError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
-from pricer.ml.devices import Precision, choose_precision, device_name
-from pricer.ml.price_tokens import PriceTokens, find_digit_tokens, find_price_suffix, find_price_tokens
-from pricer.ml.tokens import Encoder, TokenizedPrompt, splits_digits
+from pricer.ml.devices import (
+    PAGED,
+    Precision,
+    choose_optimizer,
+    choose_precision,
+    device_name,
+    read_state,
+    refuse_several_gpus,
+)
+from pricer.ml.tokens import Encoder, PriceTokens, TokenizedPrompt, find_digit_tokens, find_price_tokens, splits_digits
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
@@ -30,8 +39,8 @@ from pricer.stores.runs import Run
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned.
-    `price_tokens` says how prices are tokenized; None: no distribution over them can be computed. `price_suffix` are
-    the tokens that all prices end with. `notes` are lines that the user should see once.
+    `price_tokens` says how prices are tokenized; None: no distribution over them can be computed. `notes` are lines
+    that the user should see once.
     """
 
     config: RunConfig
@@ -42,13 +51,7 @@ class Setup:
     encoder: Encoder
     precision: Precision
     price_tokens: PriceTokens | None
-    price_suffix: Sequence[int]
     notes: tuple[str, ...]
-
-    def with_repo(self, repo: str) -> "Setup":
-        """The same Setup with the name of the repository settled."""
-        hub = self.config.hub.model_copy(update={"repo": repo})
-        return replace(self, config=self.config.model_copy(update={"hub": hub}))
 
     def prompts(self, items: Sequence[Item]) -> list[TokenizedPrompt]:
         """The tokenized prompt of each Item, in their order."""
@@ -56,6 +59,8 @@ class Setup:
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec of scoring the first `limit` items (None: all) of a split."""
+        settings = self.config.eval
+        is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
             data_fingerprint=self.items.fingerprint,
             split=split,
@@ -64,23 +69,16 @@ class Setup:
             base=self.base.name,
             base_revision=self.base.revision,
             precision=self.precision.label,
-            estimator=self.config.eval.estimator,
+            estimator=settings.estimator,
             fallback=self.items.train_median,
-            residual_mass=self._residual_mass,
+            residual_mass=settings.residual_mass if is_searched else None,
         )
 
     @property
     def batch_tokens(self) -> int:
         """Maximum number of tokens in a batch of prompts where none was found by measurement."""
         wanted = self.config.eval.batch_tokens
-        if wanted == "auto":
-            return 8192 if self.precision.device == "cuda" else 2048
-        return wanted
-
-    @property
-    def _residual_mass(self) -> float | None:
-        is_searched = isinstance(self.price_tokens, PriceTrie) and self.config.eval.estimator != "greedy"
-        return self.config.eval.residual_mass if is_searched else None
+        return wanted if wanted != "auto" else 8192 if self.precision.device == "cuda" else 2048
 
 
 def load_base_of(setup: Setup, run: Run | None) -> Any:
@@ -146,8 +144,14 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         notes.append(explain_padding(price_format.width, max_price))
     if price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+    settled = {
+        "model": {"revision": base.revision, "compute_dtype": precision.dtype},
+        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
+        "eval": {"estimator": estimator},
+    }
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
-        config=_settle(config, base.revision, precision.dtype, price_format, estimator),
+        config=config.model_copy(update=sections),
         items=items,
         base=base,
         tokenizer=tokenizer,
@@ -155,19 +159,50 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         encoder=encoder,
         precision=precision,
         price_tokens=price_tokens,
-        price_suffix=find_price_suffix(tokenizer, tail, price_format),
         notes=tuple(notes),
     )
 
 
-def _settle(
-    config: RunConfig, revision: str | None, compute_dtype: str, price_format: PriceFormat, estimator: str
-) -> RunConfig:
-    """The config with these values in place of `auto`."""
-    changes = {
-        "model": {"revision": revision, "compute_dtype": compute_dtype},
-        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
-        "eval": {"estimator": estimator},
-    }
-    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
-    return config.model_copy(update=sections)
+def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
+    """The config with its optimizer settled for this machine; a ModelError if it cannot be trained here.
+
+    `resume` is the command that resumes the run on another machine. None: the run is new, and its config can change.
+    """
+    elsewhere = resume and f"on a machine with a GPU: {resume}"
+    try:
+        precision = choose_precision(config.model)
+    except ModelError as error:
+        raise ModelError(error.message, elsewhere or error.hint) from None
+    refuse_several_gpus(precision)
+    optimizer = choose_optimizer(config.train.optimizer, precision.device)
+    if optimizer == PAGED and precision.device == "cpu":
+        why = "model.device is cpu" if config.model.device == "cpu" else "this machine has no CUDA device"
+        raise ModelError(
+            f"train.optimizer is {optimizer}, which needs a GPU, but {why}", elsewhere or "train.optimizer: auto"
+        )
+    return config.model_copy(update={"train": config.train.model_copy(update={"optimizer": optimizer})})
+
+
+def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], None]) -> RunConfig:
+    """The config of a run that is resumed here from the training state in a folder (None: from the beginning). A
+    PricerError if this machine cannot continue as the run was trained so far.
+    """
+    resume = f"pricer train --resume --run {run.name}"
+    put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
+    settled, state = settle(run.config(), resume), read_state(state_folder) if state_folder else None
+    optimizer, precision = settled.train.optimizer, choose_precision(settled.model)
+    if state and state.optimizer not in (None, "bitsandbytes" if optimizer == PAGED else "torch"):
+        raise CheckpointError(
+            f"the training state of {run.name} was not written by train.optimizer = {optimizer}", put_back
+        )
+    first = run.facts().get("precision", precision.label)
+    if first != precision.label:
+        # float16 on a CPU, for which there is no scaler of gradients, trains an adapter in float32.
+        needs_gpu = first == Precision("cuda", precision.quantization, precision.dtype).label
+        raise RunError(
+            f"{run.name} began to train in {first}, this is {precision.label}",
+            f"on a machine with a GPU: {resume}" if needs_gpu else put_back,
+        )
+    if state and not state.has_gpu_random and precision.device == "cuda":
+        note(f"{run.name} was trained on a CPU so far; on a GPU it will not end with the same adapter bit for bit")
+    return settled

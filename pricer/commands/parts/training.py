@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.training import Progress, Validation
 from pricer.errors import RunError
+from pricer.ml.batches import OutOfMemoryError
 from pricer.ml.devices import device_name
-from pricer.ml.out_of_memory import OutOfMemoryError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run
@@ -30,96 +31,84 @@ _FULL = 1_000_000
 _PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
-def log_progress(run: Run, every: int, tracker: Tracker, watcher: Watcher) -> Callable[[Progress], None]:
-    """A callback that reports each step and logs those with a loss. `every`: steps between checkpoints."""
-    has_diverged = False
+@dataclass
+class Recorder:
+    """Keeps and reports the metrics and checkpoints of a training."""
 
-    def on_progress(progress: Progress) -> None:
-        nonlocal has_diverged
-        watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
+    run: Run
+    setup: Setup
+    validate: Callable[[], Validation]
+    to_hub: Uploads | None
+    tracker: Tracker
+    watcher: Watcher
+    has_diverged: bool = False
+
+    def progress(self, progress: Progress) -> None:
+        """Report a step; log it if it has a loss."""
+        every = self.setup.config.train.checkpoint_every
+        self.watcher.progress(progress, min(progress.steps, (progress.step // every + 1) * every))
         if progress.loss is None:
             return
-        line = progress.to_json()
-        run.log({"step": progress.step, **line})
-        tracker.log(line, progress.step)
-        if not math.isfinite(progress.loss) and not has_diverged:
-            has_diverged = True
-            watcher.note(
+        self._log(progress.step, progress.to_json())
+        if not math.isfinite(progress.loss) and not self.has_diverged:
+            self.has_diverged = True
+            self.watcher.note(
                 f"the loss is {progress.loss} at step {progress.step:,}: training has diverged; stop it, and take a "
                 "lower train.learning_rate or train.max_grad_norm"
             )
 
-    return on_progress
-
-
-def keep_checkpoints(
-    run: Run,
-    setup: Setup,
-    validate: Callable[[], Validation],
-    to_hub: Uploads | None,
-    tracker: Tracker,
-    watcher: Watcher,
-) -> Callable[[Path, int], None]:
-    """A callback that validates and keeps each checkpoint that the trainer has saved."""
-
-    def on_checkpoint(folder: Path, step: int) -> None:
-        epoch = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"]
-        checkpoint = _describe(folder, step, epoch, setup)
-        validation = _validate(validate, step, watcher) if setup.config.train.val_items else None
-        if validation:
-            line = validation.to_json()
-            run.log({"step": step, "epoch": round(epoch, 6), **line, "val_items": validation.n})
-            tracker.log(line, step)
+    def checkpoint(self, folder: Path, step: int) -> None:
+        """Validate and keep a checkpoint that the trainer has saved."""
+        epoch = round(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"], 6)
+        checkpoint = self._describe(folder, step, epoch)
+        validation = None
+        try:
+            if self.setup.config.train.val_items:
+                validation = self.validate()
+                self._log(step, validation.to_json(), epoch=epoch, val_items=validation.n)
+        except OutOfMemoryError as error:  # the checkpoint is worth more than its validation
+            self.watcher.note(
+                f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
+            )
         # Before the checkpoint is kept: a step that was kept must never be trained again, which on a GPU would give it
         # other weights. After a kill in between, resuming keeps it from the state.
-        run.training_states.mark_complete(folder)
-        keep(folder, step, run, to_hub)
-        watcher.checkpoint(checkpoint, validation)
+        self.run.training_states.mark_complete(folder)
+        self.keep(folder, step)
+        self.watcher.checkpoint(checkpoint, validation)
 
-    return on_checkpoint
+    def keep(self, folder: Path, step: int) -> None:
+        """Keep the checkpoint in a whole state folder. Keeping it twice changes nothing."""
+        if self.to_hub:
+            self.to_hub.put_checkpoint(folder, step)
+            self.to_hub.put_state(folder, step)
+        else:
+            self.run.store.push(folder, step)
 
+    def _log(self, step: int, measured: dict[str, Any], **more: float) -> None:
+        self.run.log({"step": step, **more, **measured})
+        self.tracker.log(measured, step)
 
-def _validate(validate: Callable[[], Validation], step: int, watcher: Watcher) -> Validation | None:
-    """The validation; None if memory is short: the checkpoint is worth more than its validation."""
-    try:
-        return validate()
-    except OutOfMemoryError as error:
-        watcher.note(
-            f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
+    def _describe(self, folder: Path, step: int, epoch: float) -> Checkpoint:
+        """Write the manifest of the adapter in `folder`."""
+        path, base = folder / ADAPTER_CONFIG, self.setup.base
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        # peft writes the folder that the base was loaded from, which means nothing on another machine, and
+        # target_modules in an order that differs between processes.
+        targets = settings["target_modules"]
+        settings["target_modules"] = sorted(targets) if isinstance(targets, list) else targets
+        write_json(path, {**settings, "base_model_name_or_path": base.name, "revision": base.revision})
+        checkpoint = Checkpoint(
+            step=step,
+            epoch=epoch,
+            base=base.name,
+            base_revision=base.revision,
+            prompt_fingerprint=self.setup.template.fingerprint,
+            data_fingerprint=self.setup.items.fingerprint,
+            adapter_sha256=sha256_of(folder / ADAPTER),
+            adapter_config_sha256=sha256_of(path),
         )
-        return None
-
-
-def keep(folder: Path, step: int, run: Run, to_hub: Uploads | None) -> None:
-    """Keep the checkpoint in a whole state folder. Keeping it twice changes nothing."""
-    if to_hub:
-        to_hub.put_checkpoint(folder, step)
-        to_hub.put_state(folder, step)
-    else:
-        run.store.push(folder, step)
-
-
-def _describe(folder: Path, step: int, epoch: float, setup: Setup) -> Checkpoint:
-    """Write the manifest of the adapter in `folder`."""
-    path = folder / ADAPTER_CONFIG
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    # peft writes the folder that the base was loaded from, which means nothing on another machine, and target_modules
-    # in an order that differs between processes.
-    targets = settings["target_modules"]
-    settings["target_modules"] = sorted(targets) if isinstance(targets, list) else targets
-    write_json(path, {**settings, "base_model_name_or_path": setup.base.name, "revision": setup.base.revision})
-    checkpoint = Checkpoint(
-        step=step,
-        epoch=round(epoch, 6),
-        base=setup.base.name,
-        base_revision=setup.base.revision,
-        prompt_fingerprint=setup.template.fingerprint,
-        data_fingerprint=setup.items.fingerprint,
-        adapter_sha256=sha256_of(folder / ADAPTER),
-        adapter_config_sha256=sha256_of(path),
-    )
-    write_manifest(folder, checkpoint)
-    return checkpoint
+        write_manifest(folder, checkpoint)
+        return checkpoint
 
 
 def describe_machine(setup: Setup) -> dict[str, Any]:

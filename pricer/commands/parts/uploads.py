@@ -42,28 +42,21 @@ class Uploads:
     def put_state(self, folder: Path, step: int) -> None:
         """Put the training state in `folder` into the outbox, if states are kept at all."""
         if self._keep_state != "none":
-            run = self._run
             # All that another machine needs to continue from it.
-            own = [run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
-            files = [folder / name for name in STATE_FILES if (folder / name).is_file()]
-            run.outbox.put("state", step, files, [path for path in own if path.is_file()])
+            own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            state = [folder / name for name in STATE_FILES]
+            self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
             if self._keep_state == "latest":
-                run.outbox.thin_states()
+                self._run.outbox.thin_states()
             self._uploader.wake()
 
     def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
         """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
         is called several times a second.
         """
-        total = 0
-
-        def report(left: int) -> None:
-            nonlocal total
-            total = max(total, left)
-            if total:
-                on_progress(total - left, total)
-
-        return self._uploader.drain(report, seconds)
+        # Training is over, so nothing is put in any more.
+        total = len(self._run.outbox.entries())
+        return self._uploader.drain(lambda left: on_progress(total - left, total) if total else None, seconds)
 
     def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
         """Deliver what is left; what could not be is a HubError that names it."""

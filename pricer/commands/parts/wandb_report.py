@@ -1,16 +1,18 @@
-"""What evaluations and picks add to a W&B run: which values, under which names, and which rows of predictions."""
+"""What evaluations and picks add to a W&B run, and how it is sent: W&B is there to be looked at, and stops nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.config import RunConfig
+from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.intervals import raw_interval
 from pricer.core.items import Item, Split
 from pricer.core.metrics import METRICS
 from pricer.core.predictions import Prediction
-from pricer.core.scores import score_predictions
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
-from pricer.stores.wandb import Report, Table
+from pricer.stores.runs import Run
+from pricer.stores.wandb import Report, Table, Tracker, TrackingLog
+from pricer.views.formatting import shorten
 
 # The most rows of a table: nobody looks at more. The first items of a split are a random sample of it.
 _ROWS = 500
@@ -28,14 +30,13 @@ def evaluation_report(
     checkpoint, which `predictions_of` reads in batches by its id. None without checkpoints, and for the test split,
     which is no curve to watch.
     """
-    baselines = [e for e in evaluations if e.candidate.is_baseline]
     checkpoints = [e for e in evaluations if not e.candidate.is_baseline]
     if spec.split is not Split.VAL or not checkpoints:
         return None
     # The first N items make another curve than all items.
     group = "eval" if spec.limit is None else f"eval-{spec.limit}"
     best = min(checkpoints, key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
-    errors = {e.name: e.metric("mae").value for e in baselines}
+    errors = {e.name: e.metric("mae").value for e in evaluations if e.candidate.is_baseline}
     return Report(
         spec=spec.fingerprint,
         # A soup is no point of the curve: it has no step of its own.
@@ -53,14 +54,9 @@ def pick_report(selection: Selection) -> Report:
     """The pick in a run's summary: its step (the last one of a soup), the number of checkpoints that it averages (1 if
     it is no soup), and its mean absolute error.
     """
-    candidate = selection.candidate
-    summary: dict[str, float | int] = {
-        "best_step": candidate.step or 0,
-        "best_members": max(1, len(candidate.members)),
-    }
-    if (mae := selection.chosen.metric("mae").value) is not None:
-        summary["best_mae"] = mae
-    return Report(selection.spec_fingerprint, {}, summary)
+    candidate, mae = selection.candidate, selection.chosen.metric("mae").value
+    summary = {"best_step": candidate.step or 0, "best_members": max(1, len(candidate.members))}
+    return Report(selection.spec_fingerprint, {}, summary | ({} if mae is None else {"best_mae": mae}))
 
 
 def _values(evaluation: Evaluation, group: str) -> Mapping[str, float]:
@@ -84,12 +80,58 @@ def _table(
     except (PricerError, KeyError):
         return None
     errors = score_predictions(predictions, items, spec.fallback, spec.estimator).abs_error.tolist()
-    rows = tuple(map(_row, items, predictions, errors, [spec.estimator] * len(items)))
+    rows = tuple(
+        (
+            *(item.id, shorten(item.text, _CHARACTERS), item.price, prediction.estimate(spec.estimator), error),
+            *(raw_interval(prediction, 0.8) or (None, None)),
+        )
+        for item, prediction, error in zip(items, predictions, errors, strict=True)
+    )
     return Table(name, candidate.step, _COLUMNS, rows, across="price", down="predicted")
 
 
-def _row(item: Item, prediction: Prediction, abs_error: float, estimator: str) -> tuple[str | float | None, ...]:
-    ends = raw_interval(prediction, 0.8) or (None, None)
-    text = " ".join(item.text.split())
-    text = text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
-    return (item.id, text, item.price, prediction.estimate(estimator), abs_error, *ends)
+def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:
+    """The run's tracker: the same W&B run as before, here or on another machine, or a new one that is recorded.
+    `goes_on` says what goes on where tracking stops.
+    """
+    tracker = Tracker(
+        config.tracking,
+        settings=config.model_dump(),
+        folder=run.folder,
+        run_id=run.facts().get("tracking_id"),
+        note=note,
+        consequence=goes_on,
+    )
+    if tracker.run_id:
+        run.record(tracking_id=tracker.run_id)
+    return tracker
+
+
+def send(run: Run, report: Report | None, note: Callable[[str], None], goes_on: str) -> None:
+    """Add a report to the W&B run of a run whose config asks for it; W&B is not even started where nothing is new.
+
+    It takes as long as W&B does, up to the tracker's patience, and raises nothing: `note` is told what went wrong.
+    """
+    try:
+        config = run.config()
+        if config.tracking.mode == "off" or report is None:
+            return
+        if (run_id := run.facts().get("tracking_id")) is not None:
+            log = TrackingLog(run.folder / "tracking.jsonl", run_id)
+            if refused := log.refused(report):
+                note(
+                    f"not on W&B: {', '.join(sorted(refused))} began there under another spec, which is not comparable"
+                )
+            report = log.unsent(report)
+        if report.is_empty:
+            return
+        if run.is_locked:
+            # Two processes cannot write one W&B run: the rows of one would be dropped.
+            note(f"not on W&B yet, where {run.name} is being trained: do this again when training is over")
+            return
+        tracker = tracker_of(run, config, note, goes_on)
+    except (PricerError, OSError, ValueError, KeyError, TypeError) as error:
+        note(f"tracking stopped, {goes_on}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        return
+    tracker.send(report)
+    tracker.finish()

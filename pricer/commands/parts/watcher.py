@@ -1,6 +1,6 @@
 """What the commands report while they work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pricer.core.checkpoints import Checkpoint
@@ -9,7 +9,7 @@ from pricer.core.training import Progress, Validation
 
 
 class Watcher(Protocol):
-    """Whoever wants to know how training, uploading and scoring go."""
+    """Is told how training, uploading and scoring go."""
 
     def note(self, text: str) -> None:
         """Something the user should know once."""
@@ -24,22 +24,22 @@ class Watcher(Protocol):
         """Of the `total` things that were left to upload, `done` are on the Hub."""
 
     def scoring(self, name: str, done: int, total: int) -> None:
-        """`name` is being scored. Over all checkpoints that are scored now, `done` of `total` answers are there."""
+        """`name` is being scored. `done` of the `total` predictions of all checkpoints are made."""
 
     def scored(self, evaluation: Evaluation) -> None:
-        """An evaluation is there, whether it was made now or read."""
+        """An evaluation was made or read."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ScoringProgress:
-    """Counts the answers of several checkpoints, of which there will be `total`, for a watcher."""
+    """Adds up the predictions of several checkpoints, `total` in the end, and tells a watcher."""
 
     watcher: Watcher
     total: int
-    done: int = 0
+    done: dict[str, int] = field(default_factory=dict)
 
-    def add(self, name: str, answers: int) -> None:
-        """So many more answers of `name` are there."""
-        if answers:
-            self.done += answers
-            self.watcher.scoring(name, self.done, self.total)
+    def reach(self, name: str, predictions: int) -> None:
+        """So many predictions of `name` are made."""
+        if predictions:
+            self.done[name] = predictions
+            self.watcher.scoring(name, sum(self.done.values()), self.total)

@@ -12,9 +12,7 @@ MAX_POINTS = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """What was measured at some steps, in their order: `step` and `value` (n,). A value that is no number (a loss that
-    has diverged) is NaN.
-    """
+    """What was measured at some steps, in their order: `step` and `value` (n,). A loss that has diverged is NaN."""
 
     step: np.ndarray
     value: np.ndarray
@@ -28,17 +26,19 @@ class Curve:
     def __len__(self) -> int:
         return len(self.step)
 
+    @property
+    def has_number(self) -> bool:
+        """Whether any value is a number."""
+        return bool(np.isfinite(self.value).any())
 
-def no_curve() -> Curve:
-    """A curve without a point: nothing was measured."""
-    return Curve.of(())
+
+NO_CURVE = Curve.of(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thinned:
     """A curve in buckets of `per` values each (the last may have fewer): columns (buckets,), `step` the middle of each.
-    With `per` = 1 it is the curve as it was. Values that are no numbers are left out of a bucket; a bucket without any
-    number is NaN.
+    NaN values are left out of a bucket; a bucket without any number is NaN.
     """
 
     step: np.ndarray
@@ -49,7 +49,7 @@ class Thinned:
 
 
 def thinned(curve: Curve, most: int = MAX_POINTS) -> Thinned:
-    """The curve in at most so many buckets of equally many values."""
+    """The curve in at most so many buckets."""
     per = max(1, math.ceil(len(curve) / most))
     value, step = _in_rows(curve.value, per), _in_rows(curve.step.astype(np.float64), per)
     known = np.isfinite(value)
@@ -90,9 +90,9 @@ def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
 
 def epoch_ends(epoch: Curve, most: int = 12) -> list[tuple[int, float]]:
     """The epochs that came to their end, and the step at which each did; of many, every second, third, …"""
-    known = np.isfinite(epoch.value)
-    if not known.any():
+    if not epoch.has_number:
         return []
+    known = np.isfinite(epoch.value)
     step, value = epoch.step[known], epoch.value[known]
     # An epoch's end is no whole number where it was computed from a number of steps.
     last = math.floor(float(value.max()) + 1e-6)

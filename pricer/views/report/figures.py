@@ -5,7 +5,7 @@ import json
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from pricer.errors import PricerError
 from pricer.views.formatting import shorten, visible
-from pricer.views.report.curves import smoothed
+from pricer.views.report.curves import Curve, Thinned, smoothed
 
-# Charts are drawn in the light ones; in dark mode the page puts the dark one in the place of each.
+# Charts name their colours. They are drawn in the light ones; in dark mode the page puts the dark one in the place of
+# each.
 _PAIRS = {
     "surface": ("#ffffff", "#171d26"),
     "text": ("#1b2430", "#e4e9f0"),
@@ -35,16 +36,10 @@ _PAIRS = {
     "red": ("#d13c43", "#f47074"),
 }
 
-SURFACE, TEXT, MUTED, GRID, LINE, BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE, GREEN, ORANGE, RED = (
-    light for light, _ in _PAIRS.values()
-)
-
 # The colours of runs that are laid over each other, in this order, and again from the beginning.
-SERIES = (BLUE, PURPLE, TEAL, AMBER, PINK, OLIVE)
+SERIES = ("blue", "purple", "teal", "amber", "pink", "olive")
 
 DARK = dict(_PAIRS.values())
-
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 # What the page does to a trace: it smooths the values (the slider), or shows it when asked to (the rule of thumb).
 SMOOTHED = {"role": "smoothed"}
@@ -85,17 +80,50 @@ def hover_text(text: str) -> str:
 
 
 def scatter(mode: str, x: Any, y: Any, color: str, **more: Any) -> dict[str, Any]:
-    """A trace of `lines`, `markers` or both. `marker` and `line` in `more` add to the colour."""
+    """A trace of `lines`, `markers` or both. `marker` and `line` in `more` add to the colour; `name` is escaped, and
+    `hover` is what the box of a point says, or else its `text`.
+    """
     for part in ("line", "marker"):
         if part in mode:
             more[part] = {"color": color, **more.get(part, {})}
+    if "name" in more:
+        more["name"] = plotly_text(more["name"])
+    if hover := more.pop("hover", "%{text}" if "text" in more else None):
+        more["hovertemplate"] = f"{hover}<extra></extra>"
     return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
 
 
 # For a trace that is only there to be seen.
 SILENT = {"hoverinfo": "skip", "showlegend": False}
 
-STAR = {"symbol": "star", "size": 17, "line": {"color": SURFACE, "width": 1.5}}
+STAR = {"symbol": "star", "size": 17, "line": {"color": "surface", "width": 1.5}}
+
+
+def points(few: Thinned, color: str) -> dict[str, Any]:
+    """The values of a curve, or of a thinned one the lowest and highest of each bucket, faint."""
+    step, value = few.step, few.mean
+    if few.per > 1:
+        step = np.repeat(few.step, 2)
+        value = np.column_stack([few.lowest, few.highest]).ravel()
+    return scatter("markers", step, value, color, marker={"size": 3.5, "opacity": 0.3}, **SILENT)
+
+
+def smoothed_line(few: Thinned, name: str, color: str) -> dict[str, Any]:
+    """A curve that the slider smooths."""
+    look = {"name": name, "line": {"width": 2.2}, "hover": "step %{x:,.0f}: %{y:.4f}"}
+    return scatter("lines", few.step, few.mean, color, meta=SMOOTHED, **look)
+
+
+def marks(curve: Curve, color: str, **more: Any) -> dict[str, Any]:
+    """A curve of few points, each with a mark."""
+    look = {"line": {"width": 1.6}, "marker": {"size": 7}}
+    return scatter("lines+markers", curve.step, curve.value, color, **look, **more)
+
+
+def vertical(step: float, color: str, **look: Any) -> dict[str, Any]:
+    """A line from the lower to the upper edge, behind the curves."""
+    ends = {"x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1}
+    return {"type": "line", **ends, "layer": "below", "line": {"color": color, **look}}
 
 
 def error_bars(values: np.ndarray, bounds: np.ndarray, color: str, **more: Any) -> dict[str, Any]:
@@ -106,7 +134,30 @@ def error_bars(values: np.ndarray, bounds: np.ndarray, color: str, **more: Any) 
 
 def as_figure(chart: Chart) -> go.Figure:
     """The chart as a figure of plotly, checked by it; in the light colours, and without its title."""
-    return go.Figure(data=list(chart.traces), layout={**_common(chart.height), **chart.layout})
+    return go.Figure(data=_painted(chart.traces), layout=_painted({**_common(chart.height), **chart.layout}))
+
+
+def _painted(value: Any, key: str = "") -> Any:
+    """The value with each colour in the place of its name. Only what is called a color is one."""
+    if isinstance(value, Mapping):
+        return {key: _painted(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_painted(inner) for inner in value]
+    return _PAIRS[value][0] if key.endswith("color") and value in _PAIRS else value
+
+
+def by_step(
+    name: str,
+    title: str,
+    note: str,
+    traces: Sequence[Mapping[str, Any]],
+    yaxis: Mapping[str, Any],
+    shapes: Sequence[Mapping[str, Any]] = (),
+    height: int = 420,
+) -> Chart:
+    """A wide chart of something by step."""
+    layout = {"xaxis": steps("step"), "yaxis": yaxis, "shapes": list(shapes)}
+    return Chart(name, title, note, tuple(traces), layout, height)
 
 
 def steps(title: str = "", **more: Any) -> dict[str, Any]:
@@ -116,16 +167,10 @@ def steps(title: str = "", **more: Any) -> dict[str, Any]:
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
     """An axis as all charts have it."""
-    named = {"title": {"text": title, "font": {"color": MUTED, "size": 12}, "standoff": 8}} if title else {}
-    return {
-        **named,
-        "tickfont": {"color": MUTED, "size": 12},
-        "gridcolor": GRID,
-        "linecolor": LINE,
-        "zeroline": False,
-        "automargin": True,
-        **more,
-    }
+    font = {"color": "muted", "size": 12}
+    named = {"title": {"text": title, "font": font, "standoff": 8}} if title else {}
+    look = {"tickfont": font, "gridcolor": "grid", "linecolor": "line", "zeroline": False, "automargin": True}
+    return {**named, **look, **more}
 
 
 def as_json(charts: Sequence[Chart], **more: Any) -> str:
@@ -142,9 +187,9 @@ def as_json(charts: Sequence[Chart], **more: Any) -> str:
     return text
 
 
-def plotly_js() -> str:
+def plotly_js() -> bytes:
     """plotly.js itself, minified."""
-    return str(get_plotlyjs())
+    return str(get_plotlyjs()).encode()
 
 
 def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
@@ -156,10 +201,7 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
         raise PricerError("pictures need kaleido, which is not installed", 'pip install "pricer[png]"') from None
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{chart.name}.png" for chart in charts]
-    jobs = [
-        {"fig": _as_picture(chart), "path": path, "opts": _options(chart)}
-        for chart, path in zip(charts, paths, strict=True)
-    ]
+    jobs = [{"path": path, **_picture(chart)} for chart, path in zip(charts, paths, strict=True)]
     try:
         # Without MathJax, which would come from the network.
         kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False}, cancel_on_error=True)
@@ -177,25 +219,21 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
     return paths
 
 
-def _options(chart: Chart) -> dict[str, Any]:
-    width, height = _PICTURES[chart.size]
-    return {"format": "png", "width": width, "height": height, "scale": 2}
-
-
-def _as_picture(chart: Chart) -> dict[str, Any]:
+def _picture(chart: Chart) -> dict[str, Any]:
     """The figure as it stands alone: with a title, and with the curves smoothed as the page has them at first."""
     traces = [
         {**trace, "y": smoothed(trace["y"], SMOOTHING)} if trace.get("meta") == SMOOTHED else trace
         for trace in chart.traces
     ]
-    margin = {"l": 70, "r": 30, "t": 110, "b": 60}
     title = {"text": chart.title, "x": 0.012, "xanchor": "left", "y": 0.965, "yanchor": "top", "font": {"size": 22}}
-    layout = {**chart.layout, "title": title, "margin": margin, "font": {**_FONT, "size": 15}}
-    figure: dict[str, Any] = as_figure(Chart(chart.name, "", "", tuple(traces), layout)).to_plotly_json()
-    return figure
+    alone = {"title": title, "margin": {"l": 70, "r": 30, "t": 130, "b": 60}, "font": {**_FONT, "size": 15}}
+    width, height = _PICTURES[chart.size]
+    figure = as_figure(replace(chart, traces=tuple(traces), layout={**chart.layout, **alone}, height=height))
+    return {"fig": figure.to_plotly_json(), "opts": {"format": "png", "width": width, "height": height, "scale": 2}}
 
 
-_FONT = {"family": FONT, "size": 13, "color": TEXT}
+_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_FONT = {"family": _FAMILY, "size": 13, "color": "text"}
 
 
 def _common(height: int) -> dict[str, Any]:
@@ -203,18 +241,12 @@ def _common(height: int) -> dict[str, Any]:
         # plotly's own template would be 7 kB of colours, none of them ours.
         "template": {"layout": {}},
         "font": _FONT,
-        "paper_bgcolor": SURFACE,
-        "plot_bgcolor": SURFACE,
+        "paper_bgcolor": "surface",
+        "plot_bgcolor": "surface",
         "margin": {"l": 10, "r": 14, "t": 10, "b": 10},
         # Above the numbers of the epochs, which stand on the upper edge.
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1 + 22 / (height - 60),
-            "yanchor": "bottom",
-        },
-        "hoverlabel": {"bgcolor": SURFACE, "bordercolor": LINE, "font": {"color": TEXT}, "align": "left"},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 22 / (height - 60), "yanchor": "bottom"},
+        "hoverlabel": {"bgcolor": "surface", "bordercolor": "line", "font": {"color": "text"}, "align": "left"},
         "hovermode": "closest",
         # What a reader zoomed in on stays when colours change.
         "uirevision": "kept",

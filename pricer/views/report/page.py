@@ -1,56 +1,71 @@
-"""The page: charts, tables and the script that draws them, as one file that loads nothing from elsewhere."""
+"""The page: tiles, charts, tables and the script that draws them, as one file that loads nothing from elsewhere."""
 
 import hashlib
+import math
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pricer.views.formatting import visible
-from pricer.views.report import tables
-from pricer.views.report.figures import DARK, SMOOTHING, Chart, as_json, plotly_js
+from pricer.views import tables
+from pricer.views.formatting import dollars, half_width, interval, label, looks, share, shorten, value, visible
+from pricer.views.report.figures import DARK, SERIES, SMOOTHING, Chart, as_json, plotly_js
 from pricer.views.report.predictions import prediction_charts
-from pricer.views.report.several_runs import error_chart, loss_charts, same_items
-from pricer.views.report.training import training_charts
-from pricer.views.report.validation import difference_chart, overtraining_chart
-from pricer.views.report.validation import error_chart as validation_chart
-from pricer.views.report.values import RunReport
+from pricer.views.report.training import several_training_charts, training_charts
+from pricer.views.report.validation import difference_chart, error_chart, overtraining_chart, several_error_chart
+from pricer.views.report.values import HeldOut, RunReport, Tested, same_items
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def run_page(report: RunReport) -> tuple[str, list[Chart]]:
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number that stands out: what it is, the number, what is said in small print `after` it, a line about it, and
+    perhaps one `more`. `kind` is a CSS class.
+    """
+
+    what: str
+    number: str
+    about: str
+    kind: str = ""
+    after: str = ""
+    more: str = ""
+
+
+def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
     """The page of one run, and the charts in it: those for which there is something to draw."""
-    held_out, details = report.held_out, report.details
-    training = training_charts(report.training)
-    validation = list(filter(None, [validation_chart(held_out), difference_chart(held_out)])) if held_out else []
-    overtraining = list(filter(None, [overtraining_chart(report.training, held_out)]))
-    predictions = prediction_charts(details) if details else []
-    charts = [*training, *validation, *overtraining, *predictions]
+    held_out, tested, details = report.held_out, report.tested, report.details
+    sections = {
+        "training": training_charts(report.training),
+        "validation": [*filter(None, [error_chart(held_out), difference_chart(held_out)])] if held_out else [],
+        "overtraining": [*filter(None, [overtraining_chart(report.training, held_out)])],
+        "predictions": prediction_charts(details) if details else [],
+    }
+    drawn = [chart for group in sections.values() for chart in group]
     page = _render(
         "run.html",
         report.name,
         report.status,
-        charts,
+        drawn,
         report=report,
-        training=training,
-        validation=validation,
-        overtraining=overtraining,
-        predictions=predictions,
-        tiles=tables.tiles(report),
-        tested=report.tested and tables.tested_table(report.tested),
+        sections=sections,
+        tiles=tiles(report),
+        tested=tested and tables.evaluation_table([tested.evaluation, *tested.baselines], tested.evaluation),
         ranking=held_out and tables.ranking(held_out),
-        coverage=details and tables.coverage(details),
-        categories=details and tables.categories(details),
+        coverage=details and tables.coverage_table(details.breakdown),
+        categories=details
+        and tables.groups_table("category", details.breakdown.categories, lambda name: shorten(name, 60)),
         worst=details and tables.worst_items(details),
     )
-    return page, charts
+    return page, drawn
 
 
-def comparison_page(reports: Sequence[RunReport]) -> tuple[str, list[Chart]]:
+def comparison_page(reports: Sequence[RunReport]) -> tuple[bytes, list[Chart]]:
     """The page of several runs, and the charts in it."""
     comparable, others = same_items(reports)
     notes = [
@@ -58,7 +73,9 @@ def comparison_page(reports: Sequence[RunReport]) -> tuple[str, list[Chart]]:
         "is not in the chart of errors."
         for report in others
     ]
-    losses, errors = loss_charts(reports), [error_chart(comparable)] if comparable else []
+    colors = dict(zip((report.name for report in reports), cycle(SERIES), strict=False))
+    losses = several_training_charts(reports, colors)
+    errors = [several_error_chart(comparable, colors)] if comparable else []
     page = _render(
         "several_runs.html",
         f"{len(reports)} runs",
@@ -74,22 +91,78 @@ def comparison_page(reports: Sequence[RunReport]) -> tuple[str, list[Chart]]:
     return page, [*losses, *errors]
 
 
-def _render(template: str, title: str, subtitle: str, charts: Sequence[Chart], **values: Any) -> str:
-    scripts = [plotly_js(), _file("page.js")]
-    return (
+def tiles(report: RunReport) -> list[Tile]:
+    """The numbers at the top: the one to publish apart from the one that took part in the choice."""
+    found = []
+    if report.tested:
+        mae, others = report.tested.evaluation.metric("mae"), report.tested.other_looks
+        verdict = "not an untouched number" if others else "the number to publish"
+        about = f"{report.tested.evaluation.name} on {mae.n:,} test items, {looks(others)}: {verdict}"
+        found.append(Tile("Test error", dollars(mae.value), about, "publish", half_width(mae.interval)))
+    elif report.held_out and report.held_out.picked:
+        about = f"the number to publish: pricer pick --confirm --run {report.name}"
+        found.append(Tile("Test error", "not scored yet", about, "missing"))
+    if report.held_out:
+        found += _validation_tiles(report.held_out, report.tested)
+    if len(report.training.loss):
+        last = float(report.training.loss.value[-1])
+        about = f"at step {int(report.training.loss.step[-1]):,}, the last that was logged"
+        found.append(Tile("Training loss", "no number" if math.isnan(last) else f"{last:.3f}", about))
+    return found
+
+
+def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
+    chosen = held_out.chosen
+    mae = chosen.metric("mae")
+    if held_out.picked:
+        about = f"{chosen.name} on {mae.n:,} items that took part in the choice: not the number to publish"
+    else:
+        about = f"{chosen.name}, the lowest so far on {mae.n:,} items; nothing is picked yet"
+    after, more = half_width(mae.interval), _corrected(held_out)
+    found = [Tile("Validation error", dollars(mae.value), about, after=after, more=more)]
+    shown = tested.evaluation if tested else chosen
+    baselines = tested.baselines if tested else held_out.baselines
+    if baselines:
+        best = min(baselines, key=lambda e: e.metric("mae").value or 0.0)
+        bar, own = best.metric("mae").value or 0.0, shown.metric("mae").value or 0.0
+        change = own / bar - 1 if bar else 0.0
+        number = f"{abs(change):.0%} {'better' if change < 0 else 'worse'}"
+        which = "test" if tested else "validation"
+        about = f"than the best baseline, {best.name}: {dollars(bar)} on the same {which} items"
+        found.append(Tile("Compared", number, about))
+    unparsed = share(shown.metric("no_price").value)
+    about = f"within $40 or 20 % of the price; {unparsed} of the answers have no price"
+    return [*found, Tile("Hits", share(shown.metric("hit_rate").value), about)]
+
+
+def _corrected(held_out: HeldOut) -> str:
+    """What the metric that chose would be on other items; nothing where that is not known."""
+    metric, comparison = held_out.metric, held_out.comparison
+    if comparison is None:
+        return ""
+    what = "" if metric == "mae" else f"{label(metric)} "
+    corrected = f"{value(comparison.corrected, metric)} ({interval(comparison.corrected_interval, metric)})"
+    return tables.in_two_lines(f"{what}corrected for the choice: {corrected}")
+
+
+def _render(template: str, title: str, subtitle: str, charts: Sequence[Chart], **values: Any) -> bytes:
+    # plotly.js is 5 MB, and in memory twice that as text. So it does not go through the template, which would copy it.
+    scripts = [plotly_js(), (_TEMPLATES / "page.js").read_bytes()]
+    text = (
         _environment()
         .get_template(template)
         .render(
             title=title,
             subtitle=subtitle,
             policy=_policy(scripts),
-            style=_file("page.css"),
+            style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
             data=as_json(charts, dark=DARK),
-            scripts=scripts,
             smoothing=SMOOTHING,
             **values,
         )
     )
+    parts = [part for script in scripts for part in (b"<script>", script, b"</script>\n")]
+    return b"".join([text.encode(), *parts, b"</body>\n</html>\n"])
 
 
 @cache
@@ -104,17 +177,13 @@ def _environment() -> Environment:
     )
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def _policy(scripts: Sequence[bytes]) -> str:
     """A Content-Security-Policy: these scripts and no other, pictures that the page makes itself, and no connection.
     plotly sets the styles of what it draws.
     """
-    digests = (b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    digests = (b64encode(hashlib.sha256(script).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
         "connect-src 'none'; base-uri 'none'; form-action 'none'"
     )
-
-
-def _file(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")

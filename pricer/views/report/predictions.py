@@ -1,5 +1,6 @@
 """Charts of one checkpoint's predictions: predicted against true, error by price, and how far its intervals hold."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,21 +8,7 @@ import numpy as np
 from pricer.core.intervals import Coverage
 from pricer.views.formatting import dollars, half_width, price_range, scored_items, share
 from pricer.views.report.curves import round_prices
-from pricer.views.report.figures import (
-    BLUE,
-    GREEN,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    RED,
-    SILENT,
-    TEXT,
-    Chart,
-    axis,
-    error_bars,
-    hover_text,
-    scatter,
-)
+from pricer.views.report.figures import SILENT, Chart, axis, error_bars, hover_text, scatter
 from pricer.views.report.values import PredictionDetails
 
 # More dots than this hide each other, and make a page slow.
@@ -43,10 +30,10 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     error, has_price = scores.abs_error, scores.has_price
     near = has_price & ~scores.hit & ((error < 80) | (error < 0.4 * scores.price))
     kinds = [
-        ("hit: within $40 or 20 %", scores.hit, GREEN, "circle"),
-        ("within $80 or 40 %", near, ORANGE, "circle"),
-        ("further off", has_price & ~scores.hit & ~near, RED, "circle"),
-        ("no price said", ~has_price, RED, "x-thin-open"),
+        ("hit: within $40 or 20 %", scores.hit, "green", "circle"),
+        ("within $80 or 40 %", near, "orange", "circle"),
+        ("further off", has_price & ~scores.hit & ~near, "red", "circle"),
+        ("no price said", ~has_price, "red", "x-thin-open"),
     ]
     n = len(scores)
     drawn = np.unique(np.linspace(0, n - 1, min(n, _MAX_DOTS)).round().astype(int))
@@ -55,45 +42,35 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     positive = scores.imputed[scores.imputed > 0]
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
     high = max(float(scores.price.max()), float(scores.imputed.max())) * 1.12
-    traces = [scatter("lines", [low, high], [low, high], MUTED, line={"width": 1.2, "dash": "dot"}, **SILENT)]
-    for name, which, color, symbol in kinds:
-        count = int(which.sum())
-        chosen = drawn[which[drawn]]
-        if count:
-            look = {"symbol": symbol, "size": 5.5, "opacity": 0.6}
-            named = f"{name} ({share(count / n)})"
-            traces.append(_dots(details, chosen, float(low) * 1.02, color, name=named, marker=look))
+    traces = [scatter("lines", [low, high], [low, high], "muted", line={"width": 1.2, "dash": "dot"}, **SILENT)]
+    for name, is_kind, color, symbol in kinds:
+        if count := int(is_kind.sum()):
+            look = {"name": f"{name} ({share(count / n)})", "marker": {"symbol": symbol, "size": 5.5, "opacity": 0.6}}
+            traces.append(_dots(details, drawn[is_kind[drawn]], low * 1.02, color, **look))
     ticks = round_prices(low, high)
-    prices: dict[str, Any] = {
+    prices = {
         "type": "log",
         "range": [float(np.log10(low)), float(np.log10(high))],
         "tickvals": ticks,
         "ticktext": [f"${tick:,.0f}" if tick >= 1 else f"${tick:.2f}" for tick in ticks],
     }
-    note = [f"{details.evaluation.name}: {scored_items(details.evaluation.spec, n)}."]
+    note = f"{details.evaluation.name}: {scored_items(details.evaluation.spec, n)}."
     if len(drawn) < n:
-        note.append(f"{len(drawn):,} of them are drawn, taken evenly; the shares are of all.")
+        note += f" {len(drawn):,} of them are drawn, taken evenly; the shares are of all."
     if count := int((~has_price).sum()):
-        note.append(f"{count:,} without a price: {dollars(details.evaluation.spec.fallback)} is imputed.")
-    layout = {
-        "xaxis": axis("true price", **prices),
-        "yaxis": axis("predicted price", **prices),
-        "legend": _LEGEND,
-    }
-    return Chart(
-        "predicted-against-true", "Predicted against true price", " ".join(note), tuple(traces), layout, 640, "tall"
-    )
+        note += f" {count:,} without a price: {dollars(details.evaluation.spec.fallback)} is imputed."
+    layout = {"xaxis": axis("true price", **prices), "yaxis": axis("predicted price", **prices), "legend": _LEGEND}
+    title = "Predicted against true price"
+    return Chart("predicted-against-true", title, note, tuple(traces), layout, 640, "tall")
 
 
 def _dots(details: PredictionDetails, chosen: np.ndarray, low: float, color: str, **more: Any) -> dict[str, Any]:
-    scores = details.scores
-    hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}<extra></extra>"
+    price, predicted = details.scores.price[chosen], details.scores.imputed[chosen]
+    hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}"
     if details.texts is not None:
         more["text"] = [f"{hover_text(details.texts[index])}<br>" for index in chosen]
-        hover = "%{text}" + hover
-    predicted = scores.imputed[chosen]
-    more |= {"customdata": predicted, "hovertemplate": hover}
-    return scatter("markers", scores.price[chosen], np.maximum(predicted, low), color, **more)
+        hover = f"%{{text}}{hover}"
+    return scatter("markers", price, np.maximum(predicted, low), color, customdata=predicted, hover=hover, **more)
 
 
 def bands_chart(details: PredictionDetails) -> Chart:
@@ -106,8 +83,8 @@ def bands_chart(details: PredictionDetails) -> Chart:
         "type": "bar",
         "x": names,
         "y": mae,
-        "marker": {"color": BLUE, "opacity": 0.85},
-        "error_y": error_bars(mae, bounds, TEXT, width=5),
+        "marker": {"color": "blue", "opacity": 0.85},
+        "error_y": error_bars(mae, bounds, "text", width=5),
         "text": [
             f"{name}: {band.n:,} items<br>MAE {dollars(band.mae)}{half_width(band.mae_interval)}<br>"
             f"bias {dollars(band.bias)}<br>hits {share(band.hit_rate)}"
@@ -116,71 +93,51 @@ def bands_chart(details: PredictionDetails) -> Chart:
         "textposition": "none",
         "hovertemplate": "%{text}<extra></extra>",
     }
+    ticks = {"tickangle": 0, "tickvals": names, "ticktext": [name.replace("–", "–<br>") for name in names]}
     layout = {
-        "xaxis": axis(
-            "true price",
-            type="category",
-            showgrid=False,
-            tickangle=0,
-            tickvals=names,
-            ticktext=[name.replace("–", "–<br>") for name in names],
-        ),
+        "xaxis": axis("true price", type="category", showgrid=False, **ticks),
         "yaxis": axis("mean absolute error", tickprefix="$", tickformat=",", rangemode="tozero"),
         "bargap": 0.35,
     }
     note = "Each band has about a fifth of the items; 95 % intervals."
-    return Chart("error-by-price", "Error by price", note, (trace,), layout, height=290, size="small")
+    return Chart("error-by-price", "Error by price", note, (trace,), layout, 290, "small")
 
 
 def coverage_chart(details: PredictionDetails) -> Chart:
     """The share of prices in the 80 % and the 95 % intervals, raw and corrected, against what was asked of them."""
-    reports = list(enumerate(details.breakdown.coverage))
-    raw = [(place - 0.13, report.level, report.raw) for place, report in reports]
-    corrected = [(place + 0.13, report.level, report.conformal) for place, report in reports if report.conformal]
-    traces = [_coverage("raw, as the model has them", PURPLE, raw), _coverage("corrected", BLUE, corrected)]
-    aims = scatter(
-        "markers",
-        [report.level for report in details.breakdown.coverage],
-        [place for place, _ in reports],
-        MUTED,
-        name="aim",
-        marker={"symbol": "line-ns-open", "size": 46, "line": {"width": 2}},
-        hovertemplate="aim %{x:.0%}<extra></extra>",
-    )
+    reports, calibrated_on = details.breakdown.coverage, details.breakdown.calibrated_on
+    places, levels = list(range(len(reports))), [report.level for report in reports]
+    aim = {"symbol": "line-ns-open", "size": 46, "line": {"width": 2}}
+    raw = [(place - 0.13, report.level, report.raw) for place, report in enumerate(reports)]
+    corrected = [(place + 0.13, report.level, report.conformal) for place, report in enumerate(reports)]
+    known = [(place, level, found) for place, level, found in corrected if found]
+    traces = [
+        scatter("markers", levels, places, "muted", name="aim", marker=aim, hover="aim %{x:.0%}"),
+        _coverage("raw, as the model has them", "purple", raw),
+        *([_coverage("corrected", "blue", known)] if known else []),
+    ]
+    ticks: dict[str, Any] = {"tickvals": places, "ticktext": [f"{level:.0%}" for level in levels]}
     layout = {
         "xaxis": axis("share of prices inside", tickformat=".0%"),
-        "yaxis": axis(
-            tickvals=[place for place, _ in reports],
-            ticktext=[f"{report.level:.0%}" for _, report in reports],
-            range=[-0.5, len(reports) - 0.5],
-        ),
+        "yaxis": axis(range=[-0.5, len(reports) - 0.5], **ticks),
         "legend": _LEGEND,
     }
     note = (
-        f"Corrected on {details.breakdown.calibrated_on:,} validation items. Lines: 95 % intervals."
-        if details.breakdown.calibrated_on
+        f"Corrected on {calibrated_on:,} validation items. Lines: 95 % intervals."
+        if calibrated_on
         else "Raw, as the model has them: they are corrected once the chosen checkpoint is scored on the test split."
     )
-    drawn = [aims, *(trace for trace in traces if len(trace["x"]))]
-    return Chart("coverage", "How far the intervals hold", note, tuple(drawn), layout, height=250, size="small")
+    return Chart("coverage", "How far the intervals hold", note, tuple(traces), layout, 250, "small")
 
 
-def _coverage(name: str, color: str, found: list[tuple[float, float, Coverage]]) -> dict[str, Any]:
+def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverage]]) -> dict[str, Any]:
     """Shares with their intervals: each with its place on the axis and its level."""
     shares = np.array([coverage.share for _, _, coverage in found])
-    bounds = np.array([coverage.interval for _, _, coverage in found]).reshape(-1, 2)
-    return scatter(
-        "markers",
-        shares,
-        [place for place, _, _ in found],
-        color,
-        name=name,
-        error_x=error_bars(shares, bounds, color, thickness=1.6, width=0),
-        marker={"size": 10},
-        text=[
-            f"{name}<br>{share(coverage.share)} of prices in the {level:.0%} interval<br>"
-            f"mean width {dollars(coverage.mean_width)}"
-            for _, level, coverage in found
-        ],
-        hovertemplate="%{text}<extra></extra>",
-    )
+    bounds = np.array([coverage.interval for _, _, coverage in found])
+    text = [
+        f"{name}<br>{share(coverage.share)} of prices in the {level:.0%} interval<br>"
+        f"mean width {dollars(coverage.mean_width)}"
+        for _, level, coverage in found
+    ]
+    look = {"marker": {"size": 10}, "error_x": error_bars(shares, bounds, color, thickness=1.6, width=0)}
+    return scatter("markers", shares, [place for place, _, _ in found], color, name=name, text=text, **look)

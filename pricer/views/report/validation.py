@@ -8,6 +8,7 @@ import numpy as np
 
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import Evaluation
+from pricer.core.predictions import ESTIMATORS
 from pricer.views.formatting import (
     candidate_name,
     difference,
@@ -21,23 +22,21 @@ from pricer.views.formatting import (
 )
 from pricer.views.report.curves import Curve, thinned
 from pricer.views.report.figures import (
-    AMBER,
-    BLUE,
-    GREEN,
-    LINE,
-    MUTED,
-    PURPLE,
     SILENT,
     STAR,
     Chart,
     axis,
+    by_step,
     error_bars,
-    plotly_text,
+    marks,
+    points,
     scatter,
+    smoothed_line,
     steps,
+    vertical,
 )
-from pricer.views.report.training import epoch_lines, line, loss_scale, marks, points
-from pricer.views.report.values import HeldOut, TrainingLog
+from pricer.views.report.training import epoch_lines, loss_scale
+from pricer.views.report.values import HeldOut, RunReport, TrainingLog
 
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 # An error this many times the best one would press the others flat. It is left out if it is among the worst tenth.
@@ -53,17 +52,37 @@ def error_chart(held_out: HeldOut) -> Chart:
     checkpoints = held_out.checkpoints
     scale, beyond = error_scale(checkpoints, held_out.baselines)
     near = [e for e in held_out.baselines if e not in beyond]
-    traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", BLUE), chosen_mark(held_out)]
+    traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", "blue"), chosen_mark(held_out)]
+    items = scored_items(checkpoints[0].spec, checkpoints[0].metric("mae").n)
+    above = _above("Above the picture", [f"{e.name} {dollars(_mae(e))}" for e in beyond])
+    return _error_chart(f"Mean absolute error on {items}; 95 % intervals.{above}", traces, scale)
+
+
+def several_error_chart(reports: Sequence[RunReport], colors: Mapping[str, str]) -> Chart:
+    """The errors of several scored runs on the same items, by step, each run's chosen checkpoint with a star."""
+    runs = [(report.name, report.held_out) for report in reports if report.held_out]
+    traces: list[dict[str, Any]] = []
+    for name, held_out in runs:
+        traces.append(errors(held_out.checkpoints, name, colors[name]))
+        best = [held_out.chosen.candidate.step or 0], [_mae(held_out.chosen)]
+        traces.append(scatter("markers", *best, colors[name], marker=STAR, **SILENT))
+    chosen = [held_out.chosen for _, held_out in runs]
+    estimators = " and ".join(sorted({ESTIMATORS[e.spec.estimator].label for e in chosen}))
+    everything = [e for _, held_out in runs for e in held_out.checkpoints]
+    scale, beyond = error_scale(everything)
     note = (
-        f"Mean absolute error on {scored_items(checkpoints[0].spec, checkpoints[0].metric('mae').n)}; 95 % intervals."
+        f"Mean absolute error on {chosen[0].metric('mae').n:,} validation items, {estimators}; 95 % intervals. Stars: "
+        "chosen, or else lowest so far."
     )
-    note += _above("Above the picture", [f"{e.name} {dollars(_mae(e))}" for e in beyond])
-    layout = {"xaxis": steps("step"), "yaxis": error_axis(scale)}
-    return Chart("validation-error", "Error on validation items", note, tuple(traces), layout, height=420)
+    note += f" Above the picture: {len(beyond):,} of {len(everything):,} checkpoints." if beyond else ""
+    return _error_chart(note, traces, scale)
 
 
-def error_axis(scale: Sequence[float] | None, **more: Any) -> dict[str, Any]:
-    """The axis of mean absolute errors."""
+def _error_chart(note: str, traces: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> Chart:
+    return by_step("validation-error", "Error on validation items", note, traces, _error_axis(scale))
+
+
+def _error_axis(scale: Sequence[float] | None, **more: Any) -> dict[str, Any]:
     return axis("mean absolute error", tickprefix="$", tickformat=",", range=scale, **more)
 
 
@@ -82,7 +101,7 @@ def error_scale(
     values = [_mae(e) for e in checkpoints]
     most = max(_TOO_FAR * min(values), float(np.quantile(values, 0.9)))
     shown = [e for e in (*checkpoints, *baselines) if _mae(e) <= most]
-    ends = [bound for e in shown for bound in (e.metric("mae").interval or (_mae(e), _mae(e)))]
+    ends = [bound for e in shown for bound in _bounds(e)]
     room = 0.06 * (max(ends) - min(ends) or max(ends) or 1.0)
     beyond = [e for e in (*checkpoints, *baselines) if _mae(e) > most]
     return [max(0.0, min(ends) - room), max(ends) + room], beyond
@@ -96,28 +115,28 @@ def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | No
         return None
     few = thinned(log.loss)
     # The values of a long curve stand in the chart of the loss; once more they would only make the page slow.
-    traces = [{**points(few, BLUE), "yaxis": "y"}] if few.per == 1 else []
-    traces.append(line(few, "training loss, smoothed", BLUE, yaxis="y"))
+    traces = [points(few, "blue")] if few.per == 1 else []
+    traces.append(smoothed_line(few, "training loss, smoothed", "blue"))
     if len(log.val_loss):
-        traces.append(marks(log.val_loss, "validation loss", PURPLE, yaxis="y"))
+        traces.append(marks(log.val_loss, "purple", name="validation loss", hover="step %{x:,.0f}: %{y:.4f}"))
     shapes = epoch_lines(log.epoch)
     error_range = None
     if held_out:
-        traces += [{**errors(held_out.checkpoints, "error on validation items", GREEN), "yaxis": "y2"}]
-        traces += [{**chosen_mark(held_out), "yaxis": "y2"}]
-        shapes.append(_chosen_line(held_out))
+        below = [errors(held_out.checkpoints, "error on validation items", "green"), chosen_mark(held_out)]
+        shapes.append(vertical(held_out.chosen.candidate.step or 0, "green", width=1.6, dash="dot"))
         note, error_range = _reading(held_out), error_scale(held_out.checkpoints)[0]
     else:
-        traces.append(marks(log.val_mae, "validation error while training", GREEN, "$%{y:,.2f}", yaxis="y2"))
+        named = {"name": "validation error while training", "hover": "step %{x:,.0f}: $%{y:,.2f}"}
+        below = [marks(log.val_mae, "green", **named)]
         note = f"The error is that of greedy answers about {log.val_items or 0:,} items; nothing is evaluated yet."
-    scale, _ = loss_scale([log.loss], log.val_loss)
     layout = {
         "xaxis": steps("step", anchor="y2"),
-        "yaxis": axis("nats per token", domain=[0.52, 1], range=scale),
-        "yaxis2": error_axis(error_range, domain=[0, 0.48]),
+        "yaxis": axis("nats per token", domain=[0.52, 1], range=loss_scale([log.loss], log.val_loss)[0]),
+        "yaxis2": _error_axis(error_range, domain=[0, 0.48]),
         "shapes": shapes,
     }
-    return Chart("overtraining", "Training loss against held-out error", note, tuple(traces), layout, height=560)
+    both = (*traces, *({**trace, "yaxis": "y2"} for trace in below))
+    return Chart("overtraining", "Training loss against held-out error", note, both, layout, height=560)
 
 
 def _reading(held_out: HeldOut) -> str:
@@ -134,31 +153,19 @@ def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str
     """Mean absolute errors by step, with 95 % intervals. A soup has no step of its own and is left out."""
     evaluations = [e for e in evaluations if not e.candidate.is_soup]
     value = np.array([_mae(e) for e in evaluations])
-    bounds = np.array([e.metric("mae").interval or (_mae(e), _mae(e)) for e in evaluations])
-    return marks(
-        Curve(np.array([e.candidate.step or 0 for e in evaluations]), value),
-        name,
-        color,
-        error_y=error_bars(value, bounds, color),
-        text=[f"{e.name}: {with_half_width(e.metric('mae'))}" for e in evaluations],
-        hovertemplate="%{text}<extra></extra>",
-    )
+    bars = error_bars(value, np.array([_bounds(e) for e in evaluations]), color)
+    text = [f"{e.name}: {with_half_width(e.metric('mae'))}" for e in evaluations]
+    curve = Curve(np.array([e.candidate.step or 0 for e in evaluations]), value)
+    return marks(curve, color, name=name, error_y=bars, text=text)
 
 
 def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
     """A star on the chosen checkpoint."""
     chosen = held_out.chosen
     what = f"chosen by {label(held_out.metric)}" if held_out.picked else "lowest so far, not picked yet"
-    name = plotly_text(f"{what}: {candidate_name(chosen.candidate)}, {dollars(_mae(chosen))}")
-    return scatter(
-        "markers", [chosen.candidate.step or 0], [_mae(chosen)], GREEN, name=name, marker=STAR, hoverinfo="skip"
-    )
-
-
-def _chosen_line(held_out: HeldOut) -> Mapping[str, Any]:
-    step = held_out.chosen.candidate.step or 0
-    ends = {"type": "line", "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    return {**ends, "line": {"color": GREEN, "width": 1.6, "dash": "dot"}}
+    name = f"{what}: {candidate_name(chosen.candidate)}, {dollars(_mae(chosen))}"
+    place = [chosen.candidate.step or 0], [_mae(chosen)]
+    return scatter("markers", *place, "green", name=name, marker=STAR, hoverinfo="skip")
 
 
 def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evaluation]) -> list[dict[str, Any]]:
@@ -167,8 +174,8 @@ def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evalu
     ends = [min(steps), max(steps)] if len(set(steps)) > 1 else [0, max(steps)]
     lines = []
     for e, dash in zip(baselines, _DASHES * len(baselines), strict=False):
-        name, look = plotly_text(f"{e.name} {dollars(_mae(e))}"), {"width": 1.5, "dash": dash}
-        lines.append(scatter("lines", ends, [_mae(e)] * 2, MUTED, name=name, line=look, hoverinfo="name"))
+        more = {"name": f"{e.name} {dollars(_mae(e))}", "line": {"width": 1.5, "dash": dash}, "hoverinfo": "name"}
+        lines.append(scatter("lines", ends, [_mae(e)] * 2, "muted", **more))
     return lines
 
 
@@ -178,6 +185,10 @@ def _mae(evaluation: Evaluation) -> float:
     return value
 
 
+def _bounds(evaluation: Evaluation) -> tuple[float, float]:
+    return evaluation.metric("mae").interval or (_mae(evaluation), _mae(evaluation))
+
+
 def difference_chart(held_out: HeldOut) -> Chart | None:
     """How far each checkpoint is behind the best, paired by item, with 95 % intervals; None without a comparison. The
     intervals of the errors themselves hide this: they overlap even where one checkpoint is better on most items.
@@ -185,38 +196,41 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     if held_out.comparison is None:
         return None
     comparison, metric = held_out.comparison, held_out.metric
+    is_share, is_money = unit(metric) == "share", unit(metric) == "dollars"
+    factor = 100 if is_share else 1
     # Soups are in the table alone: they are no points of a training.
     drawn = [one for one in comparison.differences if not one.candidate.is_soup]
-    others = [one for one in drawn if one.interval is not None]
-    groups = [
-        ("not significantly different", [one for one in others if not one.is_significant], AMBER, "circle-open"),
-        ("significantly worse", [one for one in others if one.is_significant], BLUE, "circle"),
-    ]
-    factor = 100 if unit(metric) == "share" else 1
-    behind = [factor * one.worse_by for one in drawn]
-    traces = [scatter("lines", [one.candidate.step for one in drawn], behind, LINE, line={"width": 1.4}, **SILENT)]
-    traces += [_differences(which, name, color, symbol, metric) for name, which, color, symbol in groups if which]
-    traces.append(_best(comparison))
+    compared = [one for one in drawn if one.interval is not None]
+    alike = [one for one in compared if not one.is_significant]
+    worse = [one for one in compared if one.is_significant]
+    curve = [one.candidate.step for one in drawn], [factor * one.worse_by for one in drawn]
+    traces = [scatter("lines", *curve, "line", line={"width": 1.4}, **SILENT)]
+    if alike:
+        traces.append(_differences(alike, "not significantly different", "amber", "circle-open", metric, factor))
+    if worse:
+        traces.append(_differences(worse, "significantly worse", "blue", "circle", metric, factor))
+    best = next(one for one in comparison.differences if one.is_of_best)
+    name = candidate_name(best.candidate)
+    text = [f"{name}<br>probability best {share(best.p_best)}"]
+    star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text}
+    traces.append(scatter("markers", [best.candidate.step], [0.0], "green", **star))
     ends, beyond = difference_scale(comparison)
     # A prefix would stand before the sign.
-    dollar_ticks = {"tickformat": "$,~f"} if unit(metric) == "dollars" else {}
-    points = ", points" if unit(metric) == "share" else ""
-    yaxis = axis(f"{label(metric)}, worse by{points}", range=[factor * end for end in ends], **dollar_ticks)
+    ticks = {"tickformat": "$,~f"} if is_money else {}
+    title = f"{label(metric)}, worse by{', points' if is_share else ''}"
+    yaxis = axis(title, range=[factor * end for end in ends], **ticks)
     zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
-    layout = {
-        "xaxis": steps("step"),
-        "yaxis": yaxis,
-        "shapes": [{**zero, "line": {"color": MUTED, "width": 1.4}}],
-    }
-    best = candidate_name(comparison.best)
+    shapes = [{**zero, "line": {"color": "muted", "width": 1.4}}]
     note = (
-        f"How much worse each checkpoint is than {best}, the best by {label(metric)}, on the same items; 95 % "
+        f"How much worse each checkpoint is than {name}, the best by {label(metric)}, on the same items; 95 % "
         "intervals of the difference. An interval that reaches the line at zero: not significantly different, whether "
         "or not the intervals in the chart above overlap."
     )
     left_out = [f"{candidate_name(one.candidate)} by {difference(one.worse_by, metric)}" for one in beyond]
     note += _above("Above the picture (double-click shows all)", left_out)
-    return Chart("difference-to-best", "Difference to the best, paired by item", note, tuple(traces), layout, 330)
+    return by_step(
+        "difference-to-best", "Difference to the best, paired by item", note, traces, yaxis, shapes, height=330
+    )
 
 
 def difference_scale(comparison: Comparison) -> tuple[list[float], list[Difference]]:
@@ -235,38 +249,17 @@ def difference_scale(comparison: Comparison) -> tuple[list[float], list[Differen
     return [min(bounds) - room, max(bounds) + room], [one for one in others if one.worse_by > most]
 
 
-def _differences(standings: Sequence[Difference], name: str, color: str, symbol: str, metric: str) -> dict[str, Any]:
-    factor = 100 if unit(metric) == "share" else 1
-    behind = np.array([one.worse_by for one in standings])
-    bounds = np.array([one.interval or (one.worse_by, one.worse_by) for one in standings])
-    marker = {"size": 8, "symbol": symbol, "line": {"color": color, "width": 2}}
+def _differences(
+    found: Sequence[Difference], name: str, color: str, symbol: str, metric: str, factor: int
+) -> dict[str, Any]:
+    behind = factor * np.array([one.worse_by for one in found])
+    bounds = factor * np.array([one.interval for one in found])
     text = [
         f"step {one.candidate.step:,}: {difference_to_best(one, metric)}<br>probability best {share(one.p_best)}"
-        for one in standings
+        for one in found
     ]
-    return scatter(
-        "markers",
-        [one.candidate.step for one in standings],
-        factor * behind,
-        color,
-        name=name,
-        marker=marker,
-        error_y=error_bars(factor * behind, factor * bounds, color, thickness=1.4),
-        text=text,
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def _best(comparison: Comparison) -> dict[str, Any]:
-    best = next(one for one in comparison.differences if one.is_of_best)
-    name = candidate_name(best.candidate)
-    return scatter(
-        "markers",
-        [best.candidate.step],
-        [0.0],
-        GREEN,
-        name=plotly_text(f"chosen, and the best: {name}"),
-        marker=STAR,
-        text=[f"{name}<br>probability best {share(best.p_best)}"],
-        hovertemplate="%{text}<extra></extra>",
-    )
+    look = {
+        "marker": {"size": 8, "symbol": symbol, "line": {"color": color, "width": 2}},
+        "error_y": error_bars(behind, bounds, color, thickness=1.4),
+    }
+    return scatter("markers", [one.candidate.step for one in found], behind, color, name=name, text=text, **look)

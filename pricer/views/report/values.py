@@ -1,12 +1,20 @@
-"""What a report shows: everything of a run that can be drawn or told, loaded and frozen, without a file behind it."""
+"""What a report shows of a run, without a file behind it: values to draw, and facts and notes in words."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
-from pricer.core.evaluation import Evaluation
-from pricer.core.scores import ScoreTable
-from pricer.views.report.curves import Curve, no_curve
+from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
+from pricer.core.halving import RaceRecord
+from pricer.core.items import Split
+from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, looks_besides
+from pricer.redaction import redact
+from pricer.views.formatting import duration, moment, size, step_list, utc_time
+from pricer.views.report.curves import NO_CURVE, Curve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,25 +24,23 @@ class TrainingLog:
     at each checkpoint on the same `val_items` items.
     """
 
-    epoch: Curve = field(default_factory=no_curve)
-    loss: Curve = field(default_factory=no_curve)
-    learning_rate: Curve = field(default_factory=no_curve)
-    tokens_per_second: Curve = field(default_factory=no_curve)
-    memory_used: Curve = field(default_factory=no_curve)
-    memory_total: Curve = field(default_factory=no_curve)
-    gpu_utilisation: Curve = field(default_factory=no_curve)
-    val_loss: Curve = field(default_factory=no_curve)
-    val_mae: Curve = field(default_factory=no_curve)
+    epoch: Curve = NO_CURVE
+    loss: Curve = NO_CURVE
+    learning_rate: Curve = NO_CURVE
+    tokens_per_second: Curve = NO_CURVE
+    memory_used: Curve = NO_CURVE
+    memory_total: Curve = NO_CURVE
+    gpu_utilisation: Curve = NO_CURVE
+    val_loss: Curve = NO_CURVE
+    val_mae: Curve = NO_CURVE
     val_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Comparable evaluations on validation items, all under one spec: checkpoints by step, and baselines.
-
-    `chosen` is the one that `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean
-    absolute error. `prices` are the true prices of the items, in their order; two runs with equal prices were scored
-    on the same items. They are empty where they were not kept. `comparison` is how sure the choice is, None if unknown.
+    """Evaluations on validation items, all under one spec: checkpoints by step, and baselines. `chosen` is the one that
+    `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean absolute error. `prices`
+    are the true prices of the items in their order, empty where they were not kept.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -63,10 +69,8 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionDetails:
-    """One evaluation taken apart, on test items if there is one, else on validation items.
-
-    `texts` are the descriptions in the order of `scores`; None where the data could not be read, and the worst items
-    of the breakdown have no text either.
+    """One evaluation taken apart, on test items if there is one, else on validation items. `texts` are the descriptions
+    in the order of `scores`, None where the data could not be read.
     """
 
     evaluation: Evaluation
@@ -91,3 +95,159 @@ class RunReport:
     tested: Tested | None
     details: PredictionDetails | None
     notes: tuple[str, ...] = ()
+
+
+def held_out_of(
+    evaluations: Sequence[Evaluation],
+    pick: PickRecord | None,
+    kept: Collection[str],
+    estimator: str,
+    race: RaceRecord | None,
+) -> HeldOut | None:
+    """The evaluations under the spec of the pick; without one, under the spec that `pricer pick` would prefer. `kept`
+    are the ids of the run's checkpoints. None if no checkpoint was evaluated on validation items.
+    """
+    held_out = [e for e in evaluations if not e.candidate.is_baseline and e.spec.split is Split.VAL]
+    own = [e for e in held_out if pick and e.spec.fingerprint == pick.spec_fingerprint]
+    chosen = next((e for e in own if pick and e.candidate.id == pick.candidate.id), None)
+    picked = pick if chosen else None
+    if chosen is None:
+        kept = kept or {e.candidate.id or "" for e in held_out}
+        groups = by_preference(held_out, kept, estimator, dropped_ids(race))
+        if not groups:
+            return None
+        own = [e for e in held_out if e.spec == groups[0][0].spec]
+        chosen = min(groups[0], key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
+    return HeldOut(
+        checkpoints=tuple(own),
+        baselines=_baselines_under(chosen.spec, evaluations),
+        chosen=chosen,
+        picked=picked is not None,
+        metric=picked.metric if picked else "mae",
+        comparison=_comparison_of(picked, own) if picked else None,
+    )
+
+
+def _comparison_of(pick: PickRecord, own: Sequence[Evaluation]) -> Comparison | None:
+    """The comparison that was kept with the pick, if everything that it compared is still there."""
+    if pick.comparison is None:
+        return None
+    compared = {one.candidate.id for one in pick.comparison.differences}
+    return pick.comparison if pick.candidate.id in compared <= {e.candidate.id for e in own} else None
+
+
+def same_items(reports: Sequence[RunReport]) -> tuple[list[RunReport], list[RunReport]]:
+    """The runs that were scored on the same items as the first one that was scored, and those on other items. Items
+    are known by their prices; where those were not kept, by data and split, which also differ with the training items.
+    """
+    scored = [(report, report.held_out) for report in reports if report.held_out]
+    same = [report for report, held_out in scored if _of_same_items(held_out, scored[0][1])]
+    return same, [report for report, _ in scored if report not in same]
+
+
+def _of_same_items(one: HeldOut, other: HeldOut) -> bool:
+    if one.prices and other.prices:
+        return one.prices == other.prices
+    a, b = one.chosen.spec, other.chosen.spec
+    return (a.data_fingerprint, a.split, a.limit) == (b.data_fingerprint, b.split, b.limit)
+
+
+def tested_of(
+    evaluations: Sequence[Evaluation], confirmations: Iterable[Confirmation], held_out: HeldOut
+) -> Tested | None:
+    """The chosen checkpoint on the test split, under the spec of the validation items if there is such an evaluation;
+    of several, the one with most items. None if it was not scored there.
+    """
+    chosen = held_out.chosen
+    found = [e for e in evaluations if e.candidate.id == chosen.candidate.id and e.spec.split is Split.TEST]
+    if not found:
+        return None
+    alike = [e for e in found if replace(e.spec, split=Split.VAL, limit=chosen.spec.limit) == chosen.spec]
+    best = max(alike or found, key=lambda e: e.metric("mae").n)
+    others = looks_besides(evaluations, best.candidate.id, best.spec.fingerprint, confirmations)
+    return Tested(best, _baselines_under(best.spec, evaluations), tuple(others))
+
+
+def _baselines_under(spec: EvalSpec, evaluations: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    return tuple(e for e in evaluations if e.candidate.is_baseline and e.spec.fingerprint == spec.fingerprint)
+
+
+def missing_notes(
+    run: str,
+    evaluations: Sequence[Evaluation],
+    pick: PickRecord | None,
+    race: RaceRecord | None,
+    held_out: HeldOut | None,
+) -> list[str]:
+    """What the reader would look for in vain, and what to do about it."""
+    if held_out is None:
+        return [f"No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run {run}"]
+    notes = []
+    if pick is None:
+        notes.append(f"No checkpoint has been picked yet: pricer pick --run {run}")
+    elif not held_out.picked:
+        notes.append(f"The evaluation of the picked step {pick.candidate.step:,} is gone: pricer pick --run {run}")
+    elif held_out.comparison and (
+        since := [e.candidate.step for e in held_out.checkpoints if held_out.difference(e) is None]
+    ):
+        notes.append(f"Scored since the pick, so not compared in it: steps {step_list(since)}. pricer pick --run {run}")
+    shown = {id(e) for e in held_out.checkpoints}
+    others = [e for e in evaluations if e.candidate.id and e.spec.split is Split.VAL and id(e) not in shown]
+    if others:
+        notes.append(f"{len(others):,} evaluations under another spec cannot be compared with these: not shown.")
+    if race and race.spec_fingerprint == held_out.chosen.spec.fingerprint:
+        scored = {e.candidate.id for e in held_out.checkpoints}
+        dropped = [one.step for one in race.dropped if one.id not in scored]
+        notes += [f"Dropped in a race, so not shown: steps {step_list(dropped)}."] if dropped else []
+    return notes
+
+
+def status_of(facts: Mapping[str, Any], log: TrainingLog, epochs: float) -> str:
+    """How far the run is, in a few words."""
+    if facts.get("from_hub"):
+        return f"evaluated from the repository {facts.get('repo')}; it was trained elsewhere"
+    if finished := facts.get("finished"):
+        return f"finished {utc_time(finished)}"
+    if not log.epoch.has_number:
+        return "training has just begun, or was interrupted"
+    return f"epoch {np.nanmax(log.epoch.value):.2f} of {epochs:g}: still training, or interrupted"
+
+
+def fact_rows(facts: Mapping[str, Any], base: str, base_revision: str | None, data: str) -> list[tuple[str, str]]:
+    """What run.json says, in the order in which one asks: what was trained on what, where, and for how long."""
+    items = facts.get("items")
+    counted = [f"{count:,} {split}" for split, count in items.items()] if isinstance(items, dict) else []
+    began, ended, peak = moment(facts.get("started")), moment(facts.get("finished")), facts.get("peak_memory_eval")
+    rows = [
+        ("base", base),
+        ("base revision", base_revision),
+        ("data", data),
+        ("items", ", ".join(counted) or None),
+        ("device", facts.get("device")),
+        ("precision", facts.get("precision")),
+        ("started", utc_time(facts.get("started"))),
+        ("finished", utc_time(facts.get("finished"))),
+        ("took", duration((ended - began).total_seconds()) if began and ended else None),
+        ("repository", facts.get("repo")),
+        ("git commit", facts.get("git_commit")),
+        ("peak memory in scoring", size(peak) if isinstance(peak, int) else None),
+        ("data fingerprint", facts.get("data_fingerprint")),
+        ("prompt fingerprint", facts.get("prompt_fingerprint")),
+    ]
+    return [(name, _as_text(value)) for name, value in rows if value is not None]
+
+
+def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings by their dotted names, as text."""
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        dotted = f"{prefix}{name}"
+        rows += flat_rows(value, f"{dotted}.") if isinstance(value, dict) else [(dotted, _as_text(value))]
+    return rows
+
+
+def _as_text(value: object) -> str:
+    """A setting or a fact, without any token in it."""
+    if value is None:
+        return "null"
+    return redact(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

@@ -11,9 +11,8 @@ import pytest
 from pricer.commands import train
 from pricer.commands.parts import hub_runs as command
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run, resume_hub_run
-from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, RunError
-from pricer.stores.checkpoints import STATE_FILES
+from pricer.stores.checkpoints import STATE_FILES, parse_manifest
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
@@ -72,7 +71,7 @@ class TestTakeOver:
         run = resume_hub_run("ann/stopped", None, print)
 
         assert run.training_states.newest() == (Path("runs/stopped/state/checkpoint-4"), 4)
-        assert (run.repo, run.facts()["finished"], "attached" in run.facts()) == ("ann/stopped", None, False)
+        assert (run.repo, run.facts()["finished"], "from_hub" in run.facts()) == ("ann/stopped", None, False)
         assert run.config().hub.repo == "ann/stopped"
         assert {path.name for path in (run.training_states.folder / "checkpoint-4").iterdir()} <= set(STATE_FILES)
         assert [c.step for c in run.store.checkpoints()] == [2, 4]
@@ -155,11 +154,11 @@ class TestTakeOver:
         assert resume_hub_run("ann/stopped", None, print).folder == Path("runs/quickstart")
 
     def test_a_repository_that_was_only_evaluated_here_is_taken_over_beside(self, stopped: Repo) -> None:
-        attached = open_hub_run("ann/stopped", NOTHING_NEW, print)
+        opened = open_hub_run("ann/stopped", NOTHING_NEW, print)
 
         run = resume_hub_run("ann/stopped", None, print)
 
-        assert (attached.name, run.name) == ("ann--stopped", "stopped")
+        assert (opened.name, run.name) == ("ann--stopped", "stopped")
         assert resume_hub_run("ann/stopped", None, print).name == "stopped"
         # From now on the training is what the repository means here.
         assert open_hub_run("ann/stopped", NOTHING_NEW, print).name == "stopped"
@@ -359,13 +358,13 @@ class TestFacts:
 
     def test_only_what_is_known_and_of_its_kind_is_taken(self, stopped: Repo) -> None:
         record = json.loads(stopped.files("state")["run.json"])
-        extra = {"finished": "2000", "attached": True, "repo": "eve/other", "seed": "42", "items": {"train": "many"}}
+        extra = {"finished": "2000", "from_hub": True, "repo": "eve/other", "seed": "42", "items": {"train": "many"}}
         stopped.commit({"run.json": json.dumps({**record, **extra}).encode()}, "x", branch="state")
 
         facts = resume_hub_run("ann/stopped", None, print).facts()
 
         assert (facts["repo"], facts["finished"]) == ("ann/stopped", None)
-        assert not {"attached", "seed", "items", "device", "git_commit"} & facts.keys()
+        assert not {"from_hub", "seed", "items", "device", "git_commit"} & facts.keys()
         assert facts["data_fingerprint"] == record["data_fingerprint"]
 
     @pytest.mark.parametrize("content", [b"[]", b"{", b"null", DEEP])
@@ -411,14 +410,14 @@ class TestAttach:
         facts = open_hub_run("ann/prices", NOTHING_NEW, print).facts()
 
         own = uninterrupted.facts()
-        taken = {name: facts[name] for name in facts if name not in ("repo", "attached", "started", "finished")}
+        taken = {name: facts[name] for name in facts if name not in ("repo", "from_hub", "started", "finished")}
         assert taken == {name: own[name] for name in taken}
         assert {"seed", "precision", "data_fingerprint", "train_median", "versions", "items"} <= taken.keys()
-        assert (facts["attached"], facts["finished"]) == (True, None)
+        assert (facts["from_hub"], facts["finished"]) == (True, None)
 
     def test_a_config_that_cannot_be_read_is_named_by_its_repository(self, pushed: Repo) -> None:
         config = pushed.files()["config.yaml"] + b"extra: {}\n"
-        manifest = Checkpoint.from_json(json.loads(pushed.files()["manifest.json"]))
+        manifest = parse_manifest(pushed.files()["manifest.json"])
         commit = pushed.commit({"config.yaml": config}, manifest.name)
         pushed.tags[manifest.name] = commit.hash
 

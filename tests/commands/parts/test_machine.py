@@ -8,8 +8,7 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.machine import settle, settle_resumed
-from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.setup import prepare, settle, settle_resumed
 from pricer.config import ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
@@ -149,7 +148,7 @@ def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pyte
 
 
 def test_the_peak_of_scoring_is_that_of_the_runs_device(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.ml.devices.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
+    monkeypatch.setattr("pricer.commands.parts.session.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
 
     evaluate_run(find_run(None), "last", Split.VAL, 2, Listener())
 
@@ -195,12 +194,12 @@ class TestGoingOn:
             "put runs/cut/config.yaml back as it was, or train another run",
         )
 
-    def test_gradients_that_were_scaled(self) -> None:
+    def test_a_run_that_was_trained_in_float16_on_a_gpu(self) -> None:
         config = a_config("adamw_torch", compute_dtype="float16")
         interrupted(config, TORCH, "scaler.pt", precision=HALF)
 
         assert refusal(RunError) == (
-            "cut is trained in float16 with scaled gradients, which needs a GPU",
+            f"cut began to train in {HALF}, this is nf4/float16, adapter float32, logits float32",
             "on a machine with a GPU: pricer train --resume --run cut",
         )
 

@@ -15,7 +15,7 @@ from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
 from pricer.ml.base import load_tokenizer
 from pricer.ml.devices import Precision
-from pricer.ml.price_tokens import PriceTokens
+from pricer.ml.tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.confirmation import confirm
 from pricer.commands.parts.soups import score_soups
 from pricer.commands.parts.wandb_report import pick_report
-from pricer.commands.pick import Picked, pick
+from pricer.commands.pick import Picked, confirm, pick
 from pricer.commands.predict import predict
 from pricer.commands.runs import overviews
 from pricer.core.evaluation import Evaluation
@@ -23,7 +22,7 @@ from pricer.errors import CheckpointError, RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_chart, terminal_pick
+from pricer.views import terminal, terminal_evaluations
 from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
@@ -330,10 +329,10 @@ class TestPicked:
         picked = soups_win(run)
         capsys.readouterr()
 
-        terminal_pick.picked(picked, as_json=False)
+        terminal_evaluations.picked(picked, as_json=False)
         lines = capsys.readouterr().out.splitlines()
         best = next(line for line in lines if line.startswith("best: "))
-        terminal_pick.next_step(picked)
+        terminal_evaluations.next_step(picked)
         assert capsys.readouterr().err.endswith("pricer pick --confirm --candidates soup --run quickstart\n")
         assert best.startswith(f"best: the average of steps 4, 6 ({(picked.selection.candidate.id or '')[:7]}), $")
         assert any(line.startswith("mae of the average of steps 4, 6: $") for line in lines)
@@ -346,8 +345,8 @@ class TestPicked:
             drawn.append([step for step, _ in points])
             return "a curve"
 
-        monkeypatch.setattr(terminal_chart, "_is_drawable", lambda: True)
-        monkeypatch.setattr(terminal_chart, "_draw", draw)
+        monkeypatch.setattr(terminal, "_is_drawable", lambda: True)
+        monkeypatch.setattr(terminal, "_draw", draw)
         monkeypatch.setenv("COLUMNS", "80")
-        terminal_chart.show_pick(picked)
+        terminal_evaluations.draw_pick(picked)
         assert drawn == [[2, 4, 6]]

@@ -7,11 +7,10 @@ from pricer.cli import app
 from pricer.commands import train
 from pricer.commands.evaluate import Evaluated, evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
-from pricer.commands.parts.wandb_report import evaluation_report, pick_report
-from pricer.commands.parts.wandb_sending import send
+from pricer.commands.parts.wandb_report import evaluation_report, pick_report, send
 from pricer.commands.pick import pick
 from pricer.config import RunConfig, TrackingConfig
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
@@ -230,8 +229,10 @@ def test_the_answer_comes_before_w_and_b_and_the_exit_code_is_its_own(monkeypatc
     # The fake notes where it was called: after the answer. What the Hub refused is told all the same.
     run = a_run()
     said: list[str] = []
-    monkeypatch.setattr("pricer.commands.parts.wandb_sending.send", lambda *args: said.append(f"sent {args[-1]}"))
-    monkeypatch.setattr("pricer.views.terminal_pick.picked", lambda result, as_json, confirmed: said.append("picked"))
+    monkeypatch.setattr("pricer.commands.parts.wandb_report.send", lambda *args: said.append(f"sent {args[-1]}"))
+    monkeypatch.setattr(
+        "pricer.views.terminal_evaluations.picked", lambda result, as_json, confirmed: said.append("picked")
+    )
     picked = type(
         "Picked", (), {"run": run, "selection": _selection(), "problem": HubError("refused"), "unscored": ()}
     )()

@@ -55,7 +55,7 @@ def report(_project: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRepor
 def page_file(report: RunReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its page."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(run_page(report)[0], encoding="utf-8")
+    path.write_bytes(run_page(report)[0])
     return path
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pricer.config import DataConfig, PromptConfig, RunConfig, TrainConfig
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Prediction

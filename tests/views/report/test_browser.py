@@ -172,7 +172,7 @@ def test_at_390_pixels_every_legend_is_inside_its_chart_however_long_a_name_is(
 ) -> None:
     names = "a run with a name of so many words that no phone has room for it", "x" * 70 + "&<b>"
     path = tmp_path / "comparison.html"
-    path.write_text(comparison_page([replace(report, name=name) for name in names])[0], encoding="utf-8")
+    path.write_bytes(comparison_page([replace(report, name=name) for name in names])[0])
 
     found = evaluated(open_page(path, 390, is_phone=is_phone).page, BOXES)
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from pricer.core.breakdowns import break_down
-from pricer.core.evaluation import Evaluation
+from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.items import Item
-from pricer.core.scores import score_predictions
 from pricer.views.report.curves import Curve
 from pricer.views.report.figures import as_figure, as_json, hover_text, plotly_text
 from pricer.views.report.page import run_page
@@ -131,7 +130,7 @@ def test_over_training_is_shown_on_one_axis_of_steps() -> None:
     chart = overtraining_chart(LOG, held_out(30.0, 20.0, 25.0))
 
     assert chart is not None
-    assert [trace["yaxis"] for trace in chart.traces] == ["y", "y", "y", "y2", "y2"]
+    assert [trace.get("yaxis") for trace in chart.traces] == [None, None, None, "y2", "y2"]
     assert {trace.get("xaxis") for trace in chart.traces} == {None}
     assert "learned by heart" in chart.note
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pricer.views.report.curves import Curve, epoch_ends, no_curve, round_prices, smoothed, thinned
+from pricer.views.report.curves import NO_CURVE, Curve, epoch_ends, round_prices, smoothed, thinned
 
 
 def test_a_curve_that_fits_stays_as_it_is() -> None:
@@ -28,7 +28,7 @@ def test_what_is_no_number_is_left_out_of_a_mean_and_never_zero() -> None:
 
 
 def test_a_curve_without_a_point_is_thinned_to_none() -> None:
-    assert len(thinned(no_curve()).step) == 0
+    assert len(thinned(NO_CURVE).step) == 0
 
 
 def test_smoothing_weighs_the_past_down_by_the_same_share_each_step() -> None:
@@ -67,7 +67,7 @@ def test_an_epoch_that_was_rounded_down_is_whole() -> None:
 
     assert number == 1
     assert step == pytest.approx(2.0)
-    assert epoch_ends(no_curve()) == []
+    assert epoch_ends(NO_CURVE) == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ from pricer.views.report.values import RunReport, TrainingLog
 from tests.views.report.runs import CATEGORY, HOSTILE
 
 
+def text_of(report: RunReport) -> str:
+    return run_page(report)[0].decode()
+
+
 def headings(page: str) -> list[str]:
     return re.findall(r"<h2>(.*?)</h2>", page)
 
@@ -20,7 +24,7 @@ def tiles(page: str) -> list[tuple[str, str]]:
 
 
 def test_a_whole_run_has_everything(report: RunReport) -> None:
-    page, _ = run_page(report)
+    page = text_of(report)
 
     assert headings(page) == [
         "The number to publish",
@@ -38,7 +42,7 @@ def test_a_whole_run_has_everything(report: RunReport) -> None:
 def test_the_number_to_publish_stands_apart_from_the_one_that_chose(report: RunReport) -> None:
     assert report.tested is not None
     assert report.held_out is not None
-    page, _ = run_page(report)
+    page = text_of(report)
 
     test, val = (e.metric("mae").value for e in (report.tested.evaluation, report.held_out.chosen))
     assert test != val
@@ -50,15 +54,15 @@ def test_the_page_counts_how_often_the_test_split_was_looked_at(report: RunRepor
     assert report.tested is not None
     again = replace(report, tested=replace(report.tested, other_looks=("step-000020", "step-000020", "step-000060")))
 
-    assert "step-000040 on 182 test items, looked at once: the number to publish" in run_page(report)[0]
+    assert "step-000040 on 182 test items, looked at once: the number to publish" in text_of(report)
     # Two looks at step 20, one at step 60, and this one.
     assert (
         "step-000040 on 182 test items, looked at 4 times, also for step-000020, step-000060: not an untouched number"
-    ) in run_page(again)[0]
+    ) in text_of(again)
 
 
 def test_without_the_test_split_the_command_for_it_is_named(report: RunReport) -> None:
-    page, _ = run_page(replace(report, tested=None))
+    page = text_of(replace(report, tested=None))
 
     assert tiles(page)[0] == ("Test error", "not scored yet")
     assert "pricer pick --confirm --run lamps" in page
@@ -68,7 +72,8 @@ def test_without_the_test_split_the_command_for_it_is_named(report: RunReport) -
 def test_a_run_in_training_has_its_curves_and_says_how_far_it_is(report: RunReport) -> None:
     early = replace(report, held_out=None, tested=None, details=None, status="epoch 1.20 of 3: still training")
 
-    page, charts = run_page(early)
+    content, charts = run_page(early)
+    page = content.decode()
 
     assert headings(page) == ["Training", "Over-training", "The run"]
     assert '<p class="subtitle">epoch 1.20 of 3: still training</p>' in page
@@ -76,16 +81,17 @@ def test_a_run_in_training_has_its_curves_and_says_how_far_it_is(report: RunRepo
 
 
 def test_a_run_that_has_logged_nothing_has_a_page(report: RunReport) -> None:
-    page, charts = run_page(
+    content, charts = run_page(
         replace(report, held_out=None, tested=None, details=None, training=TrainingLog(), notes=("not <yet>",))
     )
+    page = content.decode()
 
     assert (headings(page), charts) == (["The run"], [])
     assert '<p class="notice">not &lt;yet&gt;</p>' in page
 
 
 def test_a_run_that_was_trained_elsewhere_has_its_errors(report: RunReport) -> None:
-    page, _ = run_page(replace(report, training=TrainingLog()))
+    page = text_of(replace(report, training=TrainingLog()))
 
     assert "Training" not in headings(page)
     assert "Validation" in headings(page)
@@ -95,7 +101,8 @@ def test_without_the_data_there_are_errors_but_no_descriptions(report: RunReport
     assert report.details is not None
     breakdown = replace(report.details.breakdown, coverage=())
 
-    page, charts = run_page(replace(report, details=replace(report.details, texts=None, breakdown=breakdown)))
+    content, charts = run_page(replace(report, details=replace(report.details, texts=None, breakdown=breakdown)))
+    page = content.decode()
 
     assert "(the data could not be read)" in page
     assert "A lamp of" not in page
@@ -103,7 +110,7 @@ def test_without_the_data_there_are_errors_but_no_descriptions(report: RunReport
 
 
 def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(report: RunReport) -> None:
-    page, _ = run_page(report)
+    page = text_of(report)
 
     policy = re.findall(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', page)
     scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
@@ -120,7 +127,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_two_scripts(report: RunRep
 
 
 def test_no_text_becomes_markup(report: RunReport) -> None:
-    page, _ = run_page(report)
+    page = text_of(report)
     body = page[page.index("<main>") : page.index('<script type="application/json"')]
 
     assert set(re.findall(r"<([a-z0-9]+)", body)) <= {
@@ -133,7 +140,8 @@ def test_no_text_becomes_markup(report: RunReport) -> None:
 
 
 def test_the_data_of_the_charts_are_json(report: RunReport) -> None:
-    page, charts = run_page(report)
+    content, charts = run_page(report)
+    page = content.decode()
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
 
     data = json.loads(text)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pricer.commands.parts.report_data import load_report
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
 from pricer.core.selection import comparable
@@ -260,7 +260,7 @@ def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_pa
     run = a_trained_run(tmp_path / "leaky.jsonl")
     picked(run, scored(run, load_items(run.config().data)))
     facts = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
-    leaky = {**facts, "device": f"cuda {TOKEN}", "attached": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
+    leaky = {**facts, "device": f"cuda {TOKEN}", "from_hub": True, "repo": TOKEN, "versions": {"torch": TOKEN}}
     (run.folder / "run.json").write_text(json.dumps(leaky), encoding="utf-8")
 
     found = load_report(run)
@@ -270,7 +270,7 @@ def test_no_token_of_a_description_a_setting_or_a_fact_gets_into_the_page(tmp_pa
     assert found.details.texts[0].endswith(", ***")
     assert [group.name for group in found.details.breakdown.categories] == ["key ***"]
     assert ("device", "cuda ***") in found.facts
-    assert TOKEN not in run_page(found)[0]
+    assert TOKEN.encode() not in run_page(found)[0]
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY"])

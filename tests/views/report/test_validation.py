@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from pricer.core.comparison import Difference
-from pricer.views.report.figures import AMBER, BLUE
-from pricer.views.report.tables import ranking, tiles
+from pricer.views.report.page import tiles
 from pricer.views.report.validation import chosen_mark, difference_chart, difference_scale, errors
 from pricer.views.report.values import HeldOut, RunReport
+from pricer.views.tables import ranking
 from tests.builders import a_comparison, a_difference, an_evaluation
 
 DIFFERENCES = (
@@ -33,7 +33,7 @@ def test_differences_stand_around_zero_by_whether_they_are_significant() -> None
     assert (curve["x"], curve["y"]) == ([100, 200, 300], [10.0, 3.5, 0.0])
     assert (alike["name"], alike["x"], alike["y"].tolist()) == ("not significantly different", [200], [3.5])
     assert (apart["name"], apart["x"], apart["y"].tolist()) == ("significantly worse", [100], [10.0])
-    assert (alike["marker"]["color"], apart["marker"]["color"]) == (AMBER, BLUE)
+    assert (alike["marker"]["color"], apart["marker"]["color"]) == ("amber", "blue")
     # 7.5 − 3.5 and 16 − 10.
     assert (alike["error_y"]["array"].tolist(), apart["error_y"]["array"].tolist()) == ([4.0], [6.0])
     assert alike["text"] == ["step 200: $3.50 (−0.50 to 7.50)<br>probability best 12.5%"]
@@ -150,7 +150,7 @@ def test_a_soup_is_named_and_in_the_table_but_no_point_of_the_curves() -> None:
     singles = (an_evaluation(100, 50.0), an_evaluation(300, 40.0))
     shown = HeldOut((*singles, soup), (), soup, True, "mae", comparison=comparison)
 
-    chart, curve = difference_chart(shown), errors(shown.checkpoints, "checkpoints", BLUE)
+    chart, curve = difference_chart(shown), errors(shown.checkpoints, "checkpoints", "blue")
 
     assert chart is not None
     assert chart.traces[0]["x"] == [100, 300]

@@ -1,18 +1,18 @@
 """`pricer pick --confirm`: one number on the test split, and every look at it on record."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.confirmation import Confirmed, confirm
-from pricer.commands.pick import Picked, pick
+from pricer.commands.pick import Confirmed, Picked, confirm, pick
 from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_pick
+from pricer.views import terminal_evaluations
 from tests.commands.conftest import Listener
 
 pytestmark = pytest.mark.usefixtures("trained")
@@ -28,7 +28,7 @@ def picked(trained: Path) -> Picked:
 def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
     """What is said of it: the answer, and the notes."""
     capsys.readouterr()
-    terminal_pick.confirmation(picked, confirmed)
+    terminal_evaluations.confirmation(picked, confirmed)
     said = capsys.readouterr()
     return said.out, said.err.splitlines()
 
@@ -55,7 +55,7 @@ def test_the_pick_is_scored_on_all_test_items_and_that_is_recorded(
     assert (found.metric, found.metric.n) == (mae, 8)
     assert (found.look, found.before, confirmed.is_new, confirmed.others) == (1, (), True, ())
     assert json.loads((picked.run.folder / "confirmation.json").read_text()) == {
-        "confirmations": [json.loads(json.dumps(found.to_json()))]
+        "confirmations": [json.loads(json.dumps(asdict(found)))]
     }
     assert listener.done[-1][1:] == (8, 8)
     assert mae.value is not None
@@ -161,7 +161,7 @@ def test_an_interrupted_confirmation_goes_on_and_is_one_look(picked: Picked, mon
 
 
 def test_a_damaged_record_is_named_before_anything_is_scored(picked: Picked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.commands.parts.confirmation.evaluate_run", None)
+    monkeypatch.setattr("pricer.commands.evaluate.evaluate_run", None)
     path = picked.run.folder / "confirmation.json"
     for text in ("[]", '{"confirmations": [{}]}', "{"):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The breakdown of one evaluation: of a run that was really trained, and of predictions with known intervals."""
+"""Which checkpoint is meant, and the breakdown of its evaluation from predictions with known intervals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,28 +6,28 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.breakdown import saved_breakdown
+from pricer.commands.parts.checkpoints import choose_checkpoints, saved_breakdown
 from pricer.core.breakdowns import Breakdown
-from pricer.core.candidates import Candidate
+from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
-from pricer.core.predictions import Prediction
-from pricer.core.price_distribution import Distribution
+from pricer.core.predictions import Distribution, Prediction
+from pricer.errors import CheckpointError
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_breakdown
+from pricer.views import terminal_evaluations
 from tests.builders import a_checkpoint, a_spec, an_item
 from tests.commands.conftest import Listener
 
 CHECKPOINT = a_checkpoint(5)
-# 40 items of $100 to $139 each, of which the model says $100 give or take $5 (80 %) or $10 (95 %).
+# 40 items of $100 to $139 each, for which the model predicts $100 give or take $5 (80 %) or $10 (95 %).
 VAL = [an_item(f"v{i}", 100.0 + i) for i in range(40)]
 TEST = [an_item(f"t{i}", 100.0 + i) for i in range(40)]
 
 
-def answer(item: Item, silent: bool = False) -> Prediction:
+def predict(item: Item, no_price: bool = False) -> Prediction:
     quantiles = (90.0, 95.0, 100.0, 105.0, 110.0)
     return Prediction(
-        item.id, "100", 100.0, Distribution(quantiles, 100.0, True, 100.0, 0.0, 0.9 if silent else 0.0, 0.0)
+        item.id, "100", 100.0, Distribution(quantiles, 100.0, True, 100.0, 0.0, 0.9 if no_price else 0.0, 0.0)
     )
 
 
@@ -35,14 +35,14 @@ def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Predic
     run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
     evaluation, table = evaluate(Candidate.of(CHECKPOINT), spec, predictions, items)
     run.evaluations.add(CHECKPOINT.id, evaluation, table)
-    return saved_breakdown(run, CHECKPOINT.id, spec, table, items, VAL)
+    return saved_breakdown(run, CHECKPOINT.id, spec, items, VAL)
 
 
 def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Breakdown:
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=split)
     if val:
-        found = scored(run, replace(spec, split=Split.VAL), VAL, [answer(item) for item in VAL])
-    return scored(run, spec, TEST, test or [answer(item) for item in TEST]) if split is Split.TEST else found
+        found = scored(run, replace(spec, split=Split.VAL), VAL, [predict(item) for item in VAL])
+    return scored(run, spec, TEST, test or [predict(item) for item in TEST]) if split is Split.TEST else found
 
 
 def test_intervals_on_test_items_are_corrected_with_validation_items() -> None:
@@ -86,12 +86,12 @@ def test_without_distributions_there_are_no_intervals() -> None:
 
 
 def test_the_most_certain_items_have_their_own_error() -> None:
-    silent = [answer(item, silent=index >= 20) for index, item in enumerate(TEST)]
+    unsure = [predict(item, no_price=index >= 20) for index, item in enumerate(TEST)]
 
-    found = taken_apart(Split.TEST, test=silent)
+    found = taken_apart(Split.TEST, test=unsure)
 
     by_share = {point.share: point.mae for point in found.abstention}
-    # Half of them answer, with errors of $0 to $19; for the others $100 is imputed, with errors of $20 to $39.
+    # Half of them have a price, with errors of $0 to $19; for the others $100 is imputed, with errors of $20 to $39.
     assert (by_share[0.5], by_share[1.0]) == (9.5, 19.5)
     assert found.overall.no_price == 20
 
@@ -99,7 +99,7 @@ def test_the_most_certain_items_have_their_own_error() -> None:
 def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
-    terminal_breakdown.show("step-000005", taken_apart(Split.TEST))
+    terminal_evaluations.show_breakdown("step-000005", taken_apart(Split.TEST))
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "step-000005: error by price" in lines
@@ -113,7 +113,7 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     hostile = [replace(item, description="\x1b[31mred\x07") for item in TEST]
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
 
-    terminal_breakdown.show("step-000005", scored(run, spec, hostile, [answer(item) for item in hostile]))
+    terminal_evaluations.show_breakdown("step-000005", scored(run, spec, hostile, [predict(item) for item in hostile]))
 
     assert "\x1b" not in capsys.readouterr().out
 
@@ -124,3 +124,31 @@ def test_one_checkpoint_comes_with_its_breakdown_and_all_without(trained: Path) 
     assert one.breakdown is not None
     assert one.breakdown.overall.n == 12
     assert evaluate_run(find_run(None), "all", Split.VAL, None, Listener()).breakdown is None
+
+
+@pytest.mark.parametrize(
+    ("which", "steps"),
+    [("all", [2, 4, 6]), ("last", [6]), ("4", [4]), ("step-000004", [4])],
+)
+def test_checkpoints_are_named_by_step_or_place(trained: Path, which: str, steps: list[int]) -> None:
+    assert [c.step for c in choose_checkpoints(Run(trained), which)] == steps
+
+
+def test_a_checkpoint_is_named_by_the_start_of_its_id(trained: Path) -> None:
+    run = Run(trained)
+    checkpoint = run.store.checkpoints()[1]
+
+    assert choose_checkpoints(run, checkpoint.id[:8]) == [checkpoint]
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error_with_those_that_are(trained: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        choose_checkpoints(Run(trained), "5")
+
+    assert caught.value.message == "5 names no checkpoint of quickstart"
+    assert caught.value.hint == "a step (2, 4, 6), an id, best or last"
+
+
+def test_best_before_a_pick_is_an_error(trained: Path) -> None:
+    with pytest.raises(CheckpointError, match="no best checkpoint of quickstart has been picked yet"):
+        choose_checkpoints(Run(trained), "best")

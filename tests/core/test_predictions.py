@@ -1,14 +1,11 @@
 """Distributions and what is read from them."""
 
-import json
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from pricer.core.predictions import ESTIMATORS, Prediction
-from pricer.core.price_distribution import Distribution, compute_quantiles, renormalize
+from pricer.core.predictions import ESTIMATORS, Distribution, Prediction, compute_quantiles, renormalize
 from tests.builders import a_distribution
 
 READ = Distribution(
@@ -52,19 +49,6 @@ def test_intervals_lie_between_the_quantiles() -> None:
     assert (READ.interval(0.8), READ.interval(0.95)) == ((20.0, 60.0), (10.0, 90.0))
     with pytest.raises(ValueError, match="not in"):
         READ.interval(0.5)
-
-
-@pytest.mark.parametrize("distribution", [None, READ])
-def test_a_prediction_reads_back_as_it_was_saved(distribution: Distribution | None) -> None:
-    prediction = Prediction("a", "0022", 22.0, distribution)
-
-    assert Prediction.from_json(json.loads(json.dumps(asdict(prediction)))) == prediction
-
-
-@pytest.mark.parametrize("quantiles", [[1.0, 2.0], None, ["x"] * 5])
-def test_a_damaged_distribution_is_refused(quantiles: object) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        Distribution.from_json({**asdict(READ), "quantiles": quantiles})
 
 
 def test_quantiles_are_the_first_prices_up_to_which_their_shares_lie() -> None:

@@ -8,8 +8,8 @@ import pytest
 import typer.testing
 
 from pricer.cli import app
-from pricer.commands.parts.race import race_checkpoints
-from pricer.commands.parts.session import EvaluationSession, score_checkpoints
+from pricer.commands.evaluate import race_checkpoints, score_checkpoints
+from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.pick import pick
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.halving import RaceRecord
@@ -19,7 +19,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 from tests.builders import an_evaluation, some_scores
 from tests.commands.conftest import Listener
-from tests.commands.sessions import SPEC, FakeScorer, a_session, nothing_to_load
+from tests.commands.sessions import SPEC, FakeScorer, a_session
 from tests.loopback_hub import LoopbackHub, Repo
 
 ITEMS = [Item(f"item{n}", f"Lamp {n}", 100.0) for n in range(400)]
@@ -34,19 +34,20 @@ def a_scorer(fail_at: int | None = None) -> FakeScorer:
     return FakeScorer(lambda adapter, item: 100.0 + ABOVE[adapter] + (-1) ** int(item.removeprefix("item")), fail_at)
 
 
-def in_session(run: Run, scorer: FakeScorer | None, items: int = 400) -> EvaluationSession:
-    load = nothing_to_load if scorer is None else lambda: scorer
-    return a_session(run, ITEMS[:items], PROMPTS[:items], 12, load)
+def in_session(
+    run: Run, scorer: FakeScorer | None, listener: Listener | None = None, items: int = 400
+) -> EvaluationSession:
+    return a_session(run, ITEMS[:items], PROMPTS[:items], 12, scorer, listener or Listener())
 
 
 def race(run: Run, scorer: FakeScorer | None = None, listener: Listener | None = None) -> list[Evaluation]:
-    """Race all checkpoints; without a scorer, every answer must be saved."""
-    return race_checkpoints(in_session(run, scorer), run.store.checkpoints(), listener or Listener())
+    """Race all checkpoints; without a scorer, every prediction must be saved."""
+    return race_checkpoints(in_session(run, scorer, listener), run.store.checkpoints())
 
 
 def score(run: Run, scorer: FakeScorer, checkpoints: int = 3) -> list[Evaluation]:
     """Score the first so many checkpoints in full."""
-    return score_checkpoints(in_session(run, scorer), run.store.checkpoints()[:checkpoints], Listener())
+    return score_checkpoints(in_session(run, scorer), run.store.checkpoints()[:checkpoints])
 
 
 def the_record(run: Run) -> RaceRecord:
@@ -60,11 +61,11 @@ def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> N
 
     (winner,) = race(run, scorer, listener)
 
-    # 30 % of 3 × 400 are 360 answers in two rounds of equal cost: 3 × 60, then 2 × 90. With the 250 that the winner
+    # 30 % of 3 × 400 are 360 predictions in two rounds of equal cost: 3 × 60, then 2 × 90. With the 250 that the winner
     # lacks then they are 610 of 1,200.
-    count = {name: len([one for one, _ in scorer.answers if one == name]) for name in ABOVE}
+    count = {name: len([one for one, _ in scorer.predicted if one == name]) for name in ABOVE}
     assert count == {"step-000002": 60, "step-000004": 400, "step-000006": 150}
-    assert len(set(scorer.answers)) == len(scorer.answers) == 610
+    assert len(set(scorer.predicted)) == len(scorer.predicted) == 610
     record = the_record(run)
     assert record.share_of_work == pytest.approx(610 / 1200)
     # One dollar more or less in turn cancels out over 60 and 150 items.
@@ -75,12 +76,12 @@ def test_a_race_scores_its_budget_and_the_rest_of_the_winner(trained: Path) -> N
     assert (winner.name, winner.metric("mae").value, winner.metric("mae").n) == ("step-000004", 10.0, 400)
     assert record.winner == winner.candidate.id
     assert listener.notes == [
-        "step-000002  out after 60 items, $50.00 behind step-000004",
-        "step-000006  out after 150 items, $20.00 behind step-000004",
+        "step-000002  out after 60 items, $50.00 worse than step-000004",
+        "step-000006  out after 150 items, $20.00 worse than step-000004",
     ]
 
 
-def test_who_dropped_out_has_answers_but_no_evaluation(trained: Path) -> None:
+def test_a_dropped_checkpoint_has_predictions_but_no_evaluation(trained: Path) -> None:
     run = Run(trained)
 
     race(run, a_scorer())
@@ -125,8 +126,8 @@ def test_after_a_race_a_full_evaluation_asks_only_what_is_missing(trained: Path)
 
     evaluations = score(run, second)
 
-    assert len(second.answers) == 1200 - 610
-    assert not set(first.answers) & set(second.answers)
+    assert len(second.predicted) == 1200 - 610
+    assert not set(first.predicted) & set(second.predicted)
     assert [e.metric("mae").value for e in evaluations] == [60.0, 10.0, 30.0]
 
 
@@ -138,7 +139,7 @@ def test_a_full_evaluation_continues_where_a_race_was_interrupted(trained: Path,
 
     score(run, second)
 
-    assert len(first.answers) + len(second.answers) == len(set(first.answers + second.answers)) == 1200
+    assert len(first.predicted) + len(second.predicted) == len(set(first.predicted + second.predicted)) == 1200
 
 
 def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_race_takes_what_a_full_evaluation_has_asked(trained: Path) -> None:
 
     race(run, second)
 
-    assert not set(first.answers) & set(second.answers)
+    assert not set(first.predicted) & set(second.predicted)
     assert [o.step for o in the_record(run).dropped] == [2, 6]
 
 
@@ -162,7 +163,7 @@ def test_a_loser_that_was_scored_in_full_before_keeps_its_evaluation(trained: Pa
 def test_one_checkpoint_wins_its_race_and_is_scored_on_everything(trained: Path) -> None:
     run = Run(trained)
 
-    (winner,) = race_checkpoints(in_session(run, a_scorer()), run.store.checkpoints()[:1], Listener())
+    (winner,) = race_checkpoints(in_session(run, a_scorer()), run.store.checkpoints()[:1])
 
     record = the_record(run)
     assert (winner.name, record.dropped, record.share_of_work) == ("step-000002", (), 1.0)
@@ -172,10 +173,10 @@ def test_a_budget_under_one_item_each_is_an_error(trained: Path) -> None:
     run = Run(trained)
 
     with pytest.raises(RunError) as raised:
-        race_checkpoints(in_session(run, a_scorer(), items=2), run.store.checkpoints(), Listener())
+        race_checkpoints(in_session(run, a_scorer(), items=2), run.store.checkpoints())
 
     assert raised.value.message == (
-        "these checkpoints cannot race: a budget of 0.3 of 6 answers does not give each candidate one item"
+        "these checkpoints cannot race: a budget of 0.3 of 6 predictions does not give each checkpoint one item"
     )
     assert raised.value.hint == "pricer eval --all-checkpoints"
 
@@ -198,7 +199,7 @@ def test_progress_never_goes_back(trained: Path) -> None:
     done = [count for _, count, _ in listener.done]
     assert done == sorted(done)
     assert all(count <= total for _, count, total in listener.done)
-    # 360 answers within the budget, then the other 250 of the winner: known from the beginning.
+    # 360 predictions within the budget, then the other 250 of the winner: known from the beginning.
     assert (done[-1], listener.done[0][2], listener.done[-1][2]) == (610, 610, 610)
 
 
@@ -267,7 +268,7 @@ def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:
     assert raced.exit_code == 0, raced.stderr
     shown = json.loads(raced.stdout)
     assert shown["race"] == json.loads((trained / "race.json").read_text())
-    # 30 % of 3 × 12 are 10 answers: 3 × 1 and 2 × 3; the winner's other 8 make it 17 of 36.
+    # 30 % of 3 × 12 are 10 predictions: 3 × 1 and 2 × 3; the winner's other 8 make it 17 of 36.
     assert shown["race"]["share_of_work"] == pytest.approx(17 / 36)
     assert [e["candidate"]["name"] for e in shown["evaluations"]][:2] == ["train median", "tf-idf + ridge"]
     (winner,) = shown["evaluations"][4:]

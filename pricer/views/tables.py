@@ -1,0 +1,176 @@
+"""Tables as text, for the terminal and for the page of a report."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pricer.core.metrics import METRICS
+from pricer.views.formatting import (
+    difference_to_best,
+    dollars,
+    half_width,
+    label,
+    price_range,
+    scored_items,
+    share,
+    share_with_interval,
+    shorten,
+    significance,
+    with_half_width,
+)
+
+if TYPE_CHECKING:
+    from pricer.core.breakdowns import Breakdown, Group
+    from pricer.core.evaluation import Evaluation
+    from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
+
+# The page sets a table of more columns closer, and keeps its first column in place when the others are scrolled.
+_MANY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The first column is text, the others are numbers; with `text_last` the last one is text, too. `kinds` are the CSS
+    classes of the rows, empty for none. `note` is a line about the table.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_last: bool = False
+    kinds: Sequence[str] = ()
+    note: str = ""
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it has many columns."""
+        return len(self.columns) > _MANY
+
+    @property
+    def is_text(self) -> list[bool]:
+        """Whether each column is text."""
+        last = len(self.columns) - 1
+        return [place == 0 or (self.text_last and place == last) for place in range(len(self.columns))]
+
+
+def evaluation_table(evaluations: "Sequence[Evaluation]", chosen: "Evaluation | None" = None) -> Table:
+    """Evaluations by row and metrics by column. The kinds tell apart the `chosen` one and the baselines."""
+    rows = [
+        [
+            e.name,
+            "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
+            *(with_half_width(e.metric(name)) for name in METRICS),
+            f"{e.metric('mae').n:,}",
+        ]
+        for e in evaluations
+    ]
+    kinds = ["chosen" if e is chosen else "baseline" if e.candidate.is_baseline else "" for e in evaluations]
+    return Table(["checkpoint", "epoch", *map(label, METRICS), "n"], rows, kinds=kinds)
+
+
+def ranking(held_out: "HeldOut") -> Table:
+    """The checkpoints, best first by the metric of the choice, and the baselines below them. The kind `alike` is for
+    those that are not significantly different from the best.
+    """
+    metric, chosen, comparison = held_out.metric, held_out.chosen, held_out.comparison
+    sign = 1 if METRICS[metric].better == "lower" else -1
+
+    def place(evaluation: "Evaluation") -> tuple[float, int]:
+        value = evaluation.metric(metric).value
+        return (math.inf if value is None else sign * value), evaluation.candidate.step or 0
+
+    shown = [*sorted(held_out.checkpoints, key=place), *held_out.baselines]
+    table = evaluation_table(shown, chosen)
+    columns, rows, kinds = list(table.columns), [list(row) for row in table.rows], list(table.kinds)
+    if comparison:
+        # Beside the metric that they are about.
+        after = columns.index(label(metric)) + 1
+        columns[after:after] = ["worse than the best by", "probability best"]
+        for number, evaluation in enumerate(shown):
+            one = held_out.difference(evaluation)
+            rows[number][after:after] = [difference_to_best(one, metric), share(one.p_best)] if one else ["", ""]
+            if one and not one.is_significant and evaluation is not chosen:
+                kinds[number] = "alike"
+    cells = [[in_two_lines(cell) for cell in row] for row in rows]
+    return Table(columns, cells, kinds=kinds, note=f"{significance(comparison)}." if comparison else "")
+
+
+def in_two_lines(cell: str) -> str:
+    """The cell with blanks that do not break within an interval: where there is no room, it has a line of its own."""
+    return cell.replace("± ", "±\u00a0").replace(" to ", "\u00a0to\u00a0")
+
+
+def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str]) -> Table:
+    """The errors of groups of items: price bands, or categories, whose names go through `excerpt`."""
+    rows = [
+        [
+            price_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
+            f"{group.n:,}",
+            dollars(group.mae) + half_width(group.mae_interval),
+            share(group.mae / group.median if group.median else None),
+            share(group.hit_rate),
+            f"{group.no_price:,}",
+        ]
+        for group in groups
+    ]
+    return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
+
+
+def worst_table(breakdown: "Breakdown", excerpt: Callable[[str], str]) -> Table:
+    """The items with the largest errors."""
+    rows = [
+        [dollars(miss.error, signed=True), dollars(miss.price), dollars(miss.estimate), excerpt(miss.text)]
+        for miss in breakdown.worst
+    ]
+    return Table(["error", "price", "estimate", "item"], rows, text_last=True)
+
+
+def worst_items(details: "PredictionDetails") -> Table:
+    """The same with a note about what was measured, and a remark where the descriptions are not known."""
+    spec, tail = details.evaluation.spec, details.breakdown.tail
+    note = f"{details.evaluation.name}: {scored_items(spec, len(details.scores))}."
+    if tail.share_of_error is not None:
+        note += (
+            f" The worst {tail.n:,} items ({share(tail.share_of_items)}) carry {tail.share_of_error:.0%} of the error."
+        )
+    known = details.texts is not None
+    table = worst_table(details.breakdown, lambda text: shorten(text, 220) if known else "(the data could not be read)")
+    return replace(table, note=note)
+
+
+def coverage_table(breakdown: "Breakdown") -> Table:
+    """What share of the prices the intervals hold, and how wide they are, corrected and raw."""
+    rows = []
+    for report in breakdown.coverage:
+        row = [f"{report.level:.0%}"]
+        for found in (report.conformal, report.raw):
+            row += (
+                [share_with_interval(found.share, found.interval), dollars(found.mean_width)] if found else ["–", "–"]
+            )
+        rows.append(row)
+    return Table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
+
+
+def side_by_side(reports: "Sequence[RunReport]") -> Table:
+    """Several runs, each with its chosen checkpoint and its errors."""
+    rows = []
+    for report in reports:
+        held_out, tested, loss = report.held_out, report.tested, report.training.loss.value
+        checkpoint = validation = hits = "–"
+        if held_out:
+            chosen = held_out.chosen
+            checkpoint = f"{chosen.candidate.step:,}{'' if held_out.picked else ' (not picked)'}"
+            validation, hits = with_half_width(chosen.metric("mae")), share(chosen.metric("hit_rate").value)
+        test = with_half_width(tested.evaluation.metric("mae")) if tested else "–"
+        last_loss = f"{loss[-1]:.3f}" if len(loss) else "–"
+        rows.append([report.name, checkpoint, validation, test, hits, last_loss, report.status])
+    columns = ["run", "checkpoint", "validation MAE", "test MAE", "hits", "last loss", "status"]
+    return Table(columns, rows, text_last=True)
+
+
+def differing_settings(reports: "Sequence[RunReport]") -> Table:
+    """The settings and facts that are not the same in all runs."""
+    known = [dict([*report.settings, *report.facts]) for report in reports]
+    names = dict.fromkeys(name for settings in known for name in settings)
+    rows = [[name, *(settings.get(name, "–") for settings in known)] for name in names]
+    return Table(["", *(report.name for report in reports)], [row for row in rows if len(set(row[1:])) > 1])

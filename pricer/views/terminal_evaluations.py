@@ -1,0 +1,219 @@
+"""The answers of `pricer eval` and `pricer pick` on stdout: evaluations, what is behind one, and the choice."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from pricer.core.checkpoints import tag_name
+from pricer.core.metrics import METRICS
+from pricer.redaction import hub_address
+from pricer.views import tables, terminal
+from pricer.views.formatting import (
+    candidate_name,
+    difference,
+    difference_to_best,
+    dollars,
+    half_width,
+    interval,
+    label,
+    ordinal,
+    share,
+    shorten,
+    significance,
+    step_list,
+    unit,
+    value,
+    with_half_width,
+    with_interval,
+)
+from pricer.views.tables import Table
+
+if TYPE_CHECKING:  # commands are above views, and some of these import torch
+    from pricer.commands.evaluate import Evaluated
+    from pricer.commands.pick import Confirmed, Picked
+    from pricer.core.breakdowns import Breakdown
+    from pricer.core.evaluation import Evaluation
+    from pricer.core.halving import RaceRecord
+    from pricer.core.selection import Selection
+
+# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
+_SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
+
+# The baseline that a model has to beat. Its line may widen the range of the curve by this share at most.
+_BASELINE, _NEAR = "tf-idf + ridge", 0.5
+
+
+def evaluated(result: "Evaluated", *, as_json: bool) -> None:
+    """The tables of `pricer eval`, or everything as JSON."""
+    if as_json:
+        evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
+        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
+        values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
+        terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
+        return
+    spec = result.spec
+    how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
+    show_evaluations(f"{result.run.name}: {result.n:,} items of the {spec.split} split, {how}", result.evaluations)
+    if known := [e for e in result.evaluations if e.estimators]:
+        columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
+        rows = [[e.name, *(dollars(metric.value) for metric in e.estimators)] for e in known]
+        terminal.table("MAE by estimator", Table(columns, rows))
+    if result.race:
+        _show_race(result.race)
+    if any(e.metric("no_price").value for e in result.evaluations):
+        terminal.line(
+            f"For an answer without a price the train median, {dollars(spec.fallback)}, is imputed; it is never a hit."
+        )
+    if spec.split == "val":
+        terminal.note(f"next: pricer pick --run {result.run.name}")
+    if result.breakdown:
+        show_breakdown(result.evaluations[-1].name, result.breakdown)
+
+
+def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
+    """Evaluations by row and metrics by column; a narrow terminal gets the most important ones."""
+    terminal.table(title, tables.evaluation_table(evaluations), spared=_SPARED)
+
+
+def _show_race(race: "RaceRecord") -> None:
+    """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
+    if race.dropped:
+        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
+        columns = ("dropped", "after items", "behind by", "leader")
+        terminal.table(f"Race within {100 * race.budget:g} % of the work", Table(columns, rows))
+    terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
+
+
+def show_breakdown(name: str, breakdown: "Breakdown") -> None:
+    """What is behind the evaluation of that name: its error by price and category, its intervals, its worst items."""
+    terminal.table(f"{name}: error by price", tables.groups_table("price", breakdown.price_bands, excerpt))
+    if breakdown.categories:
+        terminal.table(f"{name}: error by category", tables.groups_table("category", breakdown.categories, excerpt))
+    overall, tail = breakdown.overall, breakdown.tail
+    carried = (
+        "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
+    )
+    signed = f"bias {dollars(overall.bias, signed=True)}{half_width(overall.bias_interval)} (estimate − price)"
+    terminal.line(f"{signed}, mean absolute error {dollars(overall.mae)}{carried}")
+    if breakdown.coverage:
+        corrected_on = breakdown.calibrated_on
+        how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
+        terminal.table(f"{name}: intervals, {how}", tables.coverage_table(breakdown))
+        surest = [point for point in breakdown.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
+        errors = "  ".join(f"{point.share:.0%}: {dollars(point.mae)}" for point in surest)
+        terminal.line(f"MAE of the surest items: {errors}")
+    terminal.table(f"{name}: worst items", tables.worst_table(breakdown, excerpt))
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a stranger's text, for a cell or the end of a line."""
+    return shorten(terminal.harmless(text), 60)
+
+
+def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
+    """The ranking and the choice, or everything as JSON."""
+    selection = result.selection
+    if as_json:
+        skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
+        confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        return
+    show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
+    metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
+    if comparison:
+        compared = [(e.name, comparison.difference(e.candidate)) for e in selection.ranking]
+        verdict = {True: "yes", False: "no"}
+        rows = [
+            [
+                candidate,
+                difference_to_best(one, metric),
+                "" if one.is_of_best else verdict[one.is_significant],
+                share(one.p_best),
+            ]
+            for candidate, one in compared
+            if one
+        ]
+        columns = ["checkpoint", "worse than the best by", "significant", "probability best"]
+        title = f"Paired by item: 95 % intervals, {comparison.resamples:,} resamples"
+        terminal.table(title, Table(columns, rows))
+    margin = selection.margin
+    lead = "" if margin is None else f", {difference(margin, metric)} better than the runner-up"
+    terminal.line(f"best: {name} ({(selection.candidate.id or '')[:7]}){lead}")
+    if comparison:
+        terminal.line(significance(comparison))
+        terminal.line(
+            f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
+            f"{value(comparison.corrected, metric)} (95 %: {interval(comparison.corrected_interval, metric)})"
+        )
+    no_price = selection.chosen.metric("no_price").value
+    if no_price:
+        terminal.note(
+            f"the chosen one gives no price for {share(no_price)} of the items; the train median is imputed for those"
+        )
+    if result.dropped:
+        terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
+    if result.unscored:
+        terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
+    if result.card:
+        terminal.note(f"tag best and model card: {hub_address(result.card)}")
+
+
+def next_step(result: "Picked") -> None:
+    """What to do with a pick that was not confirmed."""
+    command = f"pricer pick --confirm{result.selection.options} --run {result.run.name}"
+    terminal.note(f"next, for the number to publish: {command}")
+
+
+def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
+    """The number on the test split beside what validation said, and whether it is an untouched one."""
+    selection, found = result.selection, confirmed.confirmation
+    validation = f"validation said {_chosen_value(selection)}"
+    if selection.comparison:
+        validation += f", corrected {value(selection.comparison.corrected, selection.metric)}"
+    on_test = with_half_width(found.metric) if unit(selection.metric) == "dollars" else with_interval(found.metric)
+    terminal.line(f"confirmed: {label(selection.metric)} {on_test} on {found.metric.n:,} test items; {validation}")
+    others = ", ".join(confirmed.others)
+    if confirmed.is_new and others:
+        terminal.note(
+            f"the test split of this run has been looked at before ({others}): this number is the "
+            f"{ordinal(found.look)} look, not an untouched one"
+        )
+    if not confirmed.is_new:
+        terminal.note("this number was there already and is shown again, which is no new look at the test split")
+        if others:
+            terminal.note(f"the test split of this run has been looked at otherwise, too ({others})")
+
+
+def _chosen_value(selection: "Selection") -> str:
+    return value(selection.chosen.metric(selection.metric).value, selection.metric)
+
+
+def draw_pick(result: "Picked") -> None:
+    """Draw the checkpoints that were ranked, with the baseline of the same items, and mark the pick. A soup is no point
+    of the curve.
+    """
+    selection = result.selection
+    beside = [
+        e
+        for e in result.run.evaluations.all()
+        if e.spec.fingerprint == selection.spec_fingerprint and e.candidate.is_baseline
+    ]
+    draw_errors([*beside, *selection.ranking], None if selection.candidate.is_soup else selection.candidate.step)
+
+
+def draw_errors(evaluations: "Sequence[Evaluation]", chosen: int | None = None) -> None:
+    """Draw the mean absolute error of the checkpoints among these by step. `chosen` is the step to mark (None: the one
+    with the lowest error). Nothing is drawn of fewer than two points, or where the terminal cannot show it.
+    """
+    curve = [(e.candidate.step, e.metric("mae").value) for e in evaluations if not e.candidate.is_soup]
+    points = sorted((step, mae) for step, mae in curve if step is not None and mae is not None)
+    if len(points) < 2:
+        return
+    best = min(points, key=lambda point: (point[0] != chosen, point[1], point[0]))
+    errors = [mae for _, mae in points]
+    level = next((e.metric("mae").value for e in evaluations if e.name == _BASELINE), None)
+    room = _NEAR * (max(errors) - min(errors))
+    if level is not None and not min(errors) - room <= level <= max(errors) + room:
+        level = None  # so far off that the curve would be flat beside it
+    caption = ["MAE by step", f"● step {best[0]:,}: {dollars(best[1])}"]
+    terminal.curve(caption + ([f"┈ {_BASELINE}: {dollars(level)}"] if level is not None else []), points, best, level)
