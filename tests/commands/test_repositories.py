@@ -68,7 +68,9 @@ def downloads(hub: LoopbackHub, repo: str = "") -> list[str]:
 def answers(name: str, evaluation: dict[str, Any]) -> list[Prediction]:
     """What a run here keeps of the answers of a checkpoint."""
     run, spec = Run(Path("runs") / name), parse_record(EvalSpec, json.dumps(evaluation["spec"]))
-    return [prediction for batch in run.evaluations.predictions(evaluation["revision"], spec) for prediction in batch]
+    return [
+        prediction for batch in run.evaluations.predictions(evaluation["candidate"]["id"], spec) for prediction in batch
+    ]
 
 
 def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[Prediction]:
@@ -166,7 +168,7 @@ class TestTheTrainersOwnPushes:
         picked = Cli("pick", "--repo", "ann/saves", "--json").json()
 
         by_step = {int(commit.title.rpartition(" ")[2]): commit.hash for commit in before[:3]}
-        assert repo.tags == {"best": by_step[picked["step"]]}
+        assert repo.tags == {"best": by_step[picked["candidate"]["step"]]}
         assert repo.commits() == before
 
     def test_pick_in_somebody_elses_repository_keeps_the_choice(
@@ -180,7 +182,7 @@ class TestTheTrainersOwnPushes:
         assert result.code == 1
         (error,) = [line for line in result.err.splitlines() if line.startswith("error:")]
         assert error.startswith("error: the Hub refuses access to ann/saves (403): Forbidden")
-        step = json.loads(Path("runs/ann--saves/selection.json").read_text())["step"]
+        step = json.loads(Path("runs/ann--saves/selection.json").read_text())["candidate"]["step"]
         best = Cli("eval", "--repo", "ann/saves", "--checkpoint", "best", "--split", "test", "--json").json()
         assert steps(best) == [step]
         assert plain["ann/saves"].tags == {}
@@ -374,7 +376,7 @@ class TestPricersOwn:
         result = Cli("pick", "--repo", "ann/prices", "--json")
 
         best = result.json()
-        name = f"step-{best['step']:06d}"
+        name = f"step-{best['candidate']['step']:06d}"
         assert pushed.tags["best"] == pushed.tags[name]
         assert [commit.title for commit in pushed.commits()[:2]] == [f"{name} is the best", "step-000006"]
         card = ModelCard(pushed.files()["README.md"].decode())
@@ -391,9 +393,12 @@ class TestPricersOwn:
         commits = len(pushed.commits())
         Cli("pick", "--repo", "ann/prices", "--confirm", "--json").json()
 
-        assert (found["step"], found["n"], found["look"]) == (6, 8, 1)
+        assert (found["candidate"]["step"], found["metric"]["n"], found["look"]) == (6, 8, 1)
         card = ModelCard(pushed.files()["README.md"].decode())
-        assert f"On 8 test items, which took no part in the choice, MAE is ${found['value']:,.2f}" in card.content
+        assert (
+            f"On 8 test items, which took no part in the choice, MAE is ${found['metric']['value']:,.2f}"
+            in card.content
+        )
         assert "Not measured under the same conditions" not in card.content
         # The second time nothing of it is new.
         assert len(pushed.commits()) == commits
@@ -405,7 +410,7 @@ class TestPricersOwn:
 
         best = Cli("pick", "--repo", "ann/prices", "--json").json()
 
-        assert (best["step"], pushed.tags["best"]) == (6, pushed.tags["step-000006"])
+        assert (best["candidate"]["step"], pushed.tags["best"]) == (6, pushed.tags["step-000006"])
         assert steps(Cli("eval", "--repo", "ann/prices", "--checkpoint", "best", "--json").json()) == [6]
 
     @pytest.mark.slow
