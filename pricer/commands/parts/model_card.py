@@ -1,12 +1,10 @@
 """The model card of a picked checkpoint: what is known of the run, as the text of a README. Without torch."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.intervals import CoverageReport
 from pricer.core.items import PromptTemplate
 from pricer.core.prices import PriceFormat, PriceStyle
 from pricer.core.selection import Selection
@@ -26,14 +24,14 @@ def card_text(
     checkpoint: Checkpoint,
     selection: Selection,
     dropped: int,
-    coverage: Sequence[CoverageReport],
 ) -> str:
     """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it. A race
-    measured `dropped` others only in part. `coverage` is how far intervals held on test items, empty if unknown.
+    measured `dropped` others only in part.
     """
     assert checkpoint.commit is not None  # it is in the repository
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
+    confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
     card = model_card(
         repo=repo,
         checkpoint=checkpoint,
@@ -45,7 +43,7 @@ def card_text(
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
         dropped=dropped,
-        coverage=coverage,
+        coverage=confirmed[-1].coverage if confirmed else (),
     )
     return render_card(card)
 
