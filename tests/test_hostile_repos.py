@@ -218,7 +218,7 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     "a manifest without end": (file("manifest.json", DEEP), NOT_READ),
     "a manifest that paints": (
         lambda repo: amend(repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), RED: 1}).encode()}),
-        NOT_READ.removesuffix(".+") + r"\\x1b\[31m.+ is not part of a manifest",
+        NOT_READ.removesuffix(".+") + r"'\\x1b\[31m.+ is unknown",
     ),
     "an adapter of another base": (
         lambda repo: amend(repo, {"manifest.json": manifest(repo, base="acme/other", base_revision="0" * 40)}),
