@@ -1,4 +1,4 @@
-"""The model card of a picked checkpoint: what is known of the run, as the text of a README. Without torch."""
+"""The model card of a picked checkpoint: the facts of its run as the text of a README. Without torch."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from pricer.views.model_card import Card, Recipe, model_card
 
-# The embedded base is part of pricer.
+# The bundled base has the licence of pricer.
 _OWN_LICENCE = "apache-2.0"
 
 
@@ -25,10 +25,11 @@ def card_text(
     selection: Selection,
     dropped: int,
 ) -> str:
-    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it. A race
-    measured `dropped` others only in part.
+    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it.
+
+    `dropped` is the number of checkpoints that a race did not score on all items.
     """
-    assert checkpoint.commit is not None  # it is in the repository
+    assert checkpoint.commit is not None  # the checkpoint is in the repository
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
     confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
@@ -49,7 +50,7 @@ def card_text(
 
 
 def render_card(card: Card) -> str:
-    """A model card as the text of README.md, with the metadata as the Hub reads them; nothing is sent anywhere."""
+    """A model card as the text of README.md, with metadata in the format of the Hub. Sends nothing."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     results = [
@@ -81,7 +82,7 @@ def render_card(card: Card) -> str:
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
-    """The base's licence as the Hub spells it, None where it is not known."""
+    """The Hub's identifier for the licence of the base; None if unknown."""
     if config.model.base.startswith("builtin:"):
         return _OWN_LICENCE
     if not _base_is_on_hub(config):
@@ -89,7 +90,7 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
     try:
         return Hub(checkpoint.base, attempts=3).licence(checkpoint.base_revision)
     except HubError:
-        return None  # the card then says that it is not known
+        return None  # the card then says that the licence is not known
 
 
 def _recipe(config: RunConfig, train_items: int) -> Recipe:
