@@ -1,4 +1,4 @@
-"""Validation: held-out loss and price error of a model while it trains."""
+"""Validation: loss and price error on validation items during training."""
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -27,8 +27,8 @@ def prepare_validation(
     fallback: float,
     batch_tokens: int,
 ) -> Callable[[], Validation]:
-    """A function that measures the model's loss and price error on `items`, without an effect on its training: mode and
-    random state are restored. A prediction without a price counts as `fallback` dollars.
+    """Return a function that measures the model's loss and price error on `items`. It restores the model's mode and the
+    random state, so it does not affect training. A prediction without a price counts as `fallback` dollars.
     """
     prompts = encoder.prompts([template.prompt(item) for item in items])
     examples = encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)])
@@ -54,8 +54,8 @@ def prepare_validation(
 
 
 def fits_format(item: Item, price_format: PriceFormat) -> bool:
-    """Whether the price fits the padded width, which the training items decide: a dearer validation item has a price
-    error, but no completion to compute a loss on.
+    """Whether the price fits the padded width, which comes from the training items. A validation item with a longer
+    price has a price error, but no completion and so no loss.
     """
     return price_format.width is None or width_for([item.price]) <= price_format.width
 
@@ -65,7 +65,7 @@ def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: in
 
     @torch.inference_mode()
     def losses(batch: Sequence[TokenizedExample]) -> list[float]:
-        ids_BT, spans = right_padded(batch, pad=0)  # no token sees what follows it, so any padding token will do
+        ids_BT, spans = right_padded(batch, pad=0)  # no token sees later tokens, so any padding will do
         with mixed_precision(model):
             return [float(completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans))]
 
