@@ -24,7 +24,7 @@ from pricer.commands.parts.setup import prepare
 from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base, mixed_precision
-from pricer.ml.batches import batches_of, left_padded
+from pricer.ml.batches import left_padded, make_batches
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 
@@ -43,7 +43,7 @@ def main() -> None:
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.val])
     batches = [
         [prompts[index] for index in batch]
-        for batch in batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
+        for batch in make_batches([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     ]
     length = setup.encoder.answer_length
     decoder = TreeDecoder(

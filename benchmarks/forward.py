@@ -17,7 +17,7 @@ import torch
 from pricer.commands.parts.setup import prepare
 from pricer.ml.adapters import AdapterSwitch
 from pricer.ml.base import load_base
-from pricer.ml.batches import batches_of
+from pricer.ml.batches import make_batches
 from pricer.ml.devices import peak_memory
 from pricer.ml.predict import TreeDecoder
 from pricer.stores.runs import Run
@@ -41,7 +41,7 @@ def main() -> None:
     for budget in BUDGETS:
         # One token, and no distribution: nothing but the prompts.
         decoder = TreeDecoder(switch.model, setup.tokenizer, setup.template.price_format, 1, None, 0.0)
-        batches = [[prompts[index] for index in batch] for batch in batches_of(lengths, budget)]
+        batches = [[prompts[index] for index in batch] for batch in make_batches(lengths, budget)]
         rates, products = [], []
         for _ in range(3):
             products.append(product_rate())

@@ -22,7 +22,7 @@ from pricer.config import AdapterConfig, TrainConfig
 from pricer.core.prices import PriceFormat
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import dense_bytes, load_base
-from pricer.ml.batches import batches_of
+from pricer.ml.batches import make_batches
 from pricer.ml.devices import Precision
 from pricer.ml.micro_batch import StepSettings, choose_step_settings, compile_layers
 from pricer.ml.predict import CheckpointPredictor, TreeDecoder
@@ -243,7 +243,7 @@ def _answers(base: str, adapter: AdapterConfig, adapters: dict[str, Path], *, de
     prompts = [example.prompt for example in made_up(3000 if IS_GPU else 12, LENGTH, 5)]
     facts: dict[str, Any] = {"swaps_s": swaps}
     for budget in (8192, 32768) if IS_GPU else (64,):
-        batches = batches_of([len(prompt.ids) for prompt in prompts], budget)[:6]
+        batches = make_batches([len(prompt.ids) for prompt in prompts], budget)[:6]
         free()
         times = []
         for batch in batches:

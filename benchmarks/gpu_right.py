@@ -89,7 +89,7 @@ def run(report: Report) -> None:
     reference: dict[int, float] = {}
     small = AdapterConfig(r=8, alpha=16, dropout=0.0)
 
-    def losses(dtype: str) -> Callable[[], None]:
+    def compute_losses(dtype: str) -> Callable[[], None]:
         def check() -> None:
             if not reference:
                 reference.update(train("cpu", "float32", small).losses)
@@ -115,7 +115,7 @@ def run(report: Report) -> None:
         return check
 
     for dtype in ("float32", "bfloat16", "float16") if IS_GPU else ("float32", "bfloat16"):
-        report.run(f"loss {dtype}", losses(dtype))
+        report.run(f"loss {dtype}", compute_losses(dtype))
     for dtype in ("bfloat16", "float16") if IS_GPU else ("float32",):
         report.run(f"resume {dtype}", lambda dtype=dtype: _resume(report, dtype))  # type: ignore[misc]
     report.run("answers", lambda: _answers(report))

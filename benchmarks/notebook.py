@@ -19,7 +19,7 @@ from transformers import GenerationConfig
 from pricer.commands.parts.session import load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.ml.base import load_base
-from pricer.ml.batches import batches_of, find_batch_tokens
+from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.stores.runs import Run
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     # As `pricer eval` does: once for all checkpoints.
     affordable = len(run.store.checkpoints()) * sum(lengths) // 20
     budget = find_batch_tokens(prompts, affordable, lambda: scorer) or setup.batch_tokens
-    batches = batches_of(lengths, budget)
+    batches = make_batches(lengths, budget)
     loading = time.perf_counter() - started
     print(f"{len(prompts)} prompts of {statistics.mean(lengths):.0f} tokens; {loading:.1f} s to load and try batches")
     ours, theirs, ratios = [], [], []

@@ -21,9 +21,9 @@ def predict(
     """
     from pricer.commands.parts.hub_runs import open_run
     from pricer.commands.predict import predict as command
-    from pricer.data.texts import one_text
+    from pricer.data.texts import parse_text
     from pricer.views.terminal_progress import Watcher
 
     with Watcher() as watcher:
         source = open_run(run, repo, watcher.note)
-        return command(source, checkpoint, lambda _: [one_text(text) for text in descriptions], watcher)
+        return command(source, checkpoint, lambda _: [parse_text(text) for text in descriptions], watcher)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pricer.core.checkpoints import Checkpoint, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import PARTS, in_order, read_checkpoint, read_manifest
+from pricer.stores.checkpoints import PARTS, read_checkpoint, read_manifest, sort_checkpoints
 
 
 class MemoryStore:
@@ -25,10 +25,10 @@ class MemoryStore:
         self._tags: dict[str, Checkpoint] = {}
 
     def checkpoints(self) -> list[Checkpoint]:
-        return in_order(checkpoint for checkpoint, _ in self._kept.values() if not checkpoint.members)
+        return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values() if not checkpoint.members)
 
     def soups(self) -> list[Checkpoint]:
-        return in_order(checkpoint for checkpoint, _ in self._kept.values() if checkpoint.members)
+        return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values() if checkpoint.members)
 
     @contextmanager
     def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:

@@ -9,7 +9,15 @@ from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.items import Split
-from pricer.core.selection import Confirmation, Selection, comparable, dropped_ids, looks_besides, ranked, select
+from pricer.core.selection import (
+    Confirmation,
+    Selection,
+    dropped_ids,
+    find_comparable,
+    other_test_looks,
+    rank_evaluations,
+    select,
+)
 from pricer.errors import HubError, RunError
 from pricer.stores.runs import Run, find_run, now
 
@@ -63,9 +71,9 @@ def pick(
     estimator = run.config().eval.estimator if evaluations else "auto"
     # If there is nothing to compare, `ranked` raises the error that says why.
     own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
-    ranking = ranked(comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
+    ranking = rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
     if soups:
-        ranking = ranked([*ranking, *soups(run, ranking[0])], metric)
+        ranking = rank_evaluations([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
@@ -101,7 +109,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     evaluation = scored.evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
-    others = looks_besides(evaluations, picked_id, spec, recorded)
+    others = other_test_looks(evaluations, picked_id, spec, recorded)
     known = next((one for one in recorded if one.is_of(picked_id, spec)), None)
     metric, coverage = evaluation.metric(selection.metric), scored.breakdown.coverage if scored.breakdown else ()
     if known:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
-from pricer.core.selection import by_preference, comparable, dropped_ids, ranked
+from pricer.core.selection import by_preference, dropped_ids, find_comparable, rank_evaluations
 from pricer.errors import PricerError, RunError
 from pricer.stores.runs import Run, runs_here
 
@@ -91,6 +91,8 @@ def _steps(run: Run, facts: dict[str, Any]) -> int | None:
 
 def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation | None:
     try:
-        return ranked(comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae")[0]
+        return rank_evaluations(
+            find_comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae"
+        )[0]
     except RunError:
         return None  # the evaluations cannot be compared; `pricer pick` says why

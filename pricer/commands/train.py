@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.hub_runs import resume_hub_run
-from pricer.commands.parts.setup import Setup, dense_fact, load_base_of, prepare, settle, settle_resumed
+from pricer.commands.parts.setup import (
+    Setup,
+    load_base_of,
+    prepare,
+    record_dequantized,
+    settle_optimizer,
+    settle_resumed,
+)
 from pricer.commands.parts.training import Recorder, catch_stop_signals, describe_machine, explain_full_disk
 from pricer.commands.parts.uploads import claim, uploads
-from pricer.commands.parts.wandb_report import tracker_of
+from pricer.commands.parts.wandb_report import open_tracker
 from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import Interrupted, RunError
 from pricer.ml.adapters import add_adapter
-from pricer.ml.devices import device_name, leave_launcher
+from pricer.ml.devices import device_name, remove_launcher_variables
 from pricer.ml.micro_batch import StepSettings, choose_step_settings
 from pricer.ml.sft import fine_tune
 from pricer.ml.tokens import TokenizedExample
 from pricer.ml.validation import prepare_validation
-from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name, refuse_place
+from pricer.stores.runs import Run, check_runs_folder, create_run, find_run, free_name, refuse_name
 
 # Seconds that a stopped training continues to upload. Cloud machines disappear 30 seconds after their notice.
 _GRACE = 20.0
@@ -47,9 +54,9 @@ class _Training:
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config (`stem`)."""
     refuse_name(name)
-    refuse_place()
+    check_runs_folder()
     _leave_launcher(watcher)
-    setup = _prepare(settle(config), watcher)
+    setup = _prepare(settle_optimizer(config), watcher)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts
@@ -100,7 +107,7 @@ def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
 
 
 def _leave_launcher(watcher: Watcher) -> None:
-    if settings := leave_launcher():
+    if settings := remove_launcher_variables():
         watcher.note(f"not used, since a run's config says how it is trained: {', '.join(settings)}")
 
 
@@ -141,7 +148,7 @@ def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
         settings = choose_step_settings(model, examples, config, setup.tokenizer.pad_token_id, watcher.note)
     facts = {"step_settings": {**known, device: {"requested": requested, "settings": asdict(settings)}}}
     if run is None and setup.precision.device == "cuda":
-        facts["dense"] = dense_fact(setup, model)
+        facts["dense"] = record_dequantized(setup, model)
     return _Training(model, examples, settings, facts)
 
 
@@ -170,7 +177,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
     )
     with ExitStack() as stack:
         # A resumed training continues the same W&B run, on any machine.
-        tracker = tracker_of(run, setup.config, watcher.note, "training goes on")
+        tracker = open_tracker(run, setup.config, watcher.note, "training goes on")
         stack.callback(tracker.finish)
         to_hub = stack.enter_context(uploads(run, watcher.note))
         recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)

@@ -1,7 +1,7 @@
-"""An adapter's configuration: the few settings that predictions need, read from a stranger's JSON.
+"""An adapter's configuration: the few settings that predictions need, read from untrusted JSON.
 
 peft's own reader imports modules that the file names, matches its strings as regular expressions, and ignores unknown
-keys. Here a key is read, or its value means nothing, or the file is refused.
+keys. This reader refuses a file with an unknown key, unless the key's value has no effect.
 """
 
 import json
@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 MAX_RANK = 1024
-"""Larger than any adapter in use. The rank is also compared with the weights, before it costs memory."""
+"""Maximum rank. Adapters in use have lower ranks. The rank is also compared with the shapes of the weights,
+before they are read.
+"""
 
 _MAX_ALPHA = 1_000_000.0
-_MAX_MODULES = 4096  # a list of whole paths has one for each layer: 882 for the largest Llama
+_MAX_MODULES = 4096  # a list of full paths has one entry per layer: 882 for the largest Llama
 _MAX_NAME = 256
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_.]+")
 
-# Values that change nothing, besides null, false, and an empty string, list or object.
+# Values without an effect. null, false, and an empty string, list or object have no effect either.
 _HARMLESS: dict[str, object] = {
     "bias": "none",
-    "megatron_core": "megatron.core",  # which module to import if megatron_config were there
-    "qalora_group_size": 16,  # is used only with use_qalora
+    "megatron_core": "megatron.core",  # the module to import if there is a megatron_config
+    "qalora_group_size": 16,  # used only with use_qalora
 }
 
 
@@ -30,9 +32,9 @@ _HARMLESS: dict[str, object] = {
 class AdapterSettings:
     """The settings of a LoRA adapter that its predictions depend on.
 
-    The update of a layer is scaled by `alpha / r`, or `alpha / sqrt(r)` with `use_rslora`. `target_modules` are module
-    names or their last parts; `all-linear` is every linear layer but the output layer. `base` may be a path on another
-    machine.
+    The update of a layer is scaled by `alpha / r`, or by `alpha / sqrt(r)` with `use_rslora`. `target_modules` are the
+    names of modules or the last parts of these names; `all-linear` means every linear layer except the output layer.
+    `base` may be a path on another machine.
     """
 
     base: str | None
@@ -45,20 +47,20 @@ class AdapterSettings:
 
 
 def read_adapter_settings(record: object) -> AdapterSettings:
-    """Read the content of an adapter_config.json. Anything but plain LoRA is a ValueError of one sentence."""
+    """Read the parsed content of an adapter_config.json. Raises a ValueError for anything but plain LoRA."""
     if not isinstance(record, Mapping):
-        raise ValueError(f"it holds {_shown(record)}, not an object")
+        raise ValueError(f"it holds {_describe(record)}, not an object")
     for key in ("peft_type", "r", "lora_alpha", "target_modules"):
         if key not in record:
             raise ValueError(f"{key} is missing")
     for key, (is_right, requirement) in _KEYS.items():
         if key in record and not is_right(record[key]):
-            raise ValueError(f"{key} is {_shown(record[key])}, {requirement}")
+            raise ValueError(f"{key} is {_describe(record[key])}, {requirement}")
     modules = _modules(record["target_modules"])
     for key, value in record.items():
         is_read = key in _KEYS or key in ("target_modules", "auto_mapping")
-        if not is_read and not _is_nothing(value) and not _is_same(value, _HARMLESS.get(key)):
-            raise ValueError(f"{_key(key)} is {_shown(value)}, which is not supported")
+        if not is_read and not _is_empty(value) and not _is_same(value, _HARMLESS.get(key)):
+            raise ValueError(f"{_describe_key(key)} is {_describe(value)}, which is not supported")
     return AdapterSettings(
         base=record.get("base_model_name_or_path"),
         base_revision=record.get("revision"),
@@ -81,7 +83,7 @@ def _is_line(value: Any) -> bool:
 _LINE = (_is_line, "it must be one line of text")
 _SWITCH = (lambda value: value is None or isinstance(value, bool), "it must be true or false")
 
-# What a key's value must be, where the key is there.
+# For each known key: a check of its value, and the requirement in words.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "peft_type": (lambda value: value == "LORA", "only LORA is read"),
     "task_type": (lambda value: value in (None, "CAUSAL_LM"), "only CAUSAL_LM is read"),
@@ -91,14 +93,14 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: _is_number(value) and isinstance(value, int) and 1 <= value <= MAX_RANK,
         f"it must be a whole number from 1 to {MAX_RANK}",
     ),
-    # NaN and infinity fail the comparison, and an integer of a thousand digits is compared without becoming a float.
+    # NaN and infinity fail this comparison. An integer of a thousand digits is not converted to a float.
     "lora_alpha": (
         lambda value: _is_number(value) and 0 < value <= _MAX_ALPHA,
         f"it must be above 0 and at most {_MAX_ALPHA:,.0f}",
     ),
     "use_rslora": _SWITCH,
     "fan_in_fan_out": _SWITCH,
-    # PiSSA, OLoRA, LoftQ and others change the base's weights, too: such an adapter is wrong on the original base.
+    # PiSSA, OLoRA, LoftQ and others also change the base's weights. Their adapters are wrong on the original base.
     "init_lora_weights": (
         lambda value: isinstance(value, bool) or value == "gaussian",
         "only true, false and gaussian leave the base as it is",
@@ -113,20 +115,22 @@ def _modules(value: object) -> tuple[str, ...] | Literal["all-linear"]:
     if value == "all-linear":
         return "all-linear"
     if isinstance(value, str):
-        # peft takes it for a regular expression. One like (a+)+$ takes forever on some names.
-        raise ValueError(f"target_modules is the pattern {_shown(value)}, only all-linear or a list of names is read")
+        # peft uses a string as a regular expression. A pattern such as (a+)+$ never ends on some names.
+        raise ValueError(
+            f"target_modules is the pattern {_describe(value)}, only all-linear or a list of names is read"
+        )
     if not isinstance(value, list) or not value:
-        raise ValueError(f"target_modules is {_shown(value)}, only all-linear or a list of names is read")
+        raise ValueError(f"target_modules is {_describe(value)}, only all-linear or a list of names is read")
     if len(value) > _MAX_MODULES:
         raise ValueError(f"target_modules has {len(value):,} names, at most {_MAX_MODULES:,} are read")
     for name in value:
         if not isinstance(name, str) or len(name) > _MAX_NAME or not _MODULE_NAME.fullmatch(name):
-            raise ValueError(f"target_modules has {_shown(name)}, which is not the name of a module")
+            raise ValueError(f"target_modules has {_describe(name)}, which is not the name of a module")
     return tuple(value)
 
 
-def _is_nothing(value: object) -> bool:
-    # 0 does not count: in layers_to_transform it means the first layer.
+def _is_empty(value: object) -> bool:
+    # 0 is not empty: in layers_to_transform it means the first layer.
     return value is None or value is False or (isinstance(value, str | list | dict | tuple | set) and not value)
 
 
@@ -134,15 +138,15 @@ def _is_same(value: object, harmless: object) -> bool:
     return harmless is not None and type(value) is type(harmless) and value == harmless
 
 
-def _key(key: str) -> str:
-    return key if len(key) <= 60 and _MODULE_NAME.fullmatch(key) else _shown(key)
+def _describe_key(key: str) -> str:
+    return key if len(key) <= 60 and _MODULE_NAME.fullmatch(key) else _describe(key)
 
 
-def _shown(value: object) -> str:
+def _describe(value: object) -> str:
     """A value for a message: short, and without control characters for a terminal."""
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple | set):
         return "a list" if value else "an empty list"
-    text = json.dumps(value, default=repr)  # all but ASCII is escaped
+    text = json.dumps(value, default=repr)  # escapes everything but ASCII
     return text if len(text) <= 60 else f"{text[:60]}…"

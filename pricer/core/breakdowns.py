@@ -1,4 +1,4 @@
-"""Breakdowns: where the error of an evaluation comes from, by price, by category, and item by item."""
+"""Breakdowns: the error of an evaluation by price band, by category, and for the worst items."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ _BANDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The scores of items that have something in common; `name` is None for items without a category.
+    """The scores of a group of items. `name` is None for the items without a category.
 
-    `lowest`, `median` and `highest` are their true prices in dollars. `mae` and `bias` are the means of |error| and of
-    error (imputed − price) in dollars. Intervals are 95 %, None for a mean over one item. `no_price` is the number of
-    items without an estimate.
+    `lowest`, `median` and `highest` describe the true prices in dollars. `mae` is the mean of |error|, and `bias` the
+    mean of the error (imputed − price), in dollars. Intervals are 95 % intervals, None for a single item. `no_price` is
+    the number of items without an estimate.
     """
 
     name: str | None
@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The worst items, with their share of the absolute error of all items; None where there is no error."""
+    """The `n` worst items, and their share of the total absolute error. It is None if the total error is zero."""
 
     n: int
     share_of_items: float
@@ -57,8 +57,8 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One item and how far off its answer was, in dollars: `error` is the estimate − price, with the fallback in place
-    of an `estimate` of None. `text` is all that the model was told.
+    """One item and the error of its answer, in dollars. `error` is estimate − price; the fallback replaces an
+    `estimate` of None. `text` is the description that the model got.
     """
 
     item_id: str
@@ -70,11 +70,12 @@ class Miss:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """One evaluation taken apart.
+    """The breakdown of one evaluation.
 
-    `price_bands` are from cheap to dear, `categories` from most items to fewest (empty if no item has one). `worst` has
-    the largest error first. `coverage` has a report for each level of intervals; it and `abstention` are empty without
-    distributions. `calibrated_on` is the number of validation items that corrected the intervals, None: they are raw.
+    `price_bands` are in ascending order of price, `categories` in descending order of size (empty if no item has a
+    category). `worst` has the largest error first. `coverage` has one report for each level of intervals. `coverage`
+    and `abstention` are empty without distributions. `calibrated_on` is the number of validation items that the
+    intervals were calibrated on, None if the intervals are raw.
     """
 
     overall: Group
@@ -94,16 +95,16 @@ def break_down(
     calibrations: Mapping[float, Calibration | None] | None = None,
     worst: int = 10,
 ) -> Breakdown:
-    """Take apart the scores of items, which are in the same order, as are the `predictions` that have the intervals.
-    `calibrations` correct the intervals of each level; `worst` items are listed.
+    """Break down the scores in `table`. `items` and `predictions` are in the same order as the table. `predictions` are
+    only needed for intervals, which `calibrations` correct by level. `worst` is the number of items to list.
 
-    No scores, or scores that do not match the items, are a ValueError.
+    Raises a ValueError if the table is empty or does not match the items.
     """
     if not len(table):
         raise ValueError("nothing to break down")
     if table.item_id.tolist() != [item.id for item in items]:
         raise ValueError(f"{len(table)} scores do not match {len(items)} items")
-    # The largest error first; equal ones by id, so that the order in which they came does not show.
+    # The largest error first, ties by id.
     ranked = np.lexsort((table.item_id, -table.abs_error))
     coverage: tuple[CoverageReport, ...] = ()
     abstention: tuple[AbstentionPoint, ...] = ()
@@ -128,17 +129,17 @@ def break_down(
 
 
 def _by_price(table: ScoreTable) -> tuple[Group, ...]:
-    """The scores in five bands of the true price, from cheap to dear, each of about a fifth of the items. Equal prices
-    share a band.
+    """The scores in five bands of the true price, in ascending order. Each band has about a fifth of the items. Equal
+    prices are in the same band.
 
-    Even an unbiased estimate lies above the price in the cheap band and below it in the dear one (regression to the
-    mean), so only the overall bias speaks for itself.
+    Even unbiased estimates are too high in the cheapest band and too low in the most expensive band (regression to the
+    mean). Only the overall bias can be interpreted by itself.
     """
     prices = np.sort(table.price)
     # The last price of each fifth.
     edges = np.unique([prices[math.ceil(len(prices) * fifth / _BANDS) - 1] for fifth in range(1, _BANDS + 1)])
     band_of = np.searchsorted(edges, table.price)
-    # No band is empty: each holds the price at its edge.
+    # No band is empty: each contains the price at its upper edge.
     bands = [table.rows(band_of == band) for band in range(len(edges))]
     ends = [(band.price.min(), band.price.max()) for band in bands]
     names = [f"${low:,.2f}" if low == high else f"${low:,.2f}–{high:,.2f}" for low, high in ends]
@@ -151,7 +152,7 @@ def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:
         rows.setdefault(item.category, []).append(index)
     if rows.keys() == {None}:
         return ()
-    # Items without a category come after the categories of the same size.
+    # Items without a category come after categories of the same size.
     names = sorted(rows, key=lambda name: (-len(rows[name]), name is None, name or ""))
     return tuple(_group(name, table.rows(np.array(rows[name]))) for name in names)
 
@@ -175,7 +176,7 @@ def _group(name: str | None, table: ScoreTable) -> Group:
 
 
 def _tail(abs_errors: np.ndarray) -> Tail:
-    """The worst 5 %, rounded up to whole items, of absolute errors, the largest first."""
+    """The tail of the worst 5 % of items, rounded up. `abs_errors` has the largest error first."""
     n, total = math.ceil(len(abs_errors) / 20), float(abs_errors.sum())
     return Tail(n, n / len(abs_errors), float(abs_errors[:n].sum()) / total if total > 0 else None)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is: weights saved at a step, and averages of them; and the candidates that are ranked."""
+"""Checkpoints: weights saved at a step, and soups (averages of checkpoints); and the candidates that are ranked."""
 
 import hashlib
 import json
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SOUP_SIZES = (2, 3)
-"""How many neighbours are averaged."""
+"""The numbers of neighbouring checkpoints that are averaged."""
 _MAX_MEMBERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A checkpoint that is part of an average."""
+    """A checkpoint that is part of a soup."""
 
     step: int
     id: str
@@ -23,14 +23,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One saved adapter with the manifest that is kept beside the weights.
+    """One saved adapter, described by the manifest that is saved beside the weights.
 
-    `step` counts optimizer steps, `epoch` passes over the training items (3.5: half-way through the fourth).
-    `base_revision` is a commit hash, or the content hash of a local base. None: another trainer made it, and did not
-    record this. `commit` and `folder` say where it lies on the Hub; they are not part of its identity.
+    `step` counts optimizer steps, and `epoch` counts passes over the training items (3.5: half-way through the fourth).
+    `base_revision` is a commit hash, or the content hash of a local base. A field is None if the checkpoint comes from
+    another trainer that did not record it. `commit` and `folder` are its place on the Hub, and not part of its
+    identity.
 
-    A soup is the average of its `members`, which are sorted by step; `step` and `epoch` are those of the last member.
-    Entries that contradict each other are a ValueError.
+    A soup is the average of its `members`, which are sorted by step. Its `step` and `epoch` come from the last member.
+    Fields that contradict each other are a ValueError.
     """
 
     step: int
@@ -70,11 +71,11 @@ class Checkpoint:
         return tuple(member.step for member in self.members)
 
     def at(self, commit: str, folder: str = "") -> "Checkpoint":
-        """The same checkpoint at that commit."""
+        """The same checkpoint, with its place on the Hub."""
         return replace(self, commit=commit, folder=folder)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values, with the id for people to read and, on the Hub, where it lies."""
+        """The manifest as JSON values, with the id and, for a checkpoint on the Hub, its commit and folder."""
         place = {} if self.commit is None else {"commit": self.commit, "folder": self.folder}
         return {"id": self.id, **self._manifest(), **place}
 
@@ -87,7 +88,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is measured and ranked: a checkpoint, a soup, or a baseline, which has a name and nothing else.
+    """What is measured and ranked: a checkpoint, a soup, or a baseline. A baseline has only a name.
 
     `id` is the checkpoint's id. `members` are the steps of a soup's members, empty for others.
     """
@@ -104,29 +105,31 @@ class Candidate:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Candidate":
-        """The candidate that a checkpoint or a soup is."""
+        """The candidate for a checkpoint or a soup."""
         return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch, checkpoint.member_steps)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether nothing was trained for it."""
+        """Whether it is a baseline."""
         return self.id is None
 
     @property
     def is_soup(self) -> bool:
-        """Whether it is an average of checkpoints."""
+        """Whether it is a soup."""
         return bool(self.members)
 
     @property
     def order(self) -> tuple[bool, bool, int, int, str]:
-        """The order in which candidates are shown and ties are broken: baselines by name, checkpoints by step, then
-        soups by their last step. Of two soups with the same last step, the smaller comes first.
+        """The key that sorts candidates for display and breaks ties: first baselines by name, then checkpoints by step,
+        then soups by their last step. Of two soups with the same last step, the smaller one comes first.
         """
         return not self.is_baseline, self.is_soup, self.step or 0, len(self.members), self.name
 
 
 def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
-    """Each window of two or three neighbours by step that contains the checkpoint of that id, the smaller first."""
+    """All windows of two or three neighbouring checkpoints (by step) that contain the checkpoint with that id. Smaller
+    windows come first.
+    """
     ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
     at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
     starts = [(start, size) for size in SOUP_SIZES for start in range(max(0, at - size + 1), at + 1)]
@@ -148,36 +151,38 @@ class CheckpointStore(Protocol):
 
     @property
     def location(self) -> str:
-        """For people to read: a folder, or the address of a repository."""
+        """The place of the store for messages: a folder, or the address of a repository."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether fetching is a download. If not, it costs only the verification."""
+        """Whether `fetch` downloads. A local store only verifies."""
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint, sorted by step."""
 
     def soups(self) -> list[Checkpoint]:
-        """Every soup, sorted by its last step, the smaller first."""
+        """Every soup, sorted by its last step, smaller soups first."""
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
-        """A folder for the adapter and manifest of a soup. It is kept when the block ends well, and replaces an older
-        one.
+        """A folder to fill with the adapter and manifest of a soup. It is saved if the block ends without an error, and
+        replaces an older version of the soup.
         """
 
     def push(self, folder: Path, step: int) -> Checkpoint:
-        """Keep the checkpoint in `folder` (adapter and manifest). Pushing the same one again changes nothing."""
+        """Save the checkpoint in `folder` (adapter and manifest). Pushing the same checkpoint again has no effect."""
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """A local folder with the adapter of a checkpoint or soup, its sha256 verified against the manifest."""
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint or soup, whatever it meant before; a CheckpointError if it is not kept."""
+        """Set the tag `name` to this checkpoint or soup, and move it if it exists. A CheckpointError if the store does
+        not have the checkpoint.
+        """
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint or soup that `name` means, or None."""
+        """The checkpoint or soup with the tag `name`, or None."""
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Publish the model card that `render` returns for the repository's name, and return that name. None: there is
-        no repository.
+        """Publish the model card in the repository, and return the repository's name; None if there is no repository.
+        `render` returns the card's text for that name.
         """

@@ -1,4 +1,4 @@
-"""Comparison to the best: how sure the choice among some checkpoints is, and how much too good the chosen one looks."""
+"""Comparison to the best: how certain the choice of a checkpoint is, and how much it biases the metric."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import numpy as np
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import ScoreTable
 from pricer.core.metrics import METRICS, Z95
-from pricer.core.resampling import RESAMPLES, SEED, Resampled, losses, resample, studentised
+from pricer.core.resampling import RESAMPLES, SEED, Resampled, bootstrap_t_quantiles, compute_losses, resample
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One candidate compared to the best on the same items.
 
-    `worse_by` is in the metric's unit and never negative. `interval` is its 95 % interval, None for the best itself;
-    the difference `is_significant` where the interval excludes 0. `p_best` is the share of the resamples in which the
-    candidate is the best, the earlier one of equals.
+    `worse_by` is in the metric's unit and never negative. `interval` is its 95 % interval, None for the best itself.
+    The difference `is_significant` if the interval excludes 0. `p_best` is the share of resamples in which the
+    candidate is the best. Of equal candidates, the first one counts as the best.
     """
 
     candidate: Candidate
@@ -29,7 +29,7 @@ class Difference:
 
     @property
     def is_of_best(self) -> bool:
-        """Whether the candidate is the best itself."""
+        """Whether the candidate is itself the best."""
         return self.interval is None
 
 
@@ -37,10 +37,11 @@ class Difference:
 class Comparison:
     """All candidates compared to the best, in the order of candidates.
 
-    `corrected` is the metric that the best would have on other items, with its 95 % interval: its metric on the items
-    that chose it is too good. `more_items` is how many more items would make the difference between the best and the
-    second significant every other time, if it is as large as it looks; None if it is significant, or if they are level.
-    `resamples` counts the defined ones, which were drawn with `seed`.
+    `corrected` is an estimate of the best candidate's metric on other items, with its 95 % interval: the metric on the
+    items that chose the candidate is too good. `more_items` is the number of additional items with which the difference
+    between the best and the second would be significant with a probability of 50 %, if the true difference is as large
+    as the measured one. It is None if the difference is already significant, or zero. `resamples` counts the resamples
+    with a defined loss; they were drawn with `seed`.
     """
 
     differences: tuple[Difference, ...]
@@ -62,11 +63,11 @@ class Comparison:
 
     @property
     def others(self) -> list[Difference]:
-        """The differences of all candidates but the best."""
+        """The differences of all candidates except the best."""
         return [one for one in self.differences if not one.is_of_best]
 
     def difference(self, candidate: Candidate) -> Difference | None:
-        """The difference between a candidate and the best; None where it was not compared."""
+        """The difference between a candidate and the best; None if the candidate was not compared."""
         return next((one for one in self.differences if one.candidate.id == candidate.id), None)
 
 
@@ -78,17 +79,20 @@ def compare_to_best(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Comparison | None:
-    """Compare candidates, in their order, by their scores on the same items to number `best`, the best of them by
-    `metric`. None: there are fewer than two candidates or items, or no resample is defined.
+    """Compare candidates with candidate number `best`, which is the best by `metric`. `tables` has each candidate's
+    scores on the same items. Returns None if there are fewer than two candidates or items, or if the loss is undefined
+    on almost all resamples.
 
-    - A difference has the interval ± 1.96 standard errors from the paired bootstrap (Efron & Tibshirani 1993, the
-      standard interval). Percentiles and BCa cover less (EXPERIMENTS.md). The interval is made for a pair. As the best
-      was chosen for looking good, more than one in 20 significant differences may be none.
-    - The corrected figure adds what a choice on the items drawn loses on the items left out of each resample
-      (Tsamardinos, Greasidou & Borboudakis 2018), relative to the candidate chosen on all items, which removes the
-      noise of which items are left out. The usual bootstrap estimate of optimism is 30 % too small for equals.
-    - Its interval has the bootstrap's t in place of 1.96, because errors are skewed, and √(standard error² + optimism²)
-      as its standard error, because the optimism is an estimate, too.
+    - The interval of a difference is ± 1.96 standard errors from the paired bootstrap (the standard interval of Efron &
+      Tibshirani 1993). Percentile and BCa intervals cover less (EXPERIMENTS.md). The interval is valid for a fixed
+      pair. The best was chosen because it looked good, so more than 5 % of significant differences may be due to
+      chance.
+    - The corrected metric adds the optimism of the choice (Tsamardinos, Greasidou & Borboudakis 2018). In each
+      resample, a candidate is chosen on the items drawn and measured on the items left out. The optimism is the mean
+      difference to the loss of `best` on the same items left out, which removes the noise of the sampling. The usual
+      bootstrap estimate of optimism is 30 % too small for equally good candidates.
+    - The interval of the corrected metric uses bootstrap-t quantiles in place of 1.96, because errors are skewed. Its
+      standard error is √(standard error² + optimism²), because the optimism is an estimate too.
     """
     if len(tables) < 2 or len(tables[0]) < 2:
         return None
@@ -96,16 +100,16 @@ def compare_to_best(
     count = resampled.drawn.shape[1]
     if count < 2:
         return None
-    observed = losses(tables, metric)
+    observed = compute_losses(tables, metric)
     # (candidates,): the standard error of each difference to the best.
     errors = (resampled.drawn - resampled.drawn[best]).std(axis=1, ddof=1)
-    # How much better the loss of the best looks than it is: what a choice on a resample loses on the items left out.
+    # The optimism: the mean loss, on the items left out, of the choice on a resample, minus the loss of the best there.
     chosen = resampled.left_out[resampled.drawn.argmin(axis=0), np.arange(count)]
     optimism = float((chosen - resampled.left_out[best]).mean())
     corrected = max(0.0, float(observed[best]) + optimism)
     error = math.hypot(float(resampled.drawn[best].std(ddof=1)), optimism)
-    below, above = studentised(tables[best], metric, seed=seed)
-    highest = 1.0 if METRICS[metric].interval == "wilson" else math.inf  # a share of the items
+    below, above = bootstrap_t_quantiles(tables[best], metric, seed=seed)
+    highest = 1.0 if METRICS[metric].interval == "wilson" else math.inf  # the metric is a share of the items
     interval = max(0.0, corrected - above * error), min(highest, corrected - below * error)
     if METRICS[metric].better == "higher":
         corrected, interval = 1 - corrected, (1 - interval[1], 1 - interval[0])
@@ -141,12 +145,12 @@ def _differences(
 
 
 def _more_items(observed: np.ndarray, errors: np.ndarray, best: int, n: int) -> int | None:
-    """How many more items make half the interval, which shrinks with 1/√n, as small as the difference between the
-    second and the best.
+    """The number of additional items after which half the width of the interval equals the difference between the
+    second and the best. The width is proportional to 1/√n.
     """
     second = min((k for k in range(len(observed)) if k != best), key=lambda k: float(observed[k]))
     worse_by, half = float(observed[second] - observed[best]), Z95 * float(errors[second])
-    # A difference that is within rounding is none.
+    # A difference within rounding counts as zero.
     if worse_by > half or math.isclose(observed[second], observed[best], rel_tol=1e-12):
         return None
     return max(1, math.ceil(n * (half / worse_by) ** 2) - n)

@@ -1,12 +1,13 @@
-"""Exact quantiles of many Items at once, where the order of digit tokens is numeric order.
+"""Exact price quantiles of many Items at once, for tokenizers whose digit tokens are in numeric order.
 
-A price is written as digit tokens: one per digit (`0227`: four positions with ten tokens each), or one per group of
-digits (one position with a thousand tokens where 0–999 are single tokens). A quantile is found by following, position
-after position, the token in which the cumulative share crosses it. Quantiles with a common prefix share its
-computation. The most probable other prefixes are followed beside them, which narrows the bounds of the mean.
+A price is written with one token per digit (`0227` has four positions with ten possible tokens each), or with one token
+per group of digits (a single position with a thousand possible tokens if 0–999 are single tokens). At each position, a
+quantile lies in the token at which the cumulative share crosses the quantile. The search follows these tokens from
+position to position. Quantiles with a common prefix share its computation. The search also follows the most probable
+other prefixes, which narrows the bounds of the mean.
 
-Shape suffixes: B Items, K prefixes that are followed, D tokens of the current position, N = K · D continuations, Q
-quantiles, and Q1 = Q + 1 with the greedy path last.
+Shape suffixes: B Items, K followed prefixes, D tokens at the current position, N = K · D continuations, Q quantiles,
+and Q1 = Q + 1 with the greedy path last.
 """
 
 import math
@@ -16,10 +17,10 @@ import numpy as np
 from pricer.core.predictions import PROMPT, QUANTILES, DecodingStep, Distribution, renormalize
 
 DigitTokens = tuple[np.ndarray, ...]
-"""For each position of a price: the token ids (D,) of its digits (or groups of digits), in numeric order."""
+"""For each position of a price: the ids (D,) of its digit tokens, in numeric order."""
 
-# A prefix that leads to no quantile is followed, if there is room, where it may move the mean by so many dollars, or
-# where its share is so large that the mode may well be one of its prices.
+# If there is room, a prefix without a quantile is followed too: if it can change the mean by at least _WORTH_DOLLARS,
+# or if its share is at least _WORTH_SHARE, because the mode may then have this prefix.
 _WORTH_DOLLARS = 0.5
 _WORTH_SHARE = 0.1
 
@@ -39,13 +40,14 @@ class DigitQuantiles:
         # The slot of the first prefix in the beam.
         self._first_slot = PROMPT
         self._rows_B1 = np.arange(items)[:, None]
-        # The prefixes that are followed: their digits as a number, their share of the distribution, and their
-        # probability, which is lower by the mass that left the prices on the way. At first there is the empty prefix.
+        # For each followed prefix: its digits as a number, its share of the distribution, and its probability. The
+        # probability is lower than the share because of tokens that are no price. At first, only the empty prefix is
+        # followed.
         self._digits_BK = np.zeros((items, 1), dtype=np.int64)
         self._share_BK = np.ones((items, 1))
         self._probability_BK = np.ones((items, 1))
-        # For each quantile and for the greedy path the index (in K) of its prefix; for each quantile its position
-        # within the prefix, as a share of it.
+        # The index (in K) of the prefix of each quantile and of the greedy path; and the position of each quantile
+        # within its prefix, as a share of the prefix.
         self._prefix_BQ1 = np.zeros((items, len(QUANTILES) + 1), dtype=np.int64)
         self._target_BQ = np.tile(np.array(QUANTILES), (items, 1))
         self._mean_B = np.zeros(items)
@@ -74,18 +76,18 @@ class DigitQuantiles:
         )
 
     def _find_crossings(self, shares_BKD: np.ndarray) -> np.ndarray:
-        """The continuation (B, Q1; an index in N) in which each quantile lies, and the most probable one on the greedy
-        path.
+        """For each quantile, the continuation that contains it; last, the most probable continuation of the greedy
+        path. The result (B, Q1) has indices in N.
         """
         own_BQ1D = shares_BKD[self._rows_B1, self._prefix_BQ1]
         greedy_B1 = own_BQ1D[:, -1:].argmax(axis=-1)
         own_BQD = own_BQ1D[:, :-1]
         cumulative_BQD = np.cumsum(own_BQD, axis=-1)
-        cumulative_BQD[..., -1] = 1.0  # rounding must not leave 0.9999999, with a quantile beyond it
+        cumulative_BQD[..., -1] = 1.0  # rounding might give 0.9999999, and leave a quantile beyond the last token
         digit_BQ = (cumulative_BQD < np.minimum(self._target_BQ, 1.0)[..., None]).sum(axis=-1)
         width_BQ = np.take_along_axis(own_BQD, digit_BQ[..., None], axis=-1)[..., 0]
         below_BQ = np.take_along_axis(cumulative_BQD, digit_BQ[..., None], axis=-1)[..., 0] - width_BQ
-        # A quantile lies in a token of no width only by rounding; then any price below it will do.
+        # Only rounding puts a quantile into a token with a share of 0. Then any price with this prefix will do.
         self._target_BQ = np.where(
             width_BQ > 0, (self._target_BQ - below_BQ) / np.where(width_BQ > 0, width_BQ, 1.0), 1.0
         )
@@ -97,18 +99,18 @@ class DigitQuantiles:
     def _choose_beam(
         self, digits_BN: np.ndarray, share_BN: np.ndarray, probability_BN: np.ndarray, crossed_BQ1: np.ndarray
     ) -> np.ndarray:
-        """The continuations (B, K) to follow: those with a quantile in them, then the most probable. All others enter
-        the mean as the middle of the prices they may become.
+        """Choose the continuations (B, K) to follow: first those that contain a quantile, then the most probable ones.
+        The others are dropped: they enter the mean with the middle of their price range.
         """
         is_needed_BN = np.zeros(share_BN.shape, dtype=bool)
         is_needed_BN[self._rows_B1, crossed_BQ1] = True
-        # Each continuation stands for so many prices.
+        # The number of prices that begin with a continuation.
         width = math.prod(len(tokens) for tokens in self._digit_tokens[self._position :])
         worth = min(_WORTH_SHARE, _WORTH_DOLLARS / ((width - 1) / 2))
         wanted_B = np.minimum((is_needed_BN | (share_BN >= worth)).sum(axis=1), self._beam_width)
         chosen_BK = np.argsort(-(share_BN + 2 * is_needed_BN), axis=1, kind="stable")[:, : int(wanted_B.max())]
-        # An Item that wants fewer prefixes than others is padded with some that count as not followed. So its result
-        # does not depend on the rest of the batch.
+        # An Item that needs fewer prefixes than others is padded with prefixes that do not count as followed. This
+        # makes its result independent of the rest of the batch.
         is_followed_BK = np.arange(chosen_BK.shape[1]) < wanted_B[:, None]
         self._digits_BK = digits_BN[self._rows_B1, chosen_BK]
         self._share_BK = share_BN[self._rows_B1, chosen_BK] * is_followed_BK

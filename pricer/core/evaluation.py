@@ -1,4 +1,4 @@
-"""Evaluations: the answers of one candidate, scored item by item and summed up, under one EvalSpec."""
+"""Evaluations: one candidate's answers under one EvalSpec, scored item by item and summarised by metrics."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
     The first `limit` items of the split are scored (None: all). `fallback` is the price in dollars that is imputed
-    where an answer has none. `precision` is the quantization and the compute dtype and, in 16 bits, the dtypes of
-    adapter and logits. `residual_mass` is the share of a distribution that may be ignored; None where it is computed
-    whole, or not at all.
+    for an answer without a price. `precision` names the quantization and the compute dtype, and in 16 bits also the
+    dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may ignore. It is None if
+    distributions are computed completely or not computed.
     """
 
     data_fingerprint: str
@@ -38,14 +38,16 @@ class EvalSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any part of the spec."""
+        """A hash that changes with any field of the spec."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The Metrics of one candidate under one EvalSpec. `estimators` has the mean absolute error by each estimator,
-    named after it; it is empty without distributions.
+    """The Metrics of one candidate under one EvalSpec.
+
+    `estimators` has one Metric for each estimator, with the estimator's name: its mean absolute error. It is empty if
+    the predictions have no distributions.
     """
 
     candidate: Candidate
@@ -60,7 +62,7 @@ class Evaluation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has every metric of the table. If not, it is made again from the saved predictions."""
+        """Whether it has every metric in METRICS. If not, it is computed again from the saved predictions."""
         return {metric.name for metric in self.metrics} >= METRICS.keys()
 
     def metric(self, name: str) -> Metric:
@@ -70,10 +72,11 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """The answers of one evaluation, scored. Every column is (items,); the order of items is the same for an EvalSpec.
+    """The scored answers of one evaluation. Every column is (items,). All tables of an EvalSpec have the same item
+    order.
 
-    `price` is the true price in dollars. `imputed` is the price that errors are computed from: the estimate, or the
-    fallback where the answer has no price (`has_price` is false).
+    `price` is the true price in dollars. Errors are computed from `imputed`: the estimate, or the fallback if the
+    answer has no price (`has_price` is false).
     """
 
     item_id: np.ndarray
@@ -86,7 +89,7 @@ class ScoreTable:
 
     @property
     def error(self) -> np.ndarray:
-        """Imputed − price, in dollars: above 0 where the answer is too dear."""
+        """Imputed − price, in dollars: positive if the answer is too high."""
         error: np.ndarray = self.imputed - self.price
         return error
 
@@ -104,7 +107,7 @@ class ScoreTable:
 
     @property
     def hit(self) -> np.ndarray:
-        """Whether the error is below $40 or below 20 % of the price; never without a price in the answer."""
+        """Whether the error is below $40 or below 20 % of the price. An answer without a price is never a hit."""
         hit: np.ndarray = self.has_price & ((self.abs_error < 40) | (self.abs_error < 0.2 * self.price))
         return hit
 
@@ -123,9 +126,9 @@ def score_predictions(
 ) -> ScoreTable:
     """Score one Prediction per Item by an estimator; rows are in the order of the items.
 
-    An answer without a price is imputed as `fallback` dollars, the training median. This is the best constant answer,
-    so saying nothing does not pay ($0 would flatter cheap items). Items without a Prediction, or the reverse, are a
-    ValueError: a missing answer must not make a checkpoint look better.
+    An answer without a price counts as `fallback` dollars, the training median. The median is the best constant answer,
+    so a model gains nothing by withholding a price. Raises a ValueError unless items and Predictions match one to one:
+    a missing answer must not make a checkpoint look better.
     """
     by_id = {prediction.item_id: prediction for prediction in predictions}
     if not len(by_id) == len(predictions) == len(items) or by_id.keys() != {item.id for item in items}:
@@ -142,7 +145,7 @@ def score_predictions(
 def evaluate(
     candidate: Candidate, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
 ) -> tuple[Evaluation, ScoreTable]:
-    """Score one Prediction per Item by the spec's estimator, and sum up. Raises what `score_predictions` raises."""
+    """Score one Prediction per Item by the spec's estimator, and compute all metrics. Raises as `score_predictions`."""
     table = score_predictions(predictions, items, spec.fallback, spec.estimator)
     estimators: tuple[Metric, ...] = ()
     if not candidate.is_baseline and all(prediction.distribution for prediction in predictions):

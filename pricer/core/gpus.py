@@ -1,4 +1,4 @@
-"""GPUs: what a training takes of one known by name, and whether those of this machine can train."""
+"""GPUs: the estimated memory use of a training on a GPU, and whether this machine's GPUs can train."""
 
 import re
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ GPUS = {
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Training on a GPU with activations kept or (`checkpointing`) recomputed. `whole` is for the whole batch in one
-    forward pass; `micro_batch` is the largest that fits, None if none does.
+    """How a training fits on a GPU, if activations are kept, or recomputed (`checkpointing`). `whole` is the memory for
+    the whole batch in one forward pass. `micro_batch` is the largest micro-batch that fits, None if none fits.
     """
 
     checkpointing: bool
@@ -55,10 +55,10 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class GpuPlan:
-    """What a run is estimated to take of a GPU, for steps of `batch_size` items with `tokens` tokens each.
+    """The estimated use of a GPU's memory by a run, for steps of `batch_size` items with `tokens` tokens each.
 
     `paged`: the optimizer's state may move to main memory. `dequantized`: there is room to dequantize 4-bit weights.
-    `fits` is without and with activation checkpointing; empty if the base is not built like Llama.
+    `fits` has one Fit without and one with activation checkpointing; it is empty if the base is not built like Llama.
     """
 
     gpu: Gpu
@@ -70,14 +70,14 @@ class GpuPlan:
 
 
 def find_gpu(name: str) -> Gpu:
-    """The GPU with this name; a ModelError that lists all names if it is unknown."""
+    """The GPU with this name. An unknown name is a ModelError, which lists all names."""
     if found := GPUS.get(name.lower()):
         return found
     raise ModelError(f"there is no GPU known as {name}", f"known by name: {', '.join(GPUS)}")
 
 
 def plan_gpu(gpu: Gpu, shape: TrainingShape | None, *, batch_size: int, tokens: int, paged: bool) -> GpuPlan:
-    """What a training of this shape takes of a GPU. None: the base is not built like Llama."""
+    """Estimate the memory of a training on a GPU. `shape` is None if the base is not built like Llama."""
     if shape is None:
         return GpuPlan(gpu, batch_size, tokens, paged, dequantized=False, fits=())
     fitted = fit_to_gpu(shape, gpu.memory, is_ampere=gpu.bfloat16)
@@ -92,10 +92,10 @@ def plan_gpu(gpu: Gpu, shape: TrainingShape | None, *, batch_size: int, tokens: 
     return GpuPlan(gpu, batch_size, tokens, paged, fitted.base_bytes != shape.base_bytes, fits)
 
 
-# Share of a GPU's memory; if less is free, other processes use it.
+# If a smaller share of a GPU's memory is free, other processes use the GPU.
 _LITTLE_GPU_SHARE = 0.8
 _INSTALL = "https://pytorch.org/get-started/locally"
-# What torch says if there is no driver, and if the driver has no GPU to offer.
+# Parts of torch's messages: there is no driver, and the driver offers no GPU.
 _NO_DRIVER = "no NVIDIA driver"
 _NONE_LEFT = "No CUDA GPUs"
 
@@ -111,14 +111,14 @@ class Card:
 
     @property
     def dtype(self) -> str:
-        """The compute dtype that `auto` stands for."""
+        """The compute dtype that `auto` chooses on this GPU."""
         return "bfloat16" if self.capability[0] >= 8 else "float16"
 
 
 @dataclass(frozen=True, slots=True)
 class Cuda:
-    """What torch reports. `built_for` is the CUDA version of this build; `problem` says why torch finds no GPU; `archs`
-    are the architectures of its kernels (sm_75 …), empty if unknown.
+    """What torch reports. `built_for` is the CUDA version that torch was built for. `problem` says why torch finds no
+    GPU. `archs` are the architectures of its kernels (sm_75 …), empty if unknown.
     """
 
     torch: str
@@ -130,8 +130,8 @@ class Cuda:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What NVIDIA's driver reports: its version, the newest CUDA it can run, and the names of all GPUs. If `state` is
-    not `works`, they are empty and `problem` says why.
+    """What NVIDIA's driver reports: its version, the newest CUDA version it supports, and the names of all GPUs. If
+    `state` is not `works`, these fields are empty and `problem` says why.
     """
 
     state: Literal["works", "absent", "fails", "unknown"]
@@ -143,8 +143,8 @@ class Driver:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """How exact products with 4-bit weights are. `errors` has the relative distance of each computation from the
-    product with dequantised weights; `quantisation` is the distance of these from the original weights.
+    """How exact products with 4-bit weights are. `errors` has the relative error of each computation, compared with the
+    product with dequantised weights. `quantisation` is the relative error of the dequantised weights themselves.
     """
 
     device: str
@@ -154,7 +154,9 @@ class Product:
 
 
 def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]:
-    """A finding for each GPU and its memory, and one if there are several or none. `visible`: CUDA_VISIBLE_DEVICES."""
+    """Two findings for each GPU (the GPU, its memory), and one more if there are several GPUs or none. `visible` is the
+    value of CUDA_VISIBLE_DEVICES.
+    """
     if not cuda.cards:
         return [_no_gpu(cuda, driver, visible)]
     several = len(cuda.cards) > 1
@@ -183,9 +185,10 @@ def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]
 
 
 def has_kernels(capability: tuple[int, int], archs: Sequence[str]) -> bool:
-    """Whether a torch built for `archs` (of torch.cuda.get_arch_list) can compute on a card; True if none is listed. A
-    binary (sm_75) runs on the same major version from its minor version on, PTX (compute_75) on all later ones, and a
-    binary for one card (sm_90a) on that card alone.
+    """Whether torch has kernels for a GPU. `archs` comes from torch.cuda.get_arch_list; True if it is empty.
+
+    A binary (sm_75) runs on GPUs with the same major version and at least its minor version. PTX (compute_75) runs on
+    all later GPUs. A binary for one architecture (sm_90a) runs on that architecture only.
     """
     built = [found for arch in archs if (found := _ARCH.fullmatch(arch))]
     return not built or any(_runs(found, capability) for found in built)
@@ -218,7 +221,7 @@ def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
     if visible is not None and driver.state == "works" and _names_none(visible, cuda, driver):
         text = f"CUDA_VISIBLE_DEVICES={visible} names no GPU here ({names})"
         return Finding("GPU", "warning", text, "unset CUDA_VISIBLE_DEVICES")
-    # Within a major version, an older driver runs code for a newer CUDA.
+    # A driver can run code for any CUDA version with the same major version.
     hint = "does nvidia-smi work? After an update of the driver: restart the machine"
     if driver.cuda and _major(driver.cuda) < _major(cuda.built_for):
         hint = f"update the NVIDIA driver, or install a torch for CUDA {driver.cuda}: {_INSTALL}"
@@ -226,16 +229,16 @@ def _no_gpu(cuda: Cuda, driver: Driver, visible: str | None) -> Finding:
 
 
 def _names_none(visible: str, cuda: Cuda, driver: Driver) -> bool:
-    """Whether the first GPU that the variable names does not exist; then CUDA uses none."""
+    """Whether the first GPU in CUDA_VISIBLE_DEVICES does not exist. CUDA then uses no GPU."""
     first = visible.partition(",")[0].strip()
-    # Names such as GPU-8a… and MIG-… are known to CUDA alone.
+    # Only CUDA knows names such as GPU-8a… and MIG-…
     return int(first) >= len(driver.cards) if first.isdecimal() else _NONE_LEFT in cuda.problem
 
 
 def judge_driver(driver: Driver, cuda: Cuda) -> Finding:
-    """The driver's version and CUDA, compared with torch's."""
+    """Report the driver's version and newest CUDA version, and the CUDA version of torch."""
     if driver.state == "absent":
-        # In a container the driver's library may be missing though the card can be used.
+        # In a container, the GPU may work although the driver's library is missing.
         text = "its library (NVML) is not here: utilisation will not be logged" if cuda.cards else "none from NVIDIA"
         return Finding("driver", "unknown", text)
     if driver.state == "unknown":
@@ -246,14 +249,15 @@ def judge_driver(driver: Driver, cuda: Cuda) -> Finding:
     return Finding("driver", "ok", f"{driver.version}, for CUDA up to {driver.cuda}; {built}")
 
 
-# Rounding to 8, 11 and 24 bits of mantissa, with a margin for another order of summation; a wrong kernel is off by 1.
+# Maximum relative errors. They allow for rounding to 8, 11 and 24 bits of mantissa, and for another order of summation.
+# A wrong kernel has an error of about 1.
 _BOUNDS = {"bfloat16": 2e-2, "float16": 5e-3, "float32": 1e-4}
-# 4-bit NormalFloat is off by about 0.09 for normally distributed weights.
+# Maximum relative error of 4-bit NormalFloat weights. It is about 0.09 for normally distributed weights.
 _QUANTISATION = 0.2
 
 
 def judge_product(product: Product) -> Finding:
-    """Whether products with 4-bit weights are right, forward and backward."""
+    """Judge whether products with 4-bit weights are right, forward and backward."""
     where = "the GPU" if product.device == "cuda" else "the CPU"
     bound = _BOUNDS[product.dtype]
     wrong = [f"{name} off by {error:.0%}" for name, error in product.errors.items() if not error <= bound]

@@ -1,9 +1,10 @@
-"""Racing by sequential halving: every checkpoint is scored on a few items, the better half of them on more, and so on.
+"""Racing by sequential halving: every checkpoint is scored on a few items, then the better half on more items, and so
+on until one is left.
 
-Karnin, Koren & Somekh 2013, "Almost optimal exploration in multi-armed bandits", section 3, on items that all share. A
-budget, a share of scoring every checkpoint on every item, is spent in rounds of equal cost. After each round the worse
-half is dropped. Nothing bounds the probability that the best checkpoint is among the dropped: EXPERIMENTS.md says how
-often that happened. The order of the items must have nothing to do with their prices.
+The method is from Karnin, Koren & Somekh 2013, "Almost optimal exploration in multi-armed bandits", section 3. Here,
+all checkpoints are scored on the same items. The budget is a share of the predictions for every checkpoint on every
+item. It is spent in rounds of equal cost, and each round drops the worse half. The best checkpoint can be dropped;
+EXPERIMENTS.md reports how often that happened. The order of the items must be independent of their prices.
 """
 
 import bisect
@@ -20,8 +21,8 @@ from pricer.errors import RunError
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """`candidates` checkpoints are scored on the items `start` up to, not including, `stop`; the best `survivors` of
-    them, judged on all items so far, stay in the race.
+    """A round of a race. `candidates` checkpoints are scored on the items from `start` up to (not including) `stop`.
+    The best `survivors`, by the error on all items so far, stay in the race.
     """
 
     candidates: int
@@ -37,8 +38,8 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """A checkpoint that was dropped after `n` items. Its mean absolute error on them was `margin` dollars above the
-    error of the leader, the checkpoint of step `leader`.
+    """A checkpoint that was dropped after `n` items. On these items, its mean absolute error was `margin` dollars
+    higher than the error of the best checkpoint, which has the step `leader`.
     """
 
     step: int
@@ -57,8 +58,9 @@ class Dropout:
 class RaceRecord:
     """A finished race under one EvalSpec.
 
-    `winner` is the id of a checkpoint. `dropped` is in the order of dropping. `share_of_work` counts the predictions
-    for the race and for the rest of the winner's items, as a share of scoring every checkpoint on every item.
+    `winner` is a checkpoint's id. `dropped` is in the order in which checkpoints dropped out. `share_of_work` is the
+    number of predictions for the race and for the winner's remaining items, as a share of the predictions for every
+    checkpoint on every item.
     """
 
     spec_fingerprint: str
@@ -69,19 +71,19 @@ class RaceRecord:
 
 
 def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
-    """The rounds of a race that leave one candidate and keep within the budget; none for a single candidate. A RunError
-    if the budget does not give each candidate one item.
+    """Plan the rounds of a race that ends with one candidate and stays within the budget. Empty for a single candidate.
+    A RunError if the budget does not give each candidate one item.
 
-    A round for which no items are left costs less than the others, which then cost more.
+    If the items run out, late rounds cost less, and the other rounds may cost more.
     """
     sizes = [candidates]
     while sizes[-1] > 1:
         sizes.append(math.ceil(sizes[-1] / 2))
 
     def plan(cost: int) -> list[Round]:
-        """The rounds if each costs that many predictions, as far as there are items."""
+        """The rounds if each costs `cost` predictions, or less once the items run out."""
         stops = [min(items, math.floor(total)) for total in itertools.accumulate(cost / size for size in sizes[:-1])]
-        # By stop: rounds that reach no new items are merged into one.
+        # The keys are unique, so rounds with the same stop are merged into one.
         survivors = dict(zip(stops, sizes[1:], strict=True))
         starts, entering = [0, *survivors], [candidates, *survivors.values()]
         return [Round(*one) for one in zip(entering, starts, survivors, survivors.values(), strict=False)]
@@ -101,8 +103,8 @@ def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
 def drop_worst(
     candidates: Sequence[Checkpoint], errors: Mapping[str, Sequence[float] | np.ndarray], survivors: int
 ) -> tuple[Dropout, ...]:
-    """All candidates but the best `survivors`, the worst first. `errors` has each one's absolute errors in dollars by
-    its id, on the same items. Of two with the same mean error the one that comes first is better.
+    """All candidates except the best `survivors`, the worst first. `errors` has the absolute errors in dollars by
+    candidate id, all on the same items. Of two candidates with the same mean error, the first is better.
     """
     means = {one.id: float(np.mean(errors[one.id])) for one in candidates}
     ranked = sorted(candidates, key=lambda one: means[one.id])

@@ -1,13 +1,14 @@
-"""Intervals: the price range that a model gives, corrected on validation items, and how often it holds the price.
+"""Intervals: a model's price ranges, corrected on validation items, and how often they contain the true price.
 
-The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4). If
-validation and test items are exchangeable, as a random split makes them, a corrected interval holds the price of a test
-item with at least the probability asked for, however wrong the raw intervals are. This holds on average over items and
-validation sets: with n validation items, the share that one calibration reaches varies by about √(c(1 − c)/n). Nothing
-is promised for cheap or for dear items alone, nor for what choosing the checkpoint on the same items was worth.
+The correction is conformalised quantile regression (Romano, Patterson & Candès 2019, arXiv 1905.03222, §4). A random
+split makes validation and test items exchangeable. Then a corrected interval contains the price of a test item with at
+least the requested probability c, however wrong the raw intervals are. This holds on average over items and validation
+sets. With n validation items, the coverage of a single calibration varies by about √(c(1 − c)/n). There is no guarantee
+for cheap or expensive items alone. The guarantee also ignores that the checkpoint was chosen on the same items.
 
-Ends are multiplied by a factor (on price + 1) and not moved by dollars, because errors grow with the price: in
-tests/core/test_intervals.py both hold 80 %, but by dollars it is 98 % of the cheapest fifth and 50 % of the dearest.
+The correction multiplies the ends (plus $1) by a factor instead of adding dollars, because errors grow with the price.
+In tests/core/test_intervals.py both methods cover 80 % of all items. With added dollars, however, the coverage is 98 %
+for the cheapest fifth and 50 % for the most expensive fifth.
 """
 
 import math
@@ -22,19 +23,19 @@ from pricer.core.items import Split
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
 
-# The lowest and the highest price, in dollars; both belong to it.
+# The lowest and the highest price in dollars, both included.
 Interval = tuple[float, float]
 
-# The shares of prices that intervals are made to hold.
+# The shares of prices that intervals should contain.
 LEVELS = (0.8, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How raw intervals are corrected, so that a share `coverage` of them hold the price.
+    """The correction of raw intervals. After it, a share `coverage` of the intervals should contain the price.
 
-    At the upper end price + 1 is multiplied by `factor`, at the lower end it is divided. It comes from `n` validation
-    items; `no_price` others had no interval, so the promise is for items that have one.
+    The upper end + 1 is multiplied by `factor`, and the lower end + 1 is divided by it. The factor was computed from
+    `n` validation items. Another `no_price` items had no interval, so `coverage` applies only to items with one.
     """
 
     coverage: float
@@ -43,43 +44,45 @@ class Calibration:
     no_price: int
 
     def apply(self, raw: Interval | None) -> Interval | None:
-        """The corrected interval, of at least $0 and in whole cents; None (no price) stays None. Ends that would cross
-        meet half-way between the raw ones, in ln(price + 1).
+        """The corrected interval, at least $0 and in whole cents; None (no price) stays None. If the corrected ends
+        would cross, both become the midpoint of the raw ends in ln(price + 1).
         """
         if raw is None:
             return None
         low, high = (raw[0] + 1) / self.factor - 1, (raw[1] + 1) * self.factor - 1
         if low > high:
             low = high = math.sqrt((raw[0] + 1) * (raw[1] + 1)) - 1
-        # Outwards: prices and raw ends repeat, so a price often lies exactly on an end, where the last bit of a float
-        # would decide.
+        # Round outwards. A price often lies exactly on an end; without rounding, the last bit of a float would decide
+        # whether the interval contains it.
         return max(0.0, math.floor(low * 100) / 100), math.ceil(high * 100) / 100
 
 
 def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage: float) -> Calibration | None:
     """Learn the correction from raw intervals of validation items and their prices, in the same order.
 
-    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)); the correction is
-    the ⌈(n + 1) · coverage⌉-th lowest of n scores. None where there is no such score (fewer than 4 intervals at 0.8, or
-    19 at 0.95). An invalid interval is a ValueError.
+    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)). The correction is
+    the ⌈(n + 1) · coverage⌉-th lowest of n scores. Returns None if there are too few scores: fewer than 4 intervals for
+    0.8, or 19 for 0.95. Raises a ValueError for an invalid interval.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"a coverage of {coverage} is not between 0 and 1")
     pairs = _with_interval(raw, prices)
-    # By the level as it is written: in floats 100 × 0.55 is 55.00000000000001, and would be rounded up to 56.
+    # An exact fraction: in floats, 100 × 0.55 is 55.00000000000001 and would be rounded up to 56.
     rank = math.ceil((len(pairs) + 1) * Fraction(str(coverage)))
     if rank > len(pairs):
         return None
     low, high, price = np.array(pairs).T + 1
-    # The scores are the logarithms of these ratios, and sort alike.
+    # The scores are the logarithms of these ratios. Ratios have the same order.
     scores = np.sort(np.maximum(low / price, price / high))
     return Calibration(coverage, float(scores[rank - 1]), len(pairs), len(raw) - len(pairs))
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The share of items whose price lies in their interval, with the share's 95 % interval (Wilson). An item without
-    an interval is not covered. Widths are in dollars, over items that have an interval; None: no item has one.
+    """The `share` of items whose price lies in their interval, with the 95 % `interval` of the share (Wilson).
+
+    An item without an interval counts as not covered. Widths are in dollars, over the items that have an interval, and
+    None if no item has one.
     """
 
     share: float
@@ -90,11 +93,11 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """The intervals of `n` test items that should hold a share `level` of prices, as the model gives them and
-    corrected.
+    """The coverage of intervals on `n` test items, which should contain a share `level` of the prices: `raw` from the
+    model, and `conformal` after the correction.
 
-    `no_price` items have no interval and count as not covered, so that saying nothing does not look like knowledge.
-    `calibration` and `conformal` are None where there were too few validation items.
+    `no_price` items have no interval and count as not covered, so a model gains nothing by withholding a price.
+    `calibration` and `conformal` are None if there were too few validation items.
     """
 
     level: float
@@ -108,8 +111,8 @@ class CoverageReport:
 def report_coverage(
     raw: Sequence[Interval | None], prices: Sequence[float], level: float, calibration: Calibration | None
 ) -> CoverageReport:
-    """Measure intervals of test items against their prices, in the same order. The calibration must come from other
-    items; one for another level is a ValueError.
+    """Compare the intervals of test items with their prices, in the same order. The calibration must come from other
+    items. Raises a ValueError if it is for another level.
     """
     if calibration is not None and calibration.coverage != level:
         raise ValueError(f"intervals of {level} cannot be corrected by a calibration for {calibration.coverage}")
@@ -139,15 +142,15 @@ def _with_interval(intervals: Sequence[Interval | None], prices: Sequence[float]
     """Low, high and price of the items that have an interval."""
     pairs = [(*ends, price) for ends, price in zip(intervals, prices, strict=True) if ends is not None]
     for low, high, _ in pairs:
-        if not 0 <= low <= high < math.inf:  # NaN fails it too
+        if not 0 <= low <= high < math.inf:  # NaN also fails this comparison
             raise ValueError(f"{low} to {high} dollars is no interval")
     return pairs
 
 
 @dataclass(frozen=True, slots=True)
 class AbstentionPoint:
-    """The mean absolute error in dollars, with its 95 % interval (None for one item), if the model answers only the `n`
-    items it is most certain of, a `share` of all.
+    """The mean absolute error on the `n` items of which the model is most certain, a `share` of all items. It is in
+    dollars, with a 95 % `interval` (None for a single item).
     """
 
     share: float
@@ -159,8 +162,8 @@ class AbstentionPoint:
 def abstention_curve(table: ScoreTable, intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
     """The errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
 
-    The narrower an item's corrected interval is, relative to the estimate + $1, the more certain is the item. Items
-    without a price or an interval come last, with the imputed price: the last point is the MAE of all items.
+    An item is more certain the narrower its corrected interval is, relative to the estimate + $1. Items without a price
+    or an interval come last and are scored with the imputed price, so the last point is the MAE of all items.
     """
     uncertainty = [
         math.inf if ends is None or not has_price else (ends[1] - ends[0]) / (imputed + 1)
@@ -176,15 +179,16 @@ def abstention_curve(table: ScoreTable, intervals: Sequence[Interval | None]) ->
 
 
 def raw_interval(prediction: Prediction, level: float) -> Interval | None:
-    """The interval of a prediction as the model gives it; None where it has no distribution or no price."""
+    """The uncorrected interval of a prediction; None if the prediction has no distribution or no price."""
     distribution = prediction.distribution
     return None if distribution is None or distribution.is_silent else distribution.interval(level)
 
 
 def calibration_spec(specs: Iterable[EvalSpec], spec: EvalSpec) -> EvalSpec | None:
-    """The spec whose evaluation calibrates the intervals of the same checkpoint under `spec`: of those that differ from
-    it in the items alone, the one with the most validation items. None where there is none, and for validation items,
-    which must not calibrate themselves.
+    """The validation spec that calibrates the intervals of the same checkpoint under the test spec `spec`.
+
+    It differs from `spec` only in its items. Of several such specs, it is the one with the most items. None if there is
+    no such spec, or if `spec` is itself for validation items: they must not calibrate themselves.
     """
     if spec.split is not Split.TEST:
         return None

@@ -1,4 +1,4 @@
-"""Items: what is priced, which split each one belongs to for good, and the prompt that asks for its price."""
+"""Items: products with a price, their permanent assignment to splits, and the prompts that ask for their price."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pricer.core.prices import PriceFormat, format_price
 
 
 class Split(StrEnum):
-    """A part of the data: `train` is learned from, `val` chooses, `test` is looked at once, for the final number."""
+    """A part of the data: `train` for training, `val` for choosing a checkpoint, `test` for the final number only."""
 
     TRAIN = "train"
     VAL = "val"
@@ -20,7 +20,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A product. `price` is in dollars and above zero; `title` and `category` are None where the data has none."""
+    """A product. `price` is in dollars and above zero; `title` and `category` are None if the data has none."""
 
     id: str
     description: str
@@ -30,20 +30,20 @@ class Item:
 
     @property
     def text(self) -> str:
-        """All that the model is told about the product: the title, where there is one, above the description."""
+        """Everything that the model is told about the product: the title, if there is one, above the description."""
         return f"{self.title}\n{self.description}" if self.title else self.description
 
 
-def place_of(text: str) -> float:
-    """Where the Item with this text stands between 0 and 1: a hash of its words, so that a test item never repeats a
-    train item word for word.
+def hash_place(text: str) -> float:
+    """The place of a text between 0 and 1, from a hash of its words. Texts with the same words have the same place, so
+    a test item never repeats a training item word for word.
     """
     words = " ".join(text.casefold().split())
     return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
 
 
-def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
-    """The split of an Item, from its place: it never changes when items are added."""
+def assign_split(place: float, val_fraction: float, test_fraction: float) -> Split:
+    """The split of an Item, from its place. It does not change when other items are added."""
     if place < test_fraction:
         return Split.TEST
     return Split.VAL if place < test_fraction + val_fraction else Split.TRAIN
@@ -51,15 +51,15 @@ def split_of(place: float, val_fraction: float, test_fraction: float) -> Split:
 
 @dataclass(frozen=True, slots=True)
 class ItemSet:
-    """All Items of a run, by split, each in the order of their places. `fingerprint` changes with any of them;
-    `too_dear` counts the Items that were left out because they cost more than a run's maximum.
+    """All Items of a run by split. Each split is sorted by place. `fingerprint` is a hash that changes with any Item.
+    `items_above_max_price` is the number of Items that were left out because they cost more than `data.max_price`.
     """
 
     train: tuple[Item, ...]
     val: tuple[Item, ...]
     test: tuple[Item, ...]
     fingerprint: str
-    too_dear: int = 0
+    items_above_max_price: int = 0
 
     def items(self, split: Split) -> tuple[Item, ...]:
         """The Items of one split."""
@@ -67,7 +67,7 @@ class ItemSet:
 
     @property
     def train_median(self) -> float:
-        """The median training price: the best constant answer, which is imputed for an answer without a price."""
+        """The median training price. It is the best constant answer, and replaces a missing price in an answer."""
         return statistics.median(item.price for item in self.train)
 
 
@@ -78,22 +78,23 @@ def split_items(
     limits: Mapping[Split, int | None],
     max_price: float | None = None,
 ) -> ItemSet:
-    """Put every Item of at most `max_price` dollars into its split, at most `limits[split]` into each; None: no limit.
+    """Put every Item of at most `max_price` dollars into its split, and keep at most `limits[split]` Items in each
+    split. None means no limit.
 
-    Items are ordered by place (copies, which share one, by id), so that the first N are a random sample.
+    Items are sorted by place, so the first N are a random sample. Copies have the same place and are sorted by id.
     """
     parts: dict[Split, list[Item]] = {split: [] for split in Split}
     given = list(items)
     kept = given if max_price is None else [item for item in given if item.price <= max_price]
-    for place, item in sorted(((place_of(item.text), item) for item in kept), key=lambda pair: (pair[0], pair[1].id)):
-        parts[split_of(place, val_fraction, test_fraction)].append(item)
-    parts = {split: own[: limits.get(split)] for split, own in parts.items()}
+    for place, item in sorted(((hash_place(item.text), item) for item in kept), key=lambda pair: (pair[0], pair[1].id)):
+        parts[assign_split(place, val_fraction, test_fraction)].append(item)
+    parts = {split: part[: limits.get(split)] for split, part in parts.items()}
     return ItemSet(
         train=tuple(parts[Split.TRAIN]),
         val=tuple(parts[Split.VAL]),
         test=tuple(parts[Split.TEST]),
         fingerprint=_fingerprint(parts),
-        too_dear=len(given) - len(kept),
+        items_above_max_price=len(given) - len(kept),
     )
 
 
@@ -108,7 +109,7 @@ def _fingerprint(parts: Mapping[Split, Sequence[Item]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is shown for one Item, in three parts, so that only `description` is ever cut to fit."""
+    """The prompt for one Item, in three parts. Only `description` may be cut to fit."""
 
     item_id: str
     head: str
@@ -123,14 +124,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A prompt with the completion it should be answered by."""
+    """A prompt and the right completion."""
 
     prompt: Prompt
     completion: str
 
 
-def tail_of(lead: str) -> str:
-    """The end of every prompt with this lead, whatever is cut."""
+def prompt_tail(lead: str) -> str:
+    """The end of every prompt with this lead. It is never cut."""
     return f"\n\n{lead}"
 
 
@@ -138,8 +139,8 @@ def tail_of(lead: str) -> str:
 class PromptTemplate:
     """How an Item becomes a prompt and a completion: question, blank line, description, blank line, `lead`.
 
-    `max_length` is the maximum number of tokens of prompt, completion and end of text together: it decides what the
-    model gets to see.
+    `max_length` is the maximum number of tokens in prompt, completion and end of text together. Longer descriptions are
+    cut.
     """
 
     question: str
@@ -148,18 +149,18 @@ class PromptTemplate:
     max_length: int
 
     def prompt(self, item: Item) -> Prompt:
-        """What the model is shown. Never looks at the price, so a prompt cannot leak it."""
-        return Prompt(item.id, f"{self.question}\n\n", item.text.strip(), tail_of(self.lead))
+        """The prompt for an Item. It is built without the price, so it cannot leak it."""
+        return Prompt(item.id, f"{self.question}\n\n", item.text.strip(), prompt_tail(self.lead))
 
     def completion(self, item: Item) -> str:
-        """What the model should say."""
+        """The right completion for an Item."""
         return format_price(item.price, self.price_format)
 
     def example(self, item: Item) -> Example:
-        """Both, for training."""
+        """Prompt and completion, for training."""
         return Example(prompt=self.prompt(item), completion=self.completion(item))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with anything that changes a prompt or how an answer is read."""
+        """A hash that changes with anything that changes a prompt or the parsing of an answer."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]

@@ -8,20 +8,22 @@ from typing import Literal
 from pricer.errors import first_line
 
 Status = Literal["ok", "warning", "failed", "unknown"]
-"""`failed`: training cannot work. `warning`: it can, but something is missing or unusual. `unknown`: not looked at."""
+"""`failed`: training cannot work. `warning`: training works, but something is missing or unusual. `unknown`: the check
+got no answer.
+"""
 
-# Bytes. The libraries alone take 0.5 GB of memory. For an 8B, a checkpoint takes 0.1 GB, the optimizer's state 0.2 GB,
-# and the base is a download of 16 GB.
+# Limits in bytes. The libraries alone take 0.5 GB of memory. For an 8B model, a checkpoint takes 0.1 GB, the
+# optimizer's state takes 0.2 GB, and the base is a download of 16 GB.
 _LITTLE_MEMORY = 2e9
 _LITTLE_RUNS, _NO_RUNS = 5e9, 0.5e9
 _LITTLE_CACHE = 20e9
-# Seconds. Signed upload addresses are valid for minutes to an hour; an answer's Date has whole seconds.
+# Seconds. Signed upload addresses expire after minutes to an hour. A Date header has whole seconds only.
 _MAX_SKEW = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. `hint` says what to do (empty: nothing)."""
+    """The result of one check. `hint` says what the user should do; it is empty if there is nothing to do."""
 
     name: str
     status: Status
@@ -36,8 +38,10 @@ def is_fit(findings: Sequence[Finding]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A required package. `installed` is its version (None: missing), `tested` the version that the tests ran with
-    (None: any), `wanted` the lower bound that `installed` violates (None: it does not).
+    """A required package.
+
+    `installed` is its version, None if it is missing. `tested` is the version that the tests ran with, None if any
+    version will do. `wanted` is the requirement that `installed` violates, None if it violates none.
     """
 
     name: str
@@ -48,9 +52,11 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class HubAnswer:
-    """What the Hub answered to "who am I". `problem` says why there was no answer; then the rest is None. `off_by` is
-    the environment variable that forbids asking. `role` is the token's (read, write, fineGrained …); `skew` is the
-    number of seconds by which this machine's clock is ahead.
+    """The Hub's answer to a "who am I" request.
+
+    If there was no answer, `problem` says why, and the fields after `off_by` are None. `off_by` is the environment
+    variable that switches the Hub off. `role` is the token's role (read, write, fineGrained …). `skew` is the number of
+    seconds by which this machine's clock is ahead of the Hub's.
     """
 
     endpoint: str
@@ -63,16 +69,16 @@ class HubAnswer:
     skew: float | None = None
 
 
-# The variables in which launchers say how many processes they started: torchrun, accelerate and deepspeed; Open MPI;
-# Intel MPI and MPICH; MVAPICH. accelerate reads all of them and turns the processes into one distributed training.
+# Variables in which launchers store the number of processes: torchrun, accelerate and deepspeed; Open MPI; Intel MPI
+# and MPICH; MVAPICH. accelerate reads all of them and turns the processes into one distributed training.
 _WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """The problem and a hint if a launcher started several processes, each of which would train the whole run in the
-    same folder; None if it did not.
+    """The problem and a hint if a launcher started several processes, else None. Each process would train the whole run
+    in the same folder.
     """
-    # Not SLURM_NTASKS: an sbatch script has it too, for the tasks of a later srun, while it runs as one process.
+    # SLURM_NTASKS says nothing: a single process in an sbatch script has it too, for the tasks of a later srun.
     if (count := _number(environment, "SLURM_STEP_NUM_TASKS")) > 1:
         text = f"Slurm started {count} tasks (SLURM_STEP_NUM_TASKS), and a run trains in one process"
         return text, "srun -n 1 pricer train"
@@ -84,7 +90,7 @@ def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | 
 
 
 def show_one_gpu(visible: str | None) -> str:
-    """The command that leaves only the first GPU of `visible`, which is CUDA_VISIBLE_DEVICES."""
+    """The shell command that makes only one GPU visible: the first in `visible` (the value of CUDA_VISIBLE_DEVICES)."""
     return f"export CUDA_VISIBLE_DEVICES={(visible or '').partition(',')[0].strip() or '0'}"
 
 
@@ -103,7 +109,7 @@ def report_unexpected(name: str, status: Status, error: Exception) -> Finding:
 
 
 def judge_packages(packages: Sequence[Package]) -> Finding:
-    """One finding for all packages, which names those that are missing or not as tested."""
+    """One finding for all packages. It names each package that is missing or differs from the tested version."""
     missing = [package for package in packages if package.installed is None]
     # 2.13.0+cpu is a build of 2.13.0.
     unlike = [p for p in packages if p.installed and (p.wanted or p.tested not in (None, p.installed.split("+")[0]))]
@@ -115,27 +121,27 @@ def judge_packages(packages: Sequence[Package]) -> Finding:
     if not parts:
         torch = next((f", torch {p.installed}" for p in packages if p.name == "torch"), "")
         return Finding("packages", "ok", f"all {len(packages)} as tested together{torch}")
-    # A different torch that pricer accepts stays: pip's may be built for another CUDA than this machine's, or for none.
+    # Keep a different torch that pricer accepts: pip might replace it by a build for another CUDA version, or for none.
     wanted = missing or [p for p in unlike if p.wanted is not None or p.name != "torch"]
     install = " ".join(["pip install", *(f"{p.name}=={p.tested}" if p.tested else p.name for p in wanted)])
     return Finding("packages", "failed" if missing else "warning", "; ".join(parts), install if wanted else "")
 
 
 def judge_launcher(environment: Mapping[str, str]) -> list[Finding]:
-    """A finding if this is one of several processes, which training refuses."""
+    """A finding if this process is one of several. Training refuses to start then."""
     several = find_several_processes(environment)
     return [Finding("launcher", "failed", *several)] if several else []
 
 
 def judge_memory(available: int, total: int) -> Finding:
-    """Main memory; both in bytes."""
+    """Judge the main memory. Both numbers are in bytes."""
     text = f"{format_gigabytes(available)} of {format_gigabytes(total)} available"
     is_short = available < _LITTLE_MEMORY
     return Finding("memory", "warning" if is_short else "ok", text, "end other programs" if is_short else "")
 
 
 def judge_runs_disk(folder: str, free: int | None, problem: str, obstacle: str = "") -> Finding:
-    """The disk for runs. `free` is in bytes, None if unknown; `obstacle` is a file where the folder should be."""
+    """Judge the disk for runs. `free` is in bytes, None if unknown. `obstacle` is a file in the place of the folder."""
     hint = "make room, or start pricer in a folder on another disk"
     if obstacle:
         return Finding("disk", "failed", problem, f"remove or rename {obstacle}")
@@ -145,7 +151,7 @@ def judge_runs_disk(folder: str, free: int | None, problem: str, obstacle: str =
 
 
 def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
-    """The disk for downloaded bases and data sets. Even if it is full, earlier downloads can be used."""
+    """Judge the disk for downloaded bases and data sets. If it is full, earlier downloads can still be used."""
     hint = "make room, or set HF_HOME to a folder on another disk"
     if problem:
         text = f"{folder} cannot be written, nothing can be downloaded: {problem}"
@@ -154,8 +160,8 @@ def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
 
 
 def judge_data_cache(folder: str, variable: str, problem: str) -> list[Finding]:
-    """A finding if the folder through which `datasets` reads even local files cannot be written. The environment
-    variable `variable` moves it.
+    """A finding if the cache of `datasets` cannot be written; `datasets` copies even local files into it. The
+    environment variable `variable` moves the cache.
     """
     if not problem:
         return []
@@ -218,7 +224,7 @@ def _clock(answer: HubAnswer) -> Finding:
 
 
 def judge_wandb(host: str, *, has_key: bool) -> Finding:
-    """Whether runs with `tracking.mode: auto` go to W&B at once."""
+    """Whether `tracking.mode: auto` is online on this machine, which requires a W&B key."""
     if has_key:
         return Finding("W&B", "ok", f"a key for {host} is there (not tried): tracking.mode auto is online")
     text = f"no key for {host}: tracking.mode auto is offline"

@@ -1,18 +1,19 @@
 """How much of a GPU's memory a training step takes, estimated from the shape of the model.
 
-The estimate adds up the tensors that are alive together at the peak: what autograd keeps for the backward pass, and
-what one operation or layer needs for a moment. They were read from the sources of transformers 5.23 (models/llama),
-peft 0.21, bitsandbytes 0.50 and torch's SDPA, and compared with peaks measured on an H200 (tests/core/test_memory.py).
-Compiled layers keep less.
+The estimate is the sum of all tensors that exist at the peak: tensors that autograd keeps for the backward pass, and
+temporary tensors of one operation or layer. The list of tensors comes from the sources of transformers 5.23
+(models/llama), peft 0.21, bitsandbytes 0.50 and torch's SDPA. tests/core/test_memory.py compares the estimate with
+peaks measured on an H200. Compiled layers keep less.
 
-Tokens include padding. b is the bytes of a number in the compute dtype, h the hidden size, i the width of the MLP.
+Numbers of tokens include padding. b is the size of a number in the compute dtype in bytes, h the hidden size, i the
+width of the MLP.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-# The share of a GPU's memory that the estimate may fill. The rest is for gaps between tensors in torch's allocator,
-# which on an H200 had reserved 9 to 15 % more than was allocated.
+# The share of a GPU's memory that the estimate may fill. The rest is for gaps between tensors: on an H200, torch's
+# allocator reserved 9 to 15 % more memory than it allocated.
 USABLE = 0.92
 
 # The share of a GPU's free memory that dequantized 4-bit weights may take.
@@ -21,7 +22,7 @@ _DENSE = 0.25
 # The CUDA context with its kernels, and cuBLAS's workspace: 0.8 to 1.1 GB on an H200.
 CONTEXT_BYTES = 1_000_000_000
 
-# Positions per item that have logits. Llama 3 writes 1234.00 as 123, 4, a point and 00, then the end of text.
+# Positions with logits per item. In Llama 3, 1234.00 has the tokens 123, 4, a point and 00, then the end of text.
 COMPLETION_TOKENS = 5
 
 # The linear layers of a decoder layer, and groups of them that share their input.
@@ -33,11 +34,11 @@ _SHARING = (frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "
 class TrainingShape:
     """What decides the memory of a training: a decoder like Llama (attention, then a gated MLP) with LoRA on it.
 
-    `base_bytes` is the size of all frozen weights, `packed_bytes` of those in 4 bits, and `dense_bytes` what these
-    would take at the compute dtype. `dequantized_bytes` is the largest weight that a 4-bit product unpacks. `query` and
-    `key_value` are the total widths of the heads. `adapted` are the layers of `LINEAR_LAYERS` with an adapter, which
-    has `adapter_parameters` in float32. `compute_bytes` is 2 for bfloat16 and float16. `needs_mask`: attention is
-    computed with a mask.
+    `base_bytes` is the size of all frozen weights. `packed_bytes` is the size of the 4-bit weights, and `dense_bytes`
+    the size of the same weights in the compute dtype. `dequantized_bytes` is the size of the largest weight that a
+    4-bit product unpacks. `query` and `key_value` are the total widths of the heads. `adapted` are the layers of
+    `LINEAR_LAYERS` that have an adapter. The adapter has `adapter_parameters` weights in float32. `compute_bytes` is 2
+    for bfloat16 and float16. `needs_mask`: attention is computed with a mask.
     """
 
     base_bytes: int
@@ -67,8 +68,8 @@ def has_room_for_dense(dense: int, free: int) -> bool:
 def needs_attention_mask(*, is_ampere: bool, compute_bytes: int) -> bool:
     """Whether attention on a GPU is slow without a mask. `is_ampere`: compute capability 8 or higher.
 
-    Without a mask transformers asks for fewer heads of keys than of queries, for which torch has no fused kernel on
-    older GPUs and in float32.
+    Without a mask, transformers calls attention with fewer key heads than query heads. torch has no fused kernel for
+    this on older GPUs and in float32.
     """
     return not is_ampere or compute_bytes == 4
 
@@ -87,8 +88,8 @@ def fit_to_gpu(shape: TrainingShape, gpu_bytes: int, *, is_ampere: bool) -> Trai
 class TrainingMemory:
     """Bytes at the peak of a training step, part by part.
 
-    `adapter` has the float32 weights and their copies in the compute dtype; `optimizer` is AdamW's two moments;
-    `activations` is what autograd keeps, `transients` what one operation needs for a moment.
+    `adapter` is for the float32 weights and their copies in the compute dtype. `optimizer` is for AdamW's two moments.
+    `activations` is for tensors that autograd keeps, `transients` for temporary tensors of one operation.
     """
 
     base: int
@@ -101,12 +102,12 @@ class TrainingMemory:
 
     @property
     def tensors(self) -> int:
-        """Everything but the context: what torch counts as allocated, unless the optimizer is paged."""
+        """Everything except the context. torch counts this as allocated, unless the optimizer is paged."""
         return self.base + self.adapter + self.gradients + self.optimizer + self.activations + self.transients
 
     @property
     def total(self) -> int:
-        """Everything."""
+        """The sum of all parts."""
         return self.tensors + self.context
 
     def fits(self, gpu_bytes: int) -> bool:
@@ -117,9 +118,9 @@ class TrainingMemory:
 def training_memory(
     shape: TrainingShape, micro_batch: int, tokens: int, *, checkpointing: bool, accumulates: bool
 ) -> TrainingMemory:
-    """The peak of a step over `micro_batch` items of `tokens` each, padding included, in one forward pass.
+    """The peak of a step over `micro_batch` items with `tokens` tokens each, in one forward pass.
 
-    `accumulates`: the step has several forward passes, so there are gradients when the second begins.
+    `accumulates`: the step has several forward passes, so gradients exist when the second pass begins.
     """
     moments = _moments(shape, micro_batch * tokens, tokens, checkpointing=checkpointing, accumulates=accumulates)
     return max(moments, key=lambda memory: memory.total)
@@ -128,7 +129,9 @@ def training_memory(
 def largest_micro_batch(
     shape: TrainingShape, gpu_bytes: int, batch_size: int, tokens: int, *, checkpointing: bool
 ) -> int | None:
-    """The largest divisor of `batch_size` whose forward and backward pass fits on a GPU; None: not even one item."""
+    """The largest divisor of `batch_size` whose forward and backward pass fits on a GPU; None if not even one item
+    fits.
+    """
     for micro_batch in (n for n in range(batch_size, 0, -1) if batch_size % n == 0):
         accumulates = micro_batch < batch_size
         memory = training_memory(shape, micro_batch, tokens, checkpointing=checkpointing, accumulates=accumulates)
@@ -140,11 +143,11 @@ def largest_micro_batch(
 def saved_per_token(shape: TrainingShape) -> int:
     """Bytes per token that autograd keeps for one decoder layer. Frozen linear layers keep nothing."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
-    # LlamaRMSNorm, twice: its input in float32 (for the power and for the product) and the factor of the token.
+    # LlamaRMSNorm, twice per layer: the input in float32 (for the power and for the product), and one factor per token.
     norms = 2 * (4 * h + 4)
     # down(silu(gate) * up): gate for silu, silu(gate) and up for the product.
     mlp = 3 * b * i
-    # SDPA: query, key, value and output, and the softmax's log-sum per head in float32. With a mask, keys and values
+    # SDPA: query, key, value and output, and one float32 log-sum per head for the softmax. With a mask, keys and values
     # are repeated for each query head.
     attention = 2 * b * (shape.query + (shape.query if shape.needs_mask else shape.key_value)) + 4 * shape.heads
     return norms + attention + mlp + sum(_adapter_per_token(shape, name) for name in shape.adapted)
@@ -155,7 +158,7 @@ def _adapter_per_token(shape: TrainingShape, name: str) -> int:
     b = shape.compute_bytes
     width = {"o_proj": shape.query, "down_proj": shape.intermediate}.get(name, shape.hidden)
     mask = width if shape.dropout else 0
-    # Without dropout x itself is kept, once for all layers that share it; o_proj's x is SDPA's output.
+    # Without dropout, x itself is kept, once for all layers that share it. For o_proj, x is the output of SDPA.
     shared = next((group & shape.adapted for group in _SHARING if name in group), frozenset({name}))
     is_kept_elsewhere = name == "o_proj" or name != min(shared)
     kept = 0 if is_kept_elsewhere and not shape.dropout else b * width
@@ -165,15 +168,15 @@ def _adapter_per_token(shape: TrainingShape, name: str) -> int:
 def _moments(
     shape: TrainingShape, size: int, tokens: int, *, checkpointing: bool, accumulates: bool
 ) -> Iterator[TrainingMemory]:
-    """The memory at each moment that can be the peak of a step over `size` tokens."""
+    """The memory at each moment of a step over `size` tokens that may be the peak."""
     b, h, layers = shape.compute_bytes, shape.hidden, shape.layers
     weights = 4 * shape.adapter_parameters
-    # Autocast copies each adapter weight at its first use and keeps the copy until the forward pass ends; autograd
-    # keeps it as long as the layer.
+    # Autocast copies each adapter weight at its first use, and keeps the copy until the forward pass ends. Autograd
+    # keeps the copy until the backward pass of the layer ends.
     copy = b * shape.adapter_parameters if b < 4 else 0
     before = weights if accumulates else 0
     one_layer = saved_per_token(shape) * size
-    # For a checkpointed layer only its input is kept, and everything while it is recomputed.
+    # A checkpointed layer keeps only its input, and everything else only while it is recomputed.
     inputs = b * h * size
 
     def at(copies: int, gradients: int, activations: int, transients: int) -> TrainingMemory:
@@ -189,13 +192,13 @@ def _moments(
         yield at(copy, before, layers * inputs, max(_forward_transients(shape, size), begin))
         # The last layer is recomputed, and its backward pass begins.
         yield at(layer_copy, before, layers * inputs + one_layer, backward)
-        # The first layer, when all others have their gradients.
+        # The backward pass of the first layer: all others have gradients.
         yield at(layer_copy, weights, inputs + one_layer, backward)
     else:
         # The backward pass begins: everything is kept.
         yield at(copy, before, layers * one_layer, max(backward, begin))
         yield at(layer_copy, weights, one_layer, backward)
-    # The optimizer's step, when no activations are left.
+    # The optimizer's step: there are no activations.
     yield at(0, weights, 0, 0)
 
 
@@ -215,32 +218,32 @@ def _final_norm(shape: TrainingShape, size: int) -> int:
 
 
 def _layer_transients(shape: TrainingShape, size: int) -> int:
-    """The peak of one layer's MLP, besides what is kept for it, in its backward pass or right before."""
+    """The peak of one layer's MLP in its backward pass or directly before, not counting what autograd keeps for it."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     adapted = "down_proj" in shape.adapted
-    # What is kept for down_proj's adapter is freed when the gradient reaches its input.
+    # Tensors kept for down_proj's adapter are freed when the gradient reaches the adapter's input.
     freed = _adapter_per_token(shape, "down_proj") if adapted else 0
-    # Backward through the product: gradients of the product, of silu(gate) and of up, and of the residual stream.
+    # Backward through the product: gradients of the product, silu(gate), up, and the residual stream.
     product = 3 * b * i + b * h - freed
-    # Backward through down_proj: its unpacked weight, the gradients of output and input, and the adapter's gradient of
-    # the input, which is added.
+    # Backward through down_proj: its unpacked weight, the gradients of its output and input, and the adapter's part of
+    # the input's gradient.
     unpacked = shape.dequantized_bytes + (b * h + (2 if adapted else 1) * b * i - freed) * size
     return max(_end_of_layer(shape, size), product * size, unpacked)
 
 
 def _end_of_layer(shape: TrainingShape, size: int) -> int:
-    """What down_proj needs at the end of its layer: its input and output, the residual stream and the normed input, and
-    the adapter's product and scaled product.
+    """The memory of down_proj at the end of its layer: its input and output, the residual stream and the normed input,
+    and with an adapter its product and scaled product.
     """
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
     return (b * i + (5 if "down_proj" in shape.adapted else 3) * b * h) * size
 
 
 def _forward_transients(shape: TrainingShape, size: int) -> int:
-    """The peak of one layer's MLP in a forward pass for which nothing is kept."""
+    """The peak of one layer's MLP in a forward pass that keeps nothing."""
     b, h, i = shape.compute_bytes, shape.hidden, shape.intermediate
-    # silu(gate) and up; with an adapter on up_proj its product and scaled product, without one silu(gate) * up; the
-    # residual stream and the normed input.
+    # silu(gate) and up, the residual stream and the normed input. In addition, if up_proj has an adapter: the adapter's
+    # product and scaled product. If not: silu(gate) * up.
     computed = ((4 if "up_proj" in shape.adapted else 3) * b * i + 2 * b * h) * size
     unpacked = shape.dequantized_bytes + (2 * b * i + 2 * b * h) * size
     return max(computed, unpacked, _end_of_layer(shape, size))

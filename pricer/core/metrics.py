@@ -1,6 +1,6 @@
-"""Metrics: the one table of what an evaluation measures, and the values that it has.
+"""Metrics: the definitions of everything that an evaluation measures, and the measured values.
 
-Nothing here imports numpy: the command line lists the table for `--help`.
+This module does not import numpy, because the command line lists the metrics in `--help`.
 """
 
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Unit = Literal["dollars", "share", "number"]
 Better = Literal["lower", "higher"]
 
-# 0.975 quantile of the standard normal distribution: two-sided 95 % intervals.
+# 0.975 quantile of the standard normal distribution, for two-sided 95 % intervals.
 Z95 = 1.959963984540054
 
 
@@ -25,9 +25,9 @@ Z95 = 1.959963984540054
 class MetricDefinition:
     """One metric. `label` names it in tables and charts, `meaning` explains it on the model card.
 
-    `per_item` is what each item contributes, (items,); `formula` makes one value of the contributions. `interval` is
-    the kind of 95 % interval, None for none. `can_choose`: whether `pricer pick` may choose by it. `is_essential`:
-    whether narrow tables keep its column. `on_wandb`: whether W&B shows it.
+    `per_item` returns each item's contribution, (items,). `formula` combines the contributions into one value.
+    `interval` is the kind of 95 % interval, or None. `can_choose`: whether `pricer pick` may choose by this metric.
+    `is_essential`: whether narrow tables keep its column. `on_wandb`: whether W&B shows it.
     """
 
     name: str
@@ -60,7 +60,7 @@ class MetricDefinition:
             case "median":
                 return float(statistics.median(values.tolist()))
             case "explained":
-                # Equal prices leave nothing to explain: R² is undefined there, neither 0 nor -inf.
+                # R² is undefined if all prices are equal.
                 spread = price_spread(price)
                 return 1 - float(values.sum()) / spread if spread > 0 else None
 
@@ -138,8 +138,8 @@ METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The value of a metric over `n` items. `interval` is the 95 % interval, None where none is computed; `value` is
-    None where the metric is undefined.
+    """The value of a metric over `n` items, None if the metric is undefined. `interval` is the 95 % interval, None if
+    none is computed.
     """
 
     name: str
@@ -155,20 +155,20 @@ def choosing_metrics() -> list[str]:
 
 
 def measure_all(table: "ScoreTable") -> tuple[Metric, ...]:
-    """The value of every metric, in the order of the table. No scores is a ValueError."""
+    """The value of every metric, in the order of METRICS. Raises a ValueError if the table is empty."""
     if not len(table):
         raise ValueError("nothing to score")
     return tuple(metric.measure(table) for metric in METRICS.values())
 
 
 def price_spread(price: "np.ndarray") -> float:
-    """The sum of squared deviations of the prices from their mean; exactly 0 where all are equal."""
-    # The mean of equal prices may be rounded: that of three times 0.10 is 0.10000000000000002.
+    """The sum of squared deviations of the prices from their mean; exactly 0 if all prices are equal."""
+    # The mean of equal prices may be rounded: the mean of 0.10, 0.10 and 0.10 is 0.10000000000000002.
     return float(((price - price.mean()) ** 2).sum()) if price.min() < price.max() else 0.0
 
 
 def mean_interval(values: "np.ndarray") -> tuple[float, float] | None:
-    """Mean ± 1.96 s/√n (s with n − 1), from deviations, so that no variance rounds to below zero. n = 1: None."""
+    """Mean ± 1.96 s/√n, where s is the standard deviation with n − 1 degrees of freedom. None for a single value."""
     if len(values) < 2:
         return None
     half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
@@ -177,7 +177,7 @@ def mean_interval(values: "np.ndarray") -> tuple[float, float] | None:
 
 
 def wilson_interval(count: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927), which stays within 0 and 1 even for 0 of n."""
+    """95 % interval of a share (Wilson 1927). It stays within 0 and 1, even for a share of 0 or 1."""
     share, z2 = count / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)

@@ -1,8 +1,8 @@
-"""Predictions: what a checkpoint answered about an Item, as a price and as a distribution over prices.
+"""Predictions: a checkpoint's answer about an Item, as one price and as a distribution over prices.
 
-The distribution is that of the model constrained to prices: at each branching point, probabilities are renormalised
-over the tokens that continue a valid price. The mass of all other tokens is `no_price`. Tokens without an alternative
-(the `.00` of a plain price, the end of text) are not looked at.
+The distribution is the model's own, constrained to prices. At each branching point, probabilities are renormalised over
+the tokens that continue a valid price. The mass of all other tokens is `no_price`. Tokens without an alternative (the
+`.00` of a plain price, the end of text) are ignored.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-# The parent of the first token of a path: it follows the prompt itself.
+# Stands for the prompt where a token's parent is expected: the first token of a path follows the prompt.
 PROMPT = -1
 
-# The two ends of a 95 % and of an 80 % interval, and the median between them.
+# The ends of the 95 % and the 80 % interval, and the median.
 QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
 
 
@@ -22,10 +22,10 @@ QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
 class Distribution:
     """One Item's distribution over prices, in dollars.
 
-    Each of the `quantiles`, those at QUANTILES, is the lowest price with at least that share at or below it. `mode` is
-    the most probable price found; `mode_is_certain` says that no other price can be more probable. `mean` is off by at
-    most `mean_error`. `residual_mass` is the share that quantiles and mode leave out (0: they are exact). `no_price` is
-    a lower bound for the probability that the model writes something that is no price.
+    `quantiles` are the prices at QUANTILES: each is the lowest price at which the cumulative share reaches the
+    quantile. `mode` is the most probable price found; `mode_is_certain` says that no other price can be more probable.
+    The error of `mean` is at most `mean_error`. `residual_mass` is the share that quantiles and mode ignore; 0 means
+    that they are exact. `no_price` is a lower bound for the probability that the model's answer is not a price.
     """
 
     quantiles: tuple[float, ...]
@@ -47,11 +47,11 @@ class Distribution:
 
     @property
     def is_silent(self) -> bool:
-        """Whether the model is at least as likely as not to say no price."""
+        """Whether the model gives no price with a probability of at least 50 %."""
         return self.no_price >= 0.5
 
     def interval(self, coverage: float) -> tuple[float, float]:
-        """The central interval, not calibrated, that holds this share (0.8 or 0.95); a ValueError for others."""
+        """The uncalibrated central interval that contains a share of 0.8 or 0.95. Any other share is a ValueError."""
         ends = [round((1 - coverage) / 2, 6), round((1 + coverage) / 2, 6)]
         low, high = (self.quantiles[QUANTILES.index(end)] for end in ends)
         return low, high
@@ -59,8 +59,8 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """A way to get one price from an answer. `read` takes it from a distribution; None: the price that the model wrote
-    is taken. `label` is for a sentence about answers.
+    """A way to get one price from an answer. `read` takes the price from a distribution; if it is None, the estimate is
+    the price that the model wrote. `label` describes the answers in a sentence.
     """
 
     name: str
@@ -84,8 +84,8 @@ ESTIMATORS = {
 class Prediction:
     """The answer about one Item.
 
-    `completion` is the greedy answer, `price` the price in dollars that it states, None if there is none.
-    `distribution` is None in training, of a baseline, and where none can be computed.
+    `completion` is the greedy answer. `price` is the price in dollars that it states, or None. `distribution` is None
+    during training, for a baseline, and if no distribution can be computed.
     """
 
     item_id: str
@@ -94,7 +94,7 @@ class Prediction:
     distribution: Distribution | None = None
 
     def estimate(self, estimator: str) -> float | None:
-        """The price in dollars by an estimator; None: no price. An unknown estimator is a ValueError.
+        """The estimator's price in dollars, or None. An unknown estimator is a ValueError.
 
         Without a distribution every estimator gives the price of the completion.
         """
@@ -110,10 +110,11 @@ class Prediction:
 class DecodingStep:
     """What the model has to compute next for a batch of Items.
 
-    Each of `tokens` (items, m) is appended to the path that ends in the slot `parents` (items, m). Wanted are the
-    log-probabilities of the `candidates` that may follow: token ids, (n,) for all alike, or (items, m, n). Slots are
-    numbered per Item over all steps, in the order of requests; PROMPT precedes them all. `greedy` (items,) says which
-    of the m continues the greedy path; None: unknown.
+    Each token of `tokens` (items, m) continues the path that ends at the slot in `parents` (items, m). The model
+    computes the log-probabilities of the token ids in `candidates` as the next token. `candidates` is (n,) if it is the
+    same for all paths, else (items, m, n). Each Item numbers its slots over all steps, in the order of requests; PROMPT
+    stands for the prompt. `greedy` (items,) is the index in m of the token that continues the greedy path; None:
+    unknown.
     """
 
     parents: np.ndarray
@@ -123,20 +124,23 @@ class DecodingStep:
 
 
 class PriceDecoder(Protocol):
-    """An algorithm that decodes price distributions: it says what to compute, step by step, until it knows enough."""
+    """An algorithm that decodes price distributions. It requests computations step by step, until it knows enough."""
 
     @property
     def first_candidates(self) -> np.ndarray:
-        """The tokens (n,) whose log-probabilities are wanted right after the prompt."""
+        """The token ids (n,) whose log-probabilities are needed directly after the prompt."""
 
     def advance(self, log_probabilities: np.ndarray) -> DecodingStep | list[Distribution]:
-        """Take in the log-probabilities (items, m, n) in nats that the last DecodingStep asked for; the first time
-        those of `first_candidates`, with m = 1. Return the next DecodingStep; at the end, one Distribution per Item.
+        """Process the log-probabilities (items, m, n), in nats, that the last DecodingStep requested. The first call
+        gets those of `first_candidates`, with m = 1. Returns the next DecodingStep, or at the end one Distribution per
+        Item.
         """
 
 
 def compute_quantiles(prices: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-    """The prices at QUANTILES where `shares` (n,) lie on `prices` (n,), in any order, with any sum above zero."""
+    """The prices at QUANTILES of a distribution: each of the `prices` (n,) has one of the `shares` (n,). Prices may be
+    in any order, and shares may have any positive sum.
+    """
     order = np.argsort(prices, kind="stable")
     cumulative = np.cumsum(shares[order])
     targets = np.array(QUANTILES) * cumulative[-1]
@@ -145,10 +149,10 @@ def compute_quantiles(prices: np.ndarray, shares: np.ndarray) -> tuple[float, ..
 
 
 def renormalize(log_probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each token's share of the tokens' total probability (…, n), and that total (…).
+    """The shares (…, n) of n tokens in their total probability, and the total probability (…).
 
-    `log_probabilities` (…, n) are in nats, of n tokens out of a whole vocabulary. Where they are not finite (a model
-    that overflows), the shares are equal and the total is zero: everything counts as no price.
+    `log_probabilities` (…, n) are in nats, of n tokens out of a whole vocabulary. If they are not finite because the
+    model overflowed, the shares are equal and the total is zero: all mass counts as no price.
     """
     highest = log_probabilities.max(axis=-1, keepdims=True)  # (…, 1)
     is_finite = np.isfinite(highest)

@@ -1,7 +1,7 @@
-"""Best-first search over the prefixes of prices, where prices are several tokens without numeric order.
+"""Best-first search over the prefixes of prices, for tokenizers whose price tokens are not in numeric order.
 
-`129.00` and `1299.00` may both begin with the token `129`, so following tokens does not follow prices. Instead, the
-most probable prefixes are expanded first, until the residual mass (the share of all unexpanded prefixes) is small.
+`129.00` and `1299.00` may both begin with the token `129`, so token order is not price order. The search expands the
+most probable prefixes first, until the residual mass (the share of all unexpanded prefixes) is small.
 """
 
 import heapq
@@ -15,9 +15,10 @@ from pricer.core.predictions import PROMPT, DecodingStep, Distribution, compute_
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceTrie:
-    """A branching point in the token sequences of all prices. Candidate i is the token `tokens[i]`; the prices behind
-    it go from `low[i]` to `high[i]` dollars and branch further at `children[i]` (None: one price is left). Arrays are
-    (n,).
+    """A branching point in the token sequences of all prices.
+
+    Candidate i is the token `tokens[i]`. The prices that continue with it are between `low[i]` and `high[i]` dollars.
+    `children[i]` is their next branching point, or None if only one price is left. Arrays are (n,).
     """
 
     tokens: np.ndarray
@@ -47,8 +48,8 @@ def _build_node(prices: Sequence[tuple[int, Sequence[int]]], depth: int) -> Pric
 
 @dataclass(order=True, slots=True)
 class _Prefix:
-    """A prefix of prices from `low` to `high`. `rank` is minus its share of the distribution, so that a heap gives the
-    most probable first; `probability` is lower by the mass that left the prices on the way.
+    """A prefix of prices from `low` to `high`. `rank` is minus its share of the distribution, so a heap returns the
+    most probable prefix first. `probability` is lower than the share because of tokens that are no price.
     """
 
     rank: float
@@ -77,7 +78,7 @@ class _ItemSearch:
         return -sum(prefix.rank for prefix in self.frontier)
 
     def expand(self, prefix: _Prefix, slot: int, log_probabilities: np.ndarray) -> None:
-        """Take in the log-probabilities (n,) of a prefix's candidates; the prefix is in `slot`."""
+        """Process the log-probabilities (n,) of the candidates of the prefix in `slot`."""
         node = prefix.node
         conditional, on_prices = renormalize(log_probabilities[: len(node.tokens)])
         self.no_price += prefix.probability * float(1 - on_prices)
@@ -93,7 +94,9 @@ class _ItemSearch:
                 heapq.heappush(self.frontier, _Prefix(rank, slot, token, probability, low, high, child))
 
     def pop_best(self, count: int, max_residual_mass: float) -> list[_Prefix]:
-        """The most probable prefixes, at most `count`, whose expansion leaves no more than `max_residual_mass`."""
+        """Remove and return the most probable prefixes. Stops at `count` prefixes, or once the rest has a share of at
+        most `max_residual_mass`.
+        """
         chosen: list[_Prefix] = []
         residual_mass = self.residual_mass
         while self.frontier and len(chosen) < count and residual_mass > max_residual_mass:
@@ -108,7 +111,7 @@ class _ItemSearch:
         low = np.array([prefix.low for prefix in self.frontier])
         high = np.array([prefix.high for prefix in self.frontier])
         mean = (shares * prices).sum() + (left * (low + high)).sum() / 2
-        if not shares.sum() > 0:  # no price is complete: each prefix stands for its cheapest one
+        if not shares.sum() > 0:  # no price is complete: use the cheapest price of each prefix
             prices, shares = np.concatenate([prices, low]), np.concatenate([shares, left])
         mode = int(shares.argmax())
         return Distribution(
@@ -123,8 +126,8 @@ class _ItemSearch:
 
 
 class PrefixSearch:
-    """The PriceDecoder for a PriceTrie. It expands up to `prefixes_per_step` prefixes of each Item in a step, until the
-    residual mass is at most `max_residual_mass`, or `max_prefixes` were expanded.
+    """The PriceDecoder for a PriceTrie. In each step, it expands up to `prefixes_per_step` prefixes of each Item. It
+    stops when the residual mass is at most `max_residual_mass`, or after `max_prefixes` prefixes.
     """
 
     def __init__(
@@ -138,9 +141,9 @@ class PrefixSearch:
 
     def advance(self, log_probabilities: np.ndarray) -> DecodingStep | list[Distribution]:
         """See PriceDecoder; `log_probabilities` are (items, m, n)."""
-        for item, own in zip(self._items, log_probabilities, strict=True):
+        for item, conditional in zip(self._items, log_probabilities, strict=True):
             for index, prefix in enumerate(item.requested):
-                item.expand(prefix, self._first_slot + index, own[index])
+                item.expand(prefix, self._first_slot + index, conditional[index])
         self._first_slot += log_probabilities.shape[1]
         for item in self._items:
             room = min(self._prefixes_per_step, self._max_prefixes - item.expanded)
@@ -153,10 +156,10 @@ class PrefixSearch:
         requested = [item.requested for item in self._items]
         parents = np.full((len(requested), count), PROMPT, dtype=np.int64)
         tokens = np.full_like(parents, self.first_candidates[0])
-        width = max(len(prefix.node.tokens) for own in requested for prefix in own)
+        width = max(len(prefix.node.tokens) for prefixes in requested for prefix in prefixes)
         candidates = np.full((len(requested), count, width), self.first_candidates[0], dtype=np.int64)
-        for row, own in enumerate(requested):
-            for index, prefix in enumerate(own):
+        for row, prefixes in enumerate(requested):
+            for index, prefix in enumerate(prefixes):
                 parents[row, index], tokens[row, index] = prefix.parent, prefix.token
                 candidates[row, index, : len(prefix.node.tokens)] = prefix.node.tokens
         return DecodingStep(parents, tokens, candidates)

@@ -1,4 +1,6 @@
-"""Prices as text and back: what the model is taught to write, how its answer is read, and what `auto` stands for."""
+"""Prices as text and back: how a completion is written for training, how an answer is parsed, and how `auto` settings
+are resolved.
+"""
 
 import re
 from collections.abc import Iterable
@@ -12,8 +14,10 @@ PriceStyle = Literal["plain", "padded"]
 
 @dataclass(frozen=True, slots=True)
 class PriceFormat:
-    """How a price is written: `plain` is `227.00`, whole dollars with two zeros, as the published models were trained;
-    `padded` is `0227`, whole dollars with leading zeros to `width` digits, so that digit order is numeric order.
+    """How a price is written.
+
+    `plain` is `227.00`: whole dollars with two zeros, as in the training of the published models. `padded` is `0227`:
+    whole dollars with leading zeros up to `width` digits, so that digit order is numeric order.
     """
 
     style: PriceStyle
@@ -25,13 +29,13 @@ class PriceFormat:
 
 
 def width_for(prices: Iterable[float]) -> int:
-    """Digits of the dearest price in whole dollars: the width of the padded format, from the training data."""
+    """The number of digits of the highest price in whole dollars: the width of the padded format."""
     return len(str(round(max(prices))))
 
 
 def format_price(price: float, style: PriceFormat) -> str:
-    """The completion the model is taught to write for a price in dollars, rounded (halves to even). A price too long
-    for a padded width is a ValueError.
+    """The completion that the model is trained to write for a price. The price is rounded to whole dollars (halves to
+    even). A price with more digits than the padded width is a ValueError.
     """
     dollars = round(price)
     if style.width is None:
@@ -42,9 +46,9 @@ def format_price(price: float, style: PriceFormat) -> str:
     return text
 
 
-# A number with its grouping and decimal marks, not glued to a letter, a sign, a slash or another number: "12-pack",
-# "-12", "B2", "1/2", "9.5%" and "$5-$9" hold no price, "$99", "US$99" and "99." do. The possessive `++` and `*+` never
-# give characters back: "9.5%" must not be read as the 9 in front of its decimals.
+# A number with its grouping and decimal marks. It must not touch a letter, a sign, a slash or another number:
+# "12-pack", "-12", "B2", "1/2", "9.5%" and "$5-$9" contain no price; "$99", "US$99" and "99." do. The possessive `++`
+# and `*+` never backtrack: otherwise, "9.5%" would be read as 9.
 _NUMBER = re.compile(
     r"(?<![0-9]['’])(?:(?<![0-9.,+\-−–/])\$\s?|(?<![\w.,+\-−–/$]))([0-9]++(?:[.,][0-9]++)*+)(?![\w\-−–/]|\s?%|['’][0-9])"
 )
@@ -54,24 +58,27 @@ _PADDED = re.compile(r"\s*([0-9]+)(?![0-9]|[.,][0-9]|[\w\-−–/%])")
 def parse_price(completion: str, style: PriceFormat) -> float | None:
     """The price in dollars that a completion states, or None.
 
-    A `padded` price must start with exactly `width` digits: with fewer, the model stopped early, and the number would
-    be off by a power of ten. A `plain` one is the first free-standing number, preferably behind a dollar sign.
+    A `padded` completion must start with exactly `width` digits: with fewer digits, the model stopped early, and the
+    number would be wrong by a power of ten. In a `plain` completion, the price is the first free-standing number after
+    a dollar sign, or without a dollar sign the first free-standing number.
     """
     if style.width is not None:
         match = _PADDED.match(completion)
         return float(match[1]) if match and len(match[1]) == style.width else None
     numbers = list(_NUMBER.finditer(completion))
-    numbers.sort(key=lambda found: not found[0].startswith("$"))  # stable: the order is kept within each kind
+    numbers.sort(key=lambda match: not match[0].startswith("$"))  # stable: the order is kept within each kind
     return _read_number(numbers[0][1]) if numbers else None
 
 
 def _read_number(text: str) -> float | None:
-    """A number with either grouping: `1,299.00`, `1.299,00`, `1,299` and `1.299` (prices have no third decimal)."""
+    """Read a number with either grouping mark: `1,299.00`, `1.299,00`, `1,299` or `1.299`. (A price never has three
+    decimals.)
+    """
     marks = re.findall(r"[.,]", text)
     groups = re.split(r"[.,]", text)
     if not marks:
         return _finite(text)
-    # The last mark is the decimal one when one or two digits follow it; more of the same mark would contradict that.
+    # The last mark is a decimal mark if one or two digits follow it, and no other mark is the same.
     has_decimals = len(groups[-1]) <= 2 and marks[-1] not in marks[:-1]
     whole = groups[:-1] if has_decimals else groups
     grouping = marks[:-1] if has_decimals else marks
@@ -83,20 +90,20 @@ def _read_number(text: str) -> float | None:
 
 
 def _finite(text: str) -> float | None:
-    return float(text) if len(text) <= 15 else None  # beyond 15 digits it is babble, and a float no longer holds it
+    return float(text) if len(text) <= 15 else None  # longer numbers are no prices, and no exact floats
 
 
-# Maximum number of digits of prices that are tokenized one by one: 100,000 take a few seconds.
+# Maximum number of digits for which all prices are tokenized one by one. 100,000 prices take a few seconds.
 MAX_PLAIN_DIGITS = 5
-# Dollars up to which a distribution over plain prices can be computed.
+# The highest price in dollars for which a distribution over plain prices can be computed.
 _MAX_PLAIN_PRICE = 10**MAX_PLAIN_DIGITS - 1
 
 
 def choose_price_format(
     wanted: PriceStyle | Literal["auto"], width: int | None, *, auto: PriceStyle, max_price: float
 ) -> PriceFormat:
-    """The format for training prices of up to `max_price` dollars, with `width` digits if padded (None: as many as
-    needed). A ConfigError if the settings contradict each other or the prices.
+    """Choose the format for training prices of up to `max_price` dollars. A padded format has `width` digits; None
+    means the number of digits of `max_price`. A ConfigError if the settings contradict each other or the prices.
     """
     style = auto if wanted == "auto" else wanted
     if style == "plain":
@@ -112,7 +119,7 @@ def choose_price_format(
 
 
 def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
-    """The estimator, with `auto` settled; a ConfigError if it needs a distribution that cannot be computed."""
+    """Resolve `auto` to an estimator. A ConfigError if the estimator needs a distribution and none can be computed."""
     if wanted == "auto":
         return "median" if has_distribution else "greedy"
     if wanted != "greedy" and not has_distribution:
@@ -122,16 +129,16 @@ def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
     return wanted
 
 
-def explain_left_out(too_dear: int, max_price: float | None) -> list[str]:
-    """A note on the items that `data.max_price` left out, or none."""
-    if max_price is None or not too_dear:
+def explain_left_out(items_above_max_price: int, max_price: float | None) -> list[str]:
+    """A note about the items that `data.max_price` left out; an empty list if there are none."""
+    if max_price is None or not items_above_max_price:
         return []
-    items = "item that costs" if too_dear == 1 else "items that cost"
-    return [f"left out: {too_dear:,} {items} more than {_dollars(max_price)} (data.max_price)"]
+    items = "item that costs" if items_above_max_price == 1 else "items that cost"
+    return [f"left out: {items_above_max_price:,} {items} more than {_dollars(max_price)} (data.max_price)"]
 
 
 def explain_padding(width: int, max_price: float) -> str:
-    """Why a dear item made `prompt.price_format: auto` padded where the tokenizer does not split digits."""
+    """Explain why `prompt.price_format: auto` chose padded prices for a tokenizer that does not split digits."""
     return (
         f"the dearest training item costs {_dollars(max_price)}, so prices are padded to {width} digits "
         f"(prompt.price_format: auto): the median cannot be computed from plain prices of more than {MAX_PLAIN_DIGITS} "
@@ -140,8 +147,8 @@ def explain_padding(width: int, max_price: float) -> str:
 
 
 def explain_greedy(width: int | None, max_price: float, *, can_pad: bool) -> str:
-    """Why there is no distribution for prices of this width (None: plain), and which setting would bring one; padded
-    prices do if `can_pad`.
+    """Explain why there is no distribution for prices of this width (None: plain), and which setting would enable one.
+    `can_pad`: padded prices would enable it.
     """
     needed = width_for([max_price])
     if (width or needed) <= MAX_PLAIN_DIGITS:

@@ -1,4 +1,4 @@
-"""Resampling: the loss of every checkpoint on the same thousands of resamples of the items that they share."""
+"""Resampling: the loss of every checkpoint on thousands of resamples of the items. All share the resamples."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,24 +12,26 @@ from pricer.core.metrics import METRICS, Z95, MetricDefinition, price_spread
 RESAMPLES = 10_000
 SEED = 0
 
-# Number of weights that are held at once: two megabytes, which stay in a core's cache.
+# Number of weights in memory at a time: two megabytes, which fit into the cache of a CPU core.
 _CELLS = 2**19
-# Half the width of the window in which a median is searched, in standard deviations of its rank.
+# Half the width of the window that is searched for a median, in standard deviations of the median's rank.
 _REACH = 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
-    """Losses of checkpoints by resample, each (checkpoints, resamples): on the items drawn, and on the items left out.
-    Within a resample all checkpoints have the same items.
+    """The loss of each checkpoint on each resample: on the items `drawn`, and on the items `left_out`. Both arrays are
+    (checkpoints, resamples). Within a resample, all checkpoints are scored on the same items.
     """
 
     drawn: np.ndarray
     left_out: np.ndarray
 
 
-def losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
-    """The metric as a loss (checkpoints,): 1 minus it where higher is better. The tables share their items."""
+def compute_losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
+    """The metric of each checkpoint as a loss (checkpoints,). If higher is better, the loss is 1 − metric. All tables
+    must have the same items.
+    """
     definition = METRICS[metric]
     if definition.formula == "median":
         return np.array([np.median(definition.per_item(table)) for table in tables])
@@ -41,12 +43,14 @@ def losses(tables: Sequence[ScoreTable], metric: str) -> np.ndarray:
 def resample(
     tables: Sequence[ScoreTable], metric: str, leader: int, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Resampled:
-    """Losses on resamples of the items, by a paired bootstrap. Undefined resamples are left out: no item is drawn or
-    left out, or all prices are equal and the metric is R².
+    """Losses on resamples of the items, by a paired bootstrap.
 
-    How often an item is drawn is a Poisson number with mean 1 (Chamandy et al. 2012, "Estimating uncertainty for
-    massive data streams"), which is faster than counting draws. Checkpoints whose losses equal those of number `leader`
-    stay equal to the last bit.
+    A resample is skipped if the loss is undefined on it: no item is drawn, no item is left out, or the metric is R² and
+    all prices are equal.
+
+    The number of draws of each item follows a Poisson distribution with mean 1 (Chamandy et al. 2012, "Estimating
+    uncertainty for massive data streams"). This is faster than drawing items one by one. A checkpoint with the same
+    errors as checkpoint number `leader` gets exactly the same losses, to the last bit.
     """
     definition, prices = METRICS[metric], tables[0].price
     loss_of: _Medians | _Sums
@@ -63,10 +67,14 @@ def resample(
     return Resampled(inside[:, defined], outside[:, defined])
 
 
-def studentised(table: ScoreTable, metric: str, resamples: int = 2_000, seed: int = SEED) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of how far a resampled loss is from the loss, in the resample's own standard
-    errors (bootstrap-t: Efron & Tibshirani 1993, section 12.5). ∓ 1.96 for medians, which have no simple standard
-    error, and where resamples vary in too few ways.
+def bootstrap_t_quantiles(
+    table: ScoreTable, metric: str, resamples: int = 2_000, seed: int = SEED
+) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of the bootstrap-t statistic (Efron & Tibshirani 1993, section 12.5).
+
+    The statistic is the difference between the loss on a resample and the loss on all items, divided by the resample's
+    standard error. The result is ∓ 1.96 for medians, which have no simple standard error, and if the errors of more
+    than half of the resamples do not vary.
     """
     definition = METRICS[metric]
     if definition.formula == "median":
@@ -89,7 +97,9 @@ def studentised(table: ScoreTable, metric: str, resamples: int = 2_000, seed: in
 
 
 def _weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each item is drawn, (items, resamples of the block), in single precision: counts are exact."""
+    """Blocks of resamples: the number of draws of each item, (items, resamples in the block). Single precision
+    represents these counts exactly.
+    """
     # Poisson(1) from 16 random bits: mean 1 and variance 0.99997.
     share = np.cumsum([math.exp(-1) / math.factorial(count) for count in range(9)])
     table = np.searchsorted(np.round(share * 2**16), np.arange(2**16), side="right").astype(np.float32)
@@ -100,7 +110,7 @@ def _weights(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.nd
 
 
 def _parts(table: ScoreTable, metric: MetricDefinition) -> np.ndarray:
-    """What each item adds to the loss."""
+    """Each item's contribution to the loss."""
     values = np.asarray(metric.per_item(table), dtype=np.float64)
     return 1.0 - values if metric.formula == "mean" and metric.better == "higher" else values
 
@@ -108,7 +118,7 @@ def _parts(table: ScoreTable, metric: MetricDefinition) -> np.ndarray:
 def _loss_of_sums(
     total: np.ndarray, metric: MetricDefinition, count: float | np.ndarray, spread: float | np.ndarray
 ) -> np.ndarray:
-    """Losses from sums over items, of their number and of the spread of their prices."""
+    """Losses from `total`, the sum of contributions, and the items' `count` and price `spread`."""
     if metric.formula == "explained":
         return total / spread
     mean: np.ndarray = total / count
@@ -120,7 +130,7 @@ class _Sums:
 
     def __init__(self, parts: np.ndarray, prices: np.ndarray, metric: MetricDefinition, leader: int) -> None:
         centred = prices - prices.mean()
-        # Differences to the leader: between equals they sum to exactly 0, in whatever order a product adds them up.
+        # Differences to the leader: equal checkpoints sum to exactly 0, whatever order the matrix product uses.
         above = parts - parts[leader]
         self._rows = np.vstack([above, parts[leader], np.ones(len(prices)), centred, centred**2]).astype(np.float32)
         self._metric = metric
@@ -129,17 +139,18 @@ class _Sums:
         *above, leader, count, first, second = (self._rows @ weights).astype(np.float64)
         count[count == 0] = math.nan
         spread = second - first**2 / count
-        # Within the rounding of single precision, the prices are equal.
+        # The prices are equal, within the rounding of single precision.
         spread[spread <= 1e-5 * second] = math.nan
-        # A sum that is next to nothing may be rounded to below zero.
+        # Rounding may turn a sum near zero negative.
         return _loss_of_sums(np.maximum(leader + np.stack(above), 0.0), self._metric, count, spread)
 
 
 class _Medians:
     """Exact medians of `errors` (checkpoints, items) for weights (items, resamples).
 
-    The median of a resample has a rank near the middle of all items. So a matrix product counts what lies below a
-    window of ranks, and weights are added up one by one only within it; over all ranks if the window misses the median.
+    The median of a resample has a rank near the middle of all items. A matrix product counts the weights below a window
+    of ranks, and only the weights inside the window are added up one by one. If the window misses the median, the
+    weights of all ranks are added up.
     """
 
     def __init__(self, errors: np.ndarray) -> None:
@@ -150,7 +161,7 @@ class _Medians:
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         n, half = len(weights), weights.sum(axis=0) / np.float32(2)
         half[half == 0] = math.nan
-        # The middle of the weights lies √(n · variance) / (2 · mean) ranks from the middle of the items, give or take.
+        # The standard deviation of the median's rank is √(n · variance) / (2 · mean).
         mean = float(weights.mean()) or 1.0
         reach = math.ceil(_REACH * math.sqrt(n * float(weights.var())) / (2 * mean))
         low, high = max(0, n // 2 - reach), min(n, n // 2 + reach + 1)
@@ -160,14 +171,14 @@ class _Medians:
     def _median(
         self, k: int, weights: np.ndarray, below: np.ndarray, half: np.ndarray, low: int, high: int
     ) -> np.ndarray:
-        # By resample in rows: adding up along a column is four times as slow.
+        # One resample per row: a sum along columns is four times as slow.
         counted = np.cumsum(weights[self._order[k, low:high]].T.copy(), axis=1)
         wanted = (half - below)[:, None]
         inside = (wanted > 0) & (wanted < counted[:, -1:])
         if high - low < len(weights) and not np.all(inside | np.isnan(wanted)):
             return self._median(k, weights, np.zeros_like(below), half, 0, len(weights))
         last = high - low - 1
-        # Of an even number of draws the median is half-way between the two in the middle, which may be two items.
+        # For an even number of draws, the median is the mean of the two middle values, which may belong to two items.
         first, second = np.count_nonzero(counted < wanted, axis=1), np.count_nonzero(counted <= wanted, axis=1)
         values = self._sorted[k, low:high]
         median: np.ndarray = (values[np.minimum(first, last)] + values[np.minimum(second, last)]) / 2

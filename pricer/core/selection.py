@@ -1,4 +1,4 @@
-"""Selection: which checkpoint to use, how sure the choice is, and the number that confirms it on the test split."""
+"""Selection: which checkpoint is chosen, how certain the choice is, and its confirmation on the test split."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from pricer.errors import RunError
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choice of the best checkpoint by `metric`: the first of `ranking`. `comparison` is None where nothing can be
-    compared: with one checkpoint, one item, or without scores.
+    """The choice of the best checkpoint by `metric`, which is the first in `ranking`. `comparison` is None if there is
+    only one checkpoint, only one item, or no scores.
     """
 
     metric: str
@@ -35,26 +35,28 @@ class Selection:
 
     @property
     def spec_fingerprint(self) -> str:
-        """The fingerprint of the spec under which all were evaluated."""
+        """The fingerprint of the spec of all evaluations."""
         return self.chosen.spec.fingerprint
 
     @property
     def margin(self) -> float | None:
-        """How much better the first is than the second, in the metric's unit; None: there is no second."""
+        """How much better the first is than the second, in the metric's unit. None if there is no second."""
         if len(self.ranking) < 2:
             return None
         return _rank(self.ranking[1], self.metric)[0] - _rank(self.ranking[0], self.metric)[0]
 
     @property
     def options(self) -> str:
-        """The options with which `pricer pick` makes this choice again: ` --metric rmsle`, or nothing."""
+        """The options that make `pricer pick` repeat this choice, for example ` --metric rmsle`. Empty for the
+        defaults.
+        """
         parts = [f" --metric {self.metric}"] if self.metric != "mae" else []
         parts += [" --candidates soup"] if any(e.candidate.is_soup for e in self.ranking) else []
         return "".join(parts)
 
     @property
     def record(self) -> "PickRecord":
-        """What is written of the choice."""
+        """The choice as it is saved."""
         ranking = tuple(Ranked(e.candidate, e.metric(self.metric)) for e in self.ranking)
         return PickRecord(self.candidate, self.metric, self.margin, self.spec_fingerprint, ranking, self.comparison)
 
@@ -69,8 +71,8 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class PickRecord:
-    """A Selection as it is kept: of each evaluation only the candidate and the metric. Raises a ValueError for what can
-    be no Selection.
+    """A Selection as it is saved, with the candidate and the metric of each evaluation. Raises a ValueError if its
+    fields cannot come from a Selection.
     """
 
     candidate: Candidate
@@ -88,10 +90,10 @@ class PickRecord:
 
 
 def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, ScoreTable] | None = None) -> Selection:
-    """Choose the checkpoint that is best by `metric`. `tables` are the scores behind the evaluations by checkpoint id;
-    without them nothing is compared. Ties and errors are those of `ranked`.
+    """Choose the checkpoint that is best by `metric`. `tables` has the scores of each evaluation, by checkpoint id;
+    without it, there is no comparison. Ties are broken as in `ranked`, which also raises the errors.
     """
-    ranking = ranked(evaluations, metric)
+    ranking = rank_evaluations(evaluations, metric)
     if not tables:
         return Selection(metric, ranking)
     in_order = sorted(ranking, key=lambda e: e.candidate.order)
@@ -104,11 +106,11 @@ def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, 
     return Selection(metric, ranking, comparison)
 
 
-def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
-    """The evaluations of checkpoints and soups, the best by `metric` first; equal ones in the order of candidates.
+def rank_evaluations(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
+    """The evaluations of checkpoints and soups, the best by `metric` first. Ties are in the order of candidates.
 
-    A RunError where there is none, where specs differ, where the metric is undefined, and for the test split, on which
-    the winner's number would be biased by the choice.
+    Raises a RunError if there are none, if specs differ, or if the metric is undefined. The test split is a RunError
+    too, because choosing on it would bias the winner's number.
     """
     kept = [e for e in evaluations if not e.candidate.is_baseline]
     if not kept:
@@ -126,29 +128,29 @@ def ranked(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, 
 
 def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, bool, int, int, str]]:
     measured = evaluation.metric(metric)
-    assert measured.value is not None  # refused before
+    assert measured.value is not None  # `ranked` has refused None
     return (measured.value if measured.better == "lower" else -measured.value), evaluation.candidate.order
 
 
-def comparable(
+def find_comparable(
     evaluations: Sequence[Evaluation],
     kept: Collection[str],
     estimator: str = "auto",
     dropped: Mapping[str, Set[str]] | None = None,
 ) -> list[Evaluation]:
-    """The evaluations to choose from: the first group of `by_preference`, if there is one. A RunError if it does not
-    cover every evaluated checkpoint.
+    """The evaluations to choose from: the first group of `by_preference`, empty if there is no group. A RunError if the
+    group does not cover every evaluated checkpoint.
     """
     groups = by_preference(evaluations, kept, estimator, dropped)
     if not groups:
         return []
-    if not _covered(groups[0], dropped) >= {e.candidate.id for own in groups for e in own}:
-        found = "; ".join(
-            f"{own[0].spec.limit or 'all'} items: steps {', '.join(str(e.candidate.step) for e in own)}"
-            for own in groups
+    if not _covered(groups[0], dropped) >= {e.candidate.id for group in groups for e in group}:
+        steps = "; ".join(
+            f"{group[0].spec.limit or 'all'} items: steps {', '.join(str(e.candidate.step) for e in group)}"
+            for group in groups
         )
         raise RunError(
-            f"no one spec covers every evaluated checkpoint, and different specs are not comparable ({found})",
+            f"no one spec covers every evaluated checkpoint, and different specs are not comparable ({steps})",
             "pricer eval --all-checkpoints",
         )
     return groups[0]
@@ -162,28 +164,29 @@ def by_preference(
 ) -> list[list[Evaluation]]:
     """The complete validation evaluations of trained checkpoints, grouped by spec, the preferred spec first.
 
-    Only the checkpoints whose ids are in `kept` count: the weights of others are gone. The preferred spec covers the
-    most checkpoints; of several such specs, it has the most items; of those, it uses `estimator` (`auto`: any but
-    greedy). Checkpoints that dropped out of a race were compared there and count as covered: `dropped` has their ids by
-    the fingerprint of the race's spec.
+    Only checkpoints whose ids are in `kept` count, because the weights of others are deleted. Specs are ordered by the
+    number of covered checkpoints, then by the number of items, then by whether they use `estimator` (`auto`: any
+    estimator except greedy). A checkpoint that dropped out of a race counts as covered, because the race compared it.
+    `dropped` has the ids of these checkpoints by the fingerprint of the race's spec.
     """
     by_spec: dict[str, list[Evaluation]] = {}
     for e in evaluations:
         is_trained = e.candidate.id in kept and not e.candidate.is_soup
         if is_trained and e.spec.split is Split.VAL and e.is_complete:
             by_spec.setdefault(e.spec.fingerprint, []).append(e)
-    everyone = {e.candidate.id for own in by_spec.values() for e in own}
+    evaluated = {e.candidate.id for group in by_spec.values() for e in group}
 
-    def preference(own: Sequence[Evaluation]) -> tuple[int, int, bool]:
-        used = own[0].spec.estimator
+    def preference(group: Sequence[Evaluation]) -> tuple[int, int, bool]:
+        used = group[0].spec.estimator
         is_preferred = used != "greedy" if estimator == "auto" else used == estimator
-        return len(_covered(own, dropped) & everyone), own[0].metric("mae").n, is_preferred
+        return len(_covered(group, dropped) & evaluated), group[0].metric("mae").n, is_preferred
 
     return sorted(by_spec.values(), key=preference, reverse=True)
 
 
-def _covered(own: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) -> Set[str | None]:
-    return {e.candidate.id for e in own} | (dropped or {}).get(own[0].spec.fingerprint, frozenset())
+def _covered(group: Sequence[Evaluation], dropped: Mapping[str, Set[str]] | None) -> Set[str | None]:
+    """The ids of the checkpoints that a group of evaluations under one spec covers."""
+    return {e.candidate.id for e in group} | (dropped or {}).get(group[0].spec.fingerprint, frozenset())
 
 
 def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
@@ -195,9 +198,9 @@ def dropped_ids(race: RaceRecord | None) -> dict[str, Set[str]]:
 class Confirmation:
     """The metric of a chosen candidate on the test split, measured at `when` (UTC).
 
-    `look` counts the measurements of the run's checkpoints there up to this one: only the first is of a split that
-    nobody had looked at. `before` names the checkpoints that were measured earlier. `coverage` is how far the intervals
-    held there, empty if there are none.
+    `look` is the number of this measurement among all measurements of the run's checkpoints on the test split. Only the
+    first one is on an unseen split. `before` names the checkpoints that were measured earlier. `coverage` is how often
+    the intervals held there; empty without intervals.
     """
 
     when: str
@@ -213,15 +216,16 @@ class Confirmation:
         return (self.candidate.id, self.spec_fingerprint) == (checkpoint_id, spec_fingerprint)
 
 
-def looks_besides(
+def other_test_looks(
     evaluations: Iterable[Evaluation],
     checkpoint_id: str | None,
     spec_fingerprint: str,
     confirmations: Iterable[Confirmation] = (),
 ) -> list[str]:
-    """The checkpoint's name for each measurement on the test split, except the one of `checkpoint_id` under that spec.
+    """The checkpoint's name for each measurement on the test split, except the measurement of `checkpoint_id` under
+    that spec.
 
-    Confirmed measurements whose evaluations are gone count, baselines do not.
+    Confirmed measurements count even if their evaluations were deleted. Baselines do not count.
     """
     looks = {
         (e.candidate.id, e.spec.fingerprint): e.name

@@ -7,8 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where training is. The measures are None between logged steps: `loss` is the mean in nats per completion token
-    since the last logged step, memory is in bytes, `gpu_utilisation` in percent.
+    """The progress of a training. Fields from `loss` on are None between logged steps. `loss` is the mean since the
+    last logged step, in nats per completion token. Memory is in bytes, `gpu_utilisation` in percent.
     """
 
     step: int
@@ -23,7 +23,7 @@ class Progress:
     gpu_utilisation: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The line of metrics.jsonl for a logged step, without the step itself."""
+        """The entries of a logged step's line in metrics.jsonl, without the step itself."""
         line = asdict(self) | {
             "epoch": round(self.epoch, 6),
             "loss": finite(self.loss),
@@ -36,8 +36,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Held-out error while training. `loss` is in nats per completion token, None where no validation price fits the
-    run's format; `mae` is in dollars; `no_price` of the `n` items got no price.
+    """Validation error during training. `loss` is in nats per completion token, None if no validation price fits the
+    run's price format. `mae` is in dollars. `no_price` of the `n` items got no price.
     """
 
     loss: float | None
@@ -46,7 +46,7 @@ class Validation:
     n: int
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of the line in metrics.jsonl."""
+        """The entries of a validation in metrics.jsonl."""
         return {"val_loss": finite(self.loss), "val_mae": self.mae, "val_no_price": self.no_price}
 
 

@@ -1,1 +1,1 @@
-"""From a file or a Hub data set to Items."""
+"""Reads Items from a file or a Hub data set."""

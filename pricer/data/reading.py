@@ -8,15 +8,15 @@ from typing import Any
 
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split, split_items
-from pricer.data.sources import local_path, places_of, read_rows, unreadable
+from pricer.data.sources import local_path, locate_rows, read_rows, unreadable
 from pricer.errors import DataError
 
-# Bad rows that are named one by one.
+# Maximum number of bad rows that an error names one by one.
 _MAX_NAMED = 10
 
 
 def load_items(config: DataConfig) -> ItemSet:
-    """Read, check and split the items. DataError names every bad row (the first few) with its file and line."""
+    """Read, check and split the items. If there are bad rows, a DataError names the first ones with file and line."""
     path = local_path(config)
     where = str(path) if path else config.source
     rows = read_rows(config)
@@ -30,24 +30,24 @@ def load_items(config: DataConfig) -> ItemSet:
     rows = rows.select_columns([column for column in wanted if column])
     try:
         items = list(_items(rows, config, path))
-    except UnicodeDecodeError as error:  # the JSON loader does not decode what it reads
+    except UnicodeDecodeError as error:  # the JSON loader does not check the encoding
         raise (unreadable(path, error) if path else DataError(f"{where} is not UTF-8: {error}")) from None
     limits = {Split.TRAIN: config.train_limit, Split.VAL: config.val_limit, Split.TEST: config.test_limit}
     return split_items(items, config.val_fraction, config.test_fraction, limits, config.max_price)
 
 
 def require(items: ItemSet, split: Split, config: DataConfig) -> tuple[Item, ...]:
-    """The Items of a split; a DataError if it is empty."""
+    """The Items of a split. An empty split is a DataError."""
     if found := items.items(split):
         return found
     empty = f"the {split} split of {config.source} is empty"
     held_out = {Split.VAL: config.val_fraction, Split.TEST: config.test_fraction}
     if held_out.get(split) == 0:
         raise DataError(f"{empty}: data.{split}_fraction is 0", f"a data.{split}_fraction above 0")
-    if items.too_dear:
-        cost = "item costs" if items.too_dear == 1 else "items cost"
+    if items.items_above_max_price:
+        cost = "item costs" if items.items_above_max_price == 1 else "items cost"
         raise DataError(
-            f"{empty}: {items.too_dear:,} {cost} more than data.max_price",
+            f"{empty}: {items.items_above_max_price:,} {cost} more than data.max_price",
             "a higher data.max_price, or more items below it",
         )
     setting = "data.train_limit" if split is Split.TRAIN else f"data.{split}_fraction"
@@ -55,7 +55,7 @@ def require(items: ItemSet, split: Split, config: DataConfig) -> tuple[Item, ...
 
 
 def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
-    """Every row as an Item, or one DataError for all bad rows."""
+    """Yield every row as an Item, or raise one DataError for all bad rows."""
     problems: list[tuple[int, str]] = []
     copies: dict[str, int] = {}
     for index, row in enumerate(_rows(rows)):
@@ -65,7 +65,7 @@ def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
             yield _item(row, config, copies)
     if problems:
         shown = problems[:_MAX_NAMED]
-        places = places_of(path, [index for index, _ in shown], config)
+        places = locate_rows(path, [index for index, _ in shown], config)
         lines = [f"{problem} ({place})" for (_, problem), place in zip(shown, places, strict=True)]
         if len(problems) > _MAX_NAMED:
             lines.append(f"and {len(problems) - _MAX_NAMED} more rows like these")
@@ -73,7 +73,7 @@ def _items(rows: Any, config: DataConfig, path: Path | None) -> Iterator[Item]:
 
 
 def _rows(rows: Any) -> Iterator[dict[str, Any]]:
-    """Every row. `datasets` gives a thousand at a time ten times as fast as one by one."""
+    """Yield every row. Reading a thousand rows at a time from `datasets` is ten times as fast as one by one."""
     for batch in rows.iter(batch_size=1000):
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
@@ -115,13 +115,13 @@ def _item(row: Mapping[str, Any], config: DataConfig, copies: dict[str, int]) ->
     item = Item(id="", description=description, price=float(row[config.price]), **optional)
     key = item_id(item)
     copies[key] = copies.get(key, 0) + 1
-    # Each copy of a text gets an id of its own: every row is scored.
+    # Copies of a text get different ids, so that every row is scored.
     key = key if copies[key] == 1 else f"{key}-{copies[key]}"
     return Item(key, item.description, item.price, item.title, item.category)
 
 
 def item_id(item: Item) -> str:
-    """A name for an Item that stays when rows are added or moved: a hash of its text."""
+    """An Item's id: a hash of its text, which does not change when rows are added or moved."""
     return hashlib.sha256(item.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""The rows of a local file or a Hub data set, read through `datasets`; what is wrong with a file, and on which line."""
+"""Reads the rows of a local file or a Hub data set with `datasets`, and finds the broken lines of a file."""
 
 import csv
 import errno
@@ -24,7 +24,7 @@ def read_rows(config: DataConfig) -> Any:
 
 
 def local_path(config: DataConfig) -> Path | None:
-    """The local file that `data.source` names, or None: it is a Hub data set."""
+    """The local file that `data.source` names; None if it names a Hub data set."""
     source = config.source
     if source.startswith("builtin:"):
         path = ASSETS / f"{source.removeprefix('builtin:')}.jsonl"
@@ -48,24 +48,24 @@ def _read_file(path: Path) -> Any:
     options: dict[str, Any] = {}
     try:
         if path.suffix == ".csv":
-            # Every cell stays text. Types are guessed from the first 10,000 rows: a later price with cents would be
-            # refused, a description of "12345" be a number, and one of "None" be missing.
+            # Keep every cell as text. `datasets` would guess types from the first 10,000 rows: it would refuse a later
+            # price with cents, read the description "12345" as a number, and read "None" as missing.
             text = {column: datasets.Value("string") for column in _csv_columns(path)}
             options = {"features": datasets.Features(text), "na_filter": False}
         elif path.suffix == ".jsonl":
-            # One chunk, because types are guessed per chunk: a first price with cents would be refused later.
+            # Read in one chunk: types are guessed per chunk, and a price with cents in a later chunk would be refused.
             options = {"chunksize": path.stat().st_size}
-        # `data_files` is a glob pattern: a file may be called items[1].csv.
+        # `data_files` is a glob pattern, but a file may be called items[1].csv.
         files = glob.escape(str(path))
         return datasets.load_dataset(_LOADERS[path.suffix], data_files=files, split="train", **options)
     except DataError:
         raise
-    except Exception as error:  # datasets wraps what pyarrow and pandas raise in its own kinds
+    except Exception as error:  # datasets wraps the errors of pyarrow and pandas in its own classes
         raise unreadable(path, error) from None
 
 
 def _quiet_datasets() -> Any:
-    """The library, without its progress bars and logs: pricer reports errors itself."""
+    """Import `datasets`, without its progress bars and logs: pricer reports errors itself."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -74,7 +74,9 @@ def _quiet_datasets() -> Any:
 
 
 def _csv_columns(path: Path) -> list[str]:
-    """The columns that have a name. A DataError if the first row has more cells than that: they would be shifted."""
+    """The columns that have a name. A DataError if the first row has more cells than the header, because the cells
+    would be in the wrong columns.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = next((cells for cells in reader if cells), [])
@@ -90,22 +92,22 @@ def _csv_columns(path: Path) -> list[str]:
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
-    """What is wrong with a file that could not be loaded, with the line if one is to blame."""
+    """The error for a file that could not be loaded. It names the broken line, if there is one."""
     if unwritable := _unwritable_cache(error, path):
         return unwritable
     for line, problem in _broken_lines(path):
         return DataError(f"{problem} ({path}, line {line})", "mend or remove the line")
     cause = error.__cause__ or error
     message = first_line(cause)
-    # The messages of `datasets` for a file with a header and no rows, text and Parquet.
+    # Messages of `datasets` for a file without rows: text and Parquet.
     if "corresponds to no data" in message or "BatchSize must be greater than 0" in message:
         return DataError(f"{path} has no rows")
     return DataError(f"{path} cannot be read: {message}")
 
 
 def _unwritable_cache(error: Exception, path: Path | None) -> DataError | None:
-    """The error for a cache that cannot be written; None if something else failed. `datasets` copies even local files
-    into its cache; `path` is the data file.
+    """The error for a cache that cannot be written; None if `error` has another cause. `path` is the data file, which
+    `datasets` copies into its cache.
     """
     cause = error.__cause__ or error
     if not isinstance(cause, OSError):
@@ -121,7 +123,9 @@ def _unwritable_cache(error: Exception, path: Path | None) -> DataError | None:
 
 
 def _broken_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The broken lines of a text file. The loader does not name them, so the file is read again line by line."""
+    """Yield the broken lines of a text file, with the problem. The loader does not name them, so this reads the file
+    again.
+    """
     if path.suffix == ".parquet":
         return
     with path.open("rb") as file:
@@ -137,7 +141,7 @@ def _broken_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _json_problem(line: str, kinds: dict[str, type]) -> str | None:
-    """What is wrong with a line of JSON, or None. `kinds` collects the type of each column so far."""
+    """The problem of a line of JSON, or None. `kinds` has the type of each column in earlier lines, and is updated."""
     try:
         record = json.loads(line)
     except ValueError as error:
@@ -158,7 +162,7 @@ def _read_hub(config: DataConfig) -> Any:
     try:
         parts = datasets.load_dataset(config.source, revision=config.revision)
         return datasets.concatenate_datasets(list(parts.values()))
-    except Exception as error:  # the network, the Hub and the file formats each raise their own kinds
+    except Exception as error:  # the network, the Hub and the file formats each have their own errors
         if unwritable := _unwritable_cache(error, None):
             raise unwritable from None
         raise DataError(
@@ -167,8 +171,8 @@ def _read_hub(config: DataConfig) -> Any:
         ) from None
 
 
-def places_of(path: Path | None, indices: Sequence[int], config: DataConfig) -> list[str]:
-    """The place of each row: its line in a text file, else its row number, counted from 1."""
+def locate_rows(path: Path | None, indices: Sequence[int], config: DataConfig) -> list[str]:
+    """The place of each row: the line in a text file, else the row number. Both count from 1."""
     if path is None:
         return [f"{config.source}, row {index + 1}" for index in indices]
     lines = _row_lines(path) if path.suffix != ".parquet" else {}
@@ -193,7 +197,7 @@ def _row_lines(path: Path) -> dict[int, int]:
 
 
 def data_cache() -> tuple[Path, str]:
-    """The folder where `datasets` keeps what it has read, and the environment variable that sets it."""
+    """The cache folder of `datasets`, and the environment variable that sets it."""
     from huggingface_hub import constants
 
     if (named := os.environ.get("HF_DATASETS_CACHE")) is not None:

@@ -1,4 +1,4 @@
-"""Texts to be priced: lines of a file or of standard input, every line checked."""
+"""Texts to price, from the command line, a file or standard input. Every line is checked."""
 
 import json
 import math
@@ -12,15 +12,15 @@ from pricer.errors import DataError
 
 
 def read_input(text: str | None, file: Path | None, standard_input: BinaryIO, config: DataConfig) -> list[Item]:
-    """The Items of a text, else of a file, else of the JSON lines on standard input."""
+    """Read the Items from `text`, or else from `file`, or else from JSON lines on standard input."""
     if text is not None:
-        return [one_text(text)]
+        return [parse_text(text)]
     if file:
         return read_texts(file, config)
     return parse_texts(standard_input.read(), config, "standard input", is_json=True)
 
 
-def one_text(text: str) -> Item:
+def parse_text(text: str) -> Item:
     """A single text as an Item."""
     if not text.strip():
         raise DataError("the text is empty")
@@ -28,7 +28,7 @@ def one_text(text: str) -> Item:
 
 
 def read_texts(path: Path, config: DataConfig) -> list[Item]:
-    """The Items of a file: of JSON lines if it ends in .jsonl, else of a text in each line."""
+    """The Items of a file. A .jsonl file has JSON lines; any other file has a plain text in each line."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -39,8 +39,8 @@ def read_texts(path: Path, config: DataConfig) -> list[Item]:
 
 
 def parse_texts(data: bytes, config: DataConfig, where: str, *, is_json: bool) -> list[Item]:
-    """The Items of lines. A JSON line is a text in quotes, or an object: its description and title are in the columns
-    that the run's config names, and its `id` is kept. A DataError names the first line that cannot be used.
+    """The Items of lines of text. With `is_json`, a line is a string in quotes or an object. The run's config names the
+    keys for an object's description and title; the object's `id` is kept. A DataError names the first invalid line.
     """
     lines = _decoded(data, where)
     parsed = (_parse(line, number, config, f"({where}, line {number})") for number, line in lines)
@@ -69,12 +69,12 @@ def _parse(line: str, number: int, config: DataConfig, place: str) -> Item:
 
 
 def _item(key: Any, text: str, title: str | None) -> Item:
-    # The price is unknown, and no prompt depends on it.
+    # The price is unknown. Prompts do not depend on it.
     return Item(str(key), text, math.nan, title)
 
 
 def _decoded(data: bytes, where: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, numbered from 1."""
+    """Yield the lines that are not empty, numbered from 1."""
     for number, line in enumerate(data.split(b"\n"), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")

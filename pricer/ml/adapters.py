@@ -1,6 +1,6 @@
-"""LoRA adapters: a new one to train, and saved ones, which are read with every check, switched between and averaged.
+"""LoRA adapters: adds a new one for training; reads, switches and averages saved ones.
 
-A saved adapter may be a stranger's. It is data, never code, and nothing in it is trusted.
+A saved adapter may come from a stranger. It is read as data, never run as code, and everything in it is checked.
 """
 
 import itertools
@@ -49,25 +49,25 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
     if is_mixed(model.device.type, model.dtype):
         for module in adapted.modules():
             if isinstance(module, BaseTunerLayer):
-                # On a layer in 16 bits, peft would convert the input to float32 and autocast would convert it back.
+                # On a 16-bit layer, peft would convert the input to float32, and autocast would convert it back.
                 module.cast_input_dtype_enabled = False
     if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
-        # Logits are computed from the layer itself (loss.py), without any adapter on it.
+        # loss.py computes logits from the layer itself, without an adapter on it.
         raise ModelError(f"{targets} includes the output layer, which cannot be adapted", hint)
     return adapted
 
 
 def check_adapter(model: Any, folder: Path) -> None:
-    """Raise a CheckpointError unless the adapter in `folder` has the same tensors as the model's own, all finite. (peft
-    would silently leave the model's initial weights where some are missing.)
+    """Raise a CheckpointError unless the adapter in `folder` has the same tensors as the model's adapter, all of them
+    finite. (If a tensor is missing, peft silently keeps the initial weights.)
     """
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    read_tensors(folder, {name: list(tensor.shape) for name, tensor in own.items()})
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    read_tensors(folder, {name: list(tensor.shape) for name, tensor in expected.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter that fits a base. `targets` are the full paths of the layers it changes. `tensors` are A (r,
+    """A LoRA adapter that fits a base. `targets` are the full paths of the layers it changes. `tensors` has A (r,
     inputs) and B (outputs, r) of each layer in float32, by their names in the file.
     """
 
@@ -85,7 +85,11 @@ def read_settings(folder: Path) -> AdapterSettings:
         if len(data) > _CONFIG_LIMIT:
             raise CheckpointError(f"{path} cannot be used: it is larger than {_CONFIG_LIMIT:,} bytes")
         record = json.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError):  # also: numbers of thousands of digits, lists in lists in lists
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # also: huge numbers, deep nesting
         raise CheckpointError(f"{folder} has no adapter_config.json that can be read") from None
     try:
         return read_adapter_settings(record)
@@ -94,8 +98,8 @@ def read_settings(folder: Path) -> AdapterSettings:
 
 
 def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """The adapter's weights in float32, by name; a CheckpointError unless the header has exactly these `shapes`. No
-    weight is read before that is known.
+    """Read the adapter's weights in float32, by name. A CheckpointError unless the file has exactly the tensors in
+    `shapes`. Shapes are checked before a tensor is read.
     """
     path = folder / "adapter_model.safetensors"
     # Without this file, peft would look for adapter_model.bin, a pickle.
@@ -115,8 +119,8 @@ def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.
                     raise _misfit(folder, f"{name} has shape {entry.get_shape()}, not {shape}")
                 if entry.get_dtype() not in _FLOATS:
                     raise CheckpointError(f"{path} cannot be used: {name} holds {entry.get_dtype()}, not floats")
-            # In float32, as it was trained, whatever it was saved in. Copied, because a tensor's alignment in the file
-            # would decide the last bits of its products.
+            # In float32, as in training, whatever dtype was saved. Copied, because a tensor's alignment in the file
+            # affects the last bits of its products.
             tensors = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in shapes}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: {_shown(first_line(error))}") from None
@@ -128,12 +132,13 @@ def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.
 
 
 def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
-    """The adapter whose update of each layer is the mean of theirs (a model soup); a CheckpointError if they change
-    different layers or have different settings.
+    """Average adapters (a model soup): the update of each layer is the mean of their updates. A CheckpointError if they
+    change different layers or have different settings.
 
-    The means of A and of B would multiply one adapter's A with another's B. The sum of k updates is one update of rank
-    k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's `add_weighted_adapter`). Its scale makes it the mean:
-    alpha/(k·r) is a k-th of alpha/r. In rsLoRA the scale is alpha/√r, so alpha is divided by √k.
+    Averaging A and B separately would be wrong, because it multiplies one adapter's A with another's B. Instead, the
+    sum of k updates is one update of rank k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's
+    `add_weighted_adapter`). The scale turns the sum into the mean: alpha/(k·r) is alpha/r divided by k. In rsLoRA the
+    scale is alpha/√r, so alpha is also divided by √k.
     """
     first, count = adapters[0].settings, len(adapters)
     kinds = {(a.settings.r, a.settings.alpha, a.settings.use_rslora, a.settings.fan_in_fan_out) for a in adapters}
@@ -155,7 +160,7 @@ def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
 
 
 def write_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write an adapter as peft reads it; the same adapter always gives the same bytes."""
+    """Write an adapter in peft's format. The same adapter always gives the same bytes."""
     settings = adapter.settings
     modules = settings.target_modules
     config = {
@@ -174,7 +179,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     }
     weights = folder / "adapter_model.safetensors"
     save_file(adapter.tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors writes 0600, which shuts out the rest of a team
+    weights.chmod(0o644)  # safetensors sets 0600, and other users could not read the file
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -183,24 +188,24 @@ def _misfit(folder: Path, why: str) -> CheckpointError:
 
 
 def _shown(text: str) -> str:
-    """A stranger's text for a message: short, without anything that a terminal would obey."""
+    """Untrusted text for a message: shortened, with control characters escaped."""
     text = text.encode("unicode_escape").decode("ascii")
     return text if len(text) <= 150 else f"{text[:150]}…"
 
 
 class AdapterSwitch:
-    """One base in memory, with one adapter at a time on it. With `merge` it is merged into its layers where
-    `choose_merger` finds a way; otherwise it stands beside them.
+    """One base in memory, with one adapter at a time. With `merge`, the adapter is merged into the layers if
+    `choose_merger` finds a way. Otherwise it is computed beside the layers.
     """
 
     def __init__(self, base: Any, *, merge: bool = True) -> None:
         self.model = base
-        # For adapters' names: a new one each time, so that one that failed half-way is never used again.
+        # Numbers for adapter names. Each name is used once, so an adapter that failed half-way is never used again.
         self._numbers = itertools.count()
         self._active: str | None = None
-        # Settings (without the base's name) and targets of the active adapter.
+        # The settings (without the base's name) and targets of the active adapter.
         self._shape: tuple[AdapterSettings, list[str]] | None = None
-        # Found now: once there is an adapter, the linear layers are peft's.
+        # Collected now, because peft replaces the linear layers when it adds an adapter.
         modules = dict(base.named_modules())
         self._modules = [name for name in modules if name]
         linear = {name: module for name, module in modules.items() if is_linear(module)}
@@ -210,13 +215,13 @@ class AdapterSwitch:
         self._merger = choose_merger(base, layers) if merge else None
 
     def use(self, folder: Path) -> None:
-        """Replace the active adapter by the one in `folder`. If that is not a plain LoRA adapter in safetensors that
-        fits the base, nothing changes and a CheckpointError is raised.
+        """Replace the active adapter by the adapter in `folder`. Unless this is a plain LoRA adapter in safetensors
+        that fits the base, a CheckpointError is raised and the active adapter stays.
         """
         adapter = self.read(folder)
         settings, targets, tensors = adapter.settings, adapter.targets, adapter.tensors
         if self._merger is not None and not self._output.isdisjoint(targets):
-            # The output layer may share its weight with the embeddings: from now on, adapters stand beside layers.
+            # The output layer may share its weight with the embeddings, so adapters are no longer merged from now on.
             self._merger.merge({})
             self._merger = None
         if self._merger is not None:
@@ -226,7 +231,7 @@ class AdapterSwitch:
             return
         shape = (replace(settings, base=None, base_revision=None), targets)
         if self._shape == shape:
-            # Only the weights differ: a new adapter takes seconds at a high rank.
+            # Only the weights differ. Copying them is faster: a new adapter takes seconds at a high rank.
             weights = get_peft_model_state_dict(self.model, adapter_name=self._active, save_embedding_layers=False)
             for name, weight in weights.items():
                 weight.copy_(tensors[name])
@@ -240,17 +245,17 @@ class AdapterSwitch:
             task_type="CAUSAL_LM",
             inference_mode=True,
         )
-        # peft warns about what is intended here: an adapter beside another, a base with another name.
+        # peft warns about two things that are intended here: a second adapter, and a base with another name.
         with warnings.catch_warnings(action="ignore"):
             try:
                 self._activate(lora, tensors)
-            except ValueError as error:  # linear layers for which peft has no adapters
+            except ValueError as error:  # peft has no adapters for some linear layers
                 raise _misfit(folder, first_line(error)) from None
         self._shape = shape
         self.model.eval()
 
     def read(self, folder: Path) -> Adapter:
-        """The adapter in `folder`; a CheckpointError as in `use`. The base does not change."""
+        """Read the adapter in `folder`, with the same errors as in `use`. The base does not change."""
         settings = read_settings(folder)
         targets = self._targets(settings, folder)
         shapes: dict[str, list[int]] = {}
@@ -260,7 +265,7 @@ class AdapterSwitch:
         return Adapter(settings, targets, read_tensors(folder, shapes))
 
     def _targets(self, settings: AdapterSettings, folder: Path) -> list[str]:
-        """Full paths of the base's layers that the adapter changes, found as peft finds them."""
+        """The full paths of the layers that the adapter changes, by the same rules as in peft."""
         if settings.target_modules == "all-linear":
             return [name for name in self._linear if name not in self._output]
         wanted = set(settings.target_modules)
@@ -283,7 +288,7 @@ class AdapterSwitch:
             self.model.delete_adapter(self._active)
         self._active = name
         if is_mixed(self.model.device.type, self.model.dtype):
-            # Rounded once here, instead of by autocast before every product.
+            # Round the weights once, instead of in autocast before every product.
             for path, parameter in self.model.named_parameters():
                 if ".lora_" in path:
                     parameter.data = parameter.data.to(self.model.dtype)
@@ -295,6 +300,6 @@ def _tensor_names(layer: str) -> tuple[str, str]:
 
 
 def _endings(name: str) -> list[str]:
-    """The names by which target_modules may mean the module `a.b.c`: `a.b.c`, `b.c` and `c`."""
+    """The names that select a module in target_modules. For `a.b.c` they are `a.b.c`, `b.c` and `c`."""
     parts = name.split(".")
     return [".".join(parts[start:]) for start in range(len(parts))]

@@ -1,4 +1,4 @@
-"""Base models: their tokenizer, their size, and how they are loaded and compute."""
+"""Base models: loads them and their tokenizers, sets their precision, and measures their size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pricer.ml.devices import Precision, is_mixed
 from pricer.ml.loss import score_in_float32
 from pricer.ml.merging import plain_linear
 
-# Its warnings would hide the lines that matter; errors still come as exceptions.
+# transformers' warnings would hide important lines. Errors are still raised as exceptions.
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -28,18 +28,18 @@ _NF4_BYTES = 4 / 8 + 1 / 64 + 4 / (64 * 256)
 
 
 def mixed_precision(model: Any) -> torch.autocast:
-    """The autocast context of a model, the same in training and in scoring: on a base in 16 bits, an adapter is
-    multiplied in 16 bits, though its weights are kept in float32.
+    """The autocast context of a model, the same in training and in scoring. On a 16-bit base, an adapter computes in 16
+    bits, although its weights are stored in float32.
     """
     mixed = is_mixed(model.device.type, model.dtype)
     return torch.autocast(model.device.type, model.dtype if mixed else None, enabled=mixed)
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The base's tokenizer; a ModelError if the folder has none that runs without code of its own."""
+    """Load the base's tokenizer. A ModelError if it is missing or needs code from the folder."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises what it likes for a missing or foreign tokenizer
+    except Exception as error:  # transformers raises many kinds of errors for a missing or foreign tokenizer
         raise ModelError(f"{folder} has no tokenizer that can be read: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer in {folder} has no end-of-text token", "without one a price has no end")
@@ -49,12 +49,12 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) -> Any:
-    """The base model, loaded the same way for training and for prediction: scores mean what training saw.
+    """Load the base model, in the same way for training and for prediction.
 
-    `dense`: 4-bit weights are dequantized once. None: they are on a GPU, if that takes little of its memory.
+    `dense`: dequantize 4-bit weights once. None: dequantize them on a GPU, if this takes little of its memory.
     """
     dtype = getattr(torch, precision.dtype)
-    # cuDNN plans its attention for each new length, which takes a millisecond: half of a step on an H200.
+    # cuDNN plans attention anew for each length. This takes a millisecond, which is half of a step on an H200.
     torch.backends.cuda.enable_cudnn_sdp(False)
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
@@ -69,12 +69,12 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except Exception as error:  # a damaged or foreign model fails in as many ways as there are architectures
+    except Exception as error:  # a damaged or foreign model can raise any error
         raise ModelError(f"the base in {folder} cannot be loaded: {first_line(error)}") from None
     for layer in _layers_in_4_bits(model).values():
-        # On CPUs with AVX512-BF16 bitsandbytes repacks the weights in place for a bfloat16 kernel, at the first forward
-        # pass in eval mode. Scores would have another precision than training, and training that goes on after a
-        # validation would get no gradient through the layer (there is only a warning).
+        # On CPUs with AVX512-BF16, bitsandbytes repacks the weights for a bfloat16 kernel at the first forward pass in
+        # eval mode. Scores would then have another precision than training. Training after a validation would get no
+        # gradient through the layer, with only a warning.
         layer.support_avx512bf16_for_cpu = False
     if dense is None and precision.device == "cuda":
         dense = has_room_for_dense(dense_bytes(model), torch.cuda.mem_get_info()[0])
@@ -91,8 +91,8 @@ def dense_bytes(model: Any) -> int:
 
 
 def dequantize(model: Any) -> None:
-    """Convert a model's 4-bit weights to its compute dtype once, instead of at every product: the same numbers, in more
-    memory.
+    """Convert a model's 4-bit weights to its compute dtype once, instead of for every product. The results are the
+    same, but the weights take more memory.
     """
     for name, layer in _layers_in_4_bits(model).items():
         weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
@@ -105,8 +105,8 @@ def _layers_in_4_bits(model: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Numbers of parameters, and bytes in memory (base) or in a file (adapter, in float32). `training` decides the
-    memory of a training; None if the base is not built like Llama, so that it cannot be estimated.
+    """Numbers of parameters, and sizes in bytes: of the base in memory, and of the adapter in a file (float32).
+    `training` is the shape from which the memory of a training is estimated, None if the base is not built like Llama.
     """
 
     base_parameters: int
@@ -117,9 +117,7 @@ class Sizes:
 
 
 def measure(folder: Path, adapter: AdapterConfig, precision: Precision) -> Sizes:
-    """The sizes of a base and its adapter, from the base's config.json alone: the architecture is built without memory
-    for its weights.
-    """
+    """Measure a base and its adapter. Only the base's config.json is read, and no memory is allocated for weights."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     dtype = getattr(torch, precision.dtype)
     with torch.device("meta"):

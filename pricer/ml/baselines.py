@@ -1,4 +1,4 @@
-"""Baselines for a language model to beat: ridge regressions on words, and on the untrained base's embeddings."""
+"""Baselines for comparison: ridge regressions on words, and on the untrained base's embeddings."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def predict_with_ridge(train: Sequence[Item], items: Sequence[Item]) -> list[flo
     except ValueError:
         # No word occurs twice, so there are no features: predict the mean of the logs.
         return [float(np.expm1(np.mean(np.log1p([item.price for item in train]))))] * len(items)
-    # Extrapolation can go below zero.
+    # Extrapolation can give negative prices.
     return [max(0.0, float(price)) for price in np.expm1(model.predict([item.text for item in items]))]
 
 

@@ -1,4 +1,4 @@
-"""Batches: which items come together, how they are padded, and how large a batch this machine's memory takes."""
+"""Batches: groups items of similar length, pads them, and finds a batch size that fits into memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from pricer.ml.tokens import TokenizedExample, TokenizedPrompt
 
 Result = TypeVar("Result")
 
-# Messages for which torch has no exception class: from the CPU's allocator, from a CUDA call outside of torch's
-# allocator, and from cuBLAS and cuDNN when they ask for a workspace.
+# Messages of out-of-memory errors without an exception class in torch: from the CPU's allocator, from CUDA calls
+# outside of torch's allocator, and from cuBLAS and cuDNN when they allocate a workspace.
 _MESSAGES = (
     "can't allocate memory",
     "out of memory",
@@ -22,18 +22,18 @@ _MESSAGES = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "cudaErrorMemoryAllocation",
 )
-# Tokens in the smallest batch that is tried, and in the largest.
+# Number of tokens in the smallest and in the largest batch that is tried.
 _MIN_TOKENS, _MAX_TOKENS = 512, 131_072
 # A larger batch takes more memory, so it has to be faster by this factor.
 _FASTER = 1.03
-# In training, batches of similar length are cut from pools of this many batches: long enough to save most padding,
-# short enough to stay random.
+# In training, items are sorted by length within pools of this many batches. Larger pools need less padding, smaller
+# pools are more random.
 _POOL = 50
 
 
 def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, both (sequences, longest), with every sequence at the end of its row: generation continues
-    from the last position, so prompts must end together.
+    """Token ids and mask, both (sequences, longest), with every sequence at the end of its row. Generation continues
+    from the last position, so all prompts must end there.
     """
     longest = max(len(sequence) for sequence in sequences)
     ids = np.full((len(sequences), longest), pad, dtype=np.int64)
@@ -58,11 +58,11 @@ def right_padded_ids(sequences: Sequence[Sequence[int] | np.ndarray], pad: int) 
     return ids
 
 
-def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+def make_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Indices in batches of similar length, each with at most `batch_tokens` tokens, padding included.
 
-    The longest come first, so that a batch that does not fit in memory fails at once and not after an hour. Equal
-    lengths keep their order, so that an interrupted evaluation gets the same batches when it is resumed.
+    The longest come first, so a batch that does not fit into memory fails at once and not after an hour. Equal lengths
+    keep their order, so an interrupted evaluation gets the same batches when it is resumed.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     batches: list[list[int]] = []
@@ -75,10 +75,11 @@ def batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
 
 class EpochOrder(Sampler[int]):
-    """The order of items in an epoch of training: a function of seed and epoch alone, so a resumed epoch is the same.
+    """The order of items in an epoch of training. It depends only on seed and epoch, so a resumed epoch has the same
+    order.
 
-    (The Trainer's own length grouping draws from the global random state, which a restart does not rebuild.)
-    Batches hold items of similar length; which ones, and the order of batches, is random.
+    Batches have items of similar length. Their composition and order are random. (The Trainer's own length grouping
+    uses the global random state, which a restart does not restore.)
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
@@ -99,40 +100,40 @@ class EpochOrder(Sampler[int]):
         order = random.permutation(len(self._lengths))
         pool = self._batch_size * _POOL
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        order = np.concatenate([own[np.argsort(-self._lengths[own], kind="stable")] for own in pools])
+        order = np.concatenate([part[np.argsort(-self._lengths[part], kind="stable")] for part in pools])
         whole = len(order) // self._batch_size * self._batch_size
         batches = order[:whole].reshape(-1, self._batch_size)
-        # The incomplete batch stays last: anywhere else it would shift all that follow.
+        # The incomplete batch stays last: anywhere else, it would shift all later batches.
         yield from (int(index) for index in batches[random.permutation(len(batches))].ravel())
         yield from (int(index) for index in order[whole:])
 
 
 class OutOfMemoryError(ModelError):
-    """Not even the smallest part fits."""
+    """Even the smallest part of a step or batch does not fit into memory."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch's means that memory ran out."""
+    """Whether an error means that memory ran out."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
     )
 
 
 def free_memory() -> None:
-    """Return the memory that torch has cached. To be called after the `except` block, whose traceback keeps tensors."""
+    """Release torch's cached memory. Call it after the `except` block: inside, the traceback keeps tensors alive."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 class BatchSplitter:
-    """Splits batches that do not fit into memory into halves, and continues with the size that did fit.
+    """Splits batches that do not fit into memory into halves. Later batches of that size are split at once.
 
     `action` completes "there is no memory left to …" for a single member of a batch.
     """
 
     def __init__(self, action: str) -> None:
         self._action = action
-        # Tokens, padding included, in the smallest batch that did not fit.
+        # Number of tokens, including padding, in the smallest batch that did not fit.
         self._too_large: int | None = None
 
     def run(self, call: Callable[[Sequence[Any]], list[Result]], batch: Sequence[Any]) -> list[Result]:
@@ -171,13 +172,14 @@ def find_batch_tokens(
     load: Callable[[], BatchPredictor],
     clock: Callable[[], float] = time.perf_counter,
 ) -> int | None:
-    """The number of tokens per batch at which the longest prompts are predicted fastest: it is doubled as long as that
-    helps. None if `max_tokens` tokens are too few to measure two sizes; then `load` is not called.
+    """Find the number of tokens per batch with the highest speed, measured on the longest prompts. The number is
+    doubled as long as this increases the speed. The measurement may use `max_tokens` tokens in total. Returns None,
+    without calling `load`, if this is too few to measure two sizes.
     """
     lengths = [len(prompt.ids) for prompt in prompts]
 
     def first_batch(tokens: int) -> list[TokenizedPrompt]:
-        return [prompts[index] for index in batches_of(lengths, tokens)[0]]
+        return [prompts[index] for index in make_batches(lengths, tokens)[0]]
 
     tokens, spent = _MIN_TOKENS, 2 * _MIN_TOKENS  # the first batch takes longer, and is not counted
     if spent + 2 * _MIN_TOKENS > max_tokens or len(first_batch(_MIN_TOKENS)) == len(prompts):

@@ -1,4 +1,4 @@
-"""The device of a run: its precision, memory and optimizer, and what a launcher or a training state says of it."""
+"""The device of a run: precision, memory and optimizer, the effect of launchers, and the origin of a training state."""
 
 import logging
 import os
@@ -31,8 +31,8 @@ class Precision:
 
     @property
     def label(self) -> str:
-        """Its text in an EvalSpec. It does not name the device, because precisions mean the same on any device, except
-        for float16: only a GPU computes adapters in it.
+        """The text for an EvalSpec. It does not name the device, because a precision is the same on any device. The
+        exception is float16, in which only a GPU computes adapters, so the text names the adapter's dtype.
         """
         if self.dtype == "float32":
             return f"{self.quantization}/{self.dtype}"
@@ -41,7 +41,7 @@ class Precision:
 
 
 def is_mixed(device: str, dtype: torch.dtype) -> bool:
-    """Whether training uses mixed precision. On the CPU there is no scaler for float16's gradients."""
+    """Whether training uses mixed precision. The CPU does not for float16, because it has no gradient scaler."""
     return dtype == torch.bfloat16 or (dtype == torch.float16 and device == "cuda")
 
 
@@ -70,8 +70,8 @@ def gpu_here() -> Gpu | None:
     """The GPU of this machine, or None."""
     if not torch.cuda.is_available():
         return None
-    found = torch.cuda.get_device_properties(0)
-    return Gpu(found.name, found.total_memory, bfloat16=found.major >= 8)
+    properties = torch.cuda.get_device_properties(0)
+    return Gpu(properties.name, properties.total_memory, bfloat16=properties.major >= 8)
 
 
 def device_name(precision: Precision) -> str:
@@ -80,8 +80,8 @@ def device_name(precision: Precision) -> str:
 
 
 def memory(device: str) -> tuple[int, int]:
-    """Bytes in use, and in total. For cuda: of the GPU, or of the part of it that is visible. For cpu: in use by this
-    process, and in total in the machine.
+    """The bytes in use and the total bytes. For cuda, both are of the GPU, or of its visible part. For cpu, they are
+    the memory of this process and the total memory of the machine.
     """
     if device == "cuda":
         free, total = torch.cuda.mem_get_info()
@@ -90,7 +90,7 @@ def memory(device: str) -> tuple[int, int]:
 
 
 def peak_memory(device: str) -> int:
-    """Maximum number of bytes that this process has used so far, on the GPU for cuda, in main memory for cpu."""
+    """The maximum number of bytes that this process has used so far: GPU memory for cuda, main memory for cpu."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     # In kilobytes on Linux, in bytes on a Mac.
@@ -98,14 +98,14 @@ def peak_memory(device: str) -> int:
 
 
 def gpu_utilisation(device: str) -> float | None:
-    """The percentage of the last second or so in which the GPU computed. None for cpu, and where it is not reported:
-    for a part of a GPU, or in a container without the driver's library.
+    """The percentage of about the last second in which the GPU was busy. None for cpu, for a part of a GPU, and in a
+    container without the driver's library.
     """
     if device != "cuda":
         return None
     try:
         return float(torch.cuda.utilization())
-    except Exception:  # torch passes on what the driver's library raises
+    except Exception:  # errors of the driver's library
         return None
 
 
@@ -119,9 +119,9 @@ def refuse_several_gpus(precision: Precision) -> None:
         )
 
 
-# With any of these, accelerate makes even a single process a distributed training.
+# If one of these is set, accelerate makes even a single process a distributed training.
 _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-# With these, it trains differently than the run's config says.
+# If one of these is set, accelerate overrides the run's config.
 _SETTINGS = (
     *("MIXED_PRECISION", "USE_CPU", "TORCH_DEVICE", "DYNAMO_BACKEND", "GRADIENT_ACCUMULATION_STEPS"),
     *("USE_DEEPSPEED", "USE_FSDP", "USE_MEGATRON_LM", "USE_SAGEMAKER", "USE_PARALLELISM_CONFIG"),
@@ -129,10 +129,10 @@ _SETTINGS = (
 _OFF = ("", "0", "1", "no", "false")
 
 
-def leave_launcher() -> list[str]:
-    """Remove from the environment what a launcher has set for a single process, so that only a run's config decides how
-    it is trained. Returns the settings that would have changed something, as `NAME=value`. A ModelError if this is one
-    of several processes.
+def remove_launcher_variables() -> list[str]:
+    """Remove a launcher's variables from the environment, so that only the run's config decides how it is trained.
+    Returns the variables that would have changed the training, as `NAME=value`. A ModelError if this is one of several
+    processes.
     """
     if several := find_several_processes(os.environ):
         raise ModelError(*several)
@@ -144,24 +144,24 @@ def leave_launcher() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a training state says of the machine that wrote it. `optimizer` is the library of its optimizer, None if
-    there are no moments. `has_gpu_random`: there is a GPU's random state.
+    """Facts about the machine that wrote a training state. `optimizer` is the library of its optimizer, None if the
+    state has no moments. `has_gpu_random`: the state includes a GPU's random state.
     """
 
     optimizer: Literal["torch", "bitsandbytes"] | None
     has_gpu_random: bool
 
 
-# The Trainer warns, in a paragraph, that a state from a machine without a GPU has no random state for one. We say that
-# in one line when such a run is resumed. Its other warnings still appear.
+# For a state from a machine without a GPU, the Trainer warns in a paragraph that there is no random state for a GPU.
+# pricer prints one line for this when it resumes the run. The Trainer's other warnings still appear.
 logging.getLogger("transformers.trainer_pt_utils").addFilter(
     lambda record: "RNG states of the CUDA because of the following error:\n 'cuda'\n" not in record.getMessage()
 )
 
 
 def read_state(folder: Path) -> TrainingState:
-    """The training state in a folder, maybe from another machine; a CheckpointError unless torch saved nothing but
-    numbers in it. Tensors stay on disk.
+    """Read the training state in a folder. It may come from another machine, so a CheckpointError is raised if its
+    files contain anything but numbers. Tensors are not loaded into memory.
     """
     optimizer, _, _, random = (
         _load_numbers(folder / name) for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
@@ -176,8 +176,8 @@ def read_state(folder: Path) -> TrainingState:
 
 
 def _load_numbers(path: Path) -> Any:
-    """What torch saved in a file; None if there is no such file. (The Trainer refuses pickles too, but its message
-    recommends to load them all the same.)
+    """The content of a file that torch saved; None if there is no file. (The Trainer refuses pickles too, but its error
+    message recommends loading them.)
     """
     if not path.is_file():
         return None

@@ -1,6 +1,6 @@
-"""The training loss and the logits it is computed from: float32, and only at the positions of completions.
+"""The training loss. Logits are computed in float32, and only at the positions of completions.
 
-Shape suffixes: B items, T tokens in a row, N scored positions of all rows together, H hidden size, V vocabulary.
+Shape suffixes: B items, T tokens in a row, N scored positions in all rows together, H hidden size, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,27 +12,26 @@ import torch
 from pricer.core.memory import needs_attention_mask
 
 Span = tuple[int, int]
-"""Where a completion starts in its row, and where it ends (its end-of-text token included)."""
+"""The start and the end of a completion in its row. The end-of-text token is included."""
 
-# Weights that are converted to float32 at once where a device cannot multiply 16 bits into 32.
+# Number of weights that are converted to float32 at once, if a device cannot multiply 16-bit factors into 32 bits.
 _WEIGHTS_AT_ONCE = 2**25
 
 
 def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
     """The negative log-likelihood, in nats, summed over all tokens of the completions. Rows are right-padded.
 
-    There is no attention mask where attention is fast without one: no token sees what follows it, so the padding after
-    a row cannot change it.
+    If attention is fast without a mask, none is used. No token sees later tokens, so right padding has no effect.
     """
     width = max(end for _, end in spans)
-    # The logits for a token are those of the position before it.
+    # The logits for a token are at the position before it.
     positions = [row * width + column - 1 for row, (start, end) in enumerate(spans) for column in range(start, end)]
     positions_N = torch.tensor(positions).to(ids_BT.device, non_blocking=True)
     ids_BT = ids_BT[: len(spans), :width]
     mask_11TT = None
     if is_slow_without_mask(ids_BT.device, model.dtype):
-        # Added to the attention scores. A mask with four dimensions is used as it is; transformers drops one with two
-        # where all rows have the same length.
+        # The mask is added to the attention scores. transformers uses a mask with four dimensions unchanged. It drops a
+        # mask with two dimensions if all rows have the same length.
         mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
         mask_11TT = mask_TT.triu(1)[None, None]
     with logits_only_at(model, positions_N):
@@ -59,9 +58,9 @@ def score_in_float32(model: Any) -> None:
 
 @contextmanager
 def logits_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
-    """While open, the model computes logits at `positions` (N,) of the flattened batch alone, as (1, N, V).
+    """A context in which the model computes logits only at `positions` (N,) of the flattened batch, as (1, N, V).
 
-    Whatever an architecture does to its logits afterwards (a cap, a scale) still applies.
+    An architecture's own changes to its logits (a cap, a scale) still apply.
     """
     output_layer = model.get_output_embeddings().forward
     assert isinstance(output_layer, _OutputLayer)

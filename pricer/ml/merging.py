@@ -1,4 +1,4 @@
-"""Adapters merged into their layers: one matrix product, where an adapter beside its layer takes three."""
+"""Merges adapters into their layers. A merged layer takes one matrix product, an adapter beside it three."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from bitsandbytes.nn import Linear4bit
 from safetensors import safe_open
 from transformers.pytorch_utils import Conv1D
 
-# Maximum number of bytes of merged layers that are kept beside the base's own.
+# Maximum size in bytes of merged copies of layers that are kept in addition to the base's own layers.
 _MAX_MERGED_BYTES = 200_000_000
 
 Updates = Mapping[str, tuple[torch.Tensor, torch.Tensor, float]]
-"""By a layer's name: A (r, inputs), B (outputs, r), and the scale of their product B·A."""
+"""For each layer name: A (r, inputs), B (outputs, r), and the scale of their product B·A."""
 
 
 class Merger:
-    """Merges adapters into the weights of plain linear layers in float32. `read` gives the original weight of a layer,
-    and is asked every time, so nothing of one adapter is left for the next.
+    """Merges adapters into the weights of plain float32 linear layers. `read` returns the original weight of a layer.
+    It is called for every merge, so nothing of an earlier adapter remains.
     """
 
     def __init__(self, layers: Mapping[str, Any], read: Callable[[str], torch.Tensor]) -> None:
@@ -29,7 +29,7 @@ class Merger:
         self._changed: set[str] = set()
 
     def merge(self, updates: Updates) -> None:
-        """Give the layers the base's weights with these updates and no others."""
+        """Set the layers' weights to the base's weights plus these updates. Earlier updates are removed."""
         for name in sorted(self._changed | updates.keys()):
             weight = self._layers[name].weight.data
             self._changed.add(name)
@@ -40,11 +40,11 @@ class Merger:
 
 
 def choose_merger(base: Any, layers: Mapping[str, Any]) -> Merger | None:
-    """The way to merge adapters into these layers of a base that gives the same results as adapters beside them, and
-    takes little memory; None if there is none.
+    """Choose how to merge adapters into these layers of a base. The results are the same as with adapters beside the
+    layers, and merging takes little memory. None if this is impossible.
 
-    Only on the CPU in float32, the dtype in which 4-bit weights are multiplied there: a 16-bit layer would round the
-    update.
+    Adapters are only merged on the CPU and in float32: a 16-bit layer would round the update. On the CPU, 4-bit weights
+    are multiplied in float32 too.
     """
     if base.device.type != "cpu" or base.dtype != torch.float32:
         return None
@@ -52,7 +52,7 @@ def choose_merger(base: Any, layers: Mapping[str, Any]) -> Merger | None:
     if kinds == {torch.nn.Linear}:
         stored = _StoredWeights(Path(base.name_or_path))
         if all(stored.holds(name, layer.weight.data) for name, layer in layers.items()):
-            # In place, which takes no memory: what is overwritten can be read again.
+            # Merge in place, which takes no memory: the original weights can be read again from the files.
             return Merger(layers, stored.read)
     size = sum(math.prod(layer_sizes(layer)) for layer in layers.values()) * 4
     if not kinds <= {torch.nn.Linear, Linear4bit, Conv1D} or size > _MAX_MERGED_BYTES:
@@ -99,7 +99,7 @@ class _StoredWeights:
                 self._files |= dict.fromkeys(file.keys(), path)
 
     def holds(self, layer: str, weight: torch.Tensor) -> bool:
-        """Whether a layer's weight is stored, and equals this one at its precision."""
+        """Whether a layer's weight is stored, and equals `weight` after conversion to its dtype."""
         return f"{layer}.weight" in self._files and torch.equal(self.read(layer).to(weight.dtype), weight)
 
     def read(self, layer: str) -> torch.Tensor:

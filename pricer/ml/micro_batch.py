@@ -20,7 +20,7 @@ from pricer.ml.tokens import TokenizedExample
 
 # Bytes of AdamW's two moments for each trained parameter.
 _OPTIMIZER_BYTES = 8
-# Seconds of training from which on compiling pays, and the factor in time that it must bring.
+# Compiling is worthwhile for trainings of at least this many seconds, if it reduces the time to this share.
 _WORTH_COMPILING = 1800.0
 _FASTER = 0.95
 
@@ -37,16 +37,16 @@ class StepSettings:
 
 
 Timing = tuple[float, bool] | None
-"""Seconds per item of a forward and backward pass, and whether memory was left to spare; None: it does not fit."""
+"""Seconds per item of a forward and backward pass, and whether enough memory was left. None: the step does not fit."""
 
 
 def choose_step_settings(
     model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, pad: int, note: Callable[[str], None]
 ) -> StepSettings:
-    """The settings that a config asks for. On a GPU, what it leaves open is measured with a batch of the longest items.
-    Layers compiled for a measurement stay compiled, but are used as such only in `use_compiled(True)`.
+    """Choose the settings for a config. On a GPU, `auto` settings are measured with a batch of the longest items.
+    Layers that were compiled for a measurement stay compiled, but run compiled only in `use_compiled(True)`.
 
-    An OutOfMemoryError if no step that the config allows fits. The model's weights do not change.
+    Raises an OutOfMemoryError if no step that the config allows fits. The model's weights do not change.
     """
     requested = requested_settings(config)
     if model.device.type != "cuda":
@@ -146,7 +146,7 @@ def can_recompute(model: Any) -> bool:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile a model's repeated layers: the same code for all of them, for any length."""
+    """Compile a model's repeated layers. All of them share one compiled code for any length."""
     base = model.get_base_model()
     names = base._no_split_modules or ()  # transformers' name for those layers
     layers = [module for module in base.modules() if type(module).__name__ in names]
@@ -154,21 +154,21 @@ def compile_layers(model: Any) -> None:
         raise ModelError(f"{type(base).__name__} does not say which of its layers are alike")
     if all(layer._compiled_call_impl is not None for layer in layers):
         return
-    # Otherwise the first layer, whose input needs no gradient, would be compiled separately.
+    # Without this, the input of the first layer needs no gradient, and the layer would be compiled separately.
     base.enable_input_require_grads()
     for layer in layers:
         layer.compile(dynamic=True)
 
 
 def use_compiled(enabled: bool) -> Any:
-    """A context in which compiled layers run as compiled, or as if they never had been."""
+    """A context in which compiled layers run compiled (`enabled`), or as if they were not compiled."""
     if "torch._dynamo" not in sys.modules:
         return nullcontext()  # nothing is compiled, and loading the compiler takes seconds
     return torch.compiler.set_stance("default" if enabled else "force_eager")
 
 
 def _measure_step(model: Any, batch: Sequence[TokenizedExample], pad: int, settings: StepSettings) -> Timing:
-    """The timing of the last of three forward and backward passes. The optimizer's state counts as memory in use."""
+    """The timing of the last of three forward and backward passes. The optimizer's state is counted as used memory."""
     part = batch[: settings.micro_batch]
     was_training = model.training
     torch.cuda.reset_peak_memory_stats()

@@ -1,6 +1,6 @@
-"""Prediction: for a batch of prompts, the greedy completions and the whole distributions over prices, in one pass.
+"""Prediction: greedy completions and distributions over prices for a batch of prompts, decoded together.
 
-Shape suffixes: B prompts, C columns of one step, V vocabulary, N candidates, T tokens of a row, H hidden size.
+Shape suffixes: B prompts, C columns in a step, V vocabulary, N candidates, T tokens in a row, H hidden size.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from pricer.core.prefix_search import PrefixSearch, PriceTrie
 from pricer.core.prices import PriceFormat, parse_price
 from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
 from pricer.ml.base import mixed_precision
-from pricer.ml.batches import BatchSplitter, batches_of, right_padded_ids
+from pricer.ml.batches import BatchSplitter, make_batches, right_padded_ids
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt
 from pricer.ml.tree_attention import SharedPrefix, TokenTree, common_prefix
 
-# Prefixes of prices that DigitQuantiles follows at once: for five quantiles, and the most probable ones beside them.
+# Number of price prefixes that DigitQuantiles follows: five for the quantiles, and the most probable others.
 _BEAM_WIDTH = 8
-# Prefixes that a PrefixSearch expands in one step, and in all.
+# Maximum number of prefixes that a PrefixSearch expands in one step, and in total.
 _PREFIXES_PER_STEP = 16
 _MAX_PREFIXES = 256
-# Logits whose sum of exponentials is computed at once.
+# Maximum number of logits whose exponentials are computed at once.
 _LOGITS_AT_ONCE = 2**22
-# Prompts in a batch from which on it pays to compute their common prefix in a pass of its own.
+# Minimum number of prompts in a batch for which a separate pass over their common prefix saves time.
 _MIN_BATCH_TO_SHARE = 4
 
 
 class CheckpointPredictor:
-    """Predictions, with distributions, by one checkpoint after the other: only the adapter on the base changes."""
+    """Predicts with one checkpoint after another, with distributions. Only the adapter on the base changes."""
 
     def __init__(self, base: Any, decoder: "TreeDecoder") -> None:
         self._switch = AdapterSwitch(base)
@@ -40,13 +40,13 @@ class CheckpointPredictor:
         self._is_untuned = True
 
     def use(self, adapter: Path) -> None:
-        """Predict with this adapter from now on; before the first one, predictions are the base's own."""
+        """Predict with this adapter from now on. Without an adapter, the untrained base predicts."""
         self._is_untuned = False
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
 
     def average(self, adapters: Sequence[Path], target: Path) -> None:
-        """Write the exact average of these adapters into a folder; each is checked as in `use`."""
+        """Write the exact average of these adapters into `target`. Each adapter is checked as in `use`."""
         write_adapter(average_adapters([self._switch.read(adapter) for adapter in adapters]), target)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
@@ -54,7 +54,7 @@ class CheckpointPredictor:
         return self._decoder.predict(prompts)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
-        """The untrained base's embeddings (B, H) of prompts; only before the first `use`."""
+        """Embed prompts (B, H) with the untrained base. Must be called before the first `use`."""
         assert self._is_untuned
         return embed_prompts(self._switch.model, prompts, batch_tokens)
 
@@ -62,9 +62,9 @@ class CheckpointPredictor:
 class TreeDecoder:
     """Decodes greedy completions and distributions over prices with a causal LM.
 
-    `answer_length` is the maximum number of tokens in a completion, its end-of-text token included. `price_tokens` says
-    how prices are tokenized; None: no distribution is computed. `max_residual_mass` is the share of a distribution that
-    a PrefixSearch may leave out.
+    `answer_length` is the maximum number of tokens in a completion, its end-of-text token included. `price_tokens` are
+    the tokens of all prices; None: no distribution is computed. `max_residual_mass` is the share of a distribution that
+    a PrefixSearch may ignore.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class TreeDecoder:
         self.use(model)
 
     def use(self, model: Any) -> None:
-        """Decode with this model from now on: another one, or the same one with other weights."""
+        """Decode with this model from now on. Must also be called when the weights of the model have changed."""
         self._model = model
         self._prefix: SharedPrefix | None = None
-        # A batch may not have fitted because of other things in memory at the time.
+        # A new splitter: an earlier batch may have failed because of other data in memory at that time.
         self._batches = BatchSplitter("answer about")
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
@@ -111,31 +111,31 @@ class TreeDecoder:
         step: DecodingStep | Sequence[Distribution | None] = [None] * len(prompts)
         if decoder is not None:
             step = decoder.advance(_log_probabilities(tree.first_logits_B1V, decoder.first_candidates))
-        # The tree column of each slot that the PriceDecoder has asked for.
+        # The tree column of each slot that the PriceDecoder has requested.
         columns = np.zeros(0, dtype=np.int64)
         while isinstance(step, DecodingStep):
             assert decoder is not None
-            parents_BC = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1: the last one
+            parents_BC = np.append(columns, PROMPT)[step.parents]  # PROMPT is -1, the index of the last entry
             first, count = tree.width, step.tokens.shape[1]
             columns = np.append(columns, first + np.arange(count))
-            parents_BC, tokens_BC, own_B = greedy.join(parents_BC, step.tokens, step.greedy)
+            parents_BC, tokens_BC, greedy_B = greedy.join(parents_BC, step.tokens, step.greedy)
             logits_BCV = tree.extend(parents_BC, tokens_BC)
-            greedy.advance(logits_BCV, own_B, first)
+            greedy.advance(logits_BCV, greedy_B, first)
             step = decoder.advance(_log_probabilities(logits_BCV[:, :count], step.candidates))
         nothing = np.zeros((len(prompts), 0), dtype=np.int64)
         while not greedy.is_finished:
             first = tree.width
-            parents_BC, tokens_BC, own_B = greedy.join(nothing, nothing, None)
-            greedy.advance(tree.extend(parents_BC, tokens_BC), own_B, first)
+            parents_BC, tokens_BC, greedy_B = greedy.join(nothing, nothing, None)
+            greedy.advance(tree.extend(parents_BC, tokens_BC), greedy_B, first)
         return greedy.completions_BT, step
 
     def _shared_prefix(self, prompts: Sequence[np.ndarray]) -> SharedPrefix:
-        """What these prompts and those before them begin with, computed once for many batches."""
+        """The common prefix of these prompts and the prompts before them, computed once for many batches."""
         if self._prefix is not None and all(self._prefix.is_prefix_of(ids) for ids in prompts):
             return self._prefix
         if len(prompts) < _MIN_BATCH_TO_SHARE:
             return SharedPrefix(self._model, np.zeros(0, dtype=np.int64))
-        # In the first batch it may be longer than the question. It gets shorter until all prompts begin with it.
+        # The prefix of the first batch may be longer than the question. Later batches shorten it if necessary.
         known = prompts if self._prefix is None else [*prompts, self._prefix.ids_T]
         self._prefix = SharedPrefix(self._model, common_prefix(known))
         return self._prefix
@@ -149,8 +149,8 @@ class TreeDecoder:
 
 
 class _GreedyPath:
-    """The greedy completions of a batch, the same as the model's `generate` gives. They share tree columns with the
-    PriceDecoder as long as they are on its paths, and have columns of their own where they leave the prices.
+    """The greedy completions of a batch, equal to the results of the model's `generate`. They share tree columns with
+    the PriceDecoder as long as they are on its paths. After that, they get additional columns.
     """
 
     def __init__(self, logits_BV: torch.Tensor, tokenizer: Any, length: int) -> None:
@@ -159,12 +159,12 @@ class _GreedyPath:
         first_B = logits_BV.argmax(dim=-1).cpu().numpy()
         self._tokens = [first_B]
         self._ended_B = first_B == self._eos
-        # The tree column of the token before the newest.
+        # The tree column of the last token but one.
         self._parent_B = np.full(len(first_B), PROMPT)
 
     @property
     def is_finished(self) -> bool:
-        """Whether every completion has ended or is as long as it may be."""
+        """Whether every completion has ended or has the maximum length."""
         return len(self._tokens) == self._length or bool(self._ended_B.all())
 
     @property
@@ -175,8 +175,9 @@ class _GreedyPath:
     def join(
         self, parents_BC: np.ndarray, tokens_BC: np.ndarray, greedy_B: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Parents and tokens of the next columns with the newest greedy tokens among them, and which of the columns
-        (B,) those are. `greedy_B` says which they should be if the greedy completion is a price.
+        """Add the newest greedy tokens to the next columns, unless they are already there. Returns the parents and
+        tokens of the columns, and the index (B,) of the greedy token. `greedy_B` is this index if the completion is a
+        price.
         """
         rows_B = np.arange(len(self._parent_B))
         if self.is_finished:
@@ -189,13 +190,15 @@ class _GreedyPath:
         parents = np.concatenate([parents_BC, self._parent_B[:, None]], axis=1)
         return parents, np.concatenate([tokens_BC, newest_B[:, None]], axis=1), rows_B * 0 + tokens_BC.shape[1]
 
-    def advance(self, logits_BCV: torch.Tensor, own_B: np.ndarray, first: int) -> None:
-        """Take the next tokens from the logits of the columns that begin at `first`; `own_B` of them are greedy."""
+    def advance(self, logits_BCV: torch.Tensor, greedy_B: np.ndarray, first: int) -> None:
+        """Append the next greedy tokens. `logits_BCV` are of the columns from `first` on, and `greedy_B` is the index
+        of the greedy column among them.
+        """
         if self.is_finished:
             return
-        rows_B = torch.arange(len(own_B), device=logits_BCV.device)
-        token_B = logits_BCV[rows_B, torch.from_numpy(own_B).to(logits_BCV.device)].argmax(dim=-1).cpu().numpy()
-        self._parent_B = first + own_B
+        rows_B = torch.arange(len(greedy_B), device=logits_BCV.device)
+        token_B = logits_BCV[rows_B, torch.from_numpy(greedy_B).to(logits_BCV.device)].argmax(dim=-1).cpu().numpy()
+        self._parent_B = first + greedy_B
         self._tokens.append(np.where(self._ended_B, self._pad, token_B))
         self._ended_B = self._ended_B | (token_B == self._eos)
 
@@ -203,11 +206,11 @@ class _GreedyPath:
 def _log_probabilities(logits_BCV: torch.Tensor, candidates: np.ndarray) -> np.ndarray:
     """The log-probabilities (B, C, N) of `candidates`, (N,) or (B, C, N)."""
     candidates_BCN = torch.from_numpy(candidates).to(logits_BCV.device).expand(*logits_BCV.shape[:2], -1)
-    # A few items at a time: the exponentials take as much memory as the logits themselves.
+    # A few items at a time, because the exponentials take as much memory as the logits.
     at_once = max(1, _LOGITS_AT_ONCE // (logits_BCV.shape[1] * logits_BCV.shape[2]))
     total_BC1 = torch.cat([part.float().logsumexp(dim=-1, keepdim=True) for part in torch.split(logits_BCV, at_once)])
-    found: np.ndarray = (logits_BCV.gather(2, candidates_BCN).float() - total_BC1).double().cpu().numpy()
-    return found
+    gathered: np.ndarray = (logits_BCV.gather(2, candidates_BCN).float() - total_BC1).double().cpu().numpy()
+    return gathered
 
 
 @torch.inference_mode()
@@ -217,12 +220,12 @@ def embed_prompts(model: Any, prompts: Sequence[TokenizedPrompt], batch_tokens: 
     `model` is a base without an adapter, in eval mode. Memory holds the result (16 KB per prompt for H = 4,096) and one
     batch of at most `batch_tokens` tokens.
     """
-    # The decoder alone, without logits: for a vocabulary of 128,000 they would take more memory than all the rest.
+    # The decoder without logits: for a vocabulary of 128,000, they would take more memory than everything else.
     decoder = model.get_decoder()
     embeddings_BH = np.empty((len(prompts), model.config.get_text_config().hidden_size), dtype=np.float32)
-    for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens):
+    for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens):
         lengths_B = torch.tensor([len(prompts[index].ids) for index in batch])
-        # Right padding, since nothing is generated: no token sees what follows it, so any padding token will do.
+        # Right padding, because nothing is generated. No token sees later tokens, so any padding token will do.
         ids_BT = torch.from_numpy(right_padded_ids([prompts[index].ids for index in batch], pad=0))
         mask_BT = torch.arange(ids_BT.shape[1]) < lengths_B[:, None]
         with mixed_precision(model):

@@ -1,9 +1,9 @@
-"""What torch and the GPU's driver report about this machine, for `pricer doctor`. It runs in a process of its own, as
+"""What torch and the GPU's driver report about this machine, for `pricer doctor`. It runs in a separate process:
 
     python -c "from pricer.ml.probe import main; main(['GPU', …])"
 
-because a broken driver or kernel may hang or end the process instead of raising. It imports no other module of
-pricer.ml at the top, because transformers may be missing.
+A broken driver or kernel may hang or end the process instead of raising. At the top, this module imports no other
+module of pricer.ml, because transformers may be missing.
 """
 
 import importlib
@@ -21,14 +21,14 @@ from pricer.core.gpus import Card, Cuda, Driver, Product, judge_cuda, judge_driv
 from pricer.core.machine_checks import Finding, Status, report_unexpected
 from pricer.errors import first_line
 
-# Whole blocks of weights (64) and of their scales (256), not square: a transposed product would not fit.
+# Multiples of the block sizes of weights (64) and scales (256). Not square, so that a transposed product fails.
 _INPUTS, _OUTPUTS = 512, 256
-# bitsandbytes has different kernels for one row, for few and for many.
+# bitsandbytes has different kernels for one row, a few rows and many rows.
 _ROWS = (1, 16, 512)
 
 
 def cuda() -> Cuda:
-    """Every GPU that torch can use, with its free memory before anything is loaded, or why there is none."""
+    """Every GPU that torch can use, with its free memory before anything is loaded; or the reason why there is none."""
     built_for = torch.version.cuda
     with warnings.catch_warnings(action="ignore"):  # the exception below says the same
         if torch.cuda.is_available():
@@ -36,7 +36,7 @@ def cuda() -> Cuda:
             return Cuda(torch.__version__, built_for, cards, archs=tuple(torch.cuda.get_arch_list()))
         try:
             torch.cuda.init()  # type: ignore[no-untyped-call]
-        except Exception as error:  # RuntimeError and AssertionError today
+        except Exception as error:  # RuntimeError or AssertionError
             return Cuda(torch.__version__, built_for, problem=first_line(error))
     return Cuda(torch.__version__, built_for)
 
@@ -85,7 +85,7 @@ def product() -> Product:
     layer.weight = bitsandbytes.nn.Params4bit(
         weight.to(dtype), requires_grad=False, quant_type="nf4", compress_statistics=True
     )
-    layer = layer.to(device)  # which quantises
+    layer = layer.to(device)  # quantises the weights
     layer.support_avx512bf16_for_cpu = False  # as load_base does
     whole = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).float().cpu()
     errors = {}
@@ -106,7 +106,7 @@ def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _libraries() -> Iterable[Finding]:
-    """Whether everything that training imports can be imported: incompatible versions fail here."""
+    """Import everything that training imports. Incompatible versions fail here."""
     start = time.monotonic()
     importlib.import_module("pricer.ml.sft")
     importlib.import_module("pricer.ml.predict")
@@ -130,11 +130,11 @@ def main(steps: Sequence[str]) -> None:
         check, if_it_raises = STEPS[name]
         try:
             findings = list(check())
-        except Exception as error:  # whatever it is, the next check goes on
+        except Exception as error:  # the next check runs whatever this one raises
             findings = [report_unexpected(name, if_it_raises, error)]
         for finding in findings:
             _write(asdict(finding))
-    _write({"step": ""})  # from here on failures do not matter: drivers have failed while a process ends
+    _write({"step": ""})  # later failures do not matter: some drivers fail at the end of a process
 
 
 def _write(record: dict[str, str]) -> None:

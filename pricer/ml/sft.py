@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with TRL's SFTTrainer, so that an interruption changes nothing."""
+"""Supervised fine-tuning with TRL's SFTTrainer. An interrupted and resumed training gives the same result."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,9 +30,10 @@ from pricer.ml.tokens import TokenizedExample
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
-    """SFTTrainer with our order of items and our step. (Its hooks for these can only be overridden.)
+    """SFTTrainer with a reproducible order of items and a different training step.
 
-    A step is one batch, computed in micro-batches that fit; the loss is computed at the completions' positions alone.
+    A step is one batch, computed in micro-batches that fit into memory. The loss is computed only at the positions of
+    completions.
     """
 
     order: EpochOrder
@@ -54,10 +55,10 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 break
             except Exception as error:
                 out_of_memory, why = is_out_of_memory(error), first_line(error)[:200]
-                # A compiler can fail at a length or size that was not measured, or may be missing on this machine.
+                # Compiled code can fail for a length or size that was not measured, or if this machine has no compiler.
                 if not out_of_memory and not self.settings.compiled:
                     raise
-            # No weight has changed yet: once the gradients are gone, the step can be repeated.
+            # No weight has changed yet, so the step can be repeated once the gradients are deleted.
             model.zero_grad(set_to_none=True)
             free_memory()
             if out_of_memory:
@@ -83,7 +84,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         return total
 
     def _reduce_memory(self, model: Any) -> None:
-        """Compute less at once from now on; an OutOfMemoryError if that is impossible."""
+        """Use less memory per step from now on. An OutOfMemoryError if that is impossible."""
         step, settings = self.state.global_step + 1, self.settings
         if settings.micro_batch > 1:
             self.settings = replace(settings, micro_batch=-(-settings.micro_batch // 2))
@@ -102,8 +103,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
 @dataclass(eq=False)
 class _Events(TrainerCallback):
-    """Forwards the Trainer's events, and stops it with a checkpoint on request. `tokens` were seen by the time `since`,
-    which is when the newest measures were logged.
+    """Forwards the Trainer's events, and on request saves a checkpoint and stops. `since` is the time of the last
+    logged step, and `tokens` the number of tokens seen by then.
     """
 
     on_checkpoint: Callable[[Path, int], None]
@@ -144,17 +145,17 @@ class _Events(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        # A pickle of the arguments that nobody reads.
+        # A pickle of the arguments, which is never used.
         (folder / "training_args.bin").unlink(missing_ok=True)
         before = time.monotonic()
-        # Validation has other shapes, for which nothing is compiled.
+        # Validation has other shapes, which are not compiled.
         with use_compiled(False):
             self.on_checkpoint(folder, state.global_step)
         self.since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
 def build_dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
-    """The examples as the Trainer takes them: token ids, and where the completion starts in them."""
+    """The examples in the Trainer's format: token ids, and the start of the completion."""
     return datasets.Dataset.from_dict(
         {"input_ids": [example.ids for example in examples], "start": [example.start for example in examples]}
     )
@@ -181,13 +182,13 @@ def fine_tune(
     settings: StepSettings,
     note: Callable[[str], None],
 ) -> bool:
-    """Train the model's adapter on the completions; True if it reached the last step, False if it was stopped.
+    """Train the model's adapter on the completions. Returns True if it reached the last step, False if it was stopped.
 
-    A step is computed as `settings` say. If memory runs out all the same, the step is repeated in smaller parts, and if
-    compiled layers fail, without them; `note` gets a line about it.
+    A step is computed according to `settings`. If memory runs out, the step is repeated in smaller parts. If compiled
+    layers fail, it is repeated without them. `note` gets a line about it.
 
-    `on_checkpoint(folder, step)` gets every saved folder: the adapter, and the training state from which `resume_from`
-    continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+    `on_checkpoint(folder, step)` gets every saved folder, with the adapter and the training state. Passing the folder
+    as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
     """
     trainer = _Trainer(
         model=model,
@@ -206,8 +207,8 @@ def fine_tune(
         compile_layers(model)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            # SFTTrainer converts a QLoRA adapter to bfloat16. Its eight bits lose AdamW's small updates, and the
-            # float16 gradient scaler of older GPUs cannot unscale it at all.
+            # SFTTrainer converts a QLoRA adapter to bfloat16. Its eight bits of mantissa lose AdamW's small updates,
+            # and the float16 gradient scaler of older GPUs cannot unscale bfloat16 gradients.
             parameter.data = parameter.data.to(torch.float32)
     if resume_from:
         check_adapter(model, resume_from)
@@ -250,7 +251,7 @@ def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: P
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
         "save_steps": config.checkpoint_every,
-        # Two, so that there is a whole one while the newest is being written.
+        # Two, so that one is complete while the newest is being written.
         "save_total_limit": 2,
         # Examples are tokenized and cut already: SFTTrainer would cut the completion, not the description.
         "dataset_kwargs": {"skip_prepare_dataset": True},

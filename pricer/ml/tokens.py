@@ -1,4 +1,4 @@
-"""Prompts, examples and prices as tokens. Every prompt fits, its end is never cut, and training and prediction see the
+"""Prompts, examples and prices as tokens. Every prompt fits, and its end is never cut. Training and prediction get the
 same tokens.
 """
 
@@ -16,15 +16,15 @@ from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
 from pricer.errors import ConfigError
 
 PriceTokens = DigitTokens | PriceTrie
-"""The tokens of all prices in a format: digit tokens in numeric order where a tokenizer has them, else a trie."""
+"""The tokens of all prices in a format: digit tokens if they are in numeric order, else a trie."""
 
 # Minimum number of description tokens for which a prompt makes sense.
 _MIN_DESCRIPTION = 8
-# Texts tokenized at once. The tokenizer's record of a token takes a hundred bytes, the token itself four.
+# Number of texts that are tokenized at once. A tokenizer's record takes a hundred bytes per token, the token id four.
 _TEXTS_AT_ONCE = 1000
-# Maximum number of digits that tokenizers put into one token.
+# Maximum number of digits in a token.
 _LONGEST_TOKEN = 3
-# Numbers whose digit tokens are compared with what the tokenizer gives.
+# Size of the sample of numbers that checks the digit tokens.
 _SAMPLE = 200
 
 
@@ -54,15 +54,17 @@ class TokenizedExample:
 class Encoder:
     """Turns prompts and examples into tokens within `max_length`.
 
-    `tail` is the text that every prompt ends with. `answer_length` tokens are reserved for the completion and its
-    end-of-text token, however short it is, so that a prompt is the same in training and in prediction.
+    `tail` is the text that every prompt ends with. `answer_length` tokens are reserved for the longest completion and
+    its end-of-text token, so a prompt is cut the same way in training and in prediction.
     """
 
     def __init__(self, tokenizer: Any, max_length: int, tail: str, completions: Iterable[str]) -> None:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._tail = tail
-        self.answer_length = 1 + max(len(ids) for ids in continuations(tokenizer, tail, sorted(set(completions))))
+        self.answer_length = 1 + max(
+            len(ids) for ids in tokenize_continuations(tokenizer, tail, sorted(set(completions)))
+        )
 
     def check(self, prompt: Prompt) -> None:
         """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
@@ -78,7 +80,7 @@ class Encoder:
         )
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:
-        """Tokens of each prompt, the description cut at its end where the whole would be too long."""
+        """Tokens of each prompt. If a prompt is too long, the end of its description is cut."""
         budget = self._max_length - self.answer_length
         tokenized = []
         for prompt, ids in zip(prompts, self._prompt_ids([prompt.text for prompt in prompts]), strict=True):
@@ -88,12 +90,12 @@ class Encoder:
         return tokenized
 
     def examples(self, examples: Sequence[Example]) -> list[TokenizedExample]:
-        """Tokens of each example. The prompt is tokenized alone: together with its completion it might split
-        differently, and the model would learn from a prompt that it never gets in prediction.
+        """Tokens of each example. The prompt is tokenized without its completion, as in prediction: together, they
+        might have different tokens.
         """
         prompts = self.prompts([example.prompt for example in examples])
         texts = sorted({example.completion for example in examples})
-        answers = dict(zip(texts, continuations(self._tokenizer, self._tail, texts), strict=True))
+        answers = dict(zip(texts, tokenize_continuations(self._tokenizer, self._tail, texts), strict=True))
         eos = self._tokenizer.eos_token_id
         return [
             TokenizedExample(
@@ -118,8 +120,8 @@ class Encoder:
             start, end = len(prompt.head), len(prompt.head) + len(description)
             ends = [last for first, last in encoded["offset_mapping"] if start < last <= end and first < last]
             keep = len(ends) - excess - 1
-            # The rest may split differently, so it is tokenized again. A character can be several tokens: at least one
-            # character is removed each time.
+            # The shorter text may have different tokens, so it is tokenized again. A character can be several tokens,
+            # so at least one character is removed each time.
             length = min(ends[keep] - start, len(description) - 1) if keep >= 0 else 0
             description = description[:length].rstrip()
 
@@ -132,20 +134,22 @@ class Encoder:
         return ids[:-1] if len(ids) > 1 and ids[-1] == self._tokenizer.eos_token_id else ids
 
 
-def continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[int]]:
+def tokenize_continuations(tokenizer: Any, tail: str, texts: Sequence[str]) -> list[list[int]]:
     """Tokens of each text as the continuation of `tail`, the end of every prompt.
 
-    SentencePiece tokenizers (Llama 2, Mistral up to v0.3, Phi-3) put a space before a text of its own, which would
-    teach the model `$ 227`. So the text is tokenized together with `tail`, whose tokens are then removed. If no token
-    ends where `tail` ends, for instance after a lead with a space at its end, the text is tokenized alone, as the
-    prompt is.
+    SentencePiece tokenizers (Llama 2, Mistral up to v0.3, Phi-3) put a space before a separate text, so the model would
+    learn to write `$ 227`. Therefore the text is tokenized together with `tail`, and the tokens of `tail` are removed.
+    If no token ends where `tail` ends (for example, because `tail` ends with a space), the text is tokenized alone.
     """
     (before,) = _tokenize(tokenizer, [tail], special=False)
     together = list(_tokenize(tokenizer, [tail + text for text in texts], special=False))
-    parts = [own[: len(before)] == before for own in together]
-    joined = [text for text, is_apart in zip(texts, parts, strict=True) if not is_apart]
+    separable = [ids[: len(before)] == before for ids in together]
+    joined = [text for text, is_separable in zip(texts, separable, strict=True) if not is_separable]
     alone = _tokenize(tokenizer, joined, special=False)
-    return [own[len(before) :] if is_apart else next(alone) for own, is_apart in zip(together, parts, strict=True)]
+    return [
+        ids[len(before) :] if is_separable else next(alone)
+        for ids, is_separable in zip(together, separable, strict=True)
+    ]
 
 
 def _tokenize(tokenizer: Any, texts: Sequence[str], *, special: bool) -> Iterator[list[int]]:
@@ -159,16 +163,16 @@ def splits_digits(tokenizer: Any, tail: str) -> bool:
     are single tokens.
     """
     digits = "1234567890"
-    (ids,) = continuations(tokenizer, tail, [digits])
+    (ids,) = tokenize_continuations(tokenizer, tail, [digits])
     return len(ids) >= len(digits)
 
 
 def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int) -> PriceTokens | None:
-    """How prices of up to `digits` digits are tokenized after `tail`, the end of every prompt: as DigitTokens where
-    each digit or group of digits has its own position, in numeric order, else as a PriceTrie.
+    """The tokens of prices with up to `digits` digits after `tail`, the end of every prompt.
 
-    None: two prices have the same tokens, or prices without digit tokens have more than MAX_PLAIN_DIGITS digits, which
-    are too many to enumerate.
+    They are DigitTokens if each digit, or each group of digits, is one token; else a PriceTrie. Returns None if two
+    prices have the same tokens. Also returns None if a PriceTrie would need more than MAX_PLAIN_DIGITS digits, because
+    there are too many prices to enumerate.
     """
     width = price_format.width
     if width is not None and (digit_tokens := find_digit_tokens(tokenizer, tail, width)) is not None:
@@ -176,20 +180,20 @@ def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digi
     if digits > MAX_PLAIN_DIGITS:
         return None
     texts = [format_price(price, price_format) for price in range(10**digits)]
-    continued = continuations(tokenizer, tail, texts)
+    continued = tokenize_continuations(tokenizer, tail, texts)
     try:
         trie = build_trie({price: [*ids, tokenizer.eos_token_id] for price, ids in enumerate(continued)})
     except ValueError:  # two prices with the same tokens: this tokenizer cannot write numbers
         return None
-    # One position with a token for each price, as for 0 to 999 in Llama 3.
+    # Each price is a single token, as 0 to 999 are in Llama 3: one position is enough.
     return (trie.tokens,) if all(child is None for child in trie.children) else trie
 
 
 def find_digit_tokens(tokenizer: Any, tail: str, width: int) -> DigitTokens | None:
-    """The digit tokens of zero-padded numbers after `tail`; None where a digit, or group of digits, is not one token
-    wherever it stands.
+    """The digit tokens of zero-padded numbers after `tail`. None unless each digit, or each group of digits, is one
+    token in every number.
     """
-    (zeros,) = continuations(tokenizer, tail, ["0" * width])
+    (zeros,) = tokenize_continuations(tokenizer, tail, ["0" * width])
     sizes = [len(tokenizer.decode([token]).strip()) for token in zeros]
     if sum(sizes) != width or not all(1 <= size <= _LONGEST_TOKEN for size in sizes):
         return None
@@ -197,10 +201,10 @@ def find_digit_tokens(tokenizer: Any, tail: str, width: int) -> DigitTokens | No
     positions: list[np.ndarray] = []
     for index, (size, end) in enumerate(zip(sizes, ends, strict=True)):
         texts = [f"{number:0{end}}".ljust(width, "0") for number in range(10**size)]
-        ids = continuations(tokenizer, tail, texts)
-        if any(len(own) != len(zeros) for own in ids):
+        ids = tokenize_continuations(tokenizer, tail, texts)
+        if any(len(tokens) != len(zeros) for tokens in ids):
             return None
-        positions.append(np.array([own[index] for own in ids], dtype=np.int64))
+        positions.append(np.array([tokens[index] for tokens in ids], dtype=np.int64))
         if len(set(positions[-1].tolist())) < 10**size:
             return None
     numbers = random.Random(0)  # noqa: S311  # the same sample every time
@@ -209,4 +213,4 @@ def find_digit_tokens(tokenizer: Any, tail: str, width: int) -> DigitTokens | No
         [int(tokens[int(text[end - size : end])]) for tokens, size, end in zip(positions, sizes, ends, strict=True)]
         for text in texts
     ]
-    return tuple(positions) if composed == continuations(tokenizer, tail, texts) else None
+    return tuple(positions) if composed == tokenize_continuations(tokenizer, tail, texts) else None

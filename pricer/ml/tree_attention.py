@@ -1,11 +1,11 @@
-"""Tree attention: many continuations of the same prompts, computed side by side.
+"""Tree attention: computes many continuations of the same prompts side by side.
 
-Every prompt is computed once, and the prefix that all prompts share (the question) once for all of them. The tokens
-tried after a prompt stand beside each other in its row. Each sees the prompt and its own ancestors and nothing else
-(tree attention, as in SpecInfer, arXiv 2305.09781), so the prompt's keys and values are neither recomputed nor copied.
+Every prompt is computed once. The prefix that all prompts share (the question) is computed once for all of them. The
+tokens of all continuations are in the prompt's row. Each token sees only the prompt and its own ancestors (tree
+attention, as in SpecInfer, arXiv 2305.09781), so the prompt's keys and values are neither recomputed nor copied.
 
-Shape suffixes: B prompts, T tokens of the prompts (padding included), W columns in the tree, C new columns,
-V vocabulary. A column is one token in every row.
+Shape suffixes: B prompts, T tokens in the prompts (including padding), W columns in the tree, C new columns,
+V vocabulary. A column has one token for each row.
 """
 
 import copy
@@ -19,7 +19,7 @@ from pricer.ml.batches import left_padded
 
 
 class SharedPrefix:
-    """The tokens that all prompts begin with, in a model's cache; `ids_T` may be empty."""
+    """The common first tokens of all prompts, in a model's cache. `ids_T` may be empty."""
 
     def __init__(self, model: Any, ids_T: np.ndarray) -> None:
         self.ids_T = ids_T
@@ -35,11 +35,11 @@ class SharedPrefix:
         return len(self.ids_T)
 
     def is_prefix_of(self, prompt_T: np.ndarray) -> bool:
-        """Whether a prompt begins like this and has more tokens."""
+        """Whether a prompt begins with this prefix and has more tokens."""
         return len(prompt_T) > len(self) and bool((prompt_T[: len(self)] == self.ids_T).all())
 
     def copy_cache(self, batch_size: int) -> Any:
-        """A cache of its own for a batch; None where the prefix is empty."""
+        """A copy of the cache for a batch; None if the prefix is empty."""
         if self._cache is None:
             return None
         cache = copy.deepcopy(self._cache)
@@ -48,7 +48,7 @@ class SharedPrefix:
 
 
 def common_prefix(prompts: Sequence[np.ndarray]) -> np.ndarray:
-    """The tokens (n,) that all prompts begin with; at least one token of each prompt is left."""
+    """The common first tokens (n,) of all prompts. At least one token of each prompt is left over."""
     shortest = min(len(ids) for ids in prompts) - 1
     first = prompts[0][:shortest].astype(np.int64)
     same = np.ones(shortest, dtype=np.bool_)
@@ -58,14 +58,15 @@ def common_prefix(prompts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class TokenTree:
-    """Prompts in a model's cache, and the columns of tokens tried after them. A column's parent is another column or
-    the prompt. `first_logits_B1V` are the logits after the prompts.
+    """Prompts in a model's cache, and columns of tokens that continue them. A column's parent is another column or the
+    prompt. `first_logits_B1V` are the logits after the prompts.
     """
 
     def __init__(self, model: Any, prompts: Sequence[np.ndarray], prefix: SharedPrefix, pad: int) -> None:
         self._model = model
         self.device = model.device
-        # The prefix, then the padding, then the rest: prompts begin together and end together.
+        # Each row has the prefix, the padding, and the rest of the prompt. All prompts begin and end at the same
+        # positions.
         rest_BT, mask_BT = (
             torch.from_numpy(array).to(self.device)
             for array in left_padded([ids[len(prefix) :] for ids in prompts], pad)
@@ -77,7 +78,7 @@ class TokenTree:
             position_ids=(prompt_BT.cumsum(dim=1) - 1).clamp(min=0)[:, len(prefix) :],
             past_key_values=prefix.copy_cache(len(prompts)),
             use_cache=True,
-            # An index, not a count: a slice is not contiguous and would be multiplied row by row.
+            # An index, not a count: for a count, transformers takes a slice, which is not contiguous and so slow.
             logits_to_keep=torch.tensor([rest_BT.shape[1] - 1], device=self.device),
         )
         self.first_logits_B1V = output.logits
@@ -94,17 +95,17 @@ class TokenTree:
         return self._sees_BWW.shape[1]
 
     def extend(self, parents_BC: np.ndarray, tokens_BC: np.ndarray) -> torch.Tensor:
-        """Add the columns `tokens_BC` after their parents (column indices; PROMPT: the prompt itself). Returns their
-        logits (B, C, V).
+        """Add the columns `tokens_BC` to the tree and return their logits (B, C, V). `parents_BC` are column indices,
+        or PROMPT for the prompt.
         """
         rows, added = tokens_BC.shape
-        # One more row, for PROMPT (-1, the last): it sees no column.
+        # One more row for PROMPT, which is -1, the last index. It sees no column.
         ancestors = torch.nn.functional.pad(self._sees_BWW, (0, 0, 0, 1))
         inherited_BCW = ancestors[self._rows_B1, torch.from_numpy(parents_BC).to(self.device)]
         own_CC = torch.eye(added, dtype=torch.bool, device=self.device)
         sees_BCW = torch.cat([inherited_BCW, own_CC.expand(rows, -1, -1)], dim=2)  # W with the new columns
         allowed = torch.cat([self._is_prompt_BT[:, None, :].expand(-1, added, -1), sees_BCW], dim=2)
-        # The mask is added to the attention scores, so it has their dtype. One with four dimensions is used as it is.
+        # The mask is added to the attention scores, so it has their dtype. transformers uses four dimensions unchanged.
         dtype = self._cache.layers[0].keys.dtype
         mask = torch.zeros(allowed.shape, dtype=dtype, device=self.device)
         mask = mask.masked_fill(~allowed, torch.finfo(dtype).min)

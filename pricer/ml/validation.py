@@ -1,4 +1,4 @@
-"""Validation: held-out loss and price error of a model while it trains."""
+"""Validation: loss and price error on validation items during training."""
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -11,7 +11,7 @@ from pricer.core.items import Item, PromptTemplate
 from pricer.core.prices import PriceFormat, width_for
 from pricer.core.training import Validation
 from pricer.ml.base import mixed_precision
-from pricer.ml.batches import BatchSplitter, batches_of, right_padded
+from pricer.ml.batches import BatchSplitter, make_batches, right_padded
 from pricer.ml.loss import completion_loss
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import Encoder, TokenizedExample
@@ -27,14 +27,14 @@ def prepare_validation(
     fallback: float,
     batch_tokens: int,
 ) -> Callable[[], Validation]:
-    """A function that measures the model's loss and price error on `items`, without an effect on its training: mode and
-    random state are restored. A prediction without a price counts as `fallback` dollars.
+    """Return a function that measures the model's loss and price error on `items`. It restores the model's mode and the
+    random state, so it does not affect training. A prediction without a price counts as `fallback` dollars.
     """
     prompts = encoder.prompts([template.prompt(item) for item in items])
     examples = encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)])
     batches = [
         [prompts[index] for index in batch]
-        for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens)
+        for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens)
     ]
 
     def validate() -> Validation:
@@ -54,8 +54,8 @@ def prepare_validation(
 
 
 def fits_format(item: Item, price_format: PriceFormat) -> bool:
-    """Whether the price fits the padded width, which the training items decide: a dearer validation item has a price
-    error, but no completion to compute a loss on.
+    """Whether the price fits the padded width, which comes from the training items. A validation item with a longer
+    price has a price error, but no completion and so no loss.
     """
     return price_format.width is None or width_for([item.price]) <= price_format.width
 
@@ -65,12 +65,12 @@ def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: in
 
     @torch.inference_mode()
     def losses(batch: Sequence[TokenizedExample]) -> list[float]:
-        ids_BT, spans = right_padded(batch, pad=0)  # no token sees what follows it, so any padding token will do
+        ids_BT, spans = right_padded(batch, pad=0)  # no token sees later tokens, so any padding will do
         with mixed_precision(model):
             return [float(completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans))]
 
     splitter = BatchSplitter("compute the loss of")
     total = 0.0
-    for batch in batches_of([len(example.ids) for example in examples], batch_tokens):
+    for batch in make_batches([len(example.ids) for example in examples], batch_tokens):
         total += sum(splitter.run(losses, [examples[index] for index in batch]))
     return total / sum(len(example.ids) - example.start for example in examples)

@@ -16,9 +16,9 @@ from pricer.stores.hub_errors import gated
 ASSETS = Path(__file__).parent.parent / "assets"
 # Pickled weights (*.bin, *.pth) and Python files are never downloaded.
 _WANTED = ["*.safetensors", "*.json"]
-# Second copies of the weights, in the layout of their makers.
+# Duplicates of the weights in the original layout of their authors.
 _UNWANTED = ["consolidated*", "original/*"]
-# Bytes from which a file's hash is remembered: smaller ones are hashed in a moment.
+# Minimum size in bytes of files whose hash is cached. Smaller files are hashed quickly.
 _WORTH_REMEMBERING = 16 << 20
 
 
@@ -115,14 +115,14 @@ def _hashes_of(files: Sequence[Path]) -> dict[Path, str]:
             state = _state_of(path)
             digest = known.get(state)
             found[state] = hashes[path] = digest if isinstance(digest, str) else sha256_of(path)
-        # The cache last: if it cannot be written, the hashes are there all the same.
+        # The cache last: if it cannot be written, the hashes are still returned.
         if found != known:
             write_json(cache, found)
     return hashes
 
 
 def _state_of(path: Path) -> str:
-    """What tells that a file has not changed. A copy may keep the time of its source, but not of its change."""
+    """A key that changes when the file changes. A copy may keep its source's mtime, but not the ctime."""
     found = path.stat()
     return f"{path.name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 

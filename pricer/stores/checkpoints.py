@@ -1,4 +1,4 @@
-"""Checkpoints, soups and training states in a run's folder. Each is verified whenever it is fetched."""
+"""Checkpoints, soups and training states in a run's folder. Every fetch verifies the files."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ class FolderStore:
             by_name = {c.name: c for c in map(_parse, read_lines(self.log))}
         except ValueError as error:
             raise CheckpointError(f"{self.log} is damaged: {error}") from None
-        return in_order(by_name.values())
+        return sort_checkpoints(by_name.values())
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint, sorted by step."""
@@ -61,7 +61,7 @@ class FolderStore:
         """Every soup that was made or pushed, sorted by its last step."""
         made = [read_manifest(path.parent) for path in self._soups.glob(f"soup-*/{MANIFEST}")]
         pushed = [checkpoint for checkpoint in self.logged() if checkpoint.members]
-        return in_order([*pushed, *(soup for soup in made if soup not in pushed)])
+        return sort_checkpoints([*pushed, *(soup for soup in made if soup not in pushed)])
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder for the average of the checkpoints at these steps."""
@@ -102,13 +102,13 @@ class FolderStore:
             return None
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint or soup, whatever it meant before."""
+        """Set the tag `name` to this checkpoint or soup. An existing tag is moved."""
         if checkpoint not in [*self.checkpoints(), *self.soups()]:
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.location}")
         self.set_tags({name: checkpoint.id})
 
     def set_tags(self, ids: dict[str, str]) -> None:
-        """Set tags: their names, and the ids of the checkpoints they mean. Other tags stay as they are."""
+        """Set tags. `ids` maps names to checkpoint ids. Other tags are not changed."""
         write_json(self._tags, {**self._read_tags(), **ids})
 
     def tagged(self, name: str) -> Checkpoint | None:
@@ -154,7 +154,7 @@ class TrainingStates:
 
     def delete_after(self, step: int) -> None:
         """Delete the states beyond a step, from which training continues."""
-        # One that a kill left half-written would count as the newest when the trainer deletes all but two.
+        # The trainer deletes all states but the newest two. It would count an incomplete later state as the newest.
         for later, folder in self._all():
             if later > step:
                 shutil.rmtree(folder)
@@ -172,7 +172,7 @@ def _is_complete(state: Path) -> bool:
         return False
 
 
-def in_order(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     """Checkpoints and soups sorted by step, a soup by its last one; the smaller soup first."""
     return sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, len(checkpoint.members)))
 
@@ -212,7 +212,7 @@ def write_manifest(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path, step: int) -> Checkpoint:
-    """The checkpoint in `folder`, verified; a CheckpointError if it is of another step."""
+    """Read and verify the checkpoint in `folder`. A CheckpointError if it has another step."""
     checkpoint = read_manifest(folder)
     verify(checkpoint, folder)
     if checkpoint.step != step:

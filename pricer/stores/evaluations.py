@@ -1,4 +1,4 @@
-"""A run's evaluations: the predictions of each checkpoint, the scores they got, and the metrics of those scores."""
+"""A run's evaluations: the predictions of each checkpoint, their scores, and the metrics."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -26,23 +26,25 @@ class _Line:
 
 
 class EvaluationStore:
-    """`<name>-<spec fingerprint>/` for each evaluation. A name is a checkpoint's or soup's id, or a baseline's name."""
+    """Stores each evaluation in a folder `<name>-<spec fingerprint>/`. A name is the id of a checkpoint or soup, or a
+    baseline's name.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def lock(self) -> AbstractContextManager[None]:
-        """While open, no other process evaluates this run (one may train it); a RunError if one does."""
+        """A context in which no other process can evaluate this run (but it may train). A RunError if one does."""
         self._folder.mkdir(exist_ok=True)
         busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
         return locked(self._folder, busy)
 
     def batch_tokens(self, spec: EvalSpec) -> int | None:
-        """The maximum number of tokens in a batch of every evaluation under that spec; None: none has begun."""
+        """The maximum number of tokens in a batch for all evaluations under that spec; None if none has begun."""
         return self._batch_tokens().get(spec.fingerprint)
 
     def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
-        """Fix the maximum number of tokens in a batch of every evaluation under that spec."""
+        """Set the maximum number of tokens in a batch for all evaluations under that spec."""
         write_json(self._folder / "batches.json", {**self._batch_tokens(), spec.fingerprint: batch_tokens})
 
     def _batch_tokens(self) -> dict[str, int]:
@@ -58,7 +60,7 @@ class EvaluationStore:
             raise _damaged(path, error, self._folder) from None
 
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
-        """The Predictions saved so far, as the batches they were saved in."""
+        """The saved batches of Predictions. An interrupted evaluation continues after them."""
         path = self._folder_of(name, spec) / "predictions.jsonl"
         try:
             return [list(line.batch) for line in read_records(_Line, path)]
@@ -66,7 +68,7 @@ class EvaluationStore:
             raise _damaged(path, error, path.parent) from None
 
     def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
-        """Save one batch: all of it or, if killed, none."""
+        """Save one batch. If the process is killed, the batch is saved completely or not at all."""
         path = self._folder_of(name, spec) / "predictions.jsonl"
         append_lines(path, [asdict(_Line(tuple(batch)))], durable=False)
 
@@ -75,9 +77,9 @@ class EvaluationStore:
         (self._folder_of(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
 
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable) -> None:
-        """Save an evaluation whose predictions are complete, and the scores it summarises."""
+        """Save a complete evaluation and its scores."""
         folder = self._folder_of(name, evaluation.spec)
-        # The scores first: an evaluation without them would be a half-written one.
+        # Write the scores first, so that a saved evaluation always has scores.
         write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
         write_json(folder / "evaluation.json", asdict(evaluation))
 
@@ -87,7 +89,7 @@ class EvaluationStore:
         return _read_evaluation(path) if path.exists() else None
 
     def scores(self, name: str, spec: EvalSpec) -> ScoreTable | None:
-        """The scores of that name under that spec; None: it was not evaluated."""
+        """The scores of that name under that spec; None if there are none."""
         path = self._folder_of(name, spec) / "scores.npz"
         try:
             return ScoreTable(**read_arrays(path, **_COLUMNS))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, append-only JSON lines, content hashes."""
+"""Files that are complete or absent: atomic writes, append-only JSON lines, content hashes, locks."""
 
 import fcntl
 import hashlib
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-# A lock is tried several times, with seconds between: `is_locked` takes it for a moment.
+# Attempts to take a lock, and seconds between them. Several, because `is_locked` briefly holds the lock.
 _ATTEMPTS, _PAUSE = 5, 0.02
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file or none: under a temporary name, flushed to disk, then renamed."""
+    """Write a file completely or not at all: under a temporary name, flushed to disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp's 0600 would shut out the rest of a team
+        Path(name).chmod(0o644)  # mkstemp sets 0600, and other users could not read the file
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -131,7 +131,9 @@ def sha256_of(path: Path) -> str:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file's content a second name, if possible as a hard link. Replacing one file leaves the other as it is."""
+    """Make a second file with the same content, as a hard link if possible. Replacing one file does not change the
+    other.
+    """
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -140,7 +142,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill. It appears under its name, in place of any older one, only when the block ends well."""
+    """A temporary folder to fill. If the block ends without an error, it is renamed to `target` and replaces an older
+    one.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch) / "new"
@@ -166,7 +170,7 @@ def locked(folder: Path, busy: Exception | None = None) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process holds the folder by `locked`; False where the file system has no locks."""
+    """Whether another process has locked the folder; False if the file system has no locks."""
     try:
         with locked(folder, BlockingIOError()):
             return False

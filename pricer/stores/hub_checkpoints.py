@@ -1,4 +1,4 @@
-"""Checkpoints and training states in a repository on the Hub. Each is read back before it counts."""
+"""Checkpoints and training states in a Hub repository. Each push is read back before it counts as delivered."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from pricer.stores.checkpoints import (
 from pricer.stores.files import append_lines, link_or_copy, new_folder, parse_json, sha256_of, write_lines
 from pricer.stores.hub import LARGE, Hub, cache
 
-# Bytes. No adapter of any open base is larger.
+# Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
 LARGEST_TEXT = 1_000_000
 LARGEST_LOG = 500_000_000
@@ -36,15 +36,17 @@ LARGEST_LOG = 500_000_000
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
 
 STATE_BRANCH = "state"
-# Without one of these the trainer would silently start afresh in part.
+# If one of these files is missing, the trainer silently starts partly from scratch.
 _NEEDED = (MANIFEST, ADAPTER, ADAPTER_CONFIG, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class HubStore:
-    """A CheckpointStore in a Hub repository: a commit on `main` and a tag (`step-005000`) for each checkpoint. The
-    run's config and facts are committed beside it, so that a commit holds all that is needed to train it again. The
-    run's folder keeps copies, a log of confirmed pushes, and soups, which are pushed only when they get a tag.
+    """A CheckpointStore in a Hub repository.
+
+    Each checkpoint has a commit on `main` and a tag (`step-005000`). The commit also has the run's config and facts, so
+    the training can be repeated from it. The run's folder has copies of the checkpoints, a log of confirmed pushes, and
+    the soups. A soup is pushed only when it gets a tag.
     """
 
     is_remote = True
@@ -52,78 +54,80 @@ class HubStore:
     def __init__(self, hub: Hub, run_folder: Path) -> None:
         self.hub = hub
         self.location = hub_address(hub.repo)
-        self._here = FolderStore(run_folder)
+        self._local = FolderStore(run_folder)
         self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
-        # The head of `main` if only this process can have moved it; None: not known.
+        # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every checkpoint whose push was confirmed, sorted by step."""
-        return self._here.checkpoints()
+        return self._local.checkpoints()
 
     def soups(self) -> list[Checkpoint]:
-        """Every soup that was made here or is in the repository, sorted by its last step."""
-        return self._here.soups()
+        """Every soup from this machine or in the repository, sorted by its last step."""
+        return self._local.soups()
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder, on this machine, for the average of the checkpoints at these steps."""
-        return self._here.new_soup(steps)
+        return self._local.new_soup(steps)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
-        """Put the checkpoint in `folder` on the Hub, read it back, tag it, and only then count it as kept. Pushing it
-        again changes nothing, even where the answer to the first push was lost.
+        """Push the checkpoint in `folder`, read it back, tag it, and then log it as delivered. Pushing it again has no
+        effect, even if the answer to the first push was lost.
         """
         return self._deliver(read_checkpoint(folder, step), folder)
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """A local folder with the adapter, verified: the local copy, or a download of its very commit."""
+        """A local folder with the verified adapter: the local copy, or a download of the checkpoint's commit."""
         known = self._known(checkpoint)
         if known is None:  # a soup that was not pushed
-            return self._here.fetch(checkpoint)
-        return self._here.find(known) or self._download(known)
+            return self._local.fetch(checkpoint)
+        return self._local.find(known) or self._download(known)
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Let `name` mean this checkpoint, here and on the Hub, whatever it meant before. A soup is pushed first."""
+        """Set the tag `name` to this checkpoint, here and on the Hub. An existing tag moves. A soup is pushed first."""
         known = self._known(checkpoint)
-        # Here first: in somebody else's repository, the tag can be set on this machine only.
-        self._here.set_tags({name: checkpoint.id})
-        known = known or self._deliver(checkpoint, self._here.fetch(checkpoint))
+        # Set the local tag first: in someone else's repository, setting the tag on the Hub fails.
+        self._local.set_tags({name: checkpoint.id})
+        known = known or self._deliver(checkpoint, self._local.fetch(checkpoint))
         assert known.commit is not None  # it was delivered
         self.hub.tag(name, known.commit)
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint or soup that `name` means, or None."""
-        return self._here.tagged(name)
+        """The checkpoint or soup with the tag `name`, or None."""
+        return self._local.tagged(name)
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Write the repository's README.md, whose text `render` gives for the repository's name; that name."""
+        """Write the repository's README.md, and return its name. `render` returns the text for that name."""
         self.hub.commit({"README.md": render(self.hub.repo).encode()}, message, retry=True)
         return self.hub.repo
 
     def record_scan(self, found: Sequence[Checkpoint], tags: Mapping[str, str]) -> None:
-        """Record what was found in the repository: its checkpoints and soups, and tags as commit hashes."""
+        """Record the result of a scan: checkpoints and soups, and tags as commit hashes."""
         by_commit = {checkpoint.commit: checkpoint.id for checkpoint in found}
-        write_lines(self._here.log, [checkpoint.to_json() for checkpoint in found])
-        self._here.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
+        write_lines(self._local.log, [checkpoint.to_json() for checkpoint in found])
+        self._local.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
 
     def _known(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """The checkpoint with its commit; None for a soup that was not pushed. Any other one is a CheckpointError."""
-        known = next((logged for logged in self._here.logged() if logged == checkpoint), None)
+        """The logged checkpoint, with its commit. None for a soup that was not pushed. A CheckpointError for a
+        checkpoint that was not pushed.
+        """
+        known = next((logged for logged in self._local.logged() if logged == checkpoint), None)
         if known is None and not checkpoint.members:
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.hub.repo}")
         return known
 
     def _deliver(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-        """The checkpoint at its commit, which was read back, with its tag and a line in the log."""
-        known = next((logged for logged in self._here.logged() if logged == checkpoint), None)
+        """Push a checkpoint unless it is logged, keep a local copy, and log it. Returns it with its commit."""
+        known = next((logged for logged in self._local.logged() if logged == checkpoint), None)
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
-        self._here.keep(checkpoint, folder, link_or_copy)
+        self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
-            append_lines(self._here.log, [delivered.to_json()])
+            append_lines(self._local.log, [delivered.to_json()])
         return delivered
 
     def _commit_and_confirm(self, checkpoint: Checkpoint, folder: Path) -> str:
-        commit = self._arrived(checkpoint, folder) or self._commit(checkpoint, folder)
+        commit = self._find_earlier_push(checkpoint, folder) or self._commit(checkpoint, folder)
         if name := self._difference(checkpoint, folder, commit):
             self._head = None
             raise HubError(
@@ -133,8 +137,8 @@ class HubStore:
         self.hub.tag(checkpoint.name, commit)
         return commit
 
-    def _arrived(self, checkpoint: Checkpoint, folder: Path) -> str | None:
-        """The commit that holds it already, or None: the answer to an earlier push may have been lost."""
+    def _find_earlier_push(self, checkpoint: Checkpoint, folder: Path) -> str | None:
+        """The commit of an earlier push whose answer was lost; None if there is no such commit."""
         if self._head is not None:
             return None
         refs = self.hub.refs()
@@ -149,7 +153,7 @@ class HubStore:
         return None
 
     def _refuse_another_run(self, head: str | None) -> None:
-        """Raise a HubError if another run pushed first: two that begin at once both find the repository empty."""
+        """Raise a HubError if another run pushed first. Two runs that start together both find an empty repository."""
         own = (parse_json(self._facts.read_bytes() if self._facts.is_file() else b"") or {}).get("id")
         record = self.hub.read(head, "run.json", LARGEST_TEXT) if head and own else None
         if (parse_json(record or b"") or {}).get("id") not in (None, own):
@@ -160,16 +164,16 @@ class HubStore:
 
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
-        if not checkpoint.members:  # a machine that did not train may push a soup, with other facts
+        if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
             files |= {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
-        # Whatever goes wrong from here on, the commit may have been made.
+        # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)
         return self._head
 
     def _difference(self, checkpoint: Checkpoint, folder: Path, commit: str) -> str | None:
-        """The first part of a checkpoint that the commit lacks or holds with other content; None: it holds all."""
-        # The adapter was hashed a moment ago; gigabytes need not be read again.
+        """The first file of a checkpoint that is missing or different in the commit; None if there is none."""
+        # The adapter was hashed before, so its gigabytes are not read again.
         return self.hub.first_difference(commit, folder, PARTS, {ADAPTER: checkpoint.adapter_sha256})
 
     def _download(self, checkpoint: Checkpoint) -> Path:
@@ -194,14 +198,14 @@ class HubStore:
                 verify(checkpoint, config.parent)
                 break
             except CheckpointError:
-                if force:  # the cache is not to blame
+                if force:  # the download itself is wrong, not the cache
                     raise
         return config.parent
 
 
 def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
-    """Put the training state in `folder` on the branch `state`, read it back, and (unless `keep_all`) delete the older
-    ones. Pushing the same one again changes nothing.
+    """Push the training state in `folder` to the branch `state`, and read it back. Unless `keep_all`, older states are
+    deleted. Pushing the same state again has no effect.
     """
     refs = hub.refs()
     if STATE_BRANCH not in refs.branches:
@@ -220,15 +224,15 @@ def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
 
 
 def newest_state(hub: Hub) -> str | None:
-    """The commit with the newest training state, None if there is none."""
-    # The branch is made before its first state.
+    """The commit with the newest training state, or None."""
+    # The branch is created before its first state is pushed.
     head = hub.refs().branches.get(STATE_BRANCH)
     return head if head and hub.files(head, [STATE_RECORD]) else None
 
 
 def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, int]:
-    """Download the training state of a commit among a run's `states`, and return its folder and step. A CheckpointError
-    unless each file has the sha256 in the state's own record, and the adapter the one in its manifest.
+    """Download the training state of a commit into a run's `states`, and return its folder and step. A CheckpointError
+    if a file does not have the sha256 in the state's record, or the adapter does not have the sha256 in its manifest.
     """
     state = f"the training state in {hub.repo}"
     hashes = (parse_json(hub.read(commit, STATE_RECORD, LARGEST_TEXT) or b"") or {}).get("files")
@@ -245,7 +249,7 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
         raise CheckpointError(f"{state} does not say its step")
     folder, size = states.at(step), sum(file.size for file in found.values())
-    if size <= _LARGEST_STATE:  # else a file is refused by its size
+    if size <= _LARGEST_STATE:  # a larger file is refused below
         _refuse_without_room(folder, size, state)
     with new_folder(folder) as scratch:
         for name in wanted:
@@ -263,8 +267,8 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
 
 
 def _refuse_without_room(folder: Path, size: int, what: str) -> None:
-    """Raise a HubError unless that many bytes are free on the disk that `folder` is on."""
-    # Path.exists raises below a folder that may not be looked into.
+    """Raise a HubError unless `size` bytes are free on the disk of `folder`."""
+    # Path.exists raises inside a folder without read permission.
     present = next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))  # noqa: PTH110
     free = shutil.disk_usage(present).free
     if size > free:

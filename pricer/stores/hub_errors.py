@@ -1,4 +1,4 @@
-"""What the Hub's failures mean: which HubError each one becomes, and how long to wait before the next attempt."""
+"""Errors of the Hub: converts them to HubErrors, and says how long to wait before the next attempt."""
 
 import errno
 import os
@@ -14,24 +14,26 @@ from pricer.redaction import hub_address
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
 CONFLICT = (409, 412)
-"""HTTP statuses of a request that another one overtook."""
+"""HTTP statuses for a conflict with another request."""
 _TRY_LATER = (408, 425, 429, *CONFLICT)
 # Failures of this machine's disk, not of the network.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def pause(attempt: int, error: HubError) -> float:
-    """Seconds to wait after `attempt` failures in a row: what the Hub asks for, else doubling, with some jitter."""
-    # Jitter: machines that failed together should not come back together.
+    """Seconds to wait after `attempt` failures in a row: the time that the Hub asks for, else a doubling time with
+    jitter.
+    """
+    # Jitter, so that machines that failed together do not retry together.
     own = min(_LONGEST_WAIT, 0.5 * 2.0 ** min(attempt, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
     if error.retry_after is None:
         return own
-    # "At once", again and again, would be a flood. Nor is a wait of more than an hour taken from an answer.
+    # The Hub may ask for no wait at all, or for a very long one. Both are limited.
     return min(max(error.retry_after, min(own, _SHORTEST_WAIT)), _HOUR)
 
 
 def offline_variable() -> str:
-    """The environment variable that switches the Hub off, where it is off."""
+    """The environment variable that switches the Hub off, if it is off."""
     # huggingface_hub reads TRANSFORMERS_OFFLINE where HF_HUB_OFFLINE is empty.
     is_other = os.environ.get("TRANSFORMERS_OFFLINE") and not os.environ.get("HF_HUB_OFFLINE")
     return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
@@ -39,7 +41,7 @@ def offline_variable() -> str:
 
 def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoReturn:
     """Raise a library's error as a HubError, or as an OSError if this machine's disk failed. If an earlier request
-    `was_authorized`, a refusal counts as transient: most likely the Hub has a hiccup.
+    `was_authorized`, a refusal counts as transient: the Hub most likely has a temporary problem.
     """
     if isinstance(error, HubError):
         raise error
@@ -72,7 +74,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(status, int):
             raise _refusal(cause, status, repo, was_authorized) from None
-    # Broken connections and answers are left. Each library has classes of its own for them.
+    # The remaining errors are broken connections and answers. Each library has its own classes for them.
     raise HubError(
         f"the Hub cannot be reached for {repo}: {_without_signature(error)}", "is the network up?", transient=True
     ) from None
@@ -87,7 +89,7 @@ def gated(repo: str) -> tuple[str, str]:
 
 
 def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool) -> HubError:
-    """What an HTTP status of 400 or more means here."""
+    """The error for an HTTP status of 400 or more."""
     message = _hub_message(error)
     refusals = {
         401: "hf auth whoami; hf auth login",
@@ -130,11 +132,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _hub_message(error: BaseException) -> str:
     """The first line of the Hub's own message, else of the library's."""
-    # Headers and body may each have a message, and a hook that refuses a push has many lines.
+    # The message may have several lines: from headers and body, or from a hook that refuses a push.
     stated = str(getattr(error, "server_message", None) or "").strip()
     return stated.splitlines()[0] if stated else _without_signature(error)
 
 
 def _without_signature(error: BaseException) -> str:
-    """The error's first line without the query of an address: in addresses of storage it is a signature."""
+    """The error's first line, without the query of an address: storage addresses have a signature in it."""
     return re.sub(r"\?\S{20,}", "?…", first_line(error)).rstrip()

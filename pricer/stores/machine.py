@@ -1,4 +1,4 @@
-"""What is known of this machine: memory, disks, installed packages, and who it is to the Hub."""
+"""Facts about this machine: memory, disks, installed packages, and its account on the Hub."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ from pricer.errors import first_line
 from pricer.redaction import without_password
 from pricer.stores.hub_errors import offline_variable
 
-# Bytes that are written to see whether that is possible: the free space on a disk says nothing of a quota.
+# Size in bytes of a test file. It is written because a quota may be lower than the free space on the disk.
 _TRIAL = 1 << 20
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux keeps the limits of a container."""
@@ -27,16 +27,16 @@ _CGROUPS = (
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
 
-# In the wheel the file lies inside the package, in a checkout beside it.
+# The file is inside the package in a wheel, and beside the package in a checkout.
 _CONSTRAINTS = (Path(__file__).parents[1] / "constraints.txt", Path(__file__).parents[2] / "constraints.txt")
-# Not imported by pricer, but a tokenizer decides how a price is written.
+# pricer does not import it, but it decides how a price is tokenized.
 _INDIRECT = ("tokenizers",)
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The disk of a folder. `free` in bytes, None: unknown. `problem`: why nothing can be written there, else empty.
-    `obstacle`: the file, or link to nothing, that is in the folder's place.
+    """The disk of a folder. `free` is in bytes, None if unknown. `problem` says why the folder cannot be written, and
+    is empty if it can. `obstacle` is a file or a broken link in the folder's place.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ def memory() -> tuple[int, int]:
 
 
 def packages() -> list[Package]:
-    """Every package that pricer, which must be installed, needs, then indirect ones that matter."""
+    """Every package that pricer requires, then important indirect ones. pricer must be installed."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -150,7 +150,7 @@ def ask_hub(timeout: float = 5.0) -> HubAnswer:
     try:
         answer = get_session().get(f"{constants.ENDPOINT}/api/whoami-v2", headers=headers, timeout=timeout)
     except Exception as error:  # each library on the way has classes of its own
-        # The token of a login is in no variable, and need not look like a token.
+        # The token may come from a login, in any format, so redaction by variable or pattern is not enough.
         return answered(first_line(error).replace(constants.ENDPOINT, endpoint).replace(token or "\0", "***"))
     skew = _skew(answer.headers.get("date", ""), (start + time.time()) / 2)
     if answer.status_code != 200:

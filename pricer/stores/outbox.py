@@ -1,4 +1,4 @@
-"""The outbox: what is still to be delivered to the Hub, safe on disk; and the worker that delivers it in order."""
+"""The outbox: checkpoints and training states on disk that wait for the Hub, and the worker that delivers them."""
 
 import contextlib
 import math
@@ -29,7 +29,7 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to deliver: a folder that does not change any more."""
+    """One delivery: a folder that does not change any more."""
 
     folder: Path
     number: int
@@ -38,12 +38,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What it is, as a user is told."""
+        """Its name in messages."""
         return f"step {self.step:,}" if self.kind == "checkpoint" else f"the training state of step {self.step:,}"
 
 
 class Outbox:
-    """A folder of entries in the order they came. An entry is there as a whole or not at all."""
+    """A folder of entries, oldest first. An entry is complete or absent."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ class Outbox:
         self.sweep()
 
     def sweep(self) -> None:
-        """Remove what a kill left half-made or half-removed. No other process may be using the outbox."""
+        """Remove incomplete entries that a kill left. No other process may use the outbox meanwhile."""
         for folder in self.folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -159,7 +159,7 @@ class Uploader:
 
     def drain(self, on_progress: Callable[[int], None], seconds: float = math.inf) -> list[Entry]:
         """Deliver what is left, and return what could not be delivered. It ends after several failures in a row, or
-        after so many seconds. `on_progress(left)` is called several times a second.
+        after `seconds`. `on_progress(left)` is called several times a second.
         """
         end = time.monotonic() + seconds
         self._draining = True
@@ -199,8 +199,8 @@ class Uploader:
                 self._stopped.wait(_LOCK_WAIT)
 
     def _next(self) -> Entry | None:
-        """The oldest entry. While checkpoints are waiting, states have their turn only now and then: they are larger.
-        But without any, another machine could not resume the training.
+        """The next entry to deliver. While checkpoints wait, a training state is delivered only every _STATE_EVERY
+        seconds, because states are large. But another machine needs a state to resume the training.
         """
         waiting = [entry for entry in self._outbox.entries() if entry.folder.name not in self._broken]
         checkpoint = next((entry for entry in waiting if entry.kind == "checkpoint"), None)
@@ -249,7 +249,7 @@ class Uploader:
             self._deliver(entry)
         except PricerError as error:
             return error
-        except BaseException as error:  # even a Rust panic, which is no Exception, must not end the worker
+        except BaseException as error:  # a Rust panic is not an Exception, and must not end the worker
             return HubError(f"{type(error).__name__}: {error}", transient=True)
         self._outbox.drop(entry)
         return None

@@ -1,6 +1,6 @@
-"""Records: the dataclasses of core, read from JSON with every key and type checked.
+"""Records: reads the dataclasses of pricer.core from JSON, and checks every key and type.
 
-They are written by `asdict`. Reading is strict: no missing or unknown key, no other type, no infinity or NaN.
+Records are written with `asdict`. A missing or unknown key, a wrong type, infinity and NaN are errors.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def parse_record(kind: type[T], text: str | bytes) -> T:
-    """The value that a JSON text holds; a ValueError of one line that names the key."""
+    """Read a value from a JSON text. A ValueError of one line names the wrong key."""
     try:
         record: T = _adapter(kind).validate_json(text)  # type: ignore[arg-type]  # mypy takes no type for hashable
     except ValidationError as error:
@@ -25,12 +25,12 @@ def parse_record(kind: type[T], text: str | bytes) -> T:
 
 
 def read_record(kind: type[T], path: Path) -> T:
-    """The value in a JSON file; a ValueError if it holds anything else, an OSError if it cannot be read."""
+    """Read a value from a JSON file. A ValueError if the content is invalid, an OSError if the file cannot be read."""
     return parse_record(kind, path.read_bytes())
 
 
 def read_records(kind: type[T], path: Path) -> Iterator[T]:
-    """The value of each line of an appended file, none if there is no file; a ValueError that names the line."""
+    """Yield the value of each line of a JSON lines file, none if there is no file. A ValueError names a bad line."""
     for number, line in whole_lines(path):
         try:
             yield parse_record(kind, line)
@@ -47,7 +47,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 def _describe(error: ValidationError) -> str:
     first: Any = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"]))
-    key = key if key.isprintable() and len(key) <= 100 else ascii(key[:100])  # it may come from a stranger
+    key = key if key.isprintable() and len(key) <= 100 else ascii(key[:100])  # the key is untrusted
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "unexpected_keyword_argument":

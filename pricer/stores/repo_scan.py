@@ -1,4 +1,4 @@
-"""Which checkpoints a repository on the Hub holds: ours by their tags, other trainers' by what they left behind."""
+"""Finds the checkpoints in a Hub repository: pricer's by their tags, other trainers' by commits, branches, folders."""
 
 import hashlib
 import json
@@ -9,28 +9,28 @@ from dataclasses import dataclass
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, in_order, parse_manifest
+from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, parse_manifest, sort_checkpoints
 from pricer.stores.hub import Hub, Refs, RemoteCommit
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 
 _TAG = re.compile(r"step-[0-9]{6,12}")
 _SOUP = re.compile(r"soup(-[0-9]{6,12}){2,8}")
-# Titles that the Trainer's `hub_strategy="every_save"` writes, the second with `save_strategy="epoch"`; and the names
-# people give to a branch per step.
+# Commit titles of the Trainer with `hub_strategy="every_save"`; _EPOCH is for `save_strategy="epoch"`. _BRANCH matches
+# common names of branches for a step.
 _TITLE = re.compile(r"\bstep[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
 _EPOCH = re.compile(r"\bepoch[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:.*[^a-z])?(?:step|checkpoint|ckpt)[-_]?([0-9]{1,12})", re.IGNORECASE)
 _FOLDER = re.compile(r"checkpoint-([0-9]{1,12})/" + re.escape(ADAPTER))
 # Each commit takes a few requests, and the Hub answers 1,000 in five minutes.
 _MAX_COMMITS = 1000
-# The Trainer's titles for what it pushes when it is done.
+# The Trainer's titles of its last commit.
 _LAST = ("End of training", "Model save")
 
 
 @dataclass(frozen=True, slots=True)
 class RepoScan:
-    """What a repository holds. `tags` are names to commit hashes; `has_manifests`: pricer pushed it; `notes`: what a
-    user should know about it; `soups`: the averages that were picked.
+    """The content of a repository. `tags` maps names to commit hashes. `has_manifests`: pricer pushed the checkpoints.
+    `notes` are messages for the user. `soups` are the soups that were picked.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -42,8 +42,8 @@ class RepoScan:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the adapter of a step lies: a commit, and a folder in it. `label` is the repository's name for it. If the
-    repository counts epochs (`is_epoch`), the epoch stands for the step.
+    """The place of a step's adapter: a commit, and a folder in it. `label` describes the place in messages. If the
+    repository counts epochs (`is_epoch`), the epoch replaces the step.
     """
 
     step: int
@@ -57,24 +57,25 @@ class _Place:
 
 
 def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
-    """Find the checkpoints of a repository, sorted by step. Those `known` at the same commit are not read again.
+    """Find the checkpoints of a repository, sorted by step. Checkpoints in `known` with the same commit are not read
+    again.
 
-    pricer's own have a tag `step-…` each, and a manifest. A repository without such tags is another trainer's: a step
-    is found in the title of a commit, the name of a folder or of a branch; prompt and data stay unknown. A soup has a
-    tag `soup-…`, whoever trained. A repository without a checkpoint is a CheckpointError.
+    Each checkpoint from pricer has a tag `step-…` and a manifest. A repository without such tags comes from another
+    trainer. Then the step is in the title of a commit, or in the name of a folder or a branch; prompt and data stay
+    unknown. In both cases, a soup has a tag `soup-…`. A repository without a checkpoint is a CheckpointError.
     """
     refs = hub.refs()
     by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
 
     def tagged(pattern: re.Pattern[str]) -> tuple[Checkpoint, ...]:
         places = [place for place in refs.tags.items() if pattern.fullmatch(place[0])]
-        return tuple(in_order(by_place.get(place) or _ours(hub, *place) for place in places))
+        return tuple(sort_checkpoints(by_place.get(place) or _read_own_checkpoint(hub, *place) for place in places))
 
     ours, soups = tagged(_TAG), tagged(_SOUP)
     if ours:
         return RepoScan(ours, refs.tags, has_manifests=True, soups=soups)
-    places, last = _places(hub, refs)
-    found, notes = _described(hub, places)
+    places, last = _find_places(hub, refs)
+    found, notes = _describe_places(hub, places)
     if not found:
         raise CheckpointError(
             f"{hub.repo} holds no checkpoint that can be read",
@@ -86,11 +87,11 @@ def scan_repo(hub: Hub, known: Iterable[Checkpoint] = ()) -> RepoScan:
         notes.append(f"commit {last.hash[:7]} ({last.title}) names no step, and holds the adapter of none: left out")
     if any(place.is_epoch for place in places):
         notes.append(f"the commits of {hub.repo} count epochs, not steps: step 2 stands for the end of epoch 2")
-    checkpoints, repeated = _once_each([checkpoint for checkpoint, _ in found])
+    checkpoints, repeated = _deduplicate([checkpoint for checkpoint, _ in found])
     return RepoScan(tuple(checkpoints), refs.tags, has_manifests=False, notes=(*notes, *repeated), soups=soups)
 
 
-def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
+def _read_own_checkpoint(hub: Hub, name: str, commit: str) -> Checkpoint:
     content = hub.read(commit, MANIFEST, LARGEST_TEXT)
     place = f"{hub.repo} at its tag {name}"
     if content is None:
@@ -104,8 +105,10 @@ def _ours(hub: Hub, name: str, commit: str) -> Checkpoint:
     return checkpoint.at(commit)
 
 
-def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
-    """The places that name a step, most reliable first; and the Trainer's last commit, which names none, or None."""
+def _find_places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
+    """The places that name a step, the most reliable first; and the Trainer's last commit, which names no step, or
+    None.
+    """
     if (head := refs.branches.get("main")) is None:
         raise CheckpointError(f"{hub.repo} has no branch main")
     commits = hub.commits()
@@ -123,11 +126,11 @@ def _places(hub: Hub, refs: Refs) -> tuple[list[_Place], RemoteCommit | None]:
         for name, commit in refs.branches.items()
         if name != "main" and (match := _BRANCH.fullmatch(name))
     ]
-    places += _titled(commits, _TITLE) or ([] if places else _titled(commits, _EPOCH))
+    places += _places_in_titles(commits, _TITLE) or ([] if places else _places_in_titles(commits, _EPOCH))
     return places, next((commit for commit in commits if commit.title in _LAST), None)
 
 
-def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_Place]:
+def _places_in_titles(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_Place]:
     return [
         _Place(int(match[1]), commit.hash, "", f"commit {commit.hash[:7]} ({commit.title})", pattern is _EPOCH)
         for commit in commits
@@ -135,8 +138,8 @@ def _titled(commits: Sequence[RemoteCommit], pattern: re.Pattern[str]) -> list[_
     ]
 
 
-def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoint, str]], list[str]]:
-    """A Checkpoint for each step, with the label of its place; notes about places without an adapter."""
+def _describe_places(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoint, str]], list[str]]:
+    """A Checkpoint for each step, with the label of its place; and notes about places that were left out."""
     found: dict[int, tuple[Checkpoint, str]] = {}
     notes = []
     for place in places:
@@ -178,9 +181,9 @@ def _described(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Checkpoin
     return [found[step] for step in sorted(found)], notes
 
 
-def _once_each(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
-    """Each adapter once, with notes on those found under several steps. Such an adapter belongs to the last of them: a
-    slow push under an earlier name reads files that were overwritten meanwhile, but no push reads files too early.
+def _deduplicate(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
+    """Remove duplicate adapters, with a note for each adapter that several steps have. The last of these steps is kept:
+    a slow push for an earlier step may read files of a later step, but never the reverse.
     """
     by_adapter: dict[str, list[Checkpoint]] = {}
     for checkpoint in found:
@@ -191,4 +194,4 @@ def _once_each(found: Sequence[Checkpoint]) -> tuple[list[Checkpoint], list[str]
         for digest, same in by_adapter.items()
         if len(same) > 1
     ]
-    return in_order(same[-1] for same in by_adapter.values()), notes
+    return sort_checkpoints(same[-1] for same in by_adapter.values()), notes

@@ -1,4 +1,4 @@
-"""Run folders: everything that one training leaves behind, and where each part lies."""
+"""Run folders: all files of one training, and how to read and write them."""
 
 import contextlib
 import itertools
@@ -51,7 +51,7 @@ class _Confirmations:
 
 
 class Run:
-    """One run folder. Creating the object touches nothing; `create_run` and `find_run` do."""
+    """One run folder. Creating the object does not access the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def repo(self) -> str | None:
-        """The repository on the Hub that its checkpoints go to, or None."""
+        """The Hub repository of its checkpoints, or None."""
         repo = self.facts().get("repo") if _is_run(self.folder) else None
         return repo if isinstance(repo, str) else None
 
     def clear(self) -> None:
-        """Remove what a kill or an error left in a folder that is not a run yet."""
+        """Remove the remains of a failed start from a folder that is not a run yet."""
         for name in ("checkpoints", "soups", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         logs = ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl")
@@ -90,24 +90,24 @@ class Run:
         return load_config(path)
 
     def pin_config(self, config: RunConfig) -> None:
-        """Keep a settled config, if the run is a repository that is evaluated here. Its next evaluation could settle it
-        otherwise: the base may have a newer revision by then.
+        """Save a resolved config, if the run is a Hub repository that is evaluated here. Without this, the next
+        evaluation might resolve it differently, because the base may have a newer revision by then.
         """
         if self.facts().get("from_hub"):
             write_atomically(self.folder / "config.yaml", to_yaml(config))
 
     def lock(self) -> AbstractContextManager[None]:
-        """While open, no other process trains this run; a RunError if one does."""
+        """A context in which no other process can train this run. A RunError if one does already."""
         hint = "wait for it to end, or train another run: --run NAME"
         return locked(self.folder, RunError(f"another process is training {self.name}", hint))
 
     @property
     def is_locked(self) -> bool:
-        """Whether another process trains this run, as far as its file system can tell."""
+        """Whether another process trains this run. False if the file system has no locks."""
         return is_locked(self.folder)
 
     def facts(self) -> dict[str, Any]:
-        """What run.json says: versions, device, seed, started, finished (None while unfinished)."""
+        """The content of run.json: versions, device, seed, started, finished (None while unfinished)."""
         path = self.folder / "run.json"
         with contextlib.suppress(OSError, ValueError):
             facts = read_json(path)
@@ -121,7 +121,7 @@ class Run:
             write_json(self.folder / "run.json", {**self.facts(), **facts})
 
     def finish(self) -> None:
-        """Record the end of training, and delete the training states, which are of no use any more."""
+        """Record the end of training, and delete the training states."""
         self.record(finished=now())
         shutil.rmtree(self.training_states.folder, ignore_errors=True)
 
@@ -140,13 +140,13 @@ class Run:
             raise RunError(f"{self._metrics} is damaged: {error}", "remove the line") from None
 
     def last_step(self) -> int:
-        """The step of the last whole line in metrics.jsonl; 0: there is none. Damaged lines before it do not matter."""
+        """The step of the last complete line in metrics.jsonl, or 0. Earlier damaged lines are ignored."""
         text = self._metrics.read_bytes() if self._metrics.exists() else b""
         step = (parse_json(text.rpartition(b"\n")[0].rpartition(b"\n")[2]) or {}).get("step", 0)
         return step if isinstance(step, int) else 0
 
     def delete_metrics_after(self, step: int) -> None:
-        """Delete metrics beyond a step: training continues from there and will write them again."""
+        """Delete the metrics after a step. Training continues from that step and writes them again."""
         write_lines(self._metrics, [line for line in self.metrics() if line.get("step", 0) <= step])
 
     def write_selection(self, selection: Selection) -> None:
@@ -154,11 +154,11 @@ class Run:
         write_json(self.folder / "selection.json", asdict(selection.record))
 
     def selection(self) -> PickRecord | None:
-        """What `pricer pick` chose last, or None."""
+        """The last choice of `pricer pick`, or None."""
         return self._read("selection.json", PickRecord, f"pricer pick --run {self.name}")
 
     def add_confirmation(self, confirmation: Confirmation) -> None:
-        """Add to confirmation.json: each look at the test split stays on record."""
+        """Add a confirmation to confirmation.json. Earlier ones are kept."""
         every = _Confirmations((*self.confirmations(), confirmation))
         write_json(self.folder / "confirmation.json", asdict(every))
 
@@ -172,7 +172,7 @@ class Run:
         write_json(self.folder / "race.json", asdict(race))
 
     def race(self) -> RaceRecord | None:
-        """The newest finished race of its checkpoints, or None."""
+        """The last finished race of its checkpoints, or None."""
         return self._read("race.json", RaceRecord, "remove it, and race again")
 
     def _read(self, name: str, kind: type[T], hint: str) -> T | None:
@@ -198,13 +198,13 @@ def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[st
 
 
 def free_name(stem: str) -> str:
-    """The first of `stem`, `stem-2`, `stem-3` … that no run has."""
+    """The first name of `stem`, `stem-2`, `stem-3` … that is free."""
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not _is_run(RUNS / name))
 
 
 def refuse_name(name: str | None) -> None:
-    """Raise a RunError if a new run cannot have that name. None stands for a free name, and is no problem."""
+    """Raise a RunError if a new run cannot have that name. None is allowed: it stands for an automatic name."""
     if name is None:
         return
     if not _NAME.fullmatch(name):
@@ -213,7 +213,7 @@ def refuse_name(name: str | None) -> None:
         raise RunError(f"there is a run {name} already", f"pricer train --resume --run {name}, or another --run NAME")
 
 
-def refuse_place() -> None:
+def check_runs_folder() -> None:
     """Raise a RunError if no run can be written here."""
     disk = look_at_disk(RUNS)
     if disk.obstacle:
@@ -232,8 +232,8 @@ def runs_here() -> list[Run]:
 def find_run(
     name: str | None, *, repo: str | None = None, trained: bool = False, note: Callable[[str], object] = lambda _: None
 ) -> Run:
-    """The run of that name, or of that `repo`, or the newest one (if `trained`, the newest that was trained here); a
-    RunError if there is none. `note` is told which runs cannot be the newest because their run.json is damaged.
+    """The run with that name, or else of that `repo`, or else the newest run. With `trained`, runs that were trained
+    here are preferred. A RunError if there is no such run. `note` gets a message for each run with a damaged run.json.
     """
     if name is not None:
         known = {run.name: run for run in _every_run()}
@@ -255,7 +255,7 @@ def find_run(
 
 
 def runs_of(repo: str) -> list[Run]:
-    """The runs here that belong to a repository on the Hub, the newest last. Damaged ones do not count."""
+    """The runs here of a Hub repository, the newest last, without damaged runs."""
     return [run for run in _undamaged(_every_run())[0] if run.repo == repo]
 
 
@@ -281,5 +281,5 @@ def now() -> str:
 
 
 def _is_run(folder: Path) -> bool:
-    # A folder is a run once it has its run.json. What a kill left before that is replaced.
+    # A folder without a run.json is left over from a failed start, and may be replaced.
     return (folder / "run.json").exists()

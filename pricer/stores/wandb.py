@@ -61,10 +61,10 @@ class Report:
 
 
 class TrackingLog:
-    """The record in a run's folder of what was sent to one W&B run, in so many `rows`.
+    """The record, in a run's folder, of the metrics sent to one W&B run. `rows` is the number of rows sent.
 
-    A curve of training has no point before its newest step: after a kill, some steps are done again. Checkpoints are
-    evaluated in any order, so their curves get a point for each step.
+    A training curve only gets points after its newest step, because steps are repeated after a kill. Checkpoints are
+    evaluated in any order, so their curves get a point for any new step.
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
@@ -80,7 +80,7 @@ class TrackingLog:
                 self._remember(line)
 
     def add_summary(self, summary: Any) -> None:
-        """Take over W&B's summary, which another machine may have written: no curve goes back before its last step."""
+        """Use the last step in W&B's summary, which another machine may have written. Curves get no point before it."""
         if (step := summary.get("step")) is not None:
             self.last_step = max(self.last_step, int(step))
             self._newest |= {name: max(int(step), self._newest.get(name, 0)) for name in summary.keys()}  # noqa: SIM118
@@ -98,7 +98,7 @@ class TrackingLog:
         self._append({"summary": dict(summary)})
 
     def unsent(self, report: Report) -> Report:
-        """The part of a report that was not sent, without curves that began under another spec: no point would fit."""
+        """The part of a report that was not sent. Curves that began under another spec get no new points."""
 
         def lacks(name: str, step: int) -> bool:
             if name in self._curves:

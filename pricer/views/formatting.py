@@ -187,7 +187,7 @@ def significance(comparison: "Comparison") -> str:
 
 
 def looks(others: Sequence[str]) -> str:
-    """A sentence about the number of measurements on the test split. `others` is the result of `looks_besides`."""
+    """A sentence about the number of measurements on the test split. `others` is the result of `other_test_looks`."""
     if not others:
         return "looked at once"
     named = ", ".join(dict.fromkeys(others))

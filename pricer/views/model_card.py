@@ -17,7 +17,7 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.intervals import CoverageReport
 from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
-from pricer.core.selection import Selection, looks_besides
+from pricer.core.selection import Selection, other_test_looks
 from pricer.views import formatting
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def model_card(
             val=val,
             test=test,
             columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
-            looks=sorted(set(looks_besides(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
+            looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
             dropped=dropped,
             soups=sum(e.candidate.is_soup for e in selection.ranking),
             lead=_lead(selection),

@@ -51,7 +51,11 @@ def planned(plan: "Plan") -> None:
             "training items",
             f"{plan.items:,}"
             + (" (data.train_limit; the data was not read)" if plan.items_are_a_limit else "")
-            + (f" (data.max_price leaves out {plan.too_dear:,} of all items)" if plan.too_dear else ""),
+            + (
+                f" (data.max_price leaves out {plan.items_above_max_price:,} of all items)"
+                if plan.items_above_max_price
+                else ""
+            ),
         ),
         ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
         ("checkpoints", f"{plan.checkpoints:,}"),

@@ -11,7 +11,7 @@ from pricer.commands.parts.setup import prepare, prepare_to_ask
 from pricer.commands.predict import Predicted, predict, predict_items
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
-from pricer.data.texts import one_text
+from pricer.data.texts import parse_text
 from pricer.errors import CheckpointError, PricerError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
@@ -28,7 +28,7 @@ class Counter(FakeScorer):
 
 
 def priced(run: Run, which: str | None, *texts: str, listener: Listener | None = None) -> Predicted:
-    return predict(run, which, lambda _: [one_text(text) for text in texts], listener or Listener())
+    return predict(run, which, lambda _: [parse_text(text) for text in texts], listener or Listener())
 
 
 def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(run: Run) -> None:

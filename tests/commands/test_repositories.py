@@ -16,7 +16,7 @@ from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
-from pricer.ml.batches import batches_of
+from pricer.ml.batches import make_batches
 from pricer.stores.hub import Hub
 from pricer.stores.records import parse_record
 from pricer.stores.runs import Run
@@ -81,7 +81,7 @@ def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[P
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.items(Split.VAL)])
     scorer = load_scorer(setup)
     scorer.use(folder)
-    batches = batches_of([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
+    batches = make_batches([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     return [answer for batch in batches for answer in scorer.predict([prompts[index] for index in batch])]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, Difference, compare_to_best
 from pricer.core.evaluation import ScoreTable
-from pricer.core.resampling import losses
+from pricer.core.resampling import compute_losses
 from tests.builders import a_score_table
 from tests.simulation import CURVES, drawn_scores, true_errors
 
@@ -114,7 +114,7 @@ def test_nothing_is_compared_by_r2_where_no_resample_has_two_prices() -> None:
 )
 def test_a_comparison_is_whole_whatever_the_errors(errors: list[list[float]], metric: str) -> None:
     scores = [scores_of(own) for own in errors]
-    best = int(losses(scores, metric).argmin())
+    best = int(compute_losses(scores, metric).argmin())
     comparison = compared(scores, metric, best, resamples=50)
 
     assert math.isclose(sum(one.p_best for one in comparison.differences), 1)

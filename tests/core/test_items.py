@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricer.core.items import Item, ItemSet, Split, place_of, split_items, split_of
+from pricer.core.items import Item, ItemSet, Split, assign_split, hash_place, split_items
 from pricer.core.prices import PriceFormat
 from tests.builders import TEMPLATE, an_item
 
@@ -32,20 +32,20 @@ def test_the_text_of_an_item_is_its_title_above_its_description() -> None:
 
 @pytest.mark.parametrize("copy", ["a brass lamp", "A BRASS LAMP", "  a\tbrass\n\nlamp "])
 def test_copies_that_differ_in_case_and_spacing_stand_at_one_place(copy: str) -> None:
-    assert place_of(copy) == place_of("A brass lamp")
+    assert hash_place(copy) == hash_place("A brass lamp")
 
 
 def test_other_words_stand_at_another_place() -> None:
-    assert place_of("A brass lamp") != place_of("A brass lamb")
+    assert hash_place("A brass lamp") != hash_place("A brass lamb")
 
 
 def test_the_place_is_the_one_that_earlier_runs_were_split_by() -> None:
     # A change here moves items between train and test: every published number would be void.
-    assert place_of("A brass lamp") == 0.7983410974445868
+    assert hash_place("A brass lamp") == 0.7983410974445868
 
 
 def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
-    assert 0 <= place_of("lamp \ud800") < 1
+    assert 0 <= hash_place("lamp \ud800") < 1
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
     ],
 )
 def test_test_comes_first_then_val_then_train(place: float, expected: Split) -> None:
-    assert split_of(place, val_fraction=0.5, test_fraction=0.25) is expected
+    assert assign_split(place, val_fraction=0.5, test_fraction=0.25) is expected
 
 
 def test_the_shares_are_about_the_fractions() -> None:
@@ -155,8 +155,8 @@ def test_items_dearer_than_the_maximum_are_in_no_split_and_counted() -> None:
     cheap = split_items(items, 0.2, 0.3, {}, max_price=15.0)
 
     assert sorted(item.price for part in Split for item in cheap.items(part)) == [float(n) for n in range(1, 16)]
-    assert cheap.too_dear == 5
-    assert split(items).too_dear == 0
+    assert cheap.items_above_max_price == 5
+    assert split(items).items_above_max_price == 0
 
 
 def test_a_maximum_price_moves_no_item_and_changes_the_fingerprint_only_where_it_leaves_one_out() -> None:

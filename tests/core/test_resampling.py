@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pricer.core import resampling
 from pricer.core.evaluation import ScoreTable
 from pricer.core.metrics import METRICS, Z95, choosing_metrics
-from pricer.core.resampling import losses, resample, studentised
+from pricer.core.resampling import bootstrap_t_quantiles, compute_losses, resample
 from tests.builders import a_score_table
 
 CHOOSING = choosing_metrics()
@@ -36,7 +36,7 @@ def test_a_loss_is_the_metric_or_one_minus_it(metric: str) -> None:
     metrics = np.array([value(one, metric) for one in scores])
 
     expected = 1 - metrics if metric in ("r2", "hit_rate") else metrics
-    np.testing.assert_allclose(losses(scores, metric), expected, rtol=1e-12)
+    np.testing.assert_allclose(compute_losses(scores, metric), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("metric", CHOOSING)
@@ -50,8 +50,8 @@ def test_a_resample_has_the_loss_of_the_items_that_were_drawn(metric: str, items
     for times in weights.T.astype(int):
         inside, outside = np.repeat(np.arange(items), times), np.flatnonzero(times == 0)
         if len(inside) and len(outside):
-            drawn.append(losses([one.rows(inside) for one in scores], metric))
-            left_out.append(losses([one.rows(outside) for one in scores], metric))
+            drawn.append(compute_losses([one.rows(inside) for one in scores], metric))
+            left_out.append(compute_losses([one.rows(outside) for one in scores], metric))
 
     whole = np.isfinite(np.array(drawn)).all(axis=1) & np.isfinite(np.array(left_out)).all(axis=1)
     exact = metric == "median_ae"
@@ -101,13 +101,13 @@ def test_a_resampled_t_is_wider_to_the_right_of_skewed_errors_and_normal_for_man
     skewed = a_score_table([100.0 + error for error in np.random.default_rng(0).lognormal(3, 1.2, 100)])
     even = a_score_table([100.0 + error for error in np.linspace(0, 100, 2_000)])
 
-    low, high = studentised(skewed, "mae")
+    low, high = bootstrap_t_quantiles(skewed, "mae")
     assert low < -2.2  # the mean may be much higher than it looks
     assert 1.2 < high < Z95
-    assert studentised(even, "mae") == pytest.approx((-Z95, Z95), abs=0.15)
-    assert studentised(even, "median_ae") == (-Z95, Z95)
+    assert bootstrap_t_quantiles(even, "mae") == pytest.approx((-Z95, Z95), abs=0.15)
+    assert bootstrap_t_quantiles(even, "median_ae") == (-Z95, Z95)
 
 
 @pytest.mark.parametrize("metric", CHOOSING)
 def test_where_nothing_varies_there_is_a_t_all_the_same(metric: str) -> None:
-    assert studentised(a_score_table([150.0, 152.0], [100.0, 102.0]), metric) == (-Z95, Z95)
+    assert bootstrap_t_quantiles(a_score_table([150.0, 152.0], [100.0, 102.0]), metric) == (-Z95, Z95)

@@ -14,9 +14,9 @@ from pricer.core.selection import (
     Confirmation,
     Selection,
     by_preference,
-    comparable,
     dropped_ids,
-    looks_besides,
+    find_comparable,
+    other_test_looks,
     select,
 )
 from pricer.errors import RunError
@@ -173,22 +173,22 @@ class TestWhatIsCompared:
         few = [an_evaluation(step, 40.0, a_spec(limit=10), n=10) for step in (100, 200, 300)]
         many = [an_evaluation(step, 40.0) for step in (100, 200)]
 
-        assert comparable([*many, *few], self.KEPT) == few
+        assert find_comparable([*many, *few], self.KEPT) == few
 
     def test_has_the_most_items_and_then_the_estimator_of_the_run(self) -> None:
         few = [an_evaluation(100, 40.0, a_spec(limit=10), n=10)]
         greedy, median = [an_evaluation(100, 40.0)], [an_evaluation(100, 40.0, a_spec(estimator="median"))]
 
-        assert comparable([*few, *greedy, *median], self.KEPT) == median
-        assert comparable([*few, *greedy, *median], self.KEPT, "greedy") == greedy
+        assert find_comparable([*few, *greedy, *median], self.KEPT) == median
+        assert find_comparable([*few, *greedy, *median], self.KEPT, "greedy") == greedy
 
     def test_leaves_out_baselines_soups_the_test_split_and_weights_that_are_gone(self) -> None:
         own = [an_evaluation(100, 40.0)]
         soup = an_evaluation(200, 30.0, members=(100, 200))
         others = [an_evaluation(None, 9.0), an_evaluation(400, 9.0), an_evaluation(200, 9.0, a_spec(split=Split.TEST))]
 
-        assert comparable([*own, soup, *others], self.KEPT) == own
-        assert comparable(others, self.KEPT) == []
+        assert find_comparable([*own, soup, *others], self.KEPT) == own
+        assert find_comparable(others, self.KEPT) == []
 
     def test_is_refused_where_no_spec_covers_them_all_and_the_fullest_is_preferred(self) -> None:
         one = [an_evaluation(300, 40.0)]
@@ -196,7 +196,7 @@ class TestWhatIsCompared:
 
         assert by_preference([*one, *two], self.KEPT) == [two, one]
         with pytest.raises(RunError, match=r"\(10 items: steps 100, 200; all items: steps 300\)") as raised:
-            comparable([*one, *two], self.KEPT)
+            find_comparable([*one, *two], self.KEPT)
         assert raised.value.hint == "pricer eval --all-checkpoints"
 
     def test_covers_those_that_dropped_out_of_a_finished_race(self) -> None:
@@ -205,8 +205,8 @@ class TestWhatIsCompared:
         out = Dropout(100, a_checkpoint(100).id, n=20, leader=200, margin=1.0)
         race = RaceRecord(SPEC.fingerprint, 0.3, a_checkpoint(200).id, (out,), 0.7)
 
-        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
-        assert comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few
+        assert find_comparable([*few, *many], self.KEPT, dropped=dropped_ids(race)) == many
+        assert find_comparable([*few, *many], self.KEPT, dropped=dropped_ids(None)) == few
 
 
 TEST = a_spec(split=Split.TEST)
@@ -223,13 +223,13 @@ def test_only_checkpoints_on_the_test_split_are_looks_and_the_measurement_itself
         an_evaluation(300, 50.0),
     ]
 
-    assert looks_besides(evaluations, FIRST, TEST.fingerprint) == ["step-000100", "step-000200"]
-    assert looks_besides(evaluations[:2], FIRST, TEST.fingerprint) == []
+    assert other_test_looks(evaluations, FIRST, TEST.fingerprint) == ["step-000100", "step-000200"]
+    assert other_test_looks(evaluations[:2], FIRST, TEST.fingerprint) == []
 
 
 def test_a_look_that_was_confirmed_stays_one_without_its_evaluation() -> None:
     measured = an_evaluation(200, 50.0, spec=TEST)
     earlier = Confirmation("now", measured.candidate, TEST.fingerprint, measured.metric("mae"), 1, ())
 
-    assert looks_besides([], FIRST, TEST.fingerprint, [earlier]) == ["step-000200"]
-    assert looks_besides([], earlier.candidate.id, TEST.fingerprint, [earlier]) == []
+    assert other_test_looks([], FIRST, TEST.fingerprint, [earlier]) == ["step-000200"]
+    assert other_test_looks([], earlier.candidate.id, TEST.fingerprint, [earlier]) == []

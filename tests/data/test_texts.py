@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.config import DataConfig
-from pricer.data.texts import one_text, parse_texts, read_texts
+from pricer.data.texts import parse_text, parse_texts, read_texts
 from pricer.errors import DataError
 
 CONFIG = DataConfig(description="text", title="name")
@@ -65,6 +65,6 @@ def test_nothing_to_price_is_an_error() -> None:
     with pytest.raises(DataError, match="nothing to price in standard input"):
         parse_texts(b"", CONFIG, "standard input", is_json=True)
     with pytest.raises(DataError, match="the text is empty"):
-        one_text(" ")
+        parse_text(" ")
     with pytest.raises(DataError, match=r"there is no file gone\.txt"):
         read_texts(Path("gone.txt"), CONFIG)

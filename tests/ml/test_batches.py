@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from pricer.core.predictions import Prediction
-from pricer.ml.batches import BatchSplitter, OutOfMemoryError, batches_of, find_batch_tokens, left_padded
+from pricer.ml.batches import BatchSplitter, OutOfMemoryError, find_batch_tokens, left_padded, make_batches
 from pricer.ml.tokens import TokenizedPrompt
 
 
 def test_batches_are_longest_first_and_within_the_budget() -> None:
     # 5 × 2 = 10 fits a budget of 10, a third would make 15; then 3 × 2 = 6, and a third of 3 makes 9.
-    assert batches_of([3, 5, 3, 5, 3], batch_tokens=10) == [[1, 3], [0, 2, 4]]
+    assert make_batches([3, 5, 3, 5, 3], batch_tokens=10) == [[1, 3], [0, 2, 4]]
 
 
 def test_a_prompt_longer_than_the_budget_is_a_batch_by_itself() -> None:
-    assert batches_of([20, 4, 4], batch_tokens=10) == [[0], [1, 2]]
+    assert make_batches([20, 4, 4], batch_tokens=10) == [[0], [1, 2]]
 
 
 def test_no_prompts_are_no_batches() -> None:
-    assert batches_of([], batch_tokens=10) == []
+    assert make_batches([], batch_tokens=10) == []
 
 
 def test_sequences_end_together_after_their_padding() -> None:

@@ -16,10 +16,10 @@ from pricer.ml.devices import (
     Precision,
     choose_precision,
     gpu_utilisation,
-    leave_launcher,
     memory,
     peak_memory,
     refuse_several_gpus,
+    remove_launcher_variables,
 )
 from tests.conftest import hides_gpus
 
@@ -137,7 +137,7 @@ class TestLaunchers:
             monkeypatch.setenv(name, value)
 
         with pytest.raises(ModelError) as caught:
-            leave_launcher()
+            remove_launcher_variables()
 
         assert (caught.value.message, caught.value.hint) == (message, hint)
 
@@ -155,7 +155,7 @@ class TestLaunchers:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
 
-        leave_launcher()
+        remove_launcher_variables()
 
     def test_what_a_launcher_of_one_process_left_is_forgotten_and_what_would_have_counted_is_named(
         self, monkeypatch: pytest.MonkeyPatch
@@ -169,9 +169,9 @@ class TestLaunchers:
         for name, value in left.items():
             monkeypatch.setenv(name, value)
 
-        assert leave_launcher() == ["ACCELERATE_MIXED_PRECISION=bf16"]
+        assert remove_launcher_variables() == ["ACCELERATE_MIXED_PRECISION=bf16"]
         assert left.keys().isdisjoint(os.environ)
-        assert leave_launcher() == []
+        assert remove_launcher_variables() == []
 
 
 def test_tests_hide_the_gpu_unless_they_are_those_that_need_one() -> None:

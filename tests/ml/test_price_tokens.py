@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricer.core.items import Item, PromptTemplate, tail_of
+from pricer.core.items import Item, PromptTemplate, prompt_tail
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_tokenizer
-from pricer.ml.tokens import Encoder, PriceTokens, continuations, find_digit_tokens, find_price_tokens, splits_digits
+from pricer.ml.tokens import (
+    Encoder,
+    PriceTokens,
+    find_digit_tokens,
+    find_price_tokens,
+    splits_digits,
+    tokenize_continuations,
+)
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
-TAIL = tail_of("Price is $")
+TAIL = prompt_tail("Price is $")
 PLAIN, PADDED = PriceFormat("plain"), PriceFormat("padded", 4)
 FORMATS = (PLAIN, PADDED, PriceFormat("padded", 6))
 # All last digits, carries and leading zeros are among them.
@@ -83,7 +90,7 @@ def test_nothing_changes_for_tokenizers_without_that_blank(name: str) -> None:
     tokenizer = loaded(name)
     texts = [format_price(price, style) for style in FORMATS for price in PRICES]
 
-    assert continuations(tokenizer, TAIL, texts) == [alone(tokenizer, text) for text in texts]
+    assert tokenize_continuations(tokenizer, TAIL, texts) == [alone(tokenizer, text) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +117,7 @@ def test_levels_are_digits_groups_of_three_or_none(
 @pytest.mark.parametrize("lead", LEADS)
 @pytest.mark.parametrize("name", [*WITH_BLANK, *WITHOUT_BLANK])
 def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str) -> None:
-    tokenizer, tail = loaded(name), tail_of(lead)
+    tokenizer, tail = loaded(name), prompt_tail(lead)
     encoder = Encoder(tokenizer, 96, tail, ["0227"])
 
     # One lead gets the 1,000 plain prices below $1,000, the others 100.
@@ -148,11 +155,11 @@ def test_where_prompt_and_completion_do_not_part_at_a_token_each_is_tokenized_by
 
     # "is 227" would be the tokens "is" and " 227", of which the prompt "is " knows nothing.
     assert tokenizer.tokenize("is 227")[-1] == "Ġ227"
-    assert continuations(tokenizer, "is ", ["227", "5"]) == [alone(tokenizer, "227"), alone(tokenizer, "5")]
+    assert tokenize_continuations(tokenizer, "is ", ["227", "5"]) == [alone(tokenizer, "227"), alone(tokenizer, "5")]
 
 
 def test_a_digit_before_the_price_does_not_hide_that_digits_are_grouped() -> None:
     tokenizer = loaded("Llama 3")
 
     # "1227" would be the tokens 122 and 7.
-    assert continuations(tokenizer, tail_of("Price in 1"), ["227"]) == [alone(tokenizer, "227")]
+    assert tokenize_continuations(tokenizer, prompt_tail("Price in 1"), ["227"]) == [alone(tokenizer, "227")]

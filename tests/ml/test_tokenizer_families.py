@@ -19,12 +19,12 @@ import pytest
 from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from pricer.core.items import tail_of
+from pricer.core.items import prompt_tail
 from pricer.core.prices import PriceFormat, format_price
 from pricer.ml.base import load_tokenizer
-from pricer.ml.tokens import continuations, find_digit_tokens, find_price_tokens, splits_digits
+from pricer.ml.tokens import find_digit_tokens, find_price_tokens, splits_digits, tokenize_continuations
 
-TAIL = tail_of("Price is $")
+TAIL = prompt_tail("Price is $")
 # As Qwen's own code has it: its tiktoken file does not say it. Llama 3's is the converter's default.
 _QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -137,7 +137,7 @@ def tokens(tokenizer: Any, ids: list[int]) -> str:
 
 def test_a_completion_by_itself_and_after_the_prompt(row: tuple[Family, Any]) -> None:
     family, tokenizer = row
-    four, cents = continuations(tokenizer, TAIL, ["0227", "1299.00"])
+    four, cents = tokenize_continuations(tokenizer, TAIL, ["0227", "1299.00"])
 
     assert tokens(tokenizer, tokenizer("0227", add_special_tokens=False)["input_ids"]) == family.alone
     assert (tokens(tokenizer, four), tokens(tokenizer, cents)) == (family.four, family.cents)
@@ -161,4 +161,4 @@ def test_only_the_blank_in_front_has_gone(row: tuple[Family, Any]) -> None:
 
     alone = tokenizer(texts, add_special_tokens=False)["input_ids"]
 
-    assert [[*blank, *ids] for ids in continuations(tokenizer, TAIL, texts)] == alone
+    assert [[*blank, *ids] for ids in tokenize_continuations(tokenizer, TAIL, texts)] == alone

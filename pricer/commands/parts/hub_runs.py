@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
-from pricer.commands.parts.setup import settle
+from pricer.commands.parts.setup import settle_optimizer
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
@@ -98,7 +98,7 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
         reached, last = _trainer_steps(repo, _text(hub, commit, "trainer_state.json", LARGEST_LOG))
         if reached >= last:
             raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
-    settle(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
+    settle_optimizer(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
     if here:
         run = here
         run.outbox.clear()  # another machine has continued the run, so these uploads are out of date

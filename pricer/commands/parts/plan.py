@@ -18,13 +18,14 @@ class Plan:
     """The size of a run.
 
     `items` is the number of training items. `items_are_a_limit`: the data is not on this machine, and `items` is
-    `data.train_limit`. `too_dear` is the number of items that `data.max_price` left out of all splits. `upload_bytes`
-    is the size of all checkpoints together. `gpu` is None if no GPU was named and this machine has none.
+    `data.train_limit`. `items_above_max_price` is the number of items that `data.max_price` left out of all
+    splits. `upload_bytes` is the size of all checkpoints together. `gpu` is None if no GPU was named and
+    this machine has none.
     """
 
     items: int
     items_are_a_limit: bool
-    too_dear: int
+    items_above_max_price: int
     steps: int
     steps_per_epoch: int
     checkpoints: int
@@ -66,7 +67,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     return Plan(
         items=items,
         items_are_a_limit=is_limit,
-        too_dear=found.too_dear if found else 0,
+        items_above_max_price=found.items_above_max_price if found else 0,
         steps=steps,
         steps_per_epoch=train.steps_per_epoch(items),
         checkpoints=checkpoints,

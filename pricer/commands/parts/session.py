@@ -16,7 +16,7 @@ from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.data.reading import require
-from pricer.ml.batches import batches_of, find_batch_tokens
+from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
@@ -159,7 +159,7 @@ def predict_batches(
     scorer: Scorer, prompts: Sequence[TokenizedPrompt], batch_tokens: int
 ) -> Iterator[tuple[list[int], list[Prediction]]]:
     """Predict in batches of similar length: the indices of each batch's prompts, and their Predictions."""
-    for batch in batches_of([len(prompt.ids) for prompt in prompts], batch_tokens):
+    for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens):
         yield batch, scorer.predict([prompts[index] for index in batch])
 
 

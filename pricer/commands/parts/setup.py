@@ -7,7 +7,7 @@ from typing import Any
 
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
-from pricer.core.items import Item, ItemSet, PromptTemplate, Split, tail_of
+from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import (
     MAX_PLAIN_DIGITS,
@@ -89,11 +89,11 @@ def load_base_of(setup: Setup, run: Run | None) -> Any:
     known = run.facts().get("dense", {}) if run else {}
     base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
     if run and setup.precision.device == "cuda" and device not in known:
-        run.record(dense={**known, **dense_fact(setup, base)})
+        run.record(dense={**known, **record_dequantized(setup, base)})
     return base
 
 
-def dense_fact(setup: Setup, model: Any) -> dict[str, bool]:
+def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
     """The fact in run.json: whether the model's weights are dequantized on this device."""
     return {device_name(setup.precision): not dense_bytes(model)}
 
@@ -125,7 +125,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
     prompt = config.prompt
-    tail = tail_of(prompt.lead)
+    tail = prompt_tail(prompt.lead)
     digits = width_for([max_price])
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
@@ -139,7 +139,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     encoder = Encoder(tokenizer, prompt.max_length, tail, completions)
     encoder.check(template.prompt(Item("", "", max_price)))
     estimator = choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)
-    notes = explain_left_out(items.too_dear, config.data.max_price)
+    notes = explain_left_out(items.items_above_max_price, config.data.max_price)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price))
     if price_tokens is None:
@@ -163,7 +163,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     )
 
 
-def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
+def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:
     """The config with the optimizer settled for this machine. A ModelError if this machine cannot train it.
 
     `resume` is the command that resumes the run on another machine. None: the run is new, and its config can change.
@@ -189,7 +189,7 @@ def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], No
     """
     resume = f"pricer train --resume --run {run.name}"
     put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
-    settled, state = settle(run.config(), resume), read_state(state_folder) if state_folder else None
+    settled, state = settle_optimizer(run.config(), resume), read_state(state_folder) if state_folder else None
     optimizer, precision = settled.train.optimizer, choose_precision(settled.model)
     if state and state.optimizer not in (None, "bitsandbytes" if optimizer == PAGED else "torch"):
         raise CheckpointError(

@@ -90,7 +90,7 @@ def _table(
     return Table(name, candidate.step, _COLUMNS, rows, across="price", down="predicted")
 
 
-def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:
+def open_tracker(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:
     """The tracker of a run. It continues the same W&B run, also on another machine, or starts a new one and records it.
     `goes_on` is part of the note if tracking fails, for example "training goes on".
     """
@@ -129,7 +129,7 @@ def send(run: Run, report: Report | None, note: Callable[[str], None], goes_on: 
             # Two processes cannot write one W&B run: the rows of one would be dropped.
             note(f"not on W&B yet, where {run.name} is being trained: do this again when training is over")
             return
-        tracker = tracker_of(run, config, note, goes_on)
+        tracker = open_tracker(run, config, note, goes_on)
     except (PricerError, OSError, ValueError, KeyError, TypeError) as error:
         note(f"tracking stopped, {goes_on}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
         return

@@ -11,7 +11,7 @@ from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
-from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, looks_besides
+from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, other_test_looks
 from pricer.redaction import redact
 from pricer.views.formatting import duration, moment, size, step_list, utc_time
 from pricer.views.report.curves import NO_CURVE, Curve
@@ -168,7 +168,7 @@ def tested_of(
         return None
     alike = [e for e in found if replace(e.spec, split=Split.VAL, limit=chosen.spec.limit) == chosen.spec]
     best = max(alike or found, key=lambda e: e.metric("mae").n)
-    others = looks_besides(evaluations, best.candidate.id, best.spec.fingerprint, confirmations)
+    others = other_test_looks(evaluations, best.candidate.id, best.spec.fingerprint, confirmations)
     return Tested(best, _baselines_under(best.spec, evaluations), tuple(others))
 
 

@@ -9,7 +9,7 @@ import torch
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.hub_runs import resume_hub_run
-from pricer.commands.parts.setup import prepare, settle, settle_resumed
+from pricer.commands.parts.setup import prepare, settle_optimizer, settle_resumed
 from pricer.config import ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
@@ -110,11 +110,11 @@ class TestANewRun:
 
 
 def test_the_optimizer_is_settled_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settle(a_config()).train.optimizer == "adamw_torch"
+    assert settle_optimizer(a_config()).train.optimizer == "adamw_torch"
     gpus(1, monkeypatch)
-    assert settle(a_config()).train.optimizer == "adamw_torch_fused"
-    assert settle(a_config("adamw_torch")).train.optimizer == "adamw_torch"
-    assert settle(a_config(device="cpu")).train.optimizer == "adamw_torch"
+    assert settle_optimizer(a_config()).train.optimizer == "adamw_torch_fused"
+    assert settle_optimizer(a_config("adamw_torch")).train.optimizer == "adamw_torch"
+    assert settle_optimizer(a_config(device="cpu")).train.optimizer == "adamw_torch"
 
 
 def test_the_optimizer_is_pinned_with_the_run(trained: Path) -> None:

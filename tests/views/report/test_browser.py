@@ -22,7 +22,7 @@ def evaluated(page: Page, script: str, argument: Any = None) -> Any:
     )
 
 
-def settle(page: Page) -> None:
+def settle_optimizer(page: Page) -> None:
     """Wait until what was asked for is drawn. (Playwright's own waiting evaluates text, which the page forbids.)"""
     page.evaluate(
         "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
@@ -56,7 +56,7 @@ def test_the_slider_smooths_the_curve(fresh: Opened) -> None:
 
     def at(weight: str) -> list[float]:
         fresh.page.locator("#smoothing").fill(weight)
-        settle(fresh.page)
+        settle_optimizer(fresh.page)
         assert fresh.page.locator("#smoothing-value").inner_text() == f"{float(weight):.2f}"
         found: list[float] = evaluated(fresh.page, curve)
         return found
@@ -119,7 +119,7 @@ def test_the_rule_of_thumb_is_shown_on_request_and_colours_follow_the_mode_while
     rule_before = evaluated(fresh.page, rule)
     fresh.page.locator("#rule").check()
     fresh.page.emulate_media(color_scheme="dark")
-    settle(fresh.page)
+    settle_optimizer(fresh.page)
     dark = evaluated(fresh.page, look)
 
     assert light == ["#ffffff", "#1b2430", "#2867d6", "rgb(244, 246, 249)"]

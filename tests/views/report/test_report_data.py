@@ -12,7 +12,7 @@ from pricer.commands.parts.report_data import load_report
 from pricer.core.checkpoints import Candidate
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
-from pricer.core.selection import comparable
+from pricer.core.selection import find_comparable
 from pricer.data.reading import load_items
 from pricer.errors import RunError
 from pricer.stores.runs import Run
@@ -248,7 +248,7 @@ def test_before_a_pick_the_report_prefers_the_spec_that_pick_would_choose_by(who
 
     assert found is not None
     assert list(found.checkpoints) == on_all
-    assert comparable(whole.evaluations.all(), [e.candidate.id or "" for e in on_all]) == on_all
+    assert find_comparable(whole.evaluations.all(), [e.candidate.id or "" for e in on_all]) == on_all
 
 
 TOKEN = "hf_" + "Ab1" * 10
