@@ -8,6 +8,7 @@ import numpy as np
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.intervals import CoverageReport
 from pricer.core.items import Split
 from pricer.core.selection import Confirmation, Selection, comparable, dropped_ids, looks_besides, ranked, select
 from pricer.errors import HubError, RunError
@@ -95,7 +96,8 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     assert picked_id is not None  # no baseline is picked
     evaluations, recorded = run.evaluations.all(), run.confirmations()
     # By its id: the tag `best` may move while this scores.
-    evaluation = evaluate_run(run, picked_id, Split.TEST, None, watcher).evaluations[-1]
+    scored = evaluate_run(run, picked_id, Split.TEST, None, watcher)
+    evaluation = scored.evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
     others = looks_besides(evaluations, picked_id, spec, recorded)
@@ -107,7 +109,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     problem = picked.problem
     if is_new and problem is None:
         try:
-            _publish_card(picked)
+            _publish_card(picked, scored.breakdown.coverage if scored.breakdown else ())
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
@@ -139,9 +141,10 @@ def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTabl
     return found
 
 
-def _publish_card(picked: Picked) -> str | None:
+def _publish_card(picked: Picked, coverage: Sequence[CoverageReport] = ()) -> str | None:
     """Write the model card of a run on the Hub, and return the repository; None for a run without one, and for a
-    checkpoint of another trainer, about which nothing is known.
+    checkpoint of another trainer, about which nothing is known. `coverage` is how often intervals held the price on
+    test items, empty if unknown.
     """
     best = _chosen(picked)
     if best.prompt_fingerprint is None:
@@ -150,6 +153,6 @@ def _publish_card(picked: Picked) -> str | None:
     def render(repo: str) -> str:
         from pricer.commands.parts.model_card import card_text
 
-        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped))
+        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped), coverage)
 
     return picked.run.store.publish_card(render, f"{best.name} is the best")

@@ -99,7 +99,7 @@ def model_card(
     if checkpoint.id != selection.candidate.id:
         raise ValueError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not the checkpoint that was chosen")
     val, comparison, config = selection.chosen, selection.comparison, recipe.config
-    test = test_of(val, evaluations)
+    test = _test_of(val, evaluations)
     license_id = base_license if base_license != "unknown" and _LICENSE.fullmatch(base_license or "") else None
     base = checkpoint.base if recipe.base_on_hub else _without_folder(checkpoint.base)
     data = config.data.source if recipe.data_on_hub else _without_folder(config.data.source)
@@ -181,7 +181,7 @@ def _environment() -> Environment:
     return environment
 
 
-def test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
+def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
     """The same checkpoint on the test split, all else being equal; of several, the evaluation with most items."""
     alike = [
         e

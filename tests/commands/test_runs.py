@@ -228,7 +228,16 @@ def test_everything_as_json() -> None:
                 "picked": None,
                 "started": run.facts()["started"],
                 "problem": None,
-                "best": json.loads(json.dumps(asdict(an_evaluation(4, 50.0)))),
+                "best": {
+                    "candidate": asdict(Candidate.of(a_checkpoint(4))) | {"members": []},
+                    "mae": 50.0,
+                    "interval": [49.0, 51.0],
+                    "n": 50,
+                    "split": "val",
+                    "limit": None,
+                    "estimator": "greedy",
+                    "spec_fingerprint": a_spec().fingerprint,
+                },
             }
         ]
     }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.evaluation import EvalSpec, ScoreTable
+from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
@@ -71,30 +71,28 @@ def is_local_folder(base: str) -> bool:
     return not base.startswith("builtin:") and names_a_folder(base)
 
 
-def saved_breakdown(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item] | None = None) -> Breakdown:
-    """Break down an evaluation of a checkpoint, from its saved scores and predictions. `items` are the items of its
-    spec; None: only their prices are known. A KeyError if the scores or a prediction are not kept.
+def saved_breakdown(
+    run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], val_items: Sequence[Item]
+) -> Breakdown:
+    """Break down an evaluation of a checkpoint, from its scores and its saved predictions for the items of its spec. A
+    KeyError if a prediction is missing.
 
-    Intervals for test items are corrected on validation items if the same checkpoint was evaluated on them, all else
-    being equal. Intervals for validation items are not corrected.
+    Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
+    was evaluated on them, all else being equal. Intervals for validation items are not corrected.
     """
-    table, predictions = _saved(run, checkpoint_id, spec)
-    if items is None:
-        items = [Item(key, "", price) for key, price in zip(table.item_id.tolist(), table.price.tolist(), strict=True)]
+    table = run.evaluations.scores(checkpoint_id, spec)
+    assert table is not None  # kept with the evaluation
     own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
     calibrations: dict[float, Calibration | None] = {}
     if own:
-        val_table, val_predictions = _saved(run, checkpoint_id, own)
-        prices = val_table.price.tolist()
+        known = val_items[: own.limit]
+        predictions, prices = _predictions(run, checkpoint_id, own, known), [item.price for item in known]
         for level in LEVELS:
-            calibrations[level] = calibrate([raw_interval(p, level) for p in val_predictions], prices, level)
-    return break_down(table, items, predictions, calibrations)
+            calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level)
+    return break_down(table, items, _predictions(run, checkpoint_id, spec, items), calibrations)
 
 
-def _saved(run: Run, checkpoint_id: str, spec: EvalSpec) -> tuple[ScoreTable, list[Prediction]]:
-    """The saved scores, and the Predictions in their order; a KeyError if anything is missing."""
-    table = run.evaluations.scores(checkpoint_id, spec)
-    if table is None:
-        raise KeyError(checkpoint_id)
+def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:
+    """The saved Predictions in the order of the items; a KeyError if one is missing."""
     by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
-    return table, [by_id[item_id] for item_id in table.item_id.tolist()]
+    return [by_id[item.id] for item in items]

@@ -1,10 +1,9 @@
 """The model card of a picked checkpoint: what is known of the run, as the text of a README. Without torch."""
 
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 import pricer
-from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.intervals import CoverageReport
@@ -15,21 +14,24 @@ from pricer.errors import HubError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
-from pricer.views.model_card import Card, Recipe, model_card, test_of
+from pricer.views.model_card import Card, Recipe, model_card
 
 # The embedded base is part of pricer.
 _OWN_LICENCE = "apache-2.0"
 
 
-def card_text(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection, dropped: int) -> str:
+def card_text(
+    run: Run,
+    repo: str,
+    checkpoint: Checkpoint,
+    selection: Selection,
+    dropped: int,
+    coverage: Sequence[CoverageReport],
+) -> str:
     """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it. A race
-    measured `dropped` others only in part.
+    measured `dropped` others only in part. `coverage` is how far intervals held on test items, empty if unknown.
     """
     assert checkpoint.commit is not None  # it is in the repository
-    evaluations, coverage = run.evaluations.all(), tuple[CoverageReport, ...]()
-    if test := test_of(selection.chosen, evaluations):
-        with suppress(KeyError):  # its predictions are not kept
-            coverage = saved_breakdown(run, checkpoint.id, test.spec).coverage
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
     card = model_card(
@@ -37,7 +39,7 @@ def card_text(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
         checkpoint=checkpoint,
         commit=checkpoint.commit,
         selection=selection,
-        evaluations=evaluations,
+        evaluations=run.evaluations.all(),
         base_license=_licence(config, checkpoint),
         recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
         versions=versions if isinstance(versions, dict) else {},
