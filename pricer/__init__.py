@@ -13,10 +13,10 @@ __version__ = "0.1.0"
 def predict(
     descriptions: Sequence[str], run: str | None = None, *, repo: str | None = None, checkpoint: str | None = None
 ) -> "Predicted":
-    """Price descriptions, as `pricer predict` does, by a checkpoint of a run in ./runs or of a Hub repository.
+    """Price descriptions with a checkpoint of a run in ./runs or of a Hub repository, as `pricer predict` does.
 
     `run` is a name; None is the newest run, unless a `repo` (USER/NAME) is given. `checkpoint` is a step, an id, `best`
-    or `last`; None is the picked one or, if none is picked, the last. Failures are PricerErrors. Notes go to stderr.
+    or `last`; None is the picked one or, if none is picked, the last. Raises PricerErrors. Notes go to stderr.
     torch is imported here, not by `import pricer`.
     """
     from pricer.commands.parts.hub_runs import open_run

@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 def _option(usage: str, text: str, minimum: int | None = None) -> Any:
-    """An option from its usage, `--name` for a flag and `--name VALUE` for a value, and its help text."""
+    """Make an option from its usage (`--name` for a flag, `--name VALUE` for a value) and its help text."""
     name, _, value = usage.partition(" ")
     return typer.Option(name, metavar=value or None, help=text, min=minimum)
 
@@ -138,8 +138,8 @@ def pick(
     _refuse_run_and_repo(run, repo)
     is_unknown = metric not in choosing_metrics()
     _refuse_if(is_unknown, "--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
-    # Read when numpy is imported. The matrix products here are short: a second thread gains little, and if another
-    # process uses the cores, the threads wait for each other so long that 1 s became 25 s.
+    # OpenBLAS reads this when numpy is imported. The matrix products here are short, so a second thread gains little.
+    # When another process used the cores, waiting for each other slowed the threads from 1 s to 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pricer.commands import pick as command
     from pricer.commands.parts.wandb_report import pick_report, send
@@ -155,7 +155,7 @@ def pick(
     if not as_json:
         terminal_evaluations.draw_pick(result)
         terminal_evaluations.picked(result, as_json=False)
-        sys.stdout.flush()  # what follows may take a while
+        sys.stdout.flush()  # the confirmation may take a while
     confirmed = None
     if confirm:
         with terminal_progress.Watcher() as watcher:
@@ -257,7 +257,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def _refuse_if(is_wrong: bool, option: str, message: str) -> None:
-    """Wrong usage: an exit code of 2 and a line that names the option."""
+    """Report wrong usage if `is_wrong`: exit code 2 and a line that names the option."""
     if is_wrong:
         raise typer.BadParameter(message, param_hint=option)
 
@@ -276,6 +276,6 @@ def main() -> None:
     try:
         app()
     except SystemExit as ended:
-        if ended.code and output_is_closed():  # outside of the commands, for example in --help
+        if ended.code and output_is_closed():  # happens outside the commands, for example in --help
             sys.exit(OUTPUT_CLOSED)
         raise

@@ -14,31 +14,31 @@ import typer
 # The exit code of a program that the signal SIGPIPE ended.
 OUTPUT_CLOSED = 128 + 13
 
-# What torch and trl read when they are imported, unless the user has set it.
+# Defaults for variables that torch and trl read when they are imported. A value that the user has set wins.
 _ENVIRONMENT = {
-    # torch's threads wait for each other by spinning, by default 300,000 times. That halves the speed, or worse, when
-    # another process uses the same cores (EXPERIMENTS.md).
+    # torch's threads wait for each other by spinning, 300,000 times by default. If another process uses the same cores,
+    # this at least halves the speed (EXPERIMENTS.md).
     "GOMP_SPINCOUNT": "1000",
     # Batches differ in length and leave gaps in the memory of torch's GPU allocator that no other batch fits into.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
-    # trl reports every training to its makers.
+    # trl reports every training to its authors.
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn every failure into one line with a hint, and its exit code; a traceback only with PRICER_DEBUG=1.
+    """Turn every failure into one line with a hint, and an exit code. PRICER_DEBUG=1 also shows the traceback.
 
-    As a decorator it also prepares the process for the command: environment variables that libraries read when they are
-    imported, and warnings.
+    This decorator also prepares the process for a command: it sets the environment variables that libraries read when
+    they are imported, and silences warnings.
     """
     debug = os.environ.get("PRICER_DEBUG") == "1"
     for name, value in _ENVIRONMENT.items():
         if name != "PYTORCH_ALLOC_CONF" or "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its old name
             os.environ.setdefault(name, value)
     if not debug:
-        # A user cannot mend what libraries deprecate. The tests treat every warning as an error.
+        # A user cannot fix the warnings of libraries. The tests treat every warning as an error.
         warnings.simplefilter("ignore")
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
@@ -59,13 +59,16 @@ def exit_codes() -> Iterator[None]:
 
 
 def output_is_closed() -> bool:
-    """Whether stdout or stderr is a pipe whose reader, for example `head`, has gone. If so, it is led to /dev/null."""
+    """Whether stdout or stderr is a pipe whose reader, for example `head`, has closed it.
+
+    A closed stream is redirected to /dev/null.
+    """
     closed = False
     for number in (1, 2):
         pipe = select.poll()
         pipe.register(number, 0)
         if any(event & select.POLLERR for _, event in pipe.poll(0)):
-            # Python flushes both streams when it exits, and would report that it cannot.
+            # Python flushes both streams at exit, and would report an error for a closed one.
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             closed = True
     return closed

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from pricer.core.predictions import ESTIMATORS
 
-if TYPE_CHECKING:  # a type checker does not know literals that are made from a table
+if TYPE_CHECKING:  # a type checker cannot read a Literal that is built from a table
     EstimatorName = str
 else:
     EstimatorName = Literal[("auto", *ESTIMATORS)]
@@ -18,30 +18,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-def _number(value: Any) -> Any:
+def _refuse_booleans(value: Any) -> Any:
     """Refuse true and false: YAML reads `yes` and `on` as true, which pydantic would read as 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("not_a_number", "Input should be a number")
     return value
 
 
-def _whole(value: Any) -> Any:
+def _read_whole_number(value: Any) -> Any:
     """Read 1_000 and 2e4 as whole numbers: YAML reads the second as text or as a float."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
             return value
-    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else _refuse_booleans(value)
 
 
-def _off(value: Any) -> Any:
-    """Read false as `off`, which is what YAML makes of `off`."""
+def _read_off(value: Any) -> Any:
+    """Read false as `off`: YAML reads `off` as false."""
     return "off" if value is False else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_read_whole_number)]
+Number = Annotated[float, BeforeValidator(_refuse_booleans)]
 Count = Annotated[Whole, Field(ge=1)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
@@ -209,7 +209,7 @@ class HubConfig(_Section):
 class TrackingConfig(_Section):
     """Curves on Weights & Biases."""
 
-    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_off)] = "off"
+    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_read_off)] = "off"
     """`auto`: online if you are logged in (`wandb login`, WANDB_API_KEY), otherwise offline. `offline`: kept in the
     run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: the error by step, and a table
     of at most 500 validation items of the best checkpoint with the first 200 characters of each description."""

@@ -1,4 +1,4 @@
-"""Config files: YAML into a RunConfig with every problem named at once, each with its line, and back."""
+"""Config files: YAML to and from a RunConfig. All problems of a file are reported together, each with its line."""
 
 import difflib
 import reprlib
@@ -13,7 +13,7 @@ from pricer.config import RunConfig
 from pricer.errors import ConfigError, first_line
 from pricer.redaction import redact, token_in
 
-# The wheel has the configs inside the package, a checkout beside it.
+# In the wheel the configs are inside the package. In a checkout they are beside it.
 CONFIGS = next(
     (
         folder
@@ -24,17 +24,17 @@ CONFIGS = next(
 )
 
 
-# Several times the number of settings there are.
+# Several times the number of existing settings.
 _MAX_SETTINGS = 300
 
-# Shortens values in messages: with aliases, a few lines of YAML can stand for gigabytes.
+# Shortens values in messages: with aliases, a few lines of YAML can expand to gigabytes.
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a config file and apply `section.key=value` overrides; ConfigError names every problem with its place."""
+    """Read a config file and apply `section.key=value` overrides. A ConfigError names every problem and its place."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in the content of a file, as `load_config` reads it; problems name `path` as the file."""
+    """Parse the content of a config file. Problems name `path` as the file."""
     try:
         text = content.decode()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -65,10 +65,10 @@ def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> Ru
     if not isinstance(values, dict):
         raise ConfigError([f"a config is a mapping of sections, not a {type(values).__name__} ({path})"])
     _refuse_tokens(node, path, overrides)
-    # A section with all its settings commented out is empty.
+    # YAML reads a section as None if all its settings are commented out.
     values = {section: {} if inside is None else inside for section, inside in values.items()}
     lines = _lines(node)
-    if len(lines) > _MAX_SETTINGS:  # a stranger's file may hold any number, and each would get an error
+    if len(lines) > _MAX_SETTINGS:  # a downloaded file may hold any number of them, and each would get an error
         raise ConfigError([f"{len(lines):,} settings are given, at most {_MAX_SETTINGS} are read ({path})"])
     places = {key: f"{path}, line {line}" for key, line in lines}
     problems = [
@@ -81,7 +81,7 @@ def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> Ru
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        found: dict[str, list[Any]] = {}  # a setting of several types has an error for each
+        found: dict[str, list[Any]] = {}  # pydantic reports one error for each type of a union
         for detail in error.errors():
             found.setdefault(_setting(detail), []).append(detail)
         problems += [_problem(setting, details, places, path) for setting, details in found.items()]
@@ -114,7 +114,7 @@ def _lines(node: yaml.Node | None, prefix: str = "") -> list[tuple[str, int]]:
 
 
 def _refuse_tokens(node: yaml.Node | None, path: str, overrides: Sequence[str]) -> None:
-    """Raise a ConfigError if there is a token anywhere. This comes first, because other errors show values."""
+    """Raise a ConfigError if there is a token anywhere. Call it first: other errors show values."""
     problems = [f"{redact(setting)} holds a token ({path}, line {line})" for setting, line in _tokens(node, "", set())]
     for override in overrides:
         if token_in(override):
@@ -145,7 +145,7 @@ def _tokens(node: yaml.Node | None, setting: str, seen: set[int]) -> list[tuple[
 
 
 def _override(values: dict[str, Any], places: dict[str, str], override: str) -> list[str]:
-    """Apply one `section.key=value` in place; the problems with its form."""
+    """Apply one `section.key=value` in place, and return the problems with its form."""
     key, equals, text = override.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
@@ -163,12 +163,12 @@ def _override(values: dict[str, Any], places: dict[str, str], override: str) -> 
 
 
 def _setting(detail: Any) -> str:
-    """The setting that a pydantic error is about. Unions and lists add further parts to its location."""
+    """The setting that a pydantic error belongs to. Unions and lists add more parts to the location of the error."""
     return ".".join(str(part) for part in detail["loc"][:2])
 
 
 def _problem(setting: str, details: Sequence[Any], places: dict[str, str], path: str) -> str:
-    """Pydantic's errors about one setting, as a sentence with its place."""
+    """Pydantic's errors about one setting, as one sentence that names file and line."""
     detail = details[-1]
     place = places.get(setting) or places.get(setting.split(".", maxsplit=1)[0], path)
     if detail["type"] in ("extra_forbidden", "invalid_key"):

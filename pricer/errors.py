@@ -1,8 +1,8 @@
-"""What can go wrong for a user: one sentence that says what is wrong, and a hint that can be pasted."""
+"""The expected failures. Each has a sentence that says what is wrong, and a hint that can be pasted."""
 
 
 class PricerError(Exception):
-    """An expected failure. `message` says what is wrong, with the value; `hint` what to do (empty: nothing to add)."""
+    """An expected failure. `message` says what is wrong, with the value. `hint` says what to do; it may be empty."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -11,7 +11,7 @@ class PricerError(Exception):
 
 
 class ConfigError(PricerError):
-    """Settings that are unknown, mistyped or impossible. `problems` holds all that were found, each with its place."""
+    """Settings that are unknown, mistyped or impossible. `problems` has one text for each, with its place."""
 
     def __init__(self, problems: list[str], hint: str = "") -> None:
         super().__init__("\n".join(problems), hint)
@@ -35,8 +35,10 @@ class RunError(PricerError):
 
 
 class HubError(PricerError):
-    """The Hub cannot be reached, or refuses. `transient`: the same request may succeed later. `retry_after`: seconds to
-    wait before that, None if the Hub names none. `limited`: nothing failed, but a rate limit was reached.
+    """The Hub cannot be reached, or refuses a request.
+
+    `transient`: the same request may succeed later. `retry_after`: the seconds to wait before it, None if the Hub does
+    not say. `limited`: a rate limit was reached, and nothing else is wrong.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class HubError(PricerError):
         self.limited = limited
 
 
-class Interrupted(PricerError):  # noqa: N818  # it was asked for, so it is no error
-    """The user, or the machine, asked for an orderly stop. What was done so far is saved."""
+class Interrupted(PricerError):  # noqa: N818  # an orderly stop is not an error
+    """The user or the machine asked for an orderly stop. The work done so far is saved."""
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import struct
 import tempfile
 import threading
 import time
@@ -176,6 +177,10 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         weights(b"small", size=10**13),
         rf"{REPO} has a {ADAPTER} of 10,000,000,000,000 bytes, which is too large \(at most 32,000,000,000\)",
     ),
+    "a header of exabytes": (
+        weights(struct.pack("<Q", 2**62) + b"{}"),
+        r"\S+ cannot be used: its header has 4,611,686,018,427,387,904 bytes, 16,000,000 at most",
+    ),
     "half a file": (lambda repo: weights(repo.files(TAG)[ADAPTER][:-100])(repo), r"\S+ cannot be read: .+"),
     "other weights than its manifest says": (
         file(ADAPTER, b"something else"),
@@ -183,6 +188,7 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     ),
     "not a number": (tensors(a_nan), r"the adapter in \S+ has weights that are not numbers \(1 tensors, .+ for one\)"),
     "wrong shapes": (tensors(a_row_too_many), UNFIT),
+    "no tensors": (tensors(lambda held: held.clear()), UNFIT),
     # Hub says one thing, delivers another: huggingface_hub itself takes no notice of an LFS file's hash.
     "other bytes than the hub promises": (
         lambda repo: amend(
@@ -195,9 +201,22 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         rf"{TAG} is not what its manifest says: \S+ has sha256 \w+…, the manifest \w+…",
     ),
     # Settings of the adapter.
+    "code of its own": (
+        settings(auto_map={"AutoModel": "evil.Model"}),
+        r"\S+ cannot be used: auto_map is an object, which is not supported",
+    ),
     "a module to import": (
         settings(megatron_config={"a": 1}, megatron_core="evil"),
         r"\S+ cannot be used: megatron_(config|core) is .+, which is not supported",
+    ),
+    "a pattern that never ends": (
+        settings(target_modules="(a+)+$"),
+        r"\S+ cannot be used: target_modules is the pattern .+",
+    ),
+    "a rank of a billion": (settings(r=10**9), r"\S+ cannot be used: r is 1000000000, it must be .+"),
+    "settings of a megabyte": (
+        file(ADAPTER_CONFIG, b" " * 1_000_001),
+        rf"{REPO} has a {ADAPTER_CONFIG} of 1,000,001 bytes, which is too large \(at most 1,000,000\)",
     ),
     "a link to a file here": (
         # Git keeps a symbolic link as a file that holds where it leads to.
@@ -215,17 +234,41 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         lambda repo: amend(repo, {"manifest.json": manifest(repo, step=9)}),
         rf"{REPO} at its tag {TAG} holds step-000009",
     ),
+    "an average that is none": (
+        lambda repo: repo.create_tag("soup-000002-000004", repo.tags[TAG]),
+        rf"{REPO} at its tag soup-000002-000004 holds {TAG}",
+    ),
+    "a manifest that lies about itself": (
+        lambda repo: amend(
+            repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), "id": "0" * 40}).encode()}
+        ),
+        NOT_READ,
+    ),
+    "a manifest that is not JSON": (file("manifest.json", b"\xff{"), NOT_READ),
     "a manifest without end": (file("manifest.json", DEEP), NOT_READ),
+    "a manifest with a number of a million digits": (
+        file("manifest.json", b'{"step": ' + b"1" * 900_000 + b"}"),
+        NOT_READ,
+    ),
+    "a manifest of a megabyte": (
+        file("manifest.json", b" " * 1_000_001),
+        rf"{REPO} has a manifest.json of 1,000,001 bytes, which is too large .+",
+    ),
     "a manifest that paints": (
         lambda repo: amend(repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), RED: 1}).encode()}),
-        NOT_READ.removesuffix(".+") + r"\\x1b\[31m.+ is not part of a manifest",
+        NOT_READ.removesuffix(".+") + r"'\\x1b\[31m.+ is unknown",
     ),
     "an adapter of another base": (
         lambda repo: amend(repo, {"manifest.json": manifest(repo, base="acme/other", base_revision="0" * 40)}),
         r"checkpoint step 4 \(\w+\) was trained with base acme/other@0+, this run has base builtin:base@\w+",
     ),
+    "an adapter of another base that paints": (
+        lambda repo: amend(repo, {"manifest.json": manifest(repo, base=RED, base_revision="0" * 40)}),
+        r"checkpoint step 4 \(\w+\) was trained with base \\x1b.+",
+    ),
     # The config.
     "an unknown setting": (config(hooks={"before": "touch ran"}), rf"hooks is not a section {PLACE}"),
+    "a setting that paints": (config(**{RED: 1}), r"\\x1b\[31m.+ is not a section .+"),
     "an object in YAML": (
         file("config.yaml", b"data: !!python/object/apply:os.system ['touch ran']\n"),
         rf"not YAML: could not determine a constructor for the tag .+ {PLACE}",
@@ -234,10 +277,24 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         file("config.yaml", f"prompt: {{question: {BOMB}}}".encode()),
         rf"prompt.question is \[.+: input should be a valid string {PLACE}",
     ),
+    "names without end": (
+        file("config.yaml", f"adapter: {{target_modules: {BOMB}}}".encode()),
+        rf"adapter.target_modules is \[.+: input should be .+ {PLACE}",
+    ),
+    "a number without end": (
+        file("config.yaml", b"data: {val_limit: 0x" + b"f" * 90_000 + b"}"),
+        r"unexpected ValueError: Exceeds the limit \(4300 digits\).+",
+    ),
     "ten thousand settings": (
         file("config.yaml", b"".join(b"s%d:\n" % n for n in range(10_000))),
         rf"10,000 settings are given, at most 300 are read \(config.yaml of {REPO}\)",
     ),
+    "a config of a megabyte": (
+        file("config.yaml", b"#" * 1_000_000),
+        rf"{REPO} has a config.yaml of 1,000,000 bytes, which is too large \(at most 100,000\)",
+    ),
+    "YAML without end": (file("config.yaml", DEEP), r"not YAML: .+"),
+    "a config that is not text": (file("config.yaml", b"\xff\xfe\x00"), r"not UTF-8 .+"),
     "a token": (config(tracking={"project": "hf_" + "a" * 34}), rf"tracking.project holds a token {PLACE}"),
     "a base that is a folder here": (config(model={"base": "../.."}), r"there is no config.json in ../.."),
     "a base that is somebody's": (config(model={"base": "eve/base"}), r"there is no base eve/base on the Hub, .+"),
@@ -246,11 +303,47 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         r"../mine.txt is not a .csv, .jsonl or .parquet file",
     ),
     "facts that are a list": (file("run.json", b"[]"), rf"run.json of {REPO} cannot be read"),
+    "facts without end": (file("run.json", DEEP), rf"run.json of {REPO} cannot be read"),
     # Nothing is left out of what belongs to a checkpoint.
+    "no config": (lambda repo: amend(repo, {}, delete=("config.yaml",)), rf"{REPO} has no config.yaml at \w+"),
 }
 
 
-@pytest.mark.parametrize("name", SCORED)
+# One of each kind; the others take their time with all that is slow.
+OFTEN = {
+    "a pickle by the name of weights",
+    "a pickle alone",
+    "ten terabytes",
+    "half a file",
+    "other weights than its manifest says",
+    "not a number",
+    "wrong shapes",
+    "a module to import",
+    "a link to a file here",
+    "a manifest of another step",
+    "a manifest without end",
+    "a manifest that paints",
+    "an adapter of another base",
+    "an unknown setting",
+    "an object in YAML",
+    "words without end",
+    "ten thousand settings",
+    "a token",
+    "a base that is a folder here",
+    "facts that are a list",
+    "an optimizer that runs code",
+    "random numbers that run code",
+    "a file outside",
+    "a log without steps",
+    "weights that are none",
+}
+
+
+def cases(table: Mapping[str, object]) -> list[Any]:
+    return [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in table]
+
+
+@pytest.mark.parametrize("name", cases(SCORED))
 def test_what_is_scored(name: str, stopped: Repo, world: World) -> None:
     spoil, problem = SCORED[name]
     spoil(stopped)
@@ -333,18 +426,34 @@ def no_numbers(name: str) -> str:
 
 UNREADABLE = rf"{REPO} has no training state that can be read on its branch state"
 DAMAGED = r"runs/stopped/metrics.jsonl is damaged: "
+OF_ANOTHER = rf"the training state in {REPO} has the adapter of step 4, its trainer another step"
 
 RESUMED: dict[str, tuple[Callable[[Repo], object], str]] = {
     "an optimizer that runs code": (state_file("optimizer.pt", torch_bomb()), no_numbers("optimizer.pt")),
+    "an optimizer that is a bare pickle": (
+        state_file("optimizer.pt", pickle.dumps(Bomb())),
+        no_numbers("optimizer.pt"),
+    ),
+    "a schedule that runs code": (state_file("scheduler.pt", torch_bomb()), no_numbers("scheduler.pt")),
     "random numbers that run code": (state_file("rng_state.pth", torch_bomb()), no_numbers("rng_state.pth")),
+    "an optimizer that is text": (state_file("optimizer.pt", b"hello"), no_numbers("optimizer.pt")),
     "a file outside": (lambda repo: put_state(repo, {}, {"files": {"../../outside": "0" * 64}}), UNREADABLE),
+    "a file at the root": (lambda repo: put_state(repo, {}, {"files": {"/tmp/outside": "0" * 64}}), UNREADABLE),
+    "a record that paints": (lambda repo: put_state(repo, {}, {"files": {RED: "0" * 64}}), UNREADABLE),
+    "a record without end": (beside_state("state.json", DEEP), UNREADABLE),
+    "a log that is none": (beside_state("metrics.jsonl", b"what\n"), DAMAGED + r"not a JSON object .+"),
     "a log without steps": (beside_state("metrics.jsonl", b'{"step": "x"}\n'), DAMAGED + "step is 'x'"),
+    "a log without end": (beside_state("metrics.jsonl", DEEP + b"\n"), DAMAGED + r"not a JSON object .+"),
+    "a trainer state of another step": (in_trainer_state(global_step=5), OF_ANOTHER),
+    "a trainer state before the beginning": (in_trainer_state(global_step=-5), OF_ANOTHER),
     "a trainer state with a history of nothing": (in_trainer_state(log_history=7), r"unexpected AttributeError: .+"),
+    "weights that are not numbers": (state_adapter(a_nan), r"the adapter in \S+ has weights that are not numbers .+"),
+    "weights of another shape": (state_adapter(a_row_too_many), UNFIT),
     "weights that are none": (state_adapter(lambda held: held.clear()), UNFIT),
 }
 
 
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("name", cases(RESUMED))
 def test_what_is_gone_on_with(name: str, stopped: Repo, world: World) -> None:
     spoil, problem = RESUMED[name]
     spoil(stopped)
@@ -388,6 +497,10 @@ class TestOfOtherTrainers:
         ("changes", "problem"),
         [
             ({"base": "/etc"}, r"the adapters of eve/plain name the base /etc, a folder on another machine"),
+            (
+                {"base": "../../.."},
+                r"the adapters of eve/plain name the base \.\./\.\./\.\., a folder on another machine",
+            ),
             ({"base": "eve/gone"}, r"there is no base eve/gone on the Hub, nor a folder of that name"),
             ({"base": "builtin:../.."}, r"there is no embedded base builtin:\.\./\.\."),
             (
@@ -395,6 +508,7 @@ class TestOfOtherTrainers:
                 rf"{ADAPTER_CONFIG} of eve/plain, .+: base_model_name_or_path is .+, it must be one line .+",
             ),
             ({"auto_map": {"AutoModel": "evil.M"}}, rf"{ADAPTER_CONFIG} of eve/plain, .+: auto_map is an object, .+"),
+            ({"peft_type": "EVIL"}, rf"{ADAPTER_CONFIG} of eve/plain, .+: peft_type is \"EVIL\", only LORA is read"),
             ({RED: 1}, rf"{ADAPTER_CONFIG} of eve/plain, .+: .+ is 1, which is not supported"),
         ],
     )
@@ -417,6 +531,17 @@ class TestOfOtherTrainers:
 
         asked = {request.path.rpartition("/")[2] for request in hub.requests if "eve/base/resolve" in request.path}
         assert asked == {"config.json", "model.safetensors"}
+
+    def test_a_private_one_of_somebody_else(self, hub: LoopbackHub, world: World) -> None:
+        hub.create("eve/secret", private=True)
+
+        for command in (("eval",), ("train", "--resume")):
+            world.refuses(
+                r"there is no repository eve/secret on the Hub, or this account may not see it",
+                *command,
+                "--repo",
+                "eve/secret",
+            )
 
     def test_a_gated_one(self, hub: LoopbackHub, world: World) -> None:
         gated = hub.create("eve/gated", gated=True)

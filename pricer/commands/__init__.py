@@ -1,1 +1,1 @@
-"""The verbs: each orders the steps of one command and returns or reports what came out. Nothing prints here."""
+"""One file for each command. It runs the steps in order and returns the result. Nothing prints here."""

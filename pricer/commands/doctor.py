@@ -1,6 +1,6 @@
 """`pricer doctor`: whether this machine can train, and what to do if it cannot.
 
-A module that may be missing is imported in the check that needs it.
+Modules that may be missing are imported inside the check that needs them.
 """
 
 import json
@@ -19,15 +19,15 @@ from pricer.core.machine_checks import Finding, Status
 from pricer.redaction import endpoint_problem, redact
 from pricer.stores import machine
 
-# Steps of pricer.ml.probe. "libraries" imports huggingface_hub.
+# Steps of pricer.ml.probe. The step "libraries" imports huggingface_hub.
 _TORCH_STEPS = ("GPU", "driver", "4-bit product", "libraries")
-# Seconds for all of them: on a network disk the first import of the libraries takes minutes.
+# Seconds for all steps together. On a network disk the first import of the libraries takes minutes.
 _TIMEOUT = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. `if_it_raises` is its status after an unexpected exception; `needs_hub`: it needs huggingface_hub."""
+    """One check. `if_it_raises` is its status after an unexpected exception. `needs_hub`: it needs huggingface_hub."""
 
     name: str
     look: Callable[[], Iterable[Finding]]
@@ -36,7 +36,7 @@ class Check:
 
 
 def examine() -> Iterator[Finding]:
-    """Run all checks and yield each finding as soon as it is known. Nothing raises, and no text contains a token."""
+    """Run all checks and yield each finding as soon as it is known. Never raises. No text contains a token."""
     for check in CHECKS:
         try:
             if check.needs_hub and endpoint_problem():
@@ -91,7 +91,7 @@ def ask_probe(steps: Sequence[str], timeout: float = _TIMEOUT) -> Iterator[Findi
 
 
 def _records(output: str) -> Iterator[dict[str, Any]]:
-    """The lines of pricer.ml.probe, without the output of libraries."""
+    """The JSON lines of pricer.ml.probe, without the output of libraries."""
     known = ({"step"}, {field.name for field in fields(Finding)})
     for line in output.splitlines():
         try:
@@ -103,8 +103,8 @@ def _records(output: str) -> Iterator[dict[str, Any]]:
 
 
 def _run_probe(steps: Sequence[str], timeout: float) -> tuple[str, str]:
-    """What the process wrote to stdout, and how it ended."""
-    # With this process's own path, so that the probe imports the same packages.
+    """The text that the process wrote to stdout, and how the process ended."""
+    # The probe gets the path of this process, so that it imports the same packages.
     code = f"import sys; sys.path[:] = {sys.path!r}; from pricer.ml.probe import main; main({list(steps)!r})"
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`pricer eval`: score checkpoints and baselines on held-out items. What was scored before is not scored again."""
+"""`pricer eval`: score checkpoints and baselines on held-out items. Nothing is scored twice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,10 @@ from pricer.stores.wandb import Report
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What `pricer eval` returns: the evaluations of the baselines, then of the checkpoints by step. `breakdown` is
-    there for a single checkpoint, `race` after a race. `report` goes to W&B; None: this run is not on W&B.
+    """The result of `pricer eval`.
+
+    `evaluations` has the baselines first, then the checkpoints by step. A single checkpoint has a `breakdown`, a race
+    has a `race`. `report` is for W&B; None: this run is not on W&B.
     """
 
     run: Run
@@ -50,7 +52,7 @@ def evaluate_run(
         watcher.note(note)
     spec = setup.spec(split, limit)
     with open_session(run, setup, spec, len(checkpoints), watcher) as session:
-        # The baselines first, before any adapter is used: one of them is the base as it is.
+        # The baselines come first, before any adapter is loaded: one of them is the untuned base.
         baselines = evaluate_baselines(session, setup)
         scored = race_checkpoints(session, checkpoints) if race else score_checkpoints(session, checkpoints)
     evaluations, breakdown, report = (*baselines, *scored), None, None
@@ -65,7 +67,9 @@ def evaluate_run(
 def score_checkpoints(
     session: EvaluationSession, checkpoints: Sequence[Checkpoint], progress: ScoringProgress | None = None
 ) -> list[Evaluation]:
-    """The Evaluation of each checkpoint: read if it exists, else made. `progress` counts on; None: from zero."""
+    """The Evaluation of each checkpoint: read if it exists, otherwise made. `progress` continues its count; None starts
+    a new count.
+    """
     known = {checkpoint.id: session.find(checkpoint.id) for checkpoint in checkpoints}
     progress = progress or ScoringProgress(session.watcher, [*known.values()].count(None) * len(session.items))
     evaluations = []
@@ -79,9 +83,9 @@ def score_checkpoints(
 def race_checkpoints(session: EvaluationSession, checkpoints: Sequence[Checkpoint]) -> list[Evaluation]:
     """Race the checkpoints for the lowest mean absolute error, score the winner on all items, and write race.json.
 
-    Returns the winner's Evaluation and those that other checkpoints had before. A checkpoint that drops out keeps its
-    predictions and gets no Evaluation. Decisions depend on the predictions alone, which are saved, so an interrupted
-    race goes on with the same decisions.
+    Returns the winner's Evaluation, and the Evaluations that other checkpoints had before the race. A checkpoint that
+    drops out keeps its predictions and gets no Evaluation. Decisions depend only on the saved predictions, so an
+    interrupted race continues with the same decisions.
     """
     n, budget, spec = len(session.items), session.run.config().eval.race_budget, session.spec
     rounds = plan_rounds(len(checkpoints), n, budget)

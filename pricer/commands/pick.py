@@ -8,7 +8,6 @@ import numpy as np
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
-from pricer.core.intervals import CoverageReport
 from pricer.core.items import Split
 from pricer.core.selection import Confirmation, Selection, comparable, dropped_ids, looks_besides, ranked, select
 from pricer.errors import HubError, RunError
@@ -17,11 +16,11 @@ from pricer.stores.runs import Run, find_run, now
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What `pricer pick` returns.
+    """The result of `pricer pick`.
 
-    `unscored` are the steps of checkpoints that had no evaluation to compare, except those that dropped out of a race:
-    their steps are `dropped`. `card` is the repository whose model card was written, None if none was. `problem` says
-    why the Hub was not told; the choice stands all the same.
+    `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
+    evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
+    could not be updated; the choice is valid anyway.
     """
 
     run: Run
@@ -34,10 +33,10 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What `pricer pick --confirm` returns.
+    """The result of `pricer pick --confirm`.
 
-    `is_new`: the number was not there before. `others` are the checkpoints of the run that were also measured on the
-    test split, before or after. `problem` says why the number is not in the model card; it stands all the same.
+    `is_new`: this call measured the number. `others` are the checkpoints of the run that were also measured on the test
+    split, before or after. `problem` says why the number is not in the model card; the number is valid anyway.
     """
 
     confirmation: Confirmation
@@ -53,20 +52,22 @@ def pick(
     soups: Callable[[Run, Evaluation], Sequence[Evaluation]] | None = None,
     note: Callable[[str], object] = lambda _: None,
 ) -> Picked:
-    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. `note` is told what
-    takes a while. `soups` evaluates averages that compete with the best checkpoint, under its spec.
+    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`.
+
+    `soups` evaluates averages that compete with the best checkpoint, under the same spec. `note` receives a line before
+    each slow step.
     """
     run = find_run(name, repo=repo, note=note)
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"
-    # If there is nothing to compare, `ranked` says what is wrong with what there is.
+    # If there is nothing to compare, `ranked` raises the error that says why.
     own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
     ranking = ranked(comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
     if soups:
         ranking = ranked([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
-    # The choice is written before others are told: a Hub that refuses does not undo it.
+    # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
     scored = {e.candidate.id for e in selection.ranking}
     dropped = dropped_by_spec.get(selection.spec_fingerprint, frozenset()) - scored
@@ -87,29 +88,32 @@ def pick(
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
-    """Score a pick once on all test items, going on where that was interrupted, and write confirmation.json. A number
-    that was there before is read, and is no new look at the split.
+    """Score a pick once on all test items and write confirmation.json. An interrupted scoring continues. A number that
+    exists is only read, and does not count as another look at the split.
     """
     from pricer.commands.evaluate import evaluate_run
 
     run, selection, picked_id = picked.run, picked.selection, picked.selection.candidate.id
     assert picked_id is not None  # no baseline is picked
     evaluations, recorded = run.evaluations.all(), run.confirmations()
-    # By its id: the tag `best` may move while this scores.
+    # By its id, because the tag `best` may move during scoring.
     scored = evaluate_run(run, picked_id, Split.TEST, None, watcher)
     evaluation = scored.evaluations[-1]
     spec = evaluation.spec.fingerprint
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
     others = looks_besides(evaluations, picked_id, spec, recorded)
     known = next((one for one in recorded if one.is_of(picked_id, spec)), None)
-    when, look, before = (known.when, known.look, known.before) if known else (now(), len(others) + 1, others)
-    confirmation = Confirmation.of(evaluation, selection.metric, when, look, before)
-    if not known:
+    metric, coverage = evaluation.metric(selection.metric), scored.breakdown.coverage if scored.breakdown else ()
+    if known:
+        confirmation = replace(known, metric=metric, coverage=coverage)
+    else:
+        before = tuple(dict.fromkeys(others))
+        confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage)
         run.add_confirmation(confirmation)
     problem = picked.problem
     if is_new and problem is None:
         try:
-            _publish_card(picked, scored.breakdown.coverage if scored.breakdown else ())
+            _publish_card(picked)
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
@@ -122,12 +126,12 @@ def _chosen(picked: Picked) -> Checkpoint:
 
 
 def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
-    """The scores of these evaluations by checkpoint id, on the same items; none for a single evaluation."""
+    """The scores of these evaluations on the same items, by checkpoint id. Empty for a single evaluation."""
     if len(ranking) < 2:
         return {}
     found: dict[str, ScoreTable] = {}
     for evaluation in ranking:
-        assert evaluation.candidate.id is not None  # ranked are checkpoints
+        assert evaluation.candidate.id is not None  # only checkpoints are ranked
         table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
         if table is None:
             raise RunError(f"the scores of {evaluation.name} are missing", "pricer eval --all-checkpoints")
@@ -141,10 +145,9 @@ def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTabl
     return found
 
 
-def _publish_card(picked: Picked, coverage: Sequence[CoverageReport] = ()) -> str | None:
-    """Write the model card of a run on the Hub, and return the repository; None for a run without one, and for a
-    checkpoint of another trainer, about which nothing is known. `coverage` is how often intervals held the price on
-    test items, empty if unknown.
+def _publish_card(picked: Picked) -> str | None:
+    """Write the model card of a run to the Hub, and return the repository. None if the run has no repository, or if the
+    checkpoint is of another trainer: nothing is known about it.
     """
     best = _chosen(picked)
     if best.prompt_fingerprint is None:
@@ -153,6 +156,6 @@ def _publish_card(picked: Picked, coverage: Sequence[CoverageReport] = ()) -> st
     def render(repo: str) -> str:
         from pricer.commands.parts.model_card import card_text
 
-        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped), coverage)
+        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped))
 
     return picked.run.store.publish_card(render, f"{best.name} is the best")

@@ -1,4 +1,4 @@
-"""`pricer predict`: prices for texts, each with an interval, by one checkpoint of a run."""
+"""`pricer predict`: price texts with one checkpoint of a run, each with an interval."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pricer.stores.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What `pricer predict` returns: Items and their Predictions, in the order of the texts."""
+    """The result of `pricer predict`: Items and their Predictions, in the order of the texts."""
 
     run: Run
     checkpoint: Checkpoint
@@ -27,8 +27,8 @@ class Predicted:
 
 
 def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[Item]], watcher: Watcher) -> Predicted:
-    """Price the Items that `read` returns, by the checkpoint that `which` names. None is the picked one or, if none was
-    picked, the last one. Texts are read and checked before a weight is loaded.
+    """Price the Items that `read` returns with the checkpoint that `which` names. None is the picked one or, if none
+    was picked, the last one. Texts are read and checked before any weight is loaded.
     """
     config = run.config()
     items = read(config.data)
@@ -50,7 +50,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
 def predict_items(
     scorer: Scorer, setup: Setup, items: Sequence[Item], progress: Callable[[int], None]
 ) -> list[Prediction]:
-    """One Prediction per Item, in their order; ids may repeat. `progress` is told how many are made."""
+    """One Prediction per Item, in their order. Ids may repeat. `progress` receives the number made so far."""
     found: dict[int, Prediction] = {}
     for batch, predictions in predict_batches(scorer, setup.prompts(items), setup.batch_tokens):
         found.update(zip(batch, predictions, strict=True))

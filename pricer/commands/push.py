@@ -1,4 +1,4 @@
-"""`pricer push`: deliver what training could not put on the Hub."""
+"""`pricer push`: push the checkpoints to the Hub that training could not push."""
 
 from dataclasses import dataclass
 
@@ -11,14 +11,16 @@ from pricer.stores.runs import Run, find_run
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What `pricer push` returns. `delivered` names what was in the outbox."""
+    """The result of `pricer push`. `delivered` has the names of the entries of the outbox."""
 
     run: Run
     delivered: tuple[str, ...]
 
 
 def push(name: str | None, watcher: Watcher) -> Pushed:
-    """Deliver the outbox of a run (None: the newest). What cannot be delivered stays there, and is a HubError."""
+    """Deliver the outbox of a run (None: the newest). An entry that cannot be delivered stays there and raises a
+    HubError.
+    """
     run = find_run(name, trained=True, note=watcher.note)
     if not run.store.is_remote:
         raise RunError(

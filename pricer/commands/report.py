@@ -1,4 +1,4 @@
-"""`pricer report`: what is known of a run as one page that can be sent to anybody, and of several runs as another."""
+"""`pricer report`: one HTML page about a run, or about several runs, that can be sent to anybody."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pricer.stores.runs import RUNS, find_run
 from pricer.views.report.figures import Chart, write_pictures
 from pricer.views.report.page import comparison_page, run_page
 
-# The charts that tell the story of a run, for a README or a model card.
+# The main charts of a run, for a README or a model card.
 _PICTURES = (
     "training-loss",
     "validation-error",
@@ -25,8 +25,8 @@ _PICTURES = (
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What `pricer report` returns: where the page is, and the pictures. `problem`: there are no pictures, but the page
-    stands all the same.
+    """The result of `pricer report`: the files of the page and of its pictures. `problem` says why there are no
+    pictures; the page is written anyway.
     """
 
     page: Path
@@ -35,8 +35,10 @@ class Reported:
 
 
 def report(names: Sequence[str], output: Path | None, note: Callable[[str], None], *, pictures: bool) -> Reported:
-    """Write the page of a run (no name: the newest), or of several over each other, into the run's folder, `runs/`, or
-    `output`; with `pictures`, its main charts beside it. `note` is told what is missing in it.
+    """Write the page of one run (no name: the newest) or of several runs.
+
+    It goes to `output`, or by default into the run's folder, for several runs into `runs/`. With `pictures`, the main
+    charts are written beside it. `note` receives a line about everything that is missing in the page.
     """
     runs = [find_run(name) for name in names] or [find_run(None, note=note)]
     if output is not None and output.is_dir():
@@ -57,6 +59,6 @@ def report(names: Sequence[str], output: Path | None, note: Callable[[str], None
 
 
 def _draw(charts: Sequence[Chart], page: Path) -> list[Path]:
-    """Pictures in a folder beside the page, called as it is."""
+    """Write the pictures into a folder beside the page, with the same name."""
     folder = page.with_suffix("") if page.suffix else page.with_name(f"{page.name}-charts")
     return write_pictures([chart for chart in charts if chart.name in _PICTURES], folder)

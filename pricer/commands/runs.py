@@ -1,4 +1,4 @@
-"""`pricer runs`: every run here at a glance, without torch and without the network."""
+"""`pricer runs`: list every run here, without torch and without the network."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,12 +14,15 @@ State = Literal["training", "interrupted", "finished", "from hub", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One run. `training`: a process trains it now; `interrupted`: none does, and it is not finished; `from hub`: it is
-    a repository that was evaluated here; `damaged`: `problem` says what cannot be read, and the rest is empty.
+    """One run.
+
+    States: `training`: a process trains it now. `interrupted`: it is not finished, and no process trains it. `from
+    hub`: it is a repository that was evaluated here. `damaged`: `problem` says what cannot be read, and the other
+    fields are empty.
 
     `step` is the newest step that was logged or kept. `steps` is the number of steps of the whole training, None if
     unknown. `scored` counts the checkpoints that were evaluated on validation items. `best` has the lowest mean
-    absolute error among the evaluations that `pricer pick` would compare, None if there are none.
+    absolute error among the evaluations that `pricer pick` would compare; None if there are none.
     """
 
     name: str
@@ -36,7 +39,7 @@ class Overview:
 
 
 def overviews() -> list[Overview]:
-    """The runs here, the newest first and damaged ones last; a RunError if there are none."""
+    """The runs here, the newest first and damaged ones last. A RunError if there are none."""
     found = [_overview(run) for run in runs_here()]
     return sorted(found, key=lambda one: (one.started or "", one.name), reverse=True)
 
@@ -47,7 +50,7 @@ def _overview(run: Run) -> Overview:
     except PricerError as error:
         problem = error.message.splitlines()[0]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # A run that is damaged in an unforeseen way must not hide the other runs.
+        # An unexpected kind of damage in one run must not hide the other runs.
         problem = f"{run.folder} cannot be read: {type(error).__name__}"
     return Overview(run.name, "damaged", problem=problem)
 
@@ -80,7 +83,7 @@ def _state(run: Run, facts: dict[str, Any]) -> State:
 
 
 def _steps(run: Run, facts: dict[str, Any]) -> int | None:
-    # The config of a repository that was evaluated here need not be the one that it was trained with.
+    # A repository that was evaluated here may have been trained with another config.
     items = facts.get("items")
     train = items.get("train") if isinstance(items, dict) and not facts.get("from_hub") else None
     return run.config().train.steps(train) if isinstance(train, int) else None
@@ -90,4 +93,4 @@ def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation
     try:
         return ranked(comparable(evaluations, kept, run.config().eval.estimator, dropped_ids(run.race())), "mae")[0]
     except RunError:
-        return None  # no one spec covers them all; `pricer pick` says so in full
+        return None  # the evaluations cannot be compared; `pricer pick` says why

@@ -1,4 +1,4 @@
-"""`pricer train`: fine-tune, keep a checkpoint every so many steps, and resume after any interruption."""
+"""`pricer train`: fine-tune, keep a checkpoint every N steps, and resume after any interruption."""
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -22,13 +22,13 @@ from pricer.ml.tokens import TokenizedExample
 from pricer.ml.validation import prepare_validation
 from pricer.stores.runs import Run, create_run, find_run, free_name, refuse_name, refuse_place
 
-# Seconds in which a stopped training still uploads: cloud machines are taken away half a minute after the notice.
+# Seconds that a stopped training continues to upload. Cloud machines disappear 30 seconds after their notice.
 _GRACE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What `pricer train` returns."""
+    """The result of `pricer train`."""
 
     run: Run
     checkpoints: tuple[Checkpoint, ...]
@@ -36,7 +36,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """A model with its adapter, the examples it learns from, and how a step is computed; `facts` are for run.json."""
+    """A model with its adapter, its training examples, and how a step is computed. `facts` are for run.json."""
 
     model: Any
     examples: list[TokenizedExample]
@@ -50,7 +50,7 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     refuse_place()
     _leave_launcher(watcher)
     setup = _prepare(settle(config), watcher)
-    # Before the run is created: a run without a model could never be resumed, and would be the newest.
+    # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts
     if config.hub.repo is not None:
@@ -64,8 +64,8 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
 
 
 def resume(name: str | None, watcher: Watcher) -> Trained:
-    """Resume a run (None: the newest) from its newest whole training state, as its own config says. Of a finished run
-    only the uploads are left to do; a RunError if there are none.
+    """Resume a run (None: the newest) from its newest complete training state, with its own config. A finished run only
+    continues its uploads; a RunError if it has none.
     """
     _leave_launcher(watcher)
     run = find_run(name, trained=True, note=watcher.note)
@@ -94,7 +94,7 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
 
 
 def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
-    """Resume the run that a repository holds. On a machine that has never seen it, it becomes the run `name`."""
+    """Resume the run of a repository. A machine that does not have the run yet creates it as `name`."""
     _leave_launcher(watcher)
     return resume(resume_hub_run(repo, name, watcher.note).name, watcher)
 
@@ -113,7 +113,7 @@ def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
 
 
 def _refuse_changed(run: Run, setup: Setup) -> None:
-    """Raise a RunError if the run began with other data or another prompt: one adapter would learn from both."""
+    """Raise a RunError if the run began with other data or another prompt: its adapter would learn from both."""
     facts = run.facts()
     present = {"data": setup.items.fingerprint, "prompt": setup.template.fingerprint}
     for what, fingerprint in present.items():
@@ -126,8 +126,8 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
 
 
 def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
-    """What a run is trained with. If `run` is resumed, a step is computed as before on this device, because other parts
-    are rounded differently, unless the config requests something else now.
+    """Load everything that training needs. A resumed `run` computes a step as it did before on this device, because
+    another division into parts is rounded differently. If these settings have changed in the config, it is chosen anew.
     """
     config = setup.config.train
     model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)
@@ -146,7 +146,7 @@ def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
 
 
 def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
-    """Train a run to its end, from a whole training state and its step (None: from the beginning)."""
+    """Train a run to its end. `state` is a complete training state with its step; None: from the beginning."""
     config = setup.config.train
     reached = state[1] if state else 0
     run.delete_metrics_after(reached)
@@ -175,7 +175,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
         to_hub = stack.enter_context(uploads(run, watcher.note))
         recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)
         if state:
-            recorder.keep(*state)  # a kill may have come just before
+            recorder.keep(*state)  # a kill may have prevented this
         with explain_full_disk(run), catch_stop_signals(watcher) as signals:
             finished = fine_tune(
                 training.model,

@@ -7,6 +7,7 @@ from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, compare_to_best
 from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
+from pricer.core.intervals import CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import Metric, choosing_metrics
 from pricer.errors import RunError
@@ -195,7 +196,8 @@ class Confirmation:
     """The metric of a chosen candidate on the test split, measured at `when` (UTC).
 
     `look` counts the measurements of the run's checkpoints there up to this one: only the first is of a split that
-    nobody had looked at. `before` names the checkpoints that were measured earlier.
+    nobody had looked at. `before` names the checkpoints that were measured earlier. `coverage` is how far the intervals
+    held there, empty if there are none.
     """
 
     when: str
@@ -204,12 +206,7 @@ class Confirmation:
     metric: Metric
     look: int
     before: tuple[str, ...]
-
-    @classmethod
-    def of(cls, evaluation: Evaluation, metric: str, when: str, look: int, before: Iterable[str]) -> "Confirmation":
-        """The confirmation by a checkpoint's evaluation on the test split."""
-        candidate, spec = evaluation.candidate, evaluation.spec.fingerprint
-        return cls(when, candidate, spec, evaluation.metric(metric), look, tuple(dict.fromkeys(before)))
+    coverage: tuple[CoverageReport, ...] = ()
 
     def is_of(self, checkpoint_id: str | None, spec_fingerprint: str) -> bool:
         """Whether it measured that checkpoint under that spec."""

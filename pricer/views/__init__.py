@@ -1,1 +1,1 @@
-"""Values into text for a person: the terminal, the model card, the report, and the formats they share."""
+"""Show values to a person: the terminal, the model card, the report, and their shared formats."""

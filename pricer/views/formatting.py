@@ -1,6 +1,6 @@
-"""Values as text for a person: the one place that decides how an amount, an interval, a time or a name is written.
+"""Values as text for a person: the formats of amounts, intervals, times and names.
 
-None of it is escaped for HTML or Markdown: the templates do that.
+Nothing is escaped for HTML or Markdown: the templates do that.
 """
 
 import unicodedata
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from pricer.core.metrics import METRICS, Metric, Unit
 from pricer.core.predictions import ESTIMATORS
 
-if TYPE_CHECKING:  # numpy, which the formatting itself does not need
+if TYPE_CHECKING:  # these modules import numpy, and formatting works without it
     from pricer.core.checkpoints import Candidate
     from pricer.core.comparison import Comparison, Difference
     from pricer.core.evaluation import EvalSpec
 
-# Of a description: enough to recognise a product by.
+# Characters of a description that are enough to recognise a product.
 _SHORT = 110
 
 
 def label(metric: str) -> str:
-    """The short name of a metric, as it heads a column."""
+    """The short name of a metric, for the head of a column."""
     return METRICS[metric].label
 
 
@@ -31,12 +31,12 @@ def description(metric: str) -> str:
 
 
 def unit(metric: str) -> Unit:
-    """What a metric is measured in; `number` for one without a unit."""
+    """The unit of a metric; `number` if it has none."""
     return METRICS[metric].unit
 
 
 def dollars(amount: float | None, *, signed: bool = False) -> str:
-    """An amount with cents; – for None. With `signed`, a plus stands before what is not negative."""
+    """An amount with cents; – for None. With `signed`, amounts from zero on have a plus sign."""
     if amount is None:
         return "–"
     sign = "−" if amount < 0 else "+" if signed else ""
@@ -65,7 +65,7 @@ def value(amount: float | None, metric: str) -> str:
 
 
 def difference(amount: float, metric: str) -> str:
-    """The difference of two values of a metric. Shares differ by points of a percent."""
+    """The difference of two values of a metric. The difference of two shares is in percentage points."""
     sign, size = ("−" if amount < 0 else ""), abs(amount)
     match unit(metric):
         case "dollars":
@@ -77,7 +77,7 @@ def difference(amount: float, metric: str) -> str:
 
 
 def difference_to_best(one: "Difference", metric: str) -> str:
-    """How much worse a candidate is than the best, with the 95 % interval of the difference; – for the best itself."""
+    """The difference of a candidate to the best, with its 95 % interval; – for the best itself."""
     if one.interval is None:
         return "–"
     low, high = (difference(end, metric).replace("$", "").removesuffix(" points") for end in one.interval)
@@ -85,7 +85,7 @@ def difference_to_best(one: "Difference", metric: str) -> str:
 
 
 def half_width(interval: tuple[float, float] | None) -> str:
-    """Half the width of an interval in dollars, as it is written after a mean; nothing for None."""
+    """Half the width of an interval in dollars, for example ` ± 9.68` after a mean; empty for None."""
     return "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:,.2f}"
 
 
@@ -96,13 +96,13 @@ def interval(ends: tuple[float, float], metric: str) -> str:
 
 
 def with_half_width(metric: Metric) -> str:
-    """A metric, in dollars with half its interval. The intervals of shares are lopsided and left out."""
+    """A metric, with half its interval if it is in dollars. The intervals of shares are asymmetric and left out."""
     half = half_width(metric.interval) if metric.value is not None and unit(metric.name) == "dollars" else ""
     return value(metric.value, metric.name) + half
 
 
 def with_interval(metric: Metric) -> str:
-    """A metric with its interval in brackets, where it has one."""
+    """A metric with its interval, if it has one, in brackets."""
     text = value(metric.value, metric.name)
     if metric.value is None or metric.interval is None:
         return text
@@ -137,7 +137,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(text: object) -> datetime | None:
-    """The time that an ISO text says, UTC where it names no zone; None for anything else."""
+    """The time of an ISO text, in UTC if it has no time zone; None for anything else."""
     try:
         found = datetime.fromisoformat(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -146,13 +146,13 @@ def moment(text: object) -> datetime | None:
 
 
 def utc_time(text: object) -> str | None:
-    """An ISO time in UTC, to the minute; None for what is no time."""
+    """An ISO time in UTC, to the minute; None for anything else."""
     found = moment(text)
     return f"{found.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if found else None
 
 
 def local_time(text: str | None) -> str:
-    """An ISO time by the clock of this machine, to the minute; what is no time stays as it is."""
+    """An ISO time in the time zone of this machine, to the minute. Any other text is returned as it is."""
     found = moment(text)
     return f"{found.astimezone():%Y-%m-%d %H:%M}" if found else text or ""
 
@@ -170,13 +170,13 @@ def candidate_name(candidate: "Candidate") -> str:
 
 
 def scored_items(spec: "EvalSpec", n: int) -> str:
-    """What an evaluation measured: how many items of which split, and how a price was read."""
+    """The items of an evaluation in words: their number, their split, and the estimator."""
     which = {"val": "validation", "test": "test", "train": "training"}[spec.split.value]
     return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"
 
 
 def significance(comparison: "Comparison") -> str:
-    """How many candidates are not significantly different from the best, and what it would take to separate them."""
+    """The number of candidates not significantly different from the best, and the items needed to separate them."""
     others = comparison.others
     alike = sum(not one.is_significant for one in others)
     verb = "is" if alike == 1 else "are"
@@ -187,7 +187,7 @@ def significance(comparison: "Comparison") -> str:
 
 
 def looks(others: Sequence[str]) -> str:
-    """How often the test split of a run has been measured, for a number on it; `others` as `looks_besides` has them."""
+    """A sentence about the number of measurements on the test split. `others` is the result of `looks_besides`."""
     if not others:
         return "looked at once"
     named = ", ".join(dict.fromkeys(others))
@@ -202,13 +202,13 @@ def ordinal(number: int) -> str:
 
 def shorten(text: str, most: int = _SHORT) -> str:
     """The beginning of a text, on one line of visible characters."""
-    # No more of a very long text is looked at than could be shown.
+    # Of a very long text, only the beginning is processed.
     line = " ".join(visible(text[: 10 * most]).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def visible(text: str) -> str:
-    """The text with � for each character that has no shape but changes others: controls and marks of direction."""
+    """The text with � for each invisible character that changes others: control characters and direction marks."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" else "�" for c in text)

@@ -1,6 +1,6 @@
-"""Model cards: what the README of a Hub repository says about the chosen checkpoint, and how that was measured.
+"""Model cards: the README of a Hub repository about the chosen checkpoint and its measurements.
 
-The words are in model_card.md.jinja; this module prepares the values in them.
+The text is in model_card.md.jinja. This module prepares its values.
 """
 
 import re
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 TAGS = ("lora", "price-prediction", "pricer")
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
-# The Hub's own identifiers look like this, and it refuses a card with a licence that it does not know.
+# The pattern of the Hub's licence identifiers. The Hub refuses a card with an unknown licence.
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-# Characters that mean nothing to Markdown in the middle of a code span.
+# Characters that have no meaning for Markdown inside a code span.
 _PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the run was set, every `auto` settled. `base_on_hub` and `data_on_hub` say where those come from: a folder
-    `models/llama` looks like a Hub id and is none.
+    """The settings of the run, with every `auto` settled. `base_on_hub` and `data_on_hub` say whether base and data
+    come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id.
     """
 
     config: "RunConfig"
@@ -57,7 +57,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Metadata for the Hub, None or empty where nothing true can be stated, and `body`, the Markdown."""
+    """Metadata for the Hub, None or empty if unknown, and the Markdown in `body`."""
 
     model_name: str
     license: str | None
@@ -85,14 +85,14 @@ def model_card(
     dropped: int = 0,
     coverage: Sequence[CoverageReport] = (),
 ) -> Card:
-    """The card of `checkpoint`, the one that `selection` chose, as it lies at `commit` of the repository `repo`.
+    """The card of `checkpoint`, which `selection` chose, at `commit` of the repository `repo`.
 
-    Of the run's `evaluations`, those comparable with the selection are shown. A `base_license` that cannot be a licence
-    of the Hub is not claimed. `versions` are of the packages that trained. `dropped` counts the checkpoints that a race
-    measured only in part. `coverage` is how far intervals of this checkpoint held on test items, empty if unknown. No
-    text from outside can be more than text in the card.
+    The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
+    `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `dropped` is
+    the number of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if
+    unknown. Text from outside cannot become markup.
 
-    A repository that is not `user/name`, or a checkpoint that was not the one chosen, is a ValueError.
+    A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """
     if not _HUB_ID.fullmatch(repo) or "/" not in repo:
         raise ValueError(f"{repo!r} cannot name a repository")
@@ -155,7 +155,7 @@ def model_card(
 
 @cache
 def _environment() -> Environment:
-    # Markdown is not HTML, so nothing is escaped by itself: text from outside goes through `code` or `literal`.
+    # Jinja escapes only HTML, not Markdown. In the template, text from outside goes through `code` or `literal`.
     environment = Environment(  # noqa: S701
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -182,7 +182,9 @@ def _environment() -> Environment:
 
 
 def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
-    """The same checkpoint on the test split, all else being equal; of several, the evaluation with most items."""
+    """The evaluation of the same checkpoint on the test split, otherwise under the same spec. If there are several, the
+    one with the largest number of items.
+    """
     alike = [
         e
         for e in evaluations
@@ -207,7 +209,7 @@ def _stated(evaluation: Evaluation) -> list[Result]:
 
 
 def _lead(selection: Selection) -> str:
-    """By how much the chosen one is better than the next; empty where there is no next."""
+    """The lead of the chosen one over the runner-up in words; empty if there is no runner-up."""
     if selection.margin is None:
         return ""
     if not selection.margin:
@@ -226,20 +228,20 @@ def _steps(evaluation: Evaluation) -> str:
 
 
 def _without_folder(name: str) -> str:
-    """A local path as the public may see it: where it lies on somebody's disk is nobody's business."""
+    """The last part of a local path: a public card must not show the folders of somebody's disk."""
     return name if name.startswith("builtin:") else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
 
 
 def _line(text: str) -> str:
-    """One line of characters that can be seen: no breaks, no controls, nothing that turns the writing direction."""
+    """One line of visible characters: no line breaks, no control characters, no change of the writing direction."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _code(text: str) -> str:
     """Any text as code, within a line or a table cell.
 
-    A code span cannot hold every text: the Hub renders mathematics before it reads Markdown, in spans too, and a pipe
-    ends a cell. So what has more than plain characters in it has its punctuation spelled as entities.
+    A code span cannot hold every text: the Hub renders mathematics before Markdown, even in code spans, and a pipe ends
+    a table cell. If a text has other than plain characters, its punctuation is therefore written as entities.
     """
     text = _line(text)
     if _PLAIN.fullmatch(text):
@@ -248,9 +250,9 @@ def _code(text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A Python string that means exactly `text`, and in which neither Markdown nor the Hub's mathematics see anything:
-    no line break, no backtick, no $$ and no two backslashes in a row. (Delimiters of the latter: "Can I write LaTeX in
-    my model card?" in https://huggingface.co/docs/hub/model-cards.)
+    """A Python string literal for `text` without special characters of Markdown or of the Hub's mathematics: it has no
+    line break, no backtick, no $$ and no two backslashes in a row. The delimiters of mathematics are listed in
+    https://huggingface.co/docs/hub/model-cards, "Can I write LaTeX in my model card?".
     """
     escaped = "".join(
         {"\n": "\\n", '"': '\\"'}.get(c)

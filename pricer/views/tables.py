@@ -1,4 +1,4 @@
-"""Tables as text, for the terminal and for the page of a report."""
+"""Tables of text cells, for the terminal and for the page of a report."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
-# The page sets a table of more columns closer, and keeps its first column in place when the others are scrolled.
+# The page shows a table with more columns in a narrower layout, and keeps its first column in place while scrolling.
 _MANY = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The first column is text, the others are numbers; with `text_last` the last one is text, too. `kinds` are the CSS
-    classes of the rows, empty for none. `note` is a line about the table.
+    """A table whose first column is text and whose other columns are numbers. With `text_last` the last column is text,
+    too. `kinds` has the CSS class of each row; empty: the rows have none. `note` is a line about the table.
     """
 
     columns: Sequence[str]
@@ -54,7 +54,7 @@ class Table:
 
 
 def evaluation_table(evaluations: "Sequence[Evaluation]", chosen: "Evaluation | None" = None) -> Table:
-    """Evaluations by row and metrics by column. The kinds tell apart the `chosen` one and the baselines."""
+    """Evaluations by row and metrics by column. The `chosen` one and the baselines have their own kinds."""
     rows = [
         [
             e.name,
@@ -69,8 +69,8 @@ def evaluation_table(evaluations: "Sequence[Evaluation]", chosen: "Evaluation | 
 
 
 def ranking(held_out: "HeldOut") -> Table:
-    """The checkpoints, best first by the metric of the choice, and the baselines below them. The kind `alike` is for
-    those that are not significantly different from the best.
+    """The checkpoints, best first by the choosing metric, and the baselines below them. Checkpoints that are not
+    significantly different from the best have the kind `alike`.
     """
     metric, chosen, comparison = held_out.metric, held_out.chosen, held_out.comparison
     sign = 1 if METRICS[metric].better == "lower" else -1
@@ -83,7 +83,7 @@ def ranking(held_out: "HeldOut") -> Table:
     table = evaluation_table(shown, chosen)
     columns, rows, kinds = list(table.columns), [list(row) for row in table.rows], list(table.kinds)
     if comparison:
-        # Beside the metric that they are about.
+        # The columns of the comparison follow the column of their metric.
         after = columns.index(label(metric)) + 1
         columns[after:after] = ["worse than the best by", "probability best"]
         for number, evaluation in enumerate(shown):
@@ -96,12 +96,12 @@ def ranking(held_out: "HeldOut") -> Table:
 
 
 def in_two_lines(cell: str) -> str:
-    """The cell with blanks that do not break within an interval: where there is no room, it has a line of its own."""
+    """The cell with non-breaking blanks inside an interval: a narrow cell breaks only before the interval."""
     return cell.replace("± ", "±\u00a0").replace(" to ", "\u00a0to\u00a0")
 
 
 def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str]) -> Table:
-    """The errors of groups of items: price bands, or categories, whose names go through `excerpt`."""
+    """The errors of groups of items: price bands or categories. `excerpt` shortens the names of categories."""
     rows = [
         [
             price_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
@@ -126,7 +126,7 @@ def worst_table(breakdown: "Breakdown", excerpt: Callable[[str], str]) -> Table:
 
 
 def worst_items(details: "PredictionDetails") -> Table:
-    """The same with a note about what was measured, and a remark where the descriptions are not known."""
+    """The items with the largest errors, with a note about what was measured and whether descriptions are missing."""
     spec, tail = details.evaluation.spec, details.breakdown.tail
     note = f"{details.evaluation.name}: {scored_items(spec, len(details.scores))}."
     if tail.share_of_error is not None:
@@ -139,7 +139,7 @@ def worst_items(details: "PredictionDetails") -> Table:
 
 
 def coverage_table(breakdown: "Breakdown") -> Table:
-    """What share of the prices the intervals hold, and how wide they are, corrected and raw."""
+    """Coverage and mean width of the intervals, corrected and raw."""
     rows = []
     for report in breakdown.coverage:
         row = [f"{report.level:.0%}"]
@@ -169,7 +169,7 @@ def side_by_side(reports: "Sequence[RunReport]") -> Table:
 
 
 def differing_settings(reports: "Sequence[RunReport]") -> Table:
-    """The settings and facts that are not the same in all runs."""
+    """The settings and facts that differ between the runs."""
     known = [dict([*report.settings, *report.facts]) for report in reports]
     names = dict.fromkeys(name for settings in known for name in settings)
     rows = [[name, *(settings.get(name, "–") for settings in known)] for name in names]

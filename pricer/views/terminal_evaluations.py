@@ -1,4 +1,4 @@
-"""The answers of `pricer eval` and `pricer pick` on stdout: evaluations, what is behind one, and the choice."""
+"""Print the answers of `pricer eval` and `pricer pick`: evaluations, the breakdown of one, and the choice."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from pricer.views.formatting import (
 )
 from pricer.views.tables import Table
 
-if TYPE_CHECKING:  # commands are above views, and some of these import torch
+if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
@@ -36,15 +36,15 @@ if TYPE_CHECKING:  # commands are above views, and some of these import torch
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
 
-# What a narrow terminal does without, in this order: a cell that is cut to "$1…" says nothing.
+# The columns that a narrow terminal leaves out, in this order: a cell that is cut to "$1…" is useless.
 _SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
 
-# The baseline that a model has to beat. Its line may widen the range of the curve by this share at most.
+# The baseline to draw as a line, and the maximum share by which it may widen the range of the curve.
 _BASELINE, _NEAR = "tf-idf + ridge", 0.5
 
 
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:
-    """The tables of `pricer eval`, or everything as JSON."""
+    """Print the tables of `pricer eval`, or everything as JSON."""
     if as_json:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
         values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
@@ -71,12 +71,12 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
 
 
 def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
-    """Evaluations by row and metrics by column; a narrow terminal gets the most important ones."""
+    """Print evaluations by row and metrics by column. A narrow terminal shows only the most important metrics."""
     terminal.table(title, tables.evaluation_table(evaluations), spared=_SPARED)
 
 
 def _show_race(race: "RaceRecord") -> None:
-    """Which checkpoints dropped out of a race, the first to go first, and the work that this saved."""
+    """Print which checkpoints dropped out of a race, in that order, and the work that this saved."""
     if race.dropped:
         rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
         columns = ("dropped", "after items", "behind by", "leader")
@@ -85,7 +85,7 @@ def _show_race(race: "RaceRecord") -> None:
 
 
 def show_breakdown(name: str, breakdown: "Breakdown") -> None:
-    """What is behind the evaluation of that name: its error by price and category, its intervals, its worst items."""
+    """Print the breakdown of the evaluation `name`: error by price and category, intervals, worst items."""
     terminal.table(f"{name}: error by price", tables.groups_table("price", breakdown.price_bands, excerpt))
     if breakdown.categories:
         terminal.table(f"{name}: error by category", tables.groups_table("category", breakdown.categories, excerpt))
@@ -106,12 +106,12 @@ def show_breakdown(name: str, breakdown: "Breakdown") -> None:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a stranger's text, for a cell or the end of a line."""
+    """The beginning of a text from outside, for a cell or the end of a line."""
     return shorten(terminal.harmless(text), 60)
 
 
 def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
-    """The ranking and the choice, or everything as JSON."""
+    """Print the ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
@@ -159,13 +159,13 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
 
 
 def next_step(result: "Picked") -> None:
-    """What to do with a pick that was not confirmed."""
+    """Print the next command for a pick that was not confirmed."""
     command = f"pricer pick --confirm{result.selection.options} --run {result.run.name}"
     terminal.note(f"next, for the number to publish: {command}")
 
 
 def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
-    """The number on the test split beside what validation said, and whether it is an untouched one."""
+    """Print the test result beside the validation result, and whether the test split was used before."""
     selection, found = result.selection, confirmed.confirmation
     validation = f"validation said {_chosen_value(selection)}"
     if selection.comparison:
@@ -189,8 +189,8 @@ def _chosen_value(selection: "Selection") -> str:
 
 
 def draw_pick(result: "Picked") -> None:
-    """Draw the checkpoints that were ranked, with the baseline of the same items, and mark the pick. A soup is no point
-    of the curve.
+    """Draw the ranked checkpoints and the baseline on the same items, and mark the pick. Soups are left out, because
+    they have no step of their own.
     """
     selection = result.selection
     beside = [
@@ -202,8 +202,8 @@ def draw_pick(result: "Picked") -> None:
 
 
 def draw_errors(evaluations: "Sequence[Evaluation]", chosen: int | None = None) -> None:
-    """Draw the mean absolute error of the checkpoints among these by step. `chosen` is the step to mark (None: the one
-    with the lowest error). Nothing is drawn of fewer than two points, or where the terminal cannot show it.
+    """Draw the mean absolute error of the checkpoints by step. `chosen` is the step to mark (None: the one with the
+    lowest error). Draws nothing with fewer than two points, or if the terminal cannot show it.
     """
     curve = [(e.candidate.step, e.metric("mae").value) for e in evaluations if not e.candidate.is_soup]
     points = sorted((step, mae) for step, mae in curve if step is not None and mae is not None)
@@ -214,6 +214,6 @@ def draw_errors(evaluations: "Sequence[Evaluation]", chosen: int | None = None) 
     level = next((e.metric("mae").value for e in evaluations if e.name == _BASELINE), None)
     room = _NEAR * (max(errors) - min(errors))
     if level is not None and not min(errors) - room <= level <= max(errors) + room:
-        level = None  # so far off that the curve would be flat beside it
+        level = None  # the line would flatten the curve
     caption = ["MAE by step", f"● step {best[0]:,}: {dollars(best[1])}"]
     terminal.curve(caption + ([f"┈ {_BASELINE}: {dollars(level)}"] if level is not None else []), points, best, level)

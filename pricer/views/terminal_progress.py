@@ -1,4 +1,4 @@
-"""How training, scoring and uploading go: a live line on a terminal, and lines that stay."""
+"""The progress of training, scoring and uploading: a live line on a terminal, and lines that stay."""
 
 import time
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ _SMOOTHING = 0.8
 
 
 class Watcher:
-    """Shows how training or scoring goes: one live line on a terminal, and a line for each checkpoint."""
+    """Shows the progress of a command: one live line on a terminal, and a line for each checkpoint."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -33,21 +33,21 @@ class Watcher:
         self._uploading = False
 
     def __enter__(self) -> "Watcher":
-        # Off a terminal a live line would be a file full of control characters.
+        # Without a terminal, a live line would fill a file with control characters.
         if self._console.is_terminal:
             self._live.start()
-            self._update("starting")  # importing torch and its company takes a while
+            self._update("starting")  # importing torch and other libraries takes a while
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._console.print(harmless(text), markup=False, soft_wrap=True)
 
     def progress(self, progress: "Progress", next_checkpoint: int) -> None:
-        """Renew the live line of training."""
+        """Update the live line of training."""
         if progress.loss is not None:
             past = progress.loss if self._loss is None else self._loss
             self._loss = _SMOOTHING * past + (1 - _SMOOTHING) * progress.loss
@@ -56,7 +56,7 @@ class Watcher:
         self._update(training_line(progress, self._logged, self._loss, next_checkpoint, left))
 
     def checkpoint(self, checkpoint: "Checkpoint", validation: "Validation | None") -> None:
-        """The line of a checkpoint."""
+        """Print the line of a checkpoint."""
         parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
         if validation:
             loss = "–" if validation.loss is None else f"{validation.loss:.4f}"
@@ -66,7 +66,7 @@ class Watcher:
         self.note("  ".join([*parts, checkpoint.id[:7]]))
 
     def uploading(self, done: int, total: int) -> None:
-        """Renew the bar of uploads that are not done; off a terminal, say once that they go on."""
+        """Update the bar of remaining uploads. Without a terminal, print once that uploads continue."""
         if not self._console.is_terminal:
             if not self._uploading:
                 self.note(f"uploading what is left: {total - done:,}")
@@ -77,21 +77,21 @@ class Watcher:
             self._live.update(bar)
 
     def scoring(self, name: str, done: int, total: int) -> None:
-        """Renew the live line of scoring."""
+        """Update the live line of scoring."""
         left = self._seconds_left(done, total)
         self._update(f"{name} · {done:,}/{total:,} answers" + ("" if left is None else f" · {duration(left)} left"))
 
     def scored(self, evaluation: "Evaluation") -> None:
-        """The line of an evaluation."""
+        """Print the line of an evaluation."""
         mae, unparsed = evaluation.metric("mae"), evaluation.metric("no_price").value
         self.note(f"{evaluation.name}  MAE {with_half_width(mae)}  without a price {share(unparsed)}  n {mae.n:,}")
 
     def _update(self, text: str) -> None:
         if self._console.is_terminal:
-            self._live.update(Text(text))  # a narrow terminal gets two lines: the time left stands at the end
+            self._live.update(Text(text))  # wraps on a narrow terminal, because the time left is at the end
 
     def _seconds_left(self, done: int, total: int) -> float | None:
-        """At the pace since this process began, which need not be where the run began; None at first."""
+        """Estimated from the pace of this process, which may have resumed the run. None at first."""
         if self._first is None:
             self._first = (time.monotonic(), done)
         seconds, since = time.monotonic() - self._first[0], done - self._first[1]
@@ -105,7 +105,7 @@ def training_line(
     next_checkpoint: int,
     seconds_left: float | None,
 ) -> str:
-    """The live line of training, without what has not been measured yet."""
+    """The live line of training. Values that have not been measured yet are left out."""
     parts = [f"epoch {progress.epoch:.2f}", f"step {progress.step:,}/{progress.steps:,}"]
     if loss is not None:
         parts.append(f"loss {loss:.3f}")

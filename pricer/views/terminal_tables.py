@@ -1,4 +1,4 @@
-"""The answers of the commands besides eval and pick, on stdout: tables, lines, or JSON."""
+"""Print the answers of all commands except eval and pick: tables, lines, or JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from pricer.views.formatting import gigabytes, local_time, size, whole_dollars, 
 from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import excerpt
 
-if TYPE_CHECKING:  # commands are above views, and some of these import torch
+if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.parts.plan import Plan
     from pricer.commands.predict import Predicted
     from pricer.commands.push import Pushed
@@ -25,26 +25,26 @@ _RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", 
 
 
 def trained(result: "Trained") -> None:
-    """The end of `pricer train`."""
+    """Print the answer of `pricer train`."""
     run = result.run
     terminal.line(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
     terminal.note(f"next: pricer eval --all-checkpoints --run {run.name}")
 
 
 def pushed(result: "Pushed") -> None:
-    """The end of `pricer push`."""
+    """Print the answer of `pricer push`."""
     delivered = f"{', '.join(result.delivered)} delivered" if result.delivered else "nothing was left to deliver"
     terminal.line(f"{result.run.name}: {delivered} to {result.run.repo}")
 
 
 def reported(result: "Reported") -> None:
-    """The end of `pricer report`: where the page is, and the pictures."""
+    """Print the answer of `pricer report`: the files of the page and of the pictures."""
     for path in (result.page, *result.pictures):
         terminal.line(str(path))
 
 
 def planned(plan: "Plan") -> None:
-    """The table of `pricer train --dry-run`."""
+    """Print the table of `pricer train --dry-run`."""
     sizes = plan.sizes
     rows = [
         (
@@ -96,7 +96,7 @@ def _aligned(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def predicted(result: "Predicted", *, as_json: bool) -> None:
-    """The prices of `pricer predict`, a line for each text; as JSON with everything that is known of them."""
+    """Print the prices of `pricer predict`, a line for each text. JSON has all estimates and intervals."""
     for item, prediction in zip(result.items, result.predictions, strict=True):
         if as_json:
             terminal.record(_prediction_record(item.id, result.estimator, prediction), indent=None)
@@ -135,7 +135,7 @@ def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
 
 
 def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
-    """A line for each run, as a table or as JSON; on stderr what is wrong with the damaged ones."""
+    """Print the runs as a table or as JSON, and the problems of damaged runs to stderr."""
     if as_json:
         terminal.record_in_ascii({"runs": [asdict(run) for run in overviews]})
         return

@@ -76,7 +76,7 @@ def test_a_tie_goes_to_the_earlier() -> None:
 def test_thirty_percent_of_the_work_finds_a_checkpoint_within_half_a_dollar_of_the_best(curve: str) -> None:
     truth, rng = true_errors(CURVES[curve]), np.random.default_rng(7)
     close = []
-    for _ in range(200):
+    for _ in range(60):
         errors = {step: scores.abs_error for step, scores in enumerate(drawn_scores(CURVES[curve], 2000, rng))}
         winner = race(errors, budget=0.3).step
         means = [float(row.mean()) for row in errors.values()]

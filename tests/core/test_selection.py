@@ -228,16 +228,8 @@ def test_only_checkpoints_on_the_test_split_are_looks_and_the_measurement_itself
 
 
 def test_a_look_that_was_confirmed_stays_one_without_its_evaluation() -> None:
-    earlier = Confirmation.of(an_evaluation(200, 50.0, spec=TEST), "mae", "now", 1, ())
+    measured = an_evaluation(200, 50.0, spec=TEST)
+    earlier = Confirmation("now", measured.candidate, TEST.fingerprint, measured.metric("mae"), 1, ())
 
     assert looks_besides([], FIRST, TEST.fingerprint, [earlier]) == ["step-000200"]
     assert looks_besides([], earlier.candidate.id, TEST.fingerprint, [earlier]) == []
-
-
-def test_a_confirmation_names_each_earlier_look_once() -> None:
-    evaluation = an_evaluation(100, 40.0, spec=TEST)
-
-    found = Confirmation.of(evaluation, "mae", "2026-01-02", 3, ["step-000200", "step-000200", "step-000300"])
-
-    assert (found.candidate, found.metric, found.look) == (evaluation.candidate, evaluation.metric("mae"), 3)
-    assert found.before == ("step-000200", "step-000300")

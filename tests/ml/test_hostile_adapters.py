@@ -117,6 +117,10 @@ def pickle_named_safetensors(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(pickle.dumps(Bomb()))
 
 
+def torch_pickle_named_safetensors(folder: Path) -> None:
+    torch.save({"weight": Bomb()}, folder / WEIGHTS)
+
+
 def folder_named_safetensors(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).mkdir()
@@ -141,6 +145,10 @@ def truncated(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
 
 
+def cut_in_the_header(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+
+
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     # What a folder can hold in place of weights.
     "a pickle alone": (weights_as_pickle_alone, "{folder} has no adapter_model.safetensors"),
@@ -148,16 +156,25 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         pickle_named_safetensors,
         r"{folder}/adapter_model.safetensors cannot be used: its header has [\d,]+ bytes, 16,000,000 at most",
     ),
+    "a torch pickle by another name": (
+        torch_pickle_named_safetensors,
+        r"{folder}/adapter_model.safetensors cannot be used: its header has [\d,]+ bytes, 16,000,000 at most",
+    ),
     "a folder": (folder_named_safetensors, "{folder} has no adapter_model.safetensors"),
     # Files that are not whole, or lie about themselves.
     "no bytes": (lambda folder: (folder / WEIGHTS).write_bytes(b""), "{folder}/{weights} cannot be read: .+"),
     "truncated": (truncated, "{folder}/{weights} cannot be read: .+"),
+    "cut in the header": (cut_in_the_header, "{folder}/{weights} cannot be read: .+"),
     "a huge header": (
         lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", 2**60) + b"{}"),
         "{folder}/{weights} cannot be used: its header has 1,152,921,504,606,846,976 bytes, 16,000,000 at most",
     ),
     "a header that is not JSON": (
         lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", 8) + b"not json"),
+        "{folder}/{weights} cannot be read: .+",
+    ),
+    "a header that is a list": (
+        lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", 2) + b"[]"),
         "{folder}/{weights} cannot be read: .+",
     ),
     "terminal codes in the header": (
@@ -181,6 +198,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: with_tensors(folder, lambda tensors: tensors.update({A_DOWN: torch.zeros(4, 481)})),
         r"the adapter in {folder} does not fit the base: {tensor} has shape \[4, 481\], not \[4, 480\]",
     ),
+    "another number of dimensions": (
+        lambda folder: with_tensors(folder, lambda tensors: tensors.update({A_DOWN: torch.zeros(1)})),
+        r"the adapter in {folder} does not fit the base: {tensor} has shape \[1\], not \[4, 480\]",
+    ),
     "a tensor too few": (
         lambda folder: with_tensors(folder, lambda tensors: tensors.pop(A_DOWN)),
         "the adapter in {folder} does not fit the base: 1 tensors are missing or unknown, {tensor} for one",
@@ -195,6 +216,10 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "not a number": (
         lambda folder: with_value(folder, float("nan")),
+        r"the adapter in {folder} has weights that are not numbers \(1 tensors, {tensor} for one\)",
+    ),
+    "infinity": (
+        lambda folder: with_value(folder, -float("inf")),
         r"the adapter in {folder} has weights that are not numbers \(1 tensors, {tensor} for one\)",
     ),
     "infinity once in float32": (
@@ -215,9 +240,30 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         module_beside_the_work,
         "{folder}/{settings} cannot be used: megatron_co(nfig|re) is .+, which is not supported",
     ),
+    "a pattern without end": (
+        lambda folder: with_settings(folder, target_modules="(.*.*)*(a+)+$"),
+        '{folder}/{settings} cannot be used: target_modules is the pattern "(.*.*)*(a+)+$", only all-linear or a list '
+        "of names is read",
+    ),
+    "a rank pattern without end": (
+        lambda folder: with_settings(folder, rank_pattern={"(.*.*)*(a+)+$": 4}),
+        "{folder}/{settings} cannot be used: rank_pattern is an object, which is not supported",
+    ),
+    "whole modules": (
+        lambda folder: with_settings(folder, modules_to_save=["lm_head"]),
+        "{folder}/{settings} cannot be used: modules_to_save is a list, which is not supported",
+    ),
+    "a rank beyond memory": (
+        lambda folder: with_settings(folder, r=10**9),
+        "{folder}/{settings} cannot be used: r is 1000000000, it must be a whole number from 1 to 1024",
+    ),
     "a rank that the weights do not have": (
         lambda folder: with_settings(folder, r=1024),
         r"the adapter in {folder} does not fit the base: {any} has shape \[4, \d+\], not \[1024, \d+\]",
+    ),
+    "a scale without end": (
+        lambda folder: with_settings(folder, lora_alpha=float("inf")),
+        "{folder}/{settings} cannot be used: lora_alpha is Infinity, it must be above 0 and at most 1,000,000",
     ),
     "a module that is not there": (
         lambda folder: with_settings(folder, target_modules=["no_proj"]),
@@ -230,9 +276,21 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     # Settings that cannot be read.
     "50 MB of settings": (padded_settings, "{folder}/{settings} cannot be used: it is larger than 1,000,000 bytes"),
+    "lists in lists": (
+        lambda folder: (folder / SETTINGS).write_text("[" * 400_000),
+        "{folder} has no adapter_config.json that can be read",
+    ),
+    "a number of 900,000 digits": (
+        lambda folder: (folder / SETTINGS).write_text('{"r": ' + "9" * 900_000 + "}"),
+        "{folder} has no adapter_config.json that can be read",
+    ),
     "not UTF-8": (
         lambda folder: (folder / SETTINGS).write_bytes(b'{"peft_type": "LORA\xff"}'),
         "{folder} has no adapter_config.json that can be read",
+    ),
+    "an array": (
+        lambda folder: (folder / SETTINGS).write_text("[]"),
+        "{folder}/{settings} cannot be used: it holds an empty list, not an object",
     ),
     "no settings": (
         lambda folder: (folder / SETTINGS).unlink(),

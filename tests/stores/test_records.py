@@ -10,6 +10,7 @@ import pytest
 from pricer.core.checkpoints import Candidate, Checkpoint, Member
 from pricer.core.comparison import Comparison
 from pricer.core.evaluation import Evaluation
+from pricer.core.intervals import report_coverage
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.core.selection import Confirmation, PickRecord, Selection
@@ -18,7 +19,10 @@ from pricer.stores.records import parse_record, read_records
 from tests.builders import a_checkpoint, a_comparison, a_difference, a_distribution, a_spec, an_evaluation
 
 EVALUATION = an_evaluation(5, 40.0)
-CONFIRMATION = Confirmation.of(an_evaluation(100, 40.0, spec=a_spec(split=Split.TEST)), "mae", "2026-01-02", 2, ["a"])
+COVERAGE = report_coverage([(1.0, 3.0), None], [2.0, 5.0], 0.8, None)
+CONFIRMATION = Confirmation(
+    "2026-01-02", EVALUATION.candidate, EVALUATION.spec.fingerprint, EVALUATION.metric("mae"), 2, ("a",), (COVERAGE,)
+)
 COMPARISON = a_comparison(a_difference(5, 0.0, None, 0.9), a_difference(10, 1.5, (-1.0, 4.0), 0.1))
 PICK = Selection("mae", (EVALUATION, an_evaluation(10, 41.5)), COMPARISON).record
 PREDICTION = Prediction("a", "0022", 22.0, a_distribution())

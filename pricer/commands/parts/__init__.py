@@ -1,1 +1,1 @@
-"""What the verbs are put together from: none of these files is a command."""
+"""Parts that several commands share. None of these files is a command."""

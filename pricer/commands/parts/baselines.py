@@ -1,4 +1,4 @@
-"""Baselines: what a checkpoint has to beat on the same items. A constant, two regressions, and the untuned base."""
+"""Baselines that a checkpoint has to beat on the same items: a constant, two regressions, and the untuned base."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,8 @@ from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 
-# Number of training items that are embedded: more take as long as training does, and teach a ridge little.
-_EMBEDDED = 5000
+# Maximum number of training items to embed. More would take as long as training and improve a ridge little.
+_MAX_EMBEDDED = 5000
 
 
 def _train_median(session: EvaluationSession, setup: Setup) -> list[Prediction]:
@@ -26,7 +26,7 @@ def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
 def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     from pricer.ml.baselines import predict_with_embeddings
 
-    base, train, budget = session.load(), setup.items.train[:_EMBEDDED], setup.batch_tokens
+    base, train, budget = session.load(), setup.items.train[:_MAX_EMBEDDED], setup.batch_tokens
     embedded_train = base.embed(setup.prompts(train), budget)
     embedded = base.embed(session.prompts, budget)
     prices = predict_with_embeddings(embedded_train, [item.price for item in train], embedded)
@@ -52,7 +52,7 @@ BASELINES: dict[str, Callable[[EvaluationSession, Setup], list[Prediction]]] = {
 
 
 def evaluate_baselines(session: EvaluationSession, setup: Setup) -> list[Evaluation]:
-    """The Evaluation of each baseline: read if it exists, else made. The base is loaded by those that need one."""
+    """The Evaluation of each baseline: read if it exists, otherwise made. Only baselines that need the base load it."""
     evaluations, saved = [], session.run.evaluations
     for name, predict in BASELINES.items():
         folder = name.replace(" + ", "-").replace(" ", "-")

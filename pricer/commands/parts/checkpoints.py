@@ -1,4 +1,4 @@
-"""A run's checkpoints: which the user means, whether they can be scored, and where the error of a scored one lies."""
+"""A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ from pricer.errors import CheckpointError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
 
-if TYPE_CHECKING:  # it imports torch, which a report does without
+if TYPE_CHECKING:  # setup imports torch, and a report runs without torch
     from pricer.commands.parts.setup import Setup
 
 
 def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
-    """The checkpoints that `which` names: all, last, best, a step, a name, or the beginning of an id or a commit, four
-    characters or more. A CheckpointError if no checkpoint or, except for all, more than one has that name.
+    """The checkpoints that `which` names: all, last, best, a step, a name, or at least the first four characters of an
+    id or a commit. A CheckpointError if no checkpoint matches, or more than one (except for all).
     """
     checkpoints = run.store.checkpoints()
     if not checkpoints:
@@ -43,8 +43,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
 
 
 def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
-    """Raise a CheckpointError if the checkpoint was trained with another prompt, base or (unless `any_data`) data than
-    the setup has. What the checkpoint does not state is not compared.
+    """Raise a CheckpointError if the checkpoint was trained with another prompt, another base or (unless `any_data`)
+    other data than the setup has. Facts that the checkpoint does not state are not compared.
     """
     base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
     stated = {
@@ -67,21 +67,21 @@ def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = F
 
 
 def is_local_folder(base: str) -> bool:
-    """Whether a base is named by a folder. On another machine such a name means nothing, or something else."""
+    """Whether a base is named by a local folder. Another machine may not have it, or have another base there."""
     return not base.startswith("builtin:") and names_a_folder(base)
 
 
 def saved_breakdown(
     run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], val_items: Sequence[Item]
 ) -> Breakdown:
-    """Break down an evaluation of a checkpoint, from its scores and its saved predictions for the items of its spec. A
-    KeyError if a prediction is missing.
+    """Break down an evaluation of a checkpoint from its scores and its saved predictions. `items` are the items of its
+    spec. A KeyError if a prediction is missing.
 
     Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
-    was evaluated on them, all else being equal. Intervals for validation items are not corrected.
+    was evaluated on them under the same spec. Intervals for validation items are not corrected.
     """
     table = run.evaluations.scores(checkpoint_id, spec)
-    assert table is not None  # kept with the evaluation
+    assert table is not None  # scores are kept with the evaluation
     own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
     calibrations: dict[float, Calibration | None] = {}
     if own:

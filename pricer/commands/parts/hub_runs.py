@@ -1,4 +1,4 @@
-"""Repositories on the Hub as runs here: to score their checkpoints, or to resume their training."""
+"""Open a repository on the Hub as a run here, to score its checkpoints or to resume its training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore, f
 from pricer.stores.repo_scan import RepoScan, scan_repo
 from pricer.stores.runs import RUNS, Run, find_run, free_name, now, refuse_name, runs_of
 
-# The facts that are taken from another machine's run.json, with their types; then objects, with the types in them.
+# The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.
 _FACTS: dict[str, type] = {
     **dict.fromkeys(("id", "precision", "data_fingerprint", "prompt_fingerprint", "tracking_id"), str),
     "seed": int,
     "train_median": float,
 }
 _OBJECTS: dict[str, type] = {"items": int, "versions": str}
-# What this machine's run.json keeps when its repository is opened again.
+# The facts that stay in this machine's run.json when its repository is opened again.
 _OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
-# Bytes of a config.yaml. One has two thousand; reading a million would take ten seconds.
+# Maximum size of a config.yaml in bytes. A usual one has 2,000; reading a million would take ten seconds.
 _LARGEST_CONFIG = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class GivenConfig:
-    """The config on the command line: a file (None: the repository's own) and overrides."""
+    """The config that the command line gives: a file (None: the file in the repository) and overrides."""
 
     path: Path | None
     overrides: Sequence[str]
@@ -42,15 +42,16 @@ _OWN = GivenConfig(None, ())
 
 
 def open_run(name: str | None, repo: str | None, note: Callable[[str], None], given: GivenConfig = _OWN) -> Run:
-    """The run of that name (None: the newest) or, if there is a `repo`, the run here that stands for it."""
+    """The run with this name (None: the newest) or, if `repo` is given, the local run of that repository."""
     return find_run(name, note=note) if repo is None else open_hub_run(repo, given, note)
 
 
 def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> Run:
-    """The run here that stands for a repository, with the checkpoints that are in it now.
+    """The local run of a repository, with the checkpoints that the repository has now.
 
-    A run that was trained here stands for its own repository. Any other repository gets a folder `runs/USER--NAME`. Its
-    config is the repository's own, or the one that is `given`, as it must be where another trainer made it.
+    If a run here was trained into that repository, it is that run. Any other repository gets a folder
+    `runs/USER--NAME`. Its config is the one that is `given`, otherwise the one in the repository. A repository of
+    another trainer has none, so one must be given.
     """
     present = next(reversed(runs_of(repo)), None)
     known = present.facts() if present else {}
@@ -64,7 +65,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
     found = scan_repo(hub, [*store.checkpoints(), *store.soups()])
     for text in found.notes:
         note(text)
-    if given.path or given.overrides or not present:  # else a base that was pinned the first time stays pinned
+    if given.path or given.overrides or not present:  # otherwise keep the revision that was pinned the first time
         write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, given)))
     store.record_scan([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
@@ -76,7 +77,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
 
 
 def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
-    """The run of a repository, with its newest training state, so that this machine can resume it."""
+    """The run of a repository with its newest training state, ready to be resumed on this machine."""
     hub = Hub(repo)
     here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("from_hub")), None)
     here = here if here and name in (None, here.name) else None
@@ -100,11 +101,11 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     settle(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
     if here:
         run = here
-        run.outbox.clear()  # another machine went on meanwhile, so these uploads are out of date
+        run.outbox.clear()  # another machine has continued the run, so these uploads are out of date
     else:
         refuse_name(name)
         run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
-        run.clear()  # of an earlier attempt that was killed
+        run.clear()  # an earlier attempt may have been killed
     HubStore(hub, run.folder).record_scan([*found.checkpoints, *found.soups], found.tags)
     log = b""
     if commit is not None:
@@ -116,25 +117,25 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
         log = hub.read(commit, "metrics.jsonl", LARGEST_LOG) or b""
         note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
     else:
-        # The first checkpoint arrived, its state did not. The same training makes the same checkpoint again.
+        # The first checkpoint arrived, but its state did not. Training from the beginning makes the same checkpoint.
         note(f"{repo} has no training state yet: training begins again, now {run.folder}")
     write_atomically(run.folder / "metrics.jsonl", log)
     write_atomically(run.folder / "config.yaml", to_yaml(_with_repo(config, repo)))
-    # Last: with it the run is there, whole.
+    # run.json is written last: a folder that has it is a complete run.
     write_json(run.folder / "run.json", {**facts, "repo": repo, "started": now(), "finished": None})
     return Run(run.folder)
 
 
 def _is_behind(run: Run, hub: Hub) -> bool:
-    """Whether the state on the Hub has a later step than the run's own: another machine went on with it meanwhile."""
+    """Whether the state on the Hub has a later step than the local one: another machine has continued the run."""
     if run.facts().get("finished"):
-        return False  # its states are deleted, and what is left to push is here
+        return False  # a finished run has no states, and its remaining uploads are here
     own = run.training_states.newest()
     try:
         commit = newest_state(hub)
         manifest = hub.read(commit, MANIFEST, LARGEST_TEXT) if commit else None
     except HubError:
-        return False  # without the Hub, this machine continues from what it has
+        return False  # if the Hub does not answer, continue from the local state
     step = (parse_json(manifest or b"") or {}).get("step")
     return isinstance(step, int | float) and step > (own[1] if own else 0)
 
@@ -150,20 +151,20 @@ def _trainer_steps(repo: str, text: bytes) -> tuple[int, int]:
 
 def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
     newest = found.checkpoints[-1].commit
-    assert newest is not None  # it was found in a repository
+    assert newest is not None  # the scan found at least one checkpoint
     if not found.has_manifests:
         config = _for_foreign(hub.repo, sorted({checkpoint.base for checkpoint in found.checkpoints}), given)
     elif given.path is not None:
         config = load_config(given.path, given.overrides)
     else:
         text = _text(hub, newest, "config.yaml", _LARGEST_CONFIG)
-        # A stranger's config must not decide what this machine shows on W&B. The command line may.
+        # A downloaded config must not decide what this machine shows on W&B. The command line may.
         config = parse_config(text, f"config.yaml of {hub.repo}", ["tracking.mode=off", *given.overrides])
     return _with_repo(config, hub.repo)
 
 
 def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConfig:
-    """The config for a repository of another trainer: the command line's, with the base that the adapters name."""
+    """The config for a repository of another trainer: from the command line, with the base that the adapters name."""
     if given.path is None and not given.overrides:
         text = f"{repo} does not say what its checkpoints were asked, nor what they were trained on"
         hint = f"pricer eval --repo {repo} --config CONFIG.yaml, whose prompt and data are the ones to score with"
@@ -172,7 +173,7 @@ def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConf
     if len(bases) > 1:
         raise CheckpointError(f"the checkpoints of {repo} are adapters of several bases: {', '.join(bases)}")
     if "base" in config.model.model_fields_set:
-        return config  # it is compared with the checkpoints' own base before anything is scored
+        return config  # the given base is compared with the base of each checkpoint before scoring
     if is_local_folder(bases[0]):
         text = f"the adapters of {repo} name the base {bases[0]}, a folder on another machine"
         raise CheckpointError(text, "say what it is: --set model.base=USER/NAME")
@@ -180,7 +181,7 @@ def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConf
 
 
 def _with_repo(config: RunConfig, repo: str) -> RunConfig:
-    # A stranger's config must not decide where this machine pushes.
+    # A downloaded config must not decide where this machine pushes.
     return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
 
 
@@ -192,7 +193,7 @@ def _text(hub: Hub, commit: str, name: str, limit: int) -> bytes:
 
 
 def _facts(hub: Hub, commit: str) -> dict[str, Any]:
-    """What may be taken over from the run.json of a commit."""
+    """The facts that may be taken over from the run.json of a commit."""
     record = parse_json(_text(hub, commit, "run.json", LARGEST_TEXT))
     if record is None:
         raise RunError(f"run.json of {hub.repo} cannot be read", "it was not pushed by pricer train")

@@ -1,12 +1,10 @@
-"""The model card of a picked checkpoint: what is known of the run, as the text of a README. Without torch."""
+"""The model card of a picked checkpoint: the facts of its run as the text of a README. Without torch."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.intervals import CoverageReport
 from pricer.core.items import PromptTemplate
 from pricer.core.prices import PriceFormat, PriceStyle
 from pricer.core.selection import Selection
@@ -16,7 +14,7 @@ from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
 from pricer.views.model_card import Card, Recipe, model_card
 
-# The embedded base is part of pricer.
+# The bundled base has the licence of pricer.
 _OWN_LICENCE = "apache-2.0"
 
 
@@ -26,14 +24,15 @@ def card_text(
     checkpoint: Checkpoint,
     selection: Selection,
     dropped: int,
-    coverage: Sequence[CoverageReport],
 ) -> str:
-    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it. A race
-    measured `dropped` others only in part. `coverage` is how far intervals held on test items, empty if unknown.
+    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it.
+
+    `dropped` is the number of checkpoints that a race did not score on all items.
     """
-    assert checkpoint.commit is not None  # it is in the repository
+    assert checkpoint.commit is not None  # the checkpoint is in the repository
     config, facts = run.config(), run.facts()
     versions = facts.get("versions")
+    confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
     card = model_card(
         repo=repo,
         checkpoint=checkpoint,
@@ -45,13 +44,13 @@ def card_text(
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
         dropped=dropped,
-        coverage=coverage,
+        coverage=confirmed[-1].coverage if confirmed else (),
     )
     return render_card(card)
 
 
 def render_card(card: Card) -> str:
-    """A model card as the text of README.md, with the metadata as the Hub reads them; nothing is sent anywhere."""
+    """A model card as the text of README.md, with metadata in the format of the Hub. Sends nothing."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     results = [
@@ -83,7 +82,7 @@ def render_card(card: Card) -> str:
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
-    """The base's licence as the Hub spells it, None where it is not known."""
+    """The Hub's identifier for the licence of the base; None if unknown."""
     if config.model.base.startswith("builtin:"):
         return _OWN_LICENCE
     if not _base_is_on_hub(config):
@@ -91,7 +90,7 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
     try:
         return Hub(checkpoint.base, attempts=3).licence(checkpoint.base_revision)
     except HubError:
-        return None  # the card then says that it is not known
+        return None  # the card then says that the licence is not known
 
 
 def _recipe(config: RunConfig, train_items: int) -> Recipe:

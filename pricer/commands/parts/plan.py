@@ -1,4 +1,4 @@
-"""`pricer train --dry-run`: what a run will take, before anyone rents a GPU for it."""
+"""`pricer train --dry-run`: the steps, sizes and memory of a run, before anybody rents a GPU for it."""
 
 import math
 from dataclasses import dataclass
@@ -15,9 +15,11 @@ from pricer.stores.bases import find_base
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The size of a run. `items` is the number of training items. `items_are_a_limit`: the data is not on this machine,
-    and `items` is `data.train_limit`. `too_dear` is the number of items, in all splits, that `data.max_price` left out.
-    `upload_bytes` is the size of all checkpoints together. `gpu` is None if none was named and none is here.
+    """The size of a run.
+
+    `items` is the number of training items. `items_are_a_limit`: the data is not on this machine, and `items` is
+    `data.train_limit`. `too_dear` is the number of items that `data.max_price` left out of all splits. `upload_bytes`
+    is the size of all checkpoints together. `gpu` is None if no GPU was named and this machine has none.
     """
 
     items: int
@@ -33,7 +35,7 @@ class Plan:
 
 
 def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
-    """Plan a run from its config, its data (if it is on this machine) and the base's config.json alone.
+    """Plan a run. Reads only its config, its data (if they are on this machine) and the config.json of the base.
 
     Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it.
     """
@@ -46,7 +48,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     items = len(require(found, Split.TRAIN, config.data)) if found else limit or 0
     steps = train.steps(items)
     checkpoints = math.ceil(steps / train.checkpoint_every)
-    # The precision on the planned GPU, not on this machine: plans are made on a laptop.
+    # The precision on the planned GPU, which this machine may not have.
     automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
     dtype = automatic if model.compute_dtype == "auto" else model.compute_dtype
     sizes = measure(find_base(model, weights=False).folder, config.adapter, Precision("cpu", model.quantization, dtype))

@@ -1,5 +1,5 @@
-"""Load what a report shows of a run from its folder alone: no model, no Hub, and the data only for their texts. A page
-is sent to others, so no token in a description, a setting or a note gets into it.
+"""Load the content of a report from the folder of a run. No model and no Hub are needed; the data are read only for
+their texts. A page may be sent to others, so tokens in descriptions, settings and notes are removed.
 """
 
 import math
@@ -32,7 +32,7 @@ _CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_ite
 
 
 def load_report(run: Run) -> RunReport:
-    """All that a report shows of a run, as far as it is there. A damaged file is a RunError."""
+    """Load everything about a run that exists for its report. A damaged file is a RunError."""
     summary = load_summary(run)
     if summary.held_out is None:
         return summary
@@ -42,7 +42,7 @@ def load_report(run: Run) -> RunReport:
 
 
 def load_summary(run: Run) -> RunReport:
-    """The same without the details of the predictions, for which the data have to be read."""
+    """Load the same without the details of predictions. This does not read the data."""
     config, facts, log = run.config(), run.facts(), training_log(run)
     evaluations = [e for e in run.evaluations.all() if e.is_complete]
     pick, race = run.selection(), run.race()
@@ -68,7 +68,7 @@ def load_summary(run: Run) -> RunReport:
 
 
 def training_log(run: Run) -> TrainingLog:
-    """What training logged: each curve from the lines of metrics.jsonl that have it."""
+    """The curves that training logged, each from the lines of metrics.jsonl that have its key."""
     points: dict[str, list[tuple[int, float | None]]] = {curve: [] for curve in _CURVES}
     val_items = None
     for line in run.metrics():
@@ -77,7 +77,7 @@ def training_log(run: Run) -> TrainingLog:
             continue
         for name in points.keys() & line.keys():
             value = line[name]
-            # A loss of null was no number. Any other null was not measured.
+            # A null loss stands for NaN or infinity. Any other null was not measured.
             if value is not None or name == "loss":
                 points[name].append((step, _number(value)))
         if isinstance(line.get("val_items"), int):
@@ -92,7 +92,7 @@ def _number(value: Any) -> float | None:
 def _prediction_details(
     run: Run, config: RunConfig, evaluation: Evaluation
 ) -> tuple[PredictionDetails | None, str | None]:
-    """An evaluation taken apart, and what is wrong if that worked only in part; None if its scores were not kept."""
+    """The details of an evaluation (None if its scores were not kept), and a problem if they are incomplete."""
     name, spec, key = evaluation.name, evaluation.spec, evaluation.candidate.id
     assert key is not None  # a checkpoint
     table = run.evaluations.scores(key, spec)
@@ -100,7 +100,7 @@ def _prediction_details(
         return None, f"The scores of {name} were not kept; to make them again: pricer eval --run {run.name}"
     data, problem = _data(config, spec)
     if not data:
-        # The error by price needs nothing that the data say.
+        # The error by price needs only the scores, not the data.
         known = zip(table.item_id.tolist(), table.price.tolist(), strict=True)
         unknown = [Item(item_id, "", price) for item_id, price in known]
         return PredictionDetails(evaluation, table, None, break_down(table, unknown)), problem
@@ -116,13 +116,13 @@ def _prediction_details(
 
 
 def _redacted(item: Item) -> Item:
-    """The item as it may be shown to others."""
+    """The item without tokens in its texts."""
     title, category = (text and redact(text) for text in (item.title, item.category))
     return replace(item, description=redact(item.description), title=title, category=category)
 
 
 def _data(config: RunConfig, spec: EvalSpec) -> tuple[ItemSet | None, str | None]:
-    """The items, or what is wrong with the data: the report is made all the same, without what they say."""
+    """The items, or the problem with the data. The report is then made without their texts."""
     without = "so there are no descriptions here, and nothing is said of intervals"
     try:
         items = load_items(config.data)

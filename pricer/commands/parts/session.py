@@ -1,4 +1,4 @@
-"""Evaluation sessions: checkpoints predict the same prompts in the same batches, and an interrupted one goes on."""
+"""Evaluation sessions: all checkpoints predict the same prompts in the same batches. An interrupted one continues."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,21 +21,23 @@ from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
-# Maximum share of all the work that the search for a batch size may take.
+# Maximum share of the whole work for the search for a batch size.
 _MEASURING_SHARE = 0.05
 
 
 class Scorer(Protocol):
-    """A base in memory that predicts prices, by itself or with one adapter at a time."""
+    """A base in memory that predicts prices, without an adapter or with one at a time."""
 
     def use(self, adapter: Path) -> None:
         """Predict with this adapter from now on."""
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        """One Prediction per prompt, in their order; all prompts are one batch."""
+        """One Prediction per prompt, in the order of the prompts, which form one batch."""
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> Any:
-        """The last layer at the last token of each prompt, (prompts, hidden size). Only before the first adapter."""
+        """The output of the last layer at the last token of each prompt, (prompts, hidden size). Call it before the
+        first adapter is used.
+        """
 
     def average(self, adapters: Sequence[Path], target: Path) -> None:
         """Write the average of these adapters into a folder."""
@@ -43,11 +45,11 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSession:
-    """What is the same for every checkpoint under one EvalSpec: a prompt for each item, in batches of at most
-    `batch_tokens` tokens. `load` returns the scorer and loads it once; `fetch` returns the folder of an adapter.
+    """Everything that the checkpoints under one EvalSpec share: a prompt for each item, in batches of at most
+    `batch_tokens` tokens. `load` returns the scorer and loads it once. `fetch` returns the folder of an adapter.
 
-    Batches follow from the prompts, the token budget and the predictions that are saved. The budget is kept with the
-    evaluations, so an interrupted session goes on with the batches it would have made.
+    The prompts, `batch_tokens` and the saved predictions determine the batches. `batch_tokens` is kept with the
+    evaluations, so an interrupted session continues with the same batches.
     """
 
     run: Run
@@ -60,7 +62,7 @@ class EvaluationSession:
     watcher: Watcher
 
     def find(self, name: str) -> Evaluation | None:
-        """The finished evaluation of that name, if its scores are kept; else None."""
+        """The finished evaluation with this name if its scores are kept, otherwise None."""
         evaluation = self.run.evaluations.find(name, self.spec)
         has_scores = self.run.evaluations.scores(name, self.spec) is not None
         return evaluation if evaluation and evaluation.is_complete and has_scores else None
@@ -68,11 +70,11 @@ class EvaluationSession:
     def predictors(
         self, checkpoints: Sequence[Checkpoint], progress: ScoringProgress, stop: int | None = None
     ) -> Iterator[tuple[Checkpoint, Callable[[], list[Prediction]]]]:
-        """Each checkpoint, and a function that returns its Predictions for the first `stop` items (None: all). While
-        the caller works with one checkpoint, the adapter of the next is fetched.
+        """Yield each checkpoint with a function that returns its Predictions for the first `stop` items (None: all).
+        While the caller works with one checkpoint, the adapter of the next one is fetched.
         """
         ids = {prompt.item_id for prompt in self.prompts[:stop]}
-        # A store that costs no download verifies every adapter, even one whose predictions are saved.
+        # A local store verifies every adapter. A remote store fetches only adapters that have predictions to make.
         needed = [c for c in checkpoints if not self.run.store.is_remote or not ids <= self._saved(c).keys()]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
@@ -82,15 +84,15 @@ class EvaluationSession:
     def _predict(
         self, checkpoint: Checkpoint, adapter: Path | None, progress: ScoringProgress, stop: int | None
     ) -> list[Prediction]:
-        """Go on where the checkpoint was interrupted: saved predictions are read, missing ones are made in batches.
-        Each batch is saved at once, all of it or, if killed, none. Nothing is loaded if no prediction is missing.
+        """Read the saved predictions, and make the missing ones in batches. Each batch is saved at once: after a kill,
+        all of it is there or none. No model is loaded if no prediction is missing.
         """
         found, prompts = self._saved(checkpoint), self.prompts[:stop]
         missing = [prompt for prompt in prompts if prompt.item_id not in found]
         done = len(prompts) - len(missing)
         progress.reach(checkpoint.name, done)
         if missing:
-            assert adapter is not None  # fetched, because a prediction is missing
+            assert adapter is not None  # it was fetched because a prediction is missing
             scorer = self.load()
             scorer.use(adapter)
             for _, predictions in predict_batches(scorer, missing, self.batch_tokens):
@@ -105,7 +107,7 @@ class EvaluationSession:
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
-        """Score a Prediction for each item, and save the metrics and the scores under that name."""
+        """Score one Prediction per item, and save the metrics and the scores under `name`."""
         evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
         self.run.evaluations.add(name, evaluation, table)
         return evaluation
@@ -115,8 +117,8 @@ class EvaluationSession:
 def open_session(
     run: Run, setup: Setup, spec: EvalSpec, checkpoints: int, watcher: Watcher
 ) -> Iterator[EvaluationSession]:
-    """A session under a spec of this setup, to score so many `checkpoints`. While it is open, no other process scores
-    this run.
+    """Open a session under a spec of this setup. `checkpoints` is the number of checkpoints to score. While it is open,
+    no other process scores this run.
     """
     items = require(setup.items, spec.split, setup.config.data)[: spec.limit]
     prompts = setup.prompts(items)
@@ -126,7 +128,7 @@ def open_session(
         load = cache(partial(load_scorer, setup, run))
         batch_tokens = run.evaluations.batch_tokens(spec)
         if batch_tokens is None:
-            # Before any adapter is used: the speed is measured on the base as it is.
+            # Measured before any adapter is used, on the untuned base.
             max_tokens = int(_MEASURING_SHARE * checkpoints * sum(len(prompt.ids) for prompt in prompts))
             measure = partial(find_batch_tokens, prompts, max_tokens, load)
             batch_tokens = settle_batch_tokens(run, setup, measure, watcher)
@@ -139,8 +141,8 @@ def open_session(
 
 
 def settle_batch_tokens(run: Run, setup: Setup, measure: Callable[[], int | None], watcher: Watcher) -> int:
-    """The maximum number of tokens in a batch. With `eval.batch_tokens: auto` it is measured once per device, if that
-    is worth the time (`measure` returns None if not), and kept in run.json.
+    """The maximum number of tokens in a batch. With `eval.batch_tokens: auto` it is measured once per device and kept
+    in run.json. `measure` returns None if measuring is not worth the time.
     """
     if setup.config.eval.batch_tokens != "auto":
         return setup.batch_tokens
@@ -162,7 +164,7 @@ def predict_batches(
 
 
 def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Path]:
-    """The folder of each checkpoint. The next one is fetched while the caller works with the present one."""
+    """Yield the folder of each checkpoint. The next one is fetched while the caller works with the current one."""
 
     def start(checkpoint: Checkpoint) -> Future[Path]:
         future = Future[Path]()
@@ -173,7 +175,7 @@ def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Check
             except Exception as error:
                 future.set_exception(error)
 
-        # A daemon, unlike the threads of an executor: a download that hangs does not keep the process alive.
+        # Unlike the threads of an executor this is a daemon, so a download that hangs does not keep the process alive.
         threading.Thread(target=run, daemon=True).start()
         return future
 
@@ -186,7 +188,7 @@ def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Check
 
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
-    """The base in memory, ready for adapters. With a `run`, its weights are laid out as that run had them before."""
+    """Load the base, ready for adapters. With a `run`, weights are dequantized or not as that run did before."""
     from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 
     base = load_base_of(setup, run)

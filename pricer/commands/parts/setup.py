@@ -1,4 +1,4 @@
-"""What is checked and settled before a weight is loaded: items, template, tokens, and what this machine can train."""
+"""Check and settle everything before weights are loaded: items, template, tokens, and the limits of this machine."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ from pricer.stores.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The checked ingredients of a run. `config` has every `auto` settled and the base's revision pinned.
-    `price_tokens` says how prices are tokenized; None: no distribution over them can be computed. `notes` are lines
+    """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned.
+    `price_tokens` says how prices are tokenized; None: no distribution over prices can be computed. `notes` are lines
     that the user should see once.
     """
 
@@ -54,11 +54,11 @@ class Setup:
     notes: tuple[str, ...]
 
     def prompts(self, items: Sequence[Item]) -> list[TokenizedPrompt]:
-        """The tokenized prompt of each Item, in their order."""
+        """The tokenized prompt of each Item, in the order of the Items."""
         return self.encoder.prompts([self.template.prompt(item) for item in items])
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
-        """The EvalSpec of scoring the first `limit` items (None: all) of a split."""
+        """The EvalSpec for scoring the first `limit` items (None: all) of a split."""
         settings = self.config.eval
         is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
@@ -76,14 +76,14 @@ class Setup:
 
     @property
     def batch_tokens(self) -> int:
-        """Maximum number of tokens in a batch of prompts where none was found by measurement."""
+        """Maximum number of tokens in a batch of prompts if none was measured."""
         wanted = self.config.eval.batch_tokens
         return wanted if wanted != "auto" else 8192 if self.precision.device == "cuda" else 2048
 
 
 def load_base_of(setup: Setup, run: Run | None) -> Any:
-    """The base in memory. On this device, its weights are dequantized or not as `run` had them before (None: as there
-    is room), because the last bits of an answer can depend on that.
+    """Load the base. Weights are dequantized or not as `run` did before on this device, because the last bits of an
+    answer can depend on it. With None, they are dequantized if there is room.
     """
     device = device_name(setup.precision)
     known = run.facts().get("dense", {}) if run else {}
@@ -99,7 +99,7 @@ def dense_fact(setup: Setup, model: Any) -> dict[str, bool]:
 
 
 def prepare(config: RunConfig) -> Setup:
-    """Read and check everything that can be wrong; raises a PricerError before a model is loaded."""
+    """Read and check everything that can be wrong. Raises a PricerError before a model is loaded."""
     items = load_items(config.data)
     train = require(items, Split.TRAIN, config.data)
     if config.train.val_items:
@@ -108,19 +108,19 @@ def prepare(config: RunConfig) -> Setup:
 
 
 def prepare_to_ask(config: RunConfig) -> Setup:
-    """The Setup for predictions by a trained checkpoint. If the config alone says how prices are written, no data is
+    """The Setup for predictions by a trained checkpoint. If the config determines how prices are written, no data is
     read and `items` is empty.
     """
     width = config.prompt.price_width
     if config.prompt.price_format != "padded" or width is None:
         return prepare(config)
     setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
-    # Where the number of tokens varies, the data decides how many are reserved for a price.
+    # If the number of tokens varies, the data decides how many tokens are reserved for a price.
     return setup if isinstance(setup.price_tokens, tuple) else prepare(config)
 
 
 def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
-    """A Setup from Items and the highest price in dollars to train on."""
+    """Make a Setup from Items and the highest training price in dollars."""
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
@@ -128,7 +128,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     tail = tail_of(prompt.lead)
     digits = width_for([max_price])
     splits = splits_digits(tokenizer, tail)
-    # Prices of this length can be decoded exactly if padded, and not at all if plain.
+    # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
     can_pad = digits > MAX_PLAIN_DIGITS and find_digit_tokens(tokenizer, tail, digits) is not None
     price_format = choose_price_format(
         prompt.price_format, prompt.price_width, auto="padded" if splits or can_pad else "plain", max_price=max_price
@@ -164,7 +164,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
 
 
 def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
-    """The config with its optimizer settled for this machine; a ModelError if it cannot be trained here.
+    """The config with the optimizer settled for this machine. A ModelError if this machine cannot train it.
 
     `resume` is the command that resumes the run on another machine. None: the run is new, and its config can change.
     """
@@ -185,7 +185,7 @@ def settle(config: RunConfig, resume: str | None = None) -> RunConfig:
 
 def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], None]) -> RunConfig:
     """The config of a run that is resumed here from the training state in a folder (None: from the beginning). A
-    PricerError if this machine cannot continue as the run was trained so far.
+    PricerError if this machine cannot continue the training with the same optimizer and precision.
     """
     resume = f"pricer train --resume --run {run.name}"
     put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
@@ -197,7 +197,7 @@ def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], No
         )
     first = run.facts().get("precision", precision.label)
     if first != precision.label:
-        # float16 on a CPU, for which there is no scaler of gradients, trains an adapter in float32.
+        # On a CPU, float16 trains the adapter in float32, because there is no gradient scaler for CPUs.
         needs_gpu = first == Precision("cuda", precision.quantization, precision.dtype).label
         raise RunError(
             f"{run.name} began to train in {first}, this is {precision.label}",

@@ -1,4 +1,4 @@
-"""`pricer pick --candidates soup`: averages of the best checkpoint and its neighbours, made and scored to compete."""
+"""`pricer pick --candidates soup`: make and score averages of the best checkpoint and its neighbours."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,10 +18,10 @@ from pricer.stores.runs import Run
 
 
 def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation]:
-    """The Evaluations of the averages of two and of three neighbouring checkpoints that include the `best` one, under
-    its spec. Soups and Evaluations that exist are kept.
+    """Evaluate every average of two or three consecutive checkpoints that include the `best` one, under its spec. Soups
+    and Evaluations that exist are used again.
     """
-    assert best.candidate.id is not None  # a checkpoint's
+    assert best.candidate.id is not None  # it is a checkpoint
     windows = windows_around(run.store.checkpoints(), best.candidate.id)
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
@@ -40,7 +40,7 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
 
 
 def _soup_of(session: EvaluationSession, window: Sequence[Checkpoint]) -> Checkpoint:
-    """The soup of exactly these checkpoints. It is made if there is none, or if it is damaged."""
+    """The soup of exactly these checkpoints. It is made if it is missing or damaged."""
     store, members = session.run.store, tuple(Member(checkpoint.step, checkpoint.id) for checkpoint in window)
     with suppress(CheckpointError):
         for soup in store.soups():

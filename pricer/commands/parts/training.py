@@ -1,4 +1,4 @@
-"""What a training keeps and reports (metrics, checkpoints, facts about the machine), and how it stops."""
+"""Record and report a training (metrics, checkpoints, facts about the machine), and stop it in order."""
 
 import json
 import math
@@ -26,8 +26,8 @@ from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Tracker
 
-# Bytes left on a disk that could not take another file.
-_FULL = 1_000_000
+# A disk with fewer free bytes counts as full.
+_MIN_FREE_BYTES = 1_000_000
 _PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
@@ -66,18 +66,18 @@ class Recorder:
             if self.setup.config.train.val_items:
                 validation = self.validate()
                 self._log(step, validation.to_json(), epoch=epoch, val_items=validation.n)
-        except OutOfMemoryError as error:  # the checkpoint is worth more than its validation
+        except OutOfMemoryError as error:  # keep the checkpoint without its validation
             self.watcher.note(
                 f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
             )
-        # Before the checkpoint is kept: a step that was kept must never be trained again, which on a GPU would give it
-        # other weights. After a kill in between, resuming keeps it from the state.
+        # The state is complete before the checkpoint is kept: a kept step must never be trained again, because a GPU
+        # would give it other weights. After a kill between the two, resuming keeps the checkpoint from the state.
         self.run.training_states.mark_complete(folder)
         self.keep(folder, step)
         self.watcher.checkpoint(checkpoint, validation)
 
     def keep(self, folder: Path, step: int) -> None:
-        """Keep the checkpoint in a whole state folder. Keeping it twice changes nothing."""
+        """Keep the checkpoint of a complete state folder. Keeping it twice changes nothing."""
         if self.to_hub:
             self.to_hub.put_checkpoint(folder, step)
             self.to_hub.put_state(folder, step)
@@ -92,8 +92,8 @@ class Recorder:
         """Write the manifest of the adapter in `folder`."""
         path, base = folder / ADAPTER_CONFIG, self.setup.base
         settings = json.loads(path.read_text(encoding="utf-8"))
-        # peft writes the folder that the base was loaded from, which means nothing on another machine, and
-        # target_modules in an order that differs between processes.
+        # peft writes the local folder of the base, which other machines do not have. It writes target_modules in an
+        # order that differs between processes.
         targets = settings["target_modules"]
         settings["target_modules"] = sorted(targets) if isinstance(targets, list) else targets
         write_json(path, {**settings, "base_model_name_or_path": base.name, "revision": base.revision})
@@ -128,7 +128,7 @@ def describe_machine(setup: Setup) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the folder the run was started in, or None."""
+    """The git commit of the current folder, or None."""
     try:
         found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
@@ -138,11 +138,11 @@ def _git_commit() -> str | None:
 
 @contextmanager
 def explain_full_disk(run: Run) -> Iterator[None]:
-    """Raise a RunError for a full disk, which each library reports differently (torch as an unexpected position)."""
+    """Raise a RunError for a full disk. Each library reports it differently; torch reports an unexpected position."""
     try:
         yield
     except Exception:
-        if shutil.disk_usage(run.folder).free < _FULL:
+        if shutil.disk_usage(run.folder).free < _MIN_FREE_BYTES:
             raise RunError(
                 f"no space left on the disk with {run.folder}; what was saved before is whole",
                 f"make room, then pricer train --resume --run {run.name}",
@@ -152,8 +152,8 @@ def explain_full_disk(run: Run) -> Iterator[None]:
 
 @contextmanager
 def catch_stop_signals(watcher: Watcher) -> Iterator[list[int]]:
-    """While open, the first SIGINT or SIGTERM is appended to the list, for training to stop at the next step with a
-    checkpoint. A second one stops at once, and loses the steps since the newest checkpoint.
+    """While open, append the first SIGINT or SIGTERM to the list. Training then stops at the next step with a
+    checkpoint. A second signal stops at once and loses the steps since the newest checkpoint.
     """
     received: list[int] = []
 

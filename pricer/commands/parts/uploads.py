@@ -1,4 +1,4 @@
-"""Uploads of a training: each checkpoint goes into the outbox at once, and from there to the Hub in the background."""
+"""Uploads of a training: put each checkpoint into the outbox, and push it to the Hub in the background."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from pricer.stores.hub_checkpoints import HubStore, push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
 
-# Fewer attempts than in the foreground: whatever fails, the worker tries again from the start.
+# Fewer attempts than in the foreground, because the worker itself tries again.
 _ATTEMPTS = 3
 
 
@@ -28,7 +28,7 @@ class Uploads:
         self._store = HubStore(self._hub, run.folder)
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivering in the background."""
         self._uploader.start(self._deliver)
 
     def put_checkpoint(self, folder: Path, step: int) -> None:
@@ -40,9 +40,9 @@ class Uploads:
             self._uploader.wake()
 
     def put_state(self, folder: Path, step: int) -> None:
-        """Put the training state in `folder` into the outbox, if states are kept at all."""
+        """Put the training state in `folder` into the outbox, unless `hub.state` is none."""
         if self._keep_state != "none":
-            # All that another machine needs to continue from it.
+            # The other files that another machine needs to continue.
             own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
             state = [folder / name for name in STATE_FILES]
             self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
@@ -51,15 +51,15 @@ class Uploads:
             self._uploader.wake()
 
     def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
-        """Deliver what is left, for at most so many seconds, and return what could not be. `on_progress(done, total)`
-        is called several times a second.
+        """Deliver the remaining entries for at most `seconds`, and return those that could not be delivered.
+        `on_progress(done, total)` is called several times a second.
         """
-        # Training is over, so nothing is put in any more.
+        # Training is over, so no more entries arrive.
         total = len(self._run.outbox.entries())
         return self._uploader.drain(lambda left: on_progress(total - left, total) if total else None, seconds)
 
     def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
-        """Deliver what is left; what could not be is a HubError that names it."""
+        """Deliver the remaining entries. A HubError names those that could not be delivered."""
         try:
             left = self.drain(on_progress)
         except KeyboardInterrupt:
@@ -75,7 +75,7 @@ class Uploads:
             )
 
     def stop(self) -> None:
-        """Deliver nothing more."""
+        """Stop delivering."""
         self._uploader.stop()
 
     def _deliver(self, entry: Entry) -> None:
@@ -86,7 +86,7 @@ class Uploads:
 
 
 def _manifest_of(entry: Entry) -> Checkpoint | None:
-    # None: it was delivered since it was listed, and is gone. Or it is damaged, which its delivery will report.
+    # None: the entry was delivered after it was listed, or it is damaged, which its delivery reports.
     try:
         return read_manifest(entry.folder)
     except CheckpointError:
@@ -95,7 +95,7 @@ def _manifest_of(entry: Entry) -> Checkpoint | None:
 
 @contextmanager
 def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
-    """While open, what is put into the outbox is delivered in the background; None for a run without a repository."""
+    """While open, deliver entries of the outbox in the background. Yields None for a run without a repository."""
     if run.repo is None:
         yield None
         return
@@ -108,9 +108,9 @@ def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
 
 
 def claim(repo: str, project: str, run: str, *, private: bool) -> str:
-    """Make the repository of a new run and return its name, with `auto` resolved.
+    """Create the repository of a new run and return its name, with `auto` resolved.
 
-    A repository that holds checkpoints already is a HubError: two runs in one repository could not be told apart.
+    A HubError if the repository already has checkpoints: a repository is for one run.
     """
     name = f"{user()}/{project}-{run}" if repo == "auto" else repo
     hub = Hub(name)

@@ -1,4 +1,4 @@
-"""What evaluations and picks add to a W&B run, and how it is sent: W&B is there to be looked at, and stops nothing."""
+"""Add evaluations and picks to a W&B run. A failure of W&B stops nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,8 +14,8 @@ from pricer.stores.runs import Run
 from pricer.stores.wandb import Report, Table, Tracker, TrackingLog
 from pricer.views.formatting import shorten
 
-# The most rows of a table: nobody looks at more. The first items of a split are a random sample of it.
-_ROWS = 500
+# Maximum number of rows of a table. The first items of a split are a random sample of it.
+_MAX_ROWS = 500
 _CHARACTERS = 200
 _COLUMNS = ("item", "description", "price", "predicted", "abs error", "80 % from", "80 % to")
 
@@ -27,32 +27,32 @@ def evaluation_report(
     predictions_of: Callable[[str, EvalSpec], Sequence[Sequence[Prediction]]],
 ) -> Report | None:
     """The metrics of checkpoints on validation items, the errors of the baselines, and the predictions of the best
-    checkpoint, which `predictions_of` reads in batches by its id. None without checkpoints, and for the test split,
-    which is no curve to watch.
+    checkpoint. `predictions_of` reads these in batches by the id of the checkpoint. None without checkpoints and for
+    the test split, which has no curve by step.
     """
     checkpoints = [e for e in evaluations if not e.candidate.is_baseline]
     if spec.split is not Split.VAL or not checkpoints:
         return None
-    # The first N items make another curve than all items.
+    # An evaluation of the first N items belongs to another curve than one of all items.
     group = "eval" if spec.limit is None else f"eval-{spec.limit}"
     best = min(checkpoints, key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
     errors = {e.name: e.metric("mae").value for e in evaluations if e.candidate.is_baseline}
     return Report(
         spec=spec.fingerprint,
-        # A soup is no point of the curve: it has no step of its own.
+        # A soup has no step of its own, so it is not a point of the curve.
         points={
             e.candidate.step: _values(e, group)
             for e in checkpoints
             if e.candidate.step is not None and not e.candidate.is_soup
         },
         summary={f"{group}/baseline/{name}": error for name, error in errors.items() if error is not None},
-        table=_table(f"{group}/predictions", best, items[:_ROWS], predictions_of),
+        table=_table(f"{group}/predictions", best, items[:_MAX_ROWS], predictions_of),
     )
 
 
 def pick_report(selection: Selection) -> Report:
-    """The pick in a run's summary: its step (the last one of a soup), the number of checkpoints that it averages (1 if
-    it is no soup), and its mean absolute error.
+    """The pick for the summary of a W&B run: its step (for a soup, the last one), the number of checkpoints in it (1
+    unless it is a soup), and its mean absolute error.
     """
     candidate, mae = selection.candidate, selection.chosen.metric("mae").value
     summary = {"best_step": candidate.step or 0, "best_members": max(1, len(candidate.members))}
@@ -70,7 +70,7 @@ def _table(
     items: Sequence[Item],
     predictions_of: Callable[[str, EvalSpec], Sequence[Sequence[Prediction]]],
 ) -> Table | None:
-    """The answers of a checkpoint for these items; None where they are not kept any more."""
+    """The answers of a checkpoint for these items; None if they were deleted."""
     candidate, spec = best.candidate, best.spec
     if candidate.id is None or candidate.step is None or candidate.is_soup:
         return None
@@ -91,8 +91,8 @@ def _table(
 
 
 def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:
-    """The run's tracker: the same W&B run as before, here or on another machine, or a new one that is recorded.
-    `goes_on` says what goes on where tracking stops.
+    """The tracker of a run. It continues the same W&B run, also on another machine, or starts a new one and records it.
+    `goes_on` is part of the note if tracking fails, for example "training goes on".
     """
     tracker = Tracker(
         config.tracking,
@@ -108,9 +108,9 @@ def tracker_of(run: Run, config: RunConfig, note: Callable[[str], None], goes_on
 
 
 def send(run: Run, report: Report | None, note: Callable[[str], None], goes_on: str) -> None:
-    """Add a report to the W&B run of a run whose config asks for it; W&B is not even started where nothing is new.
+    """Add a report to the W&B run, if the config asks for tracking. W&B is not started if the report has nothing new.
 
-    It takes as long as W&B does, up to the tracker's patience, and raises nothing: `note` is told what went wrong.
+    Waits for W&B until the tracker's timeout. Raises nothing: `note` receives the problem.
     """
     try:
         config = run.config()

@@ -1,4 +1,4 @@
-"""What the commands report while they work."""
+"""The interface through which commands report their progress."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,7 +9,7 @@ from pricer.core.training import Progress, Validation
 
 
 class Watcher(Protocol):
-    """Is told how training, uploading and scoring go."""
+    """Receives the progress of training, uploading and scoring."""
 
     def note(self, text: str) -> None:
         """Something the user should know once."""
@@ -21,7 +21,7 @@ class Watcher(Protocol):
         """A checkpoint was kept."""
 
     def uploading(self, done: int, total: int) -> None:
-        """Of the `total` things that were left to upload, `done` are on the Hub."""
+        """`done` of the `total` remaining uploads are on the Hub."""
 
     def scoring(self, name: str, done: int, total: int) -> None:
         """`name` is being scored. `done` of the `total` predictions of all checkpoints are made."""
@@ -32,14 +32,14 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScoringProgress:
-    """Adds up the predictions of several checkpoints, `total` in the end, and tells a watcher."""
+    """Counts the predictions of several checkpoints up to `total`, and reports them to a watcher."""
 
     watcher: Watcher
     total: int
     done: dict[str, int] = field(default_factory=dict)
 
     def reach(self, name: str, predictions: int) -> None:
-        """So many predictions of `name` are made."""
+        """Report that `name` has this number of predictions."""
         if predictions:
             self.done[name] = predictions
             self.watcher.scoring(name, sum(self.done.values()), self.total)

@@ -1,1 +1,1 @@
-"""The report: what is known of a run as one page, and its charts as pictures."""
+"""The report: one HTML page about a run, and its charts as pictures."""

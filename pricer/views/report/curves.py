@@ -1,4 +1,4 @@
-"""Curves by step, and what makes them fit for drawing: thinning, smoothing, ends of epochs, round ticks."""
+"""Curves by step, prepared for drawing: thinning, smoothing, ends of epochs, round ticks."""
 
 import math
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# More points than a wide screen has pixels cannot be seen, and make a page slow.
+# A screen cannot show many more points than this, and they would make the page slow.
 MAX_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """What was measured at some steps, in their order: `step` and `value` (n,). A loss that has diverged is NaN."""
+    """Values measured at steps in increasing order: `step` and `value` (n,). A diverged loss is NaN."""
 
     step: np.ndarray
     value: np.ndarray
 
     @classmethod
     def of(cls, points: Sequence[tuple[int, float | None]]) -> "Curve":
-        """The curve through (step, value); None is no number."""
+        """The curve through points (step, value). A value of None becomes NaN."""
         steps = np.array([step for step, _ in points], dtype=np.int64)
         return cls(steps, np.array([np.nan if value is None else value for _, value in points], dtype=np.float64))
 
@@ -37,8 +37,8 @@ NO_CURVE = Curve.of(())
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thinned:
-    """A curve in buckets of `per` values each (the last may have fewer): columns (buckets,), `step` the middle of each.
-    NaN values are left out of a bucket; a bucket without any number is NaN.
+    """A curve in buckets of `per` values each (the last may have fewer). All columns are (buckets,); `step` is the
+    middle of each bucket. NaN values are ignored; a bucket without a number is NaN.
     """
 
     step: np.ndarray
@@ -49,7 +49,7 @@ class Thinned:
 
 
 def thinned(curve: Curve, most: int = MAX_POINTS) -> Thinned:
-    """The curve in at most so many buckets."""
+    """The curve in at most `most` buckets."""
     per = max(1, math.ceil(len(curve) / most))
     value, step = _in_rows(curve.value, per), _in_rows(curve.step.astype(np.float64), per)
     known = np.isfinite(value)
@@ -66,7 +66,7 @@ def thinned(curve: Curve, most: int = MAX_POINTS) -> Thinned:
 
 
 def _in_rows(values: np.ndarray, per: int) -> np.ndarray:
-    """The values in rows of so many, the last one filled up with NaN."""
+    """The values in rows of `per`. The last row is filled up with NaN."""
     rows = math.ceil(len(values) / per)
     padded = np.full(rows * per, np.nan)
     padded[: len(values)] = values
@@ -74,9 +74,9 @@ def _in_rows(values: np.ndarray, per: int) -> np.ndarray:
 
 
 def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
-    """The exponential moving average: each value counts `weight` (0 to below 1) times the one after it. It is divided
-    by the sum of the weights, so that it does not start near zero. NaN stays NaN and counts for nothing. The page does
-    the same when its slider is moved.
+    """The exponential moving average: each value has `weight` (0 to below 1) times the weight of the value after it.
+    It is divided by the sum of the weights, so that it does not start near zero. NaN stays NaN and is ignored. page.js
+    computes the same for its slider.
     """
     found = np.full(len(values), np.nan)
     total = counted = 0.0
@@ -89,20 +89,20 @@ def smoothed(values: np.ndarray, weight: float) -> np.ndarray:
 
 
 def epoch_ends(epoch: Curve, most: int = 12) -> list[tuple[int, float]]:
-    """The epochs that came to their end, and the step at which each did; of many, every second, third, …"""
+    """Each finished epoch and its last step. If there are more than `most`, only every second, third, … epoch."""
     if not epoch.has_number:
         return []
     known = np.isfinite(epoch.value)
     step, value = epoch.step[known], epoch.value[known]
-    # An epoch's end is no whole number where it was computed from a number of steps.
+    # The epoch is computed from the number of steps, so its end may not be exactly a whole number.
     last = math.floor(float(value.max()) + 1e-6)
     every = max(1, math.ceil(last / most))
     return [(number, float(np.interp(number, value, step))) for number in range(every, last + 1, every)]
 
 
 def round_prices(low: float, high: float) -> list[float]:
-    """Ticks for a logarithmic axis from `low` to `high` dollars (both above zero): 1, 2 and 5 times powers of ten, or
-    more of them where these would be few, or the powers alone where they would be many.
+    """Ticks for a logarithmic axis from `low` to `high` dollars (both above zero): 1, 2 and 5 times powers of ten. If
+    these are too few, there are more ticks; if they are too many, only powers of ten.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks: list[float] = []

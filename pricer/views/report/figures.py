@@ -1,4 +1,4 @@
-"""Charts and their colours, and plotly: the only place that imports it. A chart is plain values until it is drawn."""
+"""Charts and their colours. The only place that imports plotly. A chart is plain values until it is drawn."""
 
 import html
 import json
@@ -17,8 +17,7 @@ from pricer.errors import PricerError
 from pricer.views.formatting import shorten, visible
 from pricer.views.report.curves import Curve, Thinned, smoothed
 
-# Charts name their colours. They are drawn in the light ones; in dark mode the page puts the dark one in the place of
-# each.
+# The light and the dark colour of each name. Charts are drawn in light colours; in dark mode the page replaces them.
 _PAIRS = {
     "surface": ("#ffffff", "#171d26"),
     "text": ("#1b2430", "#e4e9f0"),
@@ -36,28 +35,28 @@ _PAIRS = {
     "red": ("#d13c43", "#f47074"),
 }
 
-# The colours of runs that are laid over each other, in this order, and again from the beginning.
+# The colours of several runs in one chart, in this order, repeated if there are more runs.
 SERIES = ("blue", "purple", "teal", "amber", "pink", "olive")
 
 DARK = dict(_PAIRS.values())
 
-# What the page does to a trace: it smooths the values (the slider), or shows it when asked to (the rule of thumb).
+# The roles of a trace for the page's script: the slider smooths it, or the switch shows it (the rule of thumb).
 SMOOTHED = {"role": "smoothed"}
 RULE = {"role": "rule"}
-# How much the past counts in a smoothed curve, until the slider is moved.
+# Weight of the past in a smoothed curve, until the reader moves the slider.
 SMOOTHING = 0.7
 
 Size = Literal["wide", "small", "tall"]
 
-# Width and height of a picture in pixels, by the place of its chart; each is drawn twice as fine.
+# Width and height of a picture by the place of its chart. Pictures have twice as many pixels in each direction.
 _PICTURES = {"wide": (1200, 640), "small": (800, 520), "tall": (880, 880)}
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: `name` is its id and the name of its picture. `note` says in text what the drawing does not. Traces and
-    layout are plotly's; `height` is in pixels. A `wide` one has a row for itself, `small` ones share one, and a `tall`
-    one stands beside two of them.
+    """A chart. `name` is its id and the file name of its picture. `note` adds in text what the drawing does not show.
+    Traces and layout are in plotly's format; `height` is in pixels. A `wide` chart has its own row, `small` charts
+    share a row, and a `tall` chart is beside two small ones.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Chart:
 
 
 def plotly_text(text: str) -> str:
-    """A text for a name, a tick or a hover box: plotly knows some HTML, and nothing in the text may become a link."""
+    """Escape a text for a name, a tick or a hover box: plotly reads some HTML, and text must not become a link."""
     return html.escape(visible(text), quote=False)
 
 
@@ -80,8 +79,8 @@ def hover_text(text: str) -> str:
 
 
 def scatter(mode: str, x: Any, y: Any, color: str, **more: Any) -> dict[str, Any]:
-    """A trace of `lines`, `markers` or both. `marker` and `line` in `more` add to the colour; `name` is escaped, and
-    `hover` is what the box of a point says, or else its `text`.
+    """A trace of `lines`, `markers` or both. `more` goes to plotly: `marker` and `line` are merged with the colour, and
+    `name` is escaped. `hover` is the template of the hover box; without it the box shows `text`.
     """
     for part in ("line", "marker"):
         if part in mode:
@@ -93,14 +92,14 @@ def scatter(mode: str, x: Any, y: Any, color: str, **more: Any) -> dict[str, Any
     return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
 
 
-# For a trace that is only there to be seen.
+# For a trace without hover box and legend.
 SILENT = {"hoverinfo": "skip", "showlegend": False}
 
 STAR = {"symbol": "star", "size": 17, "line": {"color": "surface", "width": 1.5}}
 
 
 def points(few: Thinned, color: str) -> dict[str, Any]:
-    """The values of a curve, or of a thinned one the lowest and highest of each bucket, faint."""
+    """The values of a curve as faint dots. A thinned curve has the lowest and the highest value of each bucket."""
     step, value = few.step, few.mean
     if few.per > 1:
         step = np.repeat(few.step, 2)
@@ -133,12 +132,12 @@ def error_bars(values: np.ndarray, bounds: np.ndarray, color: str, **more: Any) 
 
 
 def as_figure(chart: Chart) -> go.Figure:
-    """The chart as a figure of plotly, checked by it; in the light colours, and without its title."""
+    """The chart as a plotly figure in light colours, without its title. plotly validates it."""
     return go.Figure(data=_painted(chart.traces), layout=_painted({**_common(chart.height), **chart.layout}))
 
 
 def _painted(value: Any, key: str = "") -> Any:
-    """The value with each colour in the place of its name. Only what is called a color is one."""
+    """The value with colours in place of their names. Only values under a key for a color are replaced."""
     if isinstance(value, Mapping):
         return {key: _painted(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -161,12 +160,12 @@ def by_step(
 
 
 def steps(title: str = "", **more: Any) -> dict[str, Any]:
-    """The axis of the steps. Its only vertical lines are the ends of epochs."""
+    """The axis for steps. It has no grid: the only vertical lines are the ends of epochs."""
     return axis(title, tickformat=",d", showgrid=False, **more)
 
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
-    """An axis as all charts have it."""
+    """An axis with the common look of all charts."""
     font = {"color": "muted", "size": 12}
     named = {"title": {"text": title, "font": font, "standoff": 8}} if title else {}
     look = {"tickfont": font, "gridcolor": "grid", "linecolor": "line", "zeroline": False, "automargin": True}
@@ -174,8 +173,8 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def as_json(charts: Sequence[Chart], **more: Any) -> str:
-    """Charts by name and `more`, to stand in a script element of a page: columns are packed as base64, and nothing in
-    it ends the element or begins another.
+    """Charts by name and `more` as JSON for a script element of a page. Columns are packed as base64. No text in it can
+    end the element or begin another one.
     """
     drawn = {
         chart.name: {**json.loads(as_figure(chart).to_json()), "height": chart.height, "title": chart.title}
@@ -193,7 +192,7 @@ def plotly_js() -> bytes:
 
 
 def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
-    """Write each chart as a PNG, in the light colours; returns where. A PricerError without what it takes."""
+    """Write each chart as a PNG in light colours and return the files. A PricerError without kaleido or Chrome."""
     try:
         import kaleido
         from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
@@ -203,7 +202,7 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
     paths = [folder / f"{chart.name}.png" for chart in charts]
     jobs = [{"path": path, **_picture(chart)} for chart, path in zip(charts, paths, strict=True)]
     try:
-        # Without MathJax, which would come from the network.
+        # MathJax would be loaded from the network.
         kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False}, cancel_on_error=True)
     except ChromeNotFoundError:
         raise PricerError(
@@ -220,7 +219,7 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Path]:
 
 
 def _picture(chart: Chart) -> dict[str, Any]:
-    """The figure as it stands alone: with a title, and with the curves smoothed as the page has them at first."""
+    """The chart as a figure outside the page: with a title, and smoothed as the page shows it at first."""
     traces = [
         {**trace, "y": smoothed(trace["y"], SMOOTHING)} if trace.get("meta") == SMOOTHED else trace
         for trace in chart.traces
@@ -238,16 +237,16 @@ _FONT = {"family": _FAMILY, "size": 13, "color": "text"}
 
 def _common(height: int) -> dict[str, Any]:
     return {
-        # plotly's own template would be 7 kB of colours, none of them ours.
+        # plotly's own template would add 7 kB of colours that are not used.
         "template": {"layout": {}},
         "font": _FONT,
         "paper_bgcolor": "surface",
         "plot_bgcolor": "surface",
         "margin": {"l": 10, "r": 14, "t": 10, "b": 10},
-        # Above the numbers of the epochs, which stand on the upper edge.
+        # The legend is above the epoch numbers, which are on the upper edge.
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1 + 22 / (height - 60), "yanchor": "bottom"},
         "hoverlabel": {"bgcolor": "surface", "bordercolor": "line", "font": {"color": "text"}, "align": "left"},
         "hovermode": "closest",
-        # What a reader zoomed in on stays when colours change.
+        # Keep the reader's zoom when colours change.
         "uirevision": "kept",
     }

@@ -1,4 +1,4 @@
-"""The page: tiles, charts, tables and the script that draws them, as one file that loads nothing from elsewhere."""
+"""The page: tiles, charts, tables and the script that draws them, in one file that loads nothing from the network."""
 
 import hashlib
 import math
@@ -25,8 +25,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number that stands out: what it is, the number, what is said in small print `after` it, a line about it, and
-    perhaps one `more`. `kind` is a CSS class.
+    """A prominent number with a heading and a line about it. `after` is small print behind the number, `more` an
+    optional second line. `kind` is a CSS class.
     """
 
     what: str
@@ -38,7 +38,7 @@ class Tile:
 
 
 def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
-    """The page of one run, and the charts in it: those for which there is something to draw."""
+    """The page of one run and its charts. Charts without values are left out."""
     held_out, tested, details = report.held_out, report.tested, report.details
     sections = {
         "training": training_charts(report.training),
@@ -66,7 +66,7 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
 
 
 def comparison_page(reports: Sequence[RunReport]) -> tuple[bytes, list[Chart]]:
-    """The page of several runs, and the charts in it."""
+    """The page of several runs and its charts."""
     comparable, others = same_items(reports)
     notes = [
         f"{report.name} was scored on other items than {comparable[0].name}: the two errors cannot be compared, so it "
@@ -92,7 +92,7 @@ def comparison_page(reports: Sequence[RunReport]) -> tuple[bytes, list[Chart]]:
 
 
 def tiles(report: RunReport) -> list[Tile]:
-    """The numbers at the top: the one to publish apart from the one that took part in the choice."""
+    """The numbers at the top. The test error is separate from the validation error, which took part in the choice."""
     found = []
     if report.tested:
         mae, others = report.tested.evaluation.metric("mae"), report.tested.other_looks
@@ -136,7 +136,7 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
 
 
 def _corrected(held_out: HeldOut) -> str:
-    """What the metric that chose would be on other items; nothing where that is not known."""
+    """The value of the choosing metric corrected for the choice, in words; empty if unknown."""
     metric, comparison = held_out.metric, held_out.comparison
     if comparison is None:
         return ""
@@ -146,7 +146,7 @@ def _corrected(held_out: HeldOut) -> str:
 
 
 def _render(template: str, title: str, subtitle: str, charts: Sequence[Chart], **values: Any) -> bytes:
-    # plotly.js is 5 MB, and in memory twice that as text. So it does not go through the template, which would copy it.
+    # plotly.js has 5 MB. It does not go through the template, which would copy it as text of twice that size.
     scripts = [plotly_js(), (_TEMPLATES / "page.js").read_bytes()]
     text = (
         _environment()
@@ -178,8 +178,8 @@ def _environment() -> Environment:
 
 
 def _policy(scripts: Sequence[bytes]) -> str:
-    """A Content-Security-Policy: these scripts and no other, pictures that the page makes itself, and no connection.
-    plotly sets the styles of what it draws.
+    """A Content-Security-Policy that allows these scripts, pictures made by the page, and no connection. Inline styles
+    are allowed because plotly uses them.
     """
     digests = (b64encode(hashlib.sha256(script).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

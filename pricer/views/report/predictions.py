@@ -1,4 +1,4 @@
-"""Charts of one checkpoint's predictions: predicted against true, error by price, and how far its intervals hold."""
+"""Charts of one checkpoint's predictions: predicted against true prices, error by price, coverage of intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from pricer.views.report.curves import round_prices
 from pricer.views.report.figures import SILENT, Chart, axis, error_bars, hover_text, scatter
 from pricer.views.report.values import PredictionDetails
 
-# More dots than this hide each other, and make a page slow.
+# More dots than this hide each other and make the page slow.
 _MAX_DOTS = 3000
 
-# Signs of one size: the dots would be too small in it, the lines too long.
+# All signs in the legend have one size: by default the dots are too small and the lines too long.
 _LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "itemsizing": "constant"}
 
 
 def prediction_charts(details: PredictionDetails) -> list[Chart]:
-    """Predicted against true, error by price band, and coverage where intervals were saved."""
+    """Predicted against true prices, error by price band, and, if intervals were saved, their coverage."""
     charts = [scatter_chart(details), bands_chart(details)]
     return [*charts, coverage_chart(details)] if details.breakdown.coverage else charts
 
@@ -37,7 +37,7 @@ def scatter_chart(details: PredictionDetails) -> Chart:
     ]
     n = len(scores)
     drawn = np.unique(np.linspace(0, n - 1, min(n, _MAX_DOTS)).round().astype(int))
-    # A price of $0 has no place on a logarithmic axis: it is drawn at its lower end, the box says what it is.
+    # A logarithmic axis has no $0. It is drawn at the lower end, and the hover box has the real value.
     floor = float(scores.price.min())
     positive = scores.imputed[scores.imputed > 0]
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
@@ -104,7 +104,7 @@ def bands_chart(details: PredictionDetails) -> Chart:
 
 
 def coverage_chart(details: PredictionDetails) -> Chart:
-    """The share of prices in the 80 % and the 95 % intervals, raw and corrected, against what was asked of them."""
+    """The share of prices inside the 80 % and the 95 % intervals, raw and corrected, beside the stated coverage."""
     reports, calibrated_on = details.breakdown.coverage, details.breakdown.calibrated_on
     places, levels = list(range(len(reports))), [report.level for report in reports]
     aim = {"symbol": "line-ns-open", "size": 46, "line": {"width": 2}}
@@ -131,7 +131,7 @@ def coverage_chart(details: PredictionDetails) -> Chart:
 
 
 def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverage]]) -> dict[str, Any]:
-    """Shares with their intervals: each with its place on the axis and its level."""
+    """A trace of coverages with their intervals. `found` has (place on the axis, level, coverage) for each."""
     shares = np.array([coverage.share for _, _, coverage in found])
     bounds = np.array([coverage.interval for _, _, coverage in found])
     text = [

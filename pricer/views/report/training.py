@@ -1,4 +1,4 @@
-"""Charts of trainings: loss, learning rate, speed and memory by step, of one run or of several over each other."""
+"""Charts of training: loss, learning rate, speed and memory by step, for one run or several."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,15 +20,15 @@ from pricer.views.report.figures import (
 )
 from pricer.views.report.values import RunReport, TrainingLog
 
-# Whoever fine-tunes on prices looks again at a training loss below this: a habit, not a law.
+# A training loss below this is worth a second look. This is a habit of people who fine-tune on prices, not a law.
 _RULE_OF_THUMB = 1.5
 
-# A curve with its name and its colour.
+# Name, curve and colour.
 Series = tuple[str, Curve, str]
 
 
 def training_charts(log: TrainingLog) -> list[Chart]:
-    """The charts of what was logged, the loss first; none of what was not."""
+    """A chart for each quantity that was logged, the loss first."""
     if not len(log.loss):
         return []
     small = [
@@ -40,7 +40,7 @@ def training_charts(log: TrainingLog) -> list[Chart]:
 
 
 def several_training_charts(reports: Sequence[RunReport], colors: Mapping[str, str]) -> list[Chart]:
-    """Loss, learning rate and speed of the runs that logged them, each in its colour."""
+    """Loss, learning rate and speed of several runs, each run in its colour."""
     logged = [(report.name, report.training, colors[report.name]) for report in reports if len(report.training.loss)]
     if not logged:
         return []
@@ -59,7 +59,7 @@ def several_training_charts(reports: Sequence[RunReport], colors: Mapping[str, s
 
 
 def loss_chart(log: TrainingLog) -> Chart:
-    """Training loss, smoothed, with the values behind it; validation loss where it was measured while training."""
+    """Smoothed training loss with its values behind it, and the validation loss that was measured during training."""
     few = thinned(log.loss)
     traces = [points(few, "blue"), smoothed_line(few, "training loss, smoothed", "blue")]
     if len(log.val_loss):
@@ -84,9 +84,11 @@ def loss_chart(log: TrainingLog) -> Chart:
 
 
 def loss_scale(losses: Sequence[Curve], val_loss: Curve | None = None) -> tuple[list[float], float | None]:
-    """The two ends of an axis for losses, and the highest value if it lies above them: the first steps must not press
-    all others flat. Validation loss is never cut off, because one looks for where it rises; neither is the rule of
-    thumb, so that nothing jumps when its line is shown.
+    """The range of an axis for losses, and the highest value if the range does not include it.
+
+    The high losses of the first steps are cut off, because they would flatten the rest of the curve. Validation loss is
+    always inside, because its rise matters. The rule of thumb is inside, so that the axis does not change when its line
+    is shown.
     """
     kept = [_RULE_OF_THUMB, *(val_loss.value[np.isfinite(val_loss.value)].tolist() if val_loss else ())]
     values = np.concatenate([kept, *(loss.value[np.isfinite(loss.value)] for loss in losses)])
@@ -96,7 +98,7 @@ def loss_scale(losses: Sequence[Curve], val_loss: Curve | None = None) -> tuple[
 
 
 def _rule(step: np.ndarray) -> dict[str, Any]:
-    """The line of the rule of thumb, hidden until it is asked for."""
+    """The line of the rule of thumb, hidden until the reader switches it on."""
     name = f"{_RULE_OF_THUMB}, rule of thumb: below it, look again"
     more = {"name": name, "visible": False, "meta": RULE, "hoverinfo": "skip", "line": {"width": 1.8, "dash": "dash"}}
     return scatter("lines", [float(step[0]), float(step[-1])], [_RULE_OF_THUMB] * 2, "orange", **more)
@@ -124,19 +126,19 @@ def _rate_and_speed(
 
 
 def small_chart(title: str, series: Sequence[Series], epoch: Curve | None, value: str, **yaxis: Any) -> Chart | None:
-    """Curves in a small chart, None without a number in them; `value` is how their boxes write it."""
+    """A small chart of curves; None if they have no number. `value` is the format of a value in hover boxes."""
     drawn = [(name, thinned(curve), color) for name, curve, color in series if curve.has_number]
     if not drawn:
         return None
     hover = value if len(series) == 1 else f"{value}, %{{fullData.name}}"
     traces = [_line(few, few.mean, name, color, hover) for name, few, color in drawn]
     note = _thinning(drawn[0][1], len(series[0][1]), "means") if len(series) == 1 else ""
-    # The colours of several runs are named in the chart of their losses.
+    # The legend for the colours of several runs is in the chart of losses.
     return _small(title, note, traces, epoch, has_legend=False, **yaxis)
 
 
 def memory_chart(log: TrainingLog) -> Chart | None:
-    """Memory in gigabytes, and how much there is."""
+    """Memory in use and in total, in gigabytes."""
     used, total = Curve(log.memory_used.step, log.memory_used.value / 1e9), log.memory_total
     if not used.has_number:
         return None

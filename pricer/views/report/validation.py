@@ -1,4 +1,4 @@
-"""Charts of the error on validation items: by step, below the training loss, and as differences to the best."""
+"""Charts of the error on validation items: by step, with the training loss above, and as differences to the best."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,12 +39,12 @@ from pricer.views.report.training import epoch_lines, loss_scale
 from pricer.views.report.values import HeldOut, RunReport, TrainingLog
 
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
-# An error this many times the best one would press the others flat. It is left out if it is among the worst tenth.
+# An error this many times the best one would flatten the others. It is left out if it is among the worst tenth.
 _TOO_FAR = 3.0
-# A difference of this many half-intervals is left out: nobody needs to see how far what is far off is.
-_HALVES = 6
-# So many of what is left out are named in the note.
-_NAMED = 4
+# Larger differences than this many half-widths of the interval are left out.
+_MAX_HALF_WIDTHS = 6
+# Maximum number of left-out checkpoints that a note names.
+_MAX_NAMED = 4
 
 
 def error_chart(held_out: HeldOut) -> Chart:
@@ -59,7 +59,7 @@ def error_chart(held_out: HeldOut) -> Chart:
 
 
 def several_error_chart(reports: Sequence[RunReport], colors: Mapping[str, str]) -> Chart:
-    """The errors of several scored runs on the same items, by step, each run's chosen checkpoint with a star."""
+    """The errors of several runs on the same items, by step. A star marks the chosen checkpoint of each run."""
     runs = [(report.name, report.held_out) for report in reports if report.held_out]
     traces: list[dict[str, Any]] = []
     for name, held_out in runs:
@@ -87,17 +87,17 @@ def _error_axis(scale: Sequence[float] | None, **more: Any) -> dict[str, Any]:
 
 
 def _above(where: str, left_out: Sequence[str]) -> str:
-    """A sentence with what lies above a chart; nothing if nothing does."""
+    """A sentence that names the checkpoints above the range of a chart; empty if there are none."""
     if not left_out:
         return ""
-    more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
-    return f" {where}: {', '.join(left_out[:_NAMED])}{more}."
+    more = f" and {len(left_out) - _MAX_NAMED:,} more" if len(left_out) > _MAX_NAMED else ""
+    return f" {where}: {', '.join(left_out[:_MAX_NAMED])}{more}."
 
 
 def error_scale(
     checkpoints: Sequence[Evaluation], baselines: Sequence[Evaluation] = ()
 ) -> tuple[list[float], list[Evaluation]]:
-    """The two ends of an axis for errors, and the evaluations that lie above it."""
+    """The range of an axis for errors, and the evaluations above it."""
     values = [_mae(e) for e in checkpoints]
     most = max(_TOO_FAR * min(values), float(np.quantile(values, 0.9)))
     shown = [e for e in (*checkpoints, *baselines) if _mae(e) <= most]
@@ -108,13 +108,13 @@ def error_scale(
 
 
 def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | None:
-    """Training loss above held-out error, by the same steps; None where either was not measured. Without evaluations,
-    the error is that of the greedy answers while training.
+    """Training loss above held-out error on the same axis of steps; None if either was not measured. Without
+    evaluations, the error of the greedy answers during training is drawn.
     """
     if not len(log.loss) or not (held_out or len(log.val_mae)):
         return None
     few = thinned(log.loss)
-    # The values of a long curve stand in the chart of the loss; once more they would only make the page slow.
+    # The chart of the loss has the values of a long curve. Drawing them twice would make the page slow.
     traces = [points(few, "blue")] if few.per == 1 else []
     traces.append(smoothed_line(few, "training loss, smoothed", "blue"))
     if len(log.val_loss):
@@ -170,7 +170,7 @@ def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
 
 def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evaluation]) -> list[dict[str, Any]]:
     steps = [e.candidate.step or 0 for e in checkpoints]
-    # A single step has no width: the line then reaches back to where training began.
+    # A single step gives a line no length, so it then begins at step 0.
     ends = [min(steps), max(steps)] if len(set(steps)) > 1 else [0, max(steps)]
     lines = []
     for e, dash in zip(baselines, _DASHES * len(baselines), strict=False):
@@ -190,15 +190,15 @@ def _bounds(evaluation: Evaluation) -> tuple[float, float]:
 
 
 def difference_chart(held_out: HeldOut) -> Chart | None:
-    """How far each checkpoint is behind the best, paired by item, with 95 % intervals; None without a comparison. The
-    intervals of the errors themselves hide this: they overlap even where one checkpoint is better on most items.
+    """The difference of each checkpoint to the best, paired by item, with 95 % intervals; None without a comparison.
+    The intervals of the errors do not show this: they can overlap although one checkpoint is better on most items.
     """
     if held_out.comparison is None:
         return None
     comparison, metric = held_out.comparison, held_out.metric
     is_share, is_money = unit(metric) == "share", unit(metric) == "dollars"
     factor = 100 if is_share else 1
-    # Soups are in the table alone: they are no points of a training.
+    # Soups are only in the table, because they have no step of their own.
     drawn = [one for one in comparison.differences if not one.candidate.is_soup]
     compared = [one for one in drawn if one.interval is not None]
     alike = [one for one in compared if not one.is_significant]
@@ -215,7 +215,7 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text}
     traces.append(scatter("markers", [best.candidate.step], [0.0], "green", **star))
     ends, beyond = difference_scale(comparison)
-    # A prefix would stand before the sign.
+    # A tick prefix would come before the sign.
     ticks = {"tickformat": "$,~f"} if is_money else {}
     title = f"{label(metric)}, worse by{', points' if is_share else ''}"
     yaxis = axis(title, range=[factor * end for end in ends], **ticks)
@@ -234,8 +234,8 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
 
 
 def difference_scale(comparison: Comparison) -> tuple[list[float], list[Difference]]:
-    """The two ends of an axis for differences, and the checkpoints that lie above it: the first ones must not press
-    flat what is near the best. At least the nearer half is drawn.
+    """The range of an axis for differences, and the checkpoints above it. Large differences of the first checkpoints
+    are left out, because they would flatten the small ones. At least the nearer half is inside.
     """
     others = sorted(
         (one for one in comparison.differences if one.interval and not one.candidate.is_soup),
@@ -243,7 +243,7 @@ def difference_scale(comparison: Comparison) -> tuple[list[float], list[Differen
     )
     nearer = others[: math.ceil(len(others) / 2)]
     half = float(np.median([(high - low) / 2 for low, high in (one.interval or (0.0, 0.0) for one in nearer)]))
-    most = max(_HALVES * half, nearer[-1].worse_by)
+    most = max(_MAX_HALF_WIDTHS * half, nearer[-1].worse_by)
     bounds = [0.0, *(end for one in others if one.worse_by <= most for end in one.interval or ())]
     room = 0.06 * (max(bounds) - min(bounds)) or 1.0
     return [min(bounds) - room, max(bounds) + room], [one for one in others if one.worse_by > most]

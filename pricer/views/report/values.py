@@ -1,4 +1,4 @@
-"""What a report shows of a run, without a file behind it: values to draw, and facts and notes in words."""
+"""The content of a report as values in memory: curves and evaluations to draw, facts and notes as text."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,10 @@ from pricer.views.report.curves import NO_CURVE, Curve
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingLog:
-    """What training logged; a curve is empty where nothing was logged for it. Losses are in nats per completion token,
-    memory in bytes, `gpu_utilisation` in percent. `val_loss` and `val_mae` (in dollars, greedy answers) are measured
-    at each checkpoint on the same `val_items` items.
+    """The curves that training logged. A curve without values is empty.
+
+    Losses are in nats per completion token, memory in bytes, `gpu_utilisation` in percent. `val_loss` and `val_mae` (in
+    dollars, by greedy answers) are measured at each checkpoint on the same `val_items` items.
     """
 
     epoch: Curve = NO_CURVE
@@ -38,9 +39,10 @@ class TrainingLog:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Evaluations on validation items, all under one spec: checkpoints by step, and baselines. `chosen` is the one that
-    `pricer pick` chose by `metric`, or, where `picked` is false, the one with the lowest mean absolute error. `prices`
-    are the true prices of the items in their order, empty where they were not kept.
+    """Evaluations on validation items, all under one spec: checkpoints by step, and baselines.
+
+    `chosen` is the one that `pricer pick` chose by `metric`. If `picked` is false, it is the one with the lowest mean
+    absolute error. `prices` are the true prices in the order of the items; empty if they were not kept.
     """
 
     checkpoints: tuple[Evaluation, ...]
@@ -52,14 +54,14 @@ class HeldOut:
     comparison: Comparison | None = None
 
     def difference(self, evaluation: Evaluation) -> Difference | None:
-        """How a checkpoint compares to the best; None for a baseline, and for one that was scored since the choice."""
+        """A checkpoint compared to the best. None for a baseline, and for a checkpoint scored after the choice."""
         return self.comparison.difference(evaluation.candidate) if self.comparison else None
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """The chosen checkpoint on the test split, and the baselines on the same items. `other_looks` names the checkpoint
-    of each other measurement on that split.
+    """The chosen checkpoint on the test split, and the baselines on the same items. `other_looks` has the checkpoint
+    name of every other measurement on that split.
     """
 
     evaluation: Evaluation
@@ -69,8 +71,8 @@ class Tested:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionDetails:
-    """One evaluation taken apart, on test items if there is one, else on validation items. `texts` are the descriptions
-    in the order of `scores`, None where the data could not be read.
+    """The details of one evaluation, on test items if there is one, otherwise on validation items. `texts` are the
+    descriptions in the order of `scores`; None if the data could not be read.
     """
 
     evaluation: Evaluation
@@ -81,7 +83,7 @@ class PredictionDetails:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReport:
-    """All that a report shows of one run. `status` says in a few words how far it is. `facts`, `settings` and
+    """The content of a report about one run. `status` describes its progress in a few words. `facts`, `settings` and
     `versions` are names with values as text. `notes` say what is missing, and what to do about it.
     """
 
@@ -104,8 +106,8 @@ def held_out_of(
     estimator: str,
     race: RaceRecord | None,
 ) -> HeldOut | None:
-    """The evaluations under the spec of the pick; without one, under the spec that `pricer pick` would prefer. `kept`
-    are the ids of the run's checkpoints. None if no checkpoint was evaluated on validation items.
+    """The evaluations under the spec of the pick or, without a pick, under the spec that `pricer pick` would prefer.
+    `kept` has the ids of the run's checkpoints. None if no checkpoint was evaluated on validation items.
     """
     held_out = [e for e in evaluations if not e.candidate.is_baseline and e.spec.split is Split.VAL]
     own = [e for e in held_out if pick and e.spec.fingerprint == pick.spec_fingerprint]
@@ -129,7 +131,7 @@ def held_out_of(
 
 
 def _comparison_of(pick: PickRecord, own: Sequence[Evaluation]) -> Comparison | None:
-    """The comparison that was kept with the pick, if everything that it compared is still there."""
+    """The comparison that was saved with the pick, if all its evaluations still exist."""
     if pick.comparison is None:
         return None
     compared = {one.candidate.id for one in pick.comparison.differences}
@@ -137,8 +139,10 @@ def _comparison_of(pick: PickRecord, own: Sequence[Evaluation]) -> Comparison | 
 
 
 def same_items(reports: Sequence[RunReport]) -> tuple[list[RunReport], list[RunReport]]:
-    """The runs that were scored on the same items as the first one that was scored, and those on other items. Items
-    are known by their prices; where those were not kept, by data and split, which also differ with the training items.
+    """The runs that were scored on the same items as the first scored run, and the runs scored on other items.
+
+    Items are the same if their prices are. If prices were not kept, data and split must be the same, which is stricter:
+    these also depend on the training items.
     """
     scored = [(report, report.held_out) for report in reports if report.held_out]
     same = [report for report, held_out in scored if _of_same_items(held_out, scored[0][1])]
@@ -155,8 +159,8 @@ def _of_same_items(one: HeldOut, other: HeldOut) -> bool:
 def tested_of(
     evaluations: Sequence[Evaluation], confirmations: Iterable[Confirmation], held_out: HeldOut
 ) -> Tested | None:
-    """The chosen checkpoint on the test split, under the spec of the validation items if there is such an evaluation;
-    of several, the one with most items. None if it was not scored there.
+    """The chosen checkpoint on the test split. An evaluation under the spec of the validation items is preferred, then
+    the one with the largest number of items. None if it was not scored there.
     """
     chosen = held_out.chosen
     found = [e for e in evaluations if e.candidate.id == chosen.candidate.id and e.spec.split is Split.TEST]
@@ -179,7 +183,7 @@ def missing_notes(
     race: RaceRecord | None,
     held_out: HeldOut | None,
 ) -> list[str]:
-    """What the reader would look for in vain, and what to do about it."""
+    """Notes about the parts that are missing in the report, each with what to do about it."""
     if held_out is None:
         return [f"No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run {run}"]
     notes = []
@@ -203,7 +207,7 @@ def missing_notes(
 
 
 def status_of(facts: Mapping[str, Any], log: TrainingLog, epochs: float) -> str:
-    """How far the run is, in a few words."""
+    """The progress of the run in a few words."""
     if facts.get("from_hub"):
         return f"evaluated from the repository {facts.get('repo')}; it was trained elsewhere"
     if finished := facts.get("finished"):
@@ -214,7 +218,7 @@ def status_of(facts: Mapping[str, Any], log: TrainingLog, epochs: float) -> str:
 
 
 def fact_rows(facts: Mapping[str, Any], base: str, base_revision: str | None, data: str) -> list[tuple[str, str]]:
-    """What run.json says, in the order in which one asks: what was trained on what, where, and for how long."""
+    """The facts of run.json for a reader: first base and data, then machine and duration."""
     items = facts.get("items")
     counted = [f"{count:,} {split}" for split, count in items.items()] if isinstance(items, dict) else []
     began, ended, peak = moment(facts.get("started")), moment(facts.get("finished")), facts.get("peak_memory_eval")
@@ -238,7 +242,7 @@ def fact_rows(facts: Mapping[str, Any], base: str, base_revision: str | None, da
 
 
 def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings by their dotted names, as text."""
+    """Nested settings as pairs of dotted name and text."""
     rows: list[tuple[str, str]] = []
     for name, value in values.items():
         dotted = f"{prefix}{name}"
@@ -247,7 +251,7 @@ def flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 
 def _as_text(value: object) -> str:
-    """A setting or a fact, without any token in it."""
+    """A setting or a fact as text, without tokens."""
     if value is None:
         return "null"
     return redact(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

@@ -7,7 +7,7 @@
   const slider = document.getElementById("smoothing");
   const rule = document.getElementById("rule");
 
-  // Pixels of a legend's line that its name does not have: the numbers of the axis, the sign, and room on either side.
+  // Pixels of a legend's line that are not free for the name: axis numbers, sign, and margins.
   const BESIDE_NAMES = 130;
 
   const ARRAYS = {
@@ -15,7 +15,7 @@
     u4: Uint32Array, u2: Uint16Array, u1: Uint8Array,
   };
 
-  // Columns come packed; unpacked once, they can be smoothed and are not decoded again with every new drawing.
+  // Columns are packed. They are unpacked once, for smoothing and so that redrawing does not decode them again.
   function unpacked(value) {
     if (Array.isArray(value)) return value.map(unpacked);
     if (value === null || typeof value !== "object") return value;
@@ -26,7 +26,7 @@
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, unpacked(inner)]));
   }
 
-  // A copy in the colours of the present mode. Only what is called a color is one: a text may well say "#ffffff".
+  // A copy in the colours of the current mode. Only values under a color key are replaced: a text may contain "#ffffff".
   function painted(value, name) {
     if (typeof value === "string") return /color$/i.test(name) && dark.matches ? page.dark[value] ?? value : value;
     if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
@@ -34,7 +34,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, painted(inner, key)]));
   }
 
-  // The exponential moving average, without the pull towards zero that it would start with.
+  // The exponential moving average, corrected so that it does not start near zero.
   function smoothed(values, weight) {
     let total = 0, counted = 0;
     return Float64Array.from(values, (value) => {
@@ -51,7 +51,7 @@
     charts.set(place, { data: unpacked(chart.data), layout: chart.layout, height: chart.height, title: chart.title });
   }
 
-  // plotly breaks no line of a legend, and a name that is wider than the chart would be cut. "&lt;" is one character.
+  // plotly does not wrap legends, so a name that is wider than the chart would be cut. "&lt;" is one character.
   const pen = document.createElement("canvas").getContext("2d");
   function wrapped(name, font, width) {
     pen.font = `${font.size}px ${font.family}`;
@@ -92,7 +92,7 @@
     drawn.height = narrow.matches ? Math.min(chart.height, 420) : chart.height;
     drawn.font.size = fontOf(chart).size;
     drawn.modebar = { bgcolor: "rgba(0,0,0,0)", color: drawn.xaxis.tickfont.color, activecolor: drawn.font.color };
-    // A finger that drags wants to scroll the page.
+    // On a touch screen, dragging scrolls the page.
     if (coarse.matches) drawn.dragmode = false;
     return drawn;
   }
