@@ -447,7 +447,7 @@ def test_json_says_everything_in_ascii_too() -> None:
     assert json.loads(done.stdout) == {"name": "Lämpchen"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["runs", "--json"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["runs", "--json"], ["runs"]])
 def test_a_reader_that_goes_away_ends_a_command_quietly(arguments: list[str]) -> None:
     write_json(Path("runs/early/run.json"), {"started": "2000", "finished": None})
     reader, writer = os.pipe()

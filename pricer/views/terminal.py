@@ -80,7 +80,9 @@ def table(title: str, content: "Table", *, spared: Iterable[str] = ()) -> None:
         drawn.add_column(columns[index], justify="left" if content.is_text[index] else "right", no_wrap=True)
     for row in rows:
         drawn.add_row(*(Text(row[index]) for index in kept))
-    console.print(drawn)
+    with console.capture() as captured:  # to a pipe that nobody reads, rich would exit with a code of its own
+        console.print(drawn)
+    print(captured.get(), end="")
     if len(kept) < len(columns):
         left_out = ", ".join(name for index, name in enumerate(columns) if index not in kept)
         note(f"no room for {left_out} in {console.width} columns")
