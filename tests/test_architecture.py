@@ -149,6 +149,12 @@ def test_bitsandbytes_comes_without_the_compiler_which_stays_usable() -> None:
     assert found.stdout.split() == ["True", "False", "2"]
 
 
+def test_no_file_of_the_package_is_longer_than_300_lines() -> None:
+    lengths = {file.name: file.read_text(encoding="utf-8").count("\n") for file in PACKAGE.rglob("*.py")}
+
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
 def test_only_the_terminal_prints() -> None:
     printing = {
         file.relative_to(PACKAGE).as_posix()

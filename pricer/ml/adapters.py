@@ -85,11 +85,7 @@ def read_settings(folder: Path) -> AdapterSettings:
         if len(data) > _CONFIG_LIMIT:
             raise CheckpointError(f"{path} cannot be used: it is larger than {_CONFIG_LIMIT:,} bytes")
         record = json.loads(data.decode("utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ):  # also: huge numbers, deep nesting
+    except (OSError, ValueError, RecursionError):  # ValueError: also numbers with thousands of digits
         raise CheckpointError(f"{folder} has no adapter_config.json that can be read") from None
     try:
         return read_adapter_settings(record)
@@ -161,8 +157,7 @@ def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
 
 def write_adapter(adapter: Adapter, folder: Path) -> None:
     """Write an adapter in peft's format. The same adapter always gives the same bytes."""
-    settings = adapter.settings
-    modules = settings.target_modules
+    settings, modules = adapter.settings, adapter.settings.target_modules
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
