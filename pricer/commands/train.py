@@ -134,7 +134,7 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
 
 def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
     """Load everything that training needs. A resumed `run` computes a step as it did before on this device, because
-    another division into parts is rounded differently. If these settings have changed in the config, it is chosen anew.
+    another division into parts is rounded differently. If the config has changed, it chooses again.
     """
     config = setup.config.train
     model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)

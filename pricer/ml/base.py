@@ -54,7 +54,7 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
     `dense`: dequantize 4-bit weights once. None: dequantize them on a GPU, if this takes little of its memory.
     """
     dtype = getattr(torch, precision.dtype)
-    # cuDNN plans attention anew for each length. This takes a millisecond, which is half of a step on an H200.
+    # cuDNN plans attention again for each length. This takes a millisecond, which is half of a step on an H200.
     torch.backends.cuda.enable_cudnn_sdp(False)
     nf4 = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
