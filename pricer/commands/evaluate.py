@@ -72,8 +72,9 @@ def score_checkpoints(
     """
     known = {checkpoint.id: session.find(checkpoint.id) for checkpoint in checkpoints}
     progress = progress or ScoringProgress(session.watcher, [*known.values()].count(None) * len(session.items))
+    evaluated = [name for name, evaluation in known.items() if evaluation]
     evaluations = []
-    for checkpoint, predict in session.predictors(checkpoints, progress):
+    for checkpoint, predict in session.predictors(checkpoints, progress, evaluated=evaluated):
         evaluation = known[checkpoint.id] or session.finish(checkpoint.id, Candidate.of(checkpoint), predict())
         session.watcher.scored(evaluation)
         evaluations.append(evaluation)

@@ -69,7 +69,7 @@ def pick(
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"
-    # If there is nothing to compare, `ranked` raises the error that says why.
+    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
     own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
     ranking = rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
     if soups:

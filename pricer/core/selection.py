@@ -91,7 +91,7 @@ class PickRecord:
 
 def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, ScoreTable] | None = None) -> Selection:
     """Choose the checkpoint that is best by `metric`. `tables` has the scores of each evaluation, by checkpoint id;
-    without it, there is no comparison. Ties are broken as in `ranked`, which also raises the errors.
+    without it, there is no comparison. Ties and errors are those of `rank_evaluations`.
     """
     ranking = rank_evaluations(evaluations, metric)
     if not tables:
@@ -128,7 +128,7 @@ def rank_evaluations(evaluations: Sequence[Evaluation], metric: str) -> tuple[Ev
 
 def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, bool, int, int, str]]:
     measured = evaluation.metric(metric)
-    assert measured.value is not None  # `ranked` has refused None
+    assert measured.value is not None  # `rank_evaluations` has refused None
     return (measured.value if measured.better == "lower" else -measured.value), evaluation.candidate.order
 
 

@@ -1,7 +1,7 @@
 """Evaluation sessions: all checkpoints predict the same prompts in the same batches. An interrupted one continues."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,14 +68,22 @@ class EvaluationSession:
         return evaluation if evaluation and evaluation.is_complete and has_scores else None
 
     def predictors(
-        self, checkpoints: Sequence[Checkpoint], progress: ScoringProgress, stop: int | None = None
+        self,
+        checkpoints: Sequence[Checkpoint],
+        progress: ScoringProgress,
+        stop: int | None = None,
+        evaluated: Collection[str] = (),
     ) -> Iterator[tuple[Checkpoint, Callable[[], list[Prediction]]]]:
         """Yield each checkpoint with a function that returns its Predictions for the first `stop` items (None: all).
-        While the caller works with one checkpoint, the adapter of the next one is fetched.
+        While the caller works with one checkpoint, the adapter of the next one is fetched. The caller does not call the
+        functions of the checkpoints whose ids are in `evaluated`.
         """
         ids = {prompt.item_id for prompt in self.prompts[:stop]}
         # A local store verifies every adapter. A remote store fetches only adapters that have predictions to make.
-        needed = [c for c in checkpoints if not self.run.store.is_remote or not ids <= self._saved(c).keys()]
+        is_remote = self.run.store.is_remote
+        needed = [
+            c for c in checkpoints if not is_remote or (c.id not in evaluated and not ids <= self._saved(c).keys())
+        ]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
             adapter = next(adapters) if checkpoint in needed else None
