@@ -73,6 +73,18 @@ def test_an_evaluation_that_exists_is_not_made_again(run: Run) -> None:
     assert scored(run, 3) == first
 
 
+def test_of_a_repository_nothing_is_fetched_for_an_evaluation_that_exists(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = scored(run, 3, a_scorer())
+    for checkpoint in run.store.checkpoints():
+        run.evaluations.drop_predictions(checkpoint.id, SPEC)
+    monkeypatch.setattr(run.store, "is_remote", True)
+    monkeypatch.setattr(run.store, "fetch", None)
+
+    assert scored(run, 3) == first
+
+
 def test_scores_that_were_removed_are_made_again_from_the_saved_predictions(run: Run) -> None:
     first = scored(run, 1, a_scorer())
     (path,) = run.folder.glob("evaluations/*/scores.npz")
