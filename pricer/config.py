@@ -62,22 +62,75 @@ class ModelConfig(_Section):
 
 
 class DataConfig(_Section):
-    """The items and their split."""
+    """The items, how they are cleaned, and their split."""
 
     source: str = "builtin:computers"
-    """A .csv, .jsonl or .parquet file, a Hub data set (`user/name`), or `builtin:computers`."""
+    """A file (.csv, .tsv, .jsonl or .parquet, also with .gz or .zst), a folder of such files, a pattern (`items/*.csv`),
+    a Hub data set (`user/name`), or `builtin:computers`. Files and splits named train, val (or validation) and test keep
+    their split."""
+    val_source: str | None = None
+    """Files with the validation items. null: they are in `source`, or are cut from its training items."""
+    test_source: str | None = None
+    """Files with the test items. null: they are in `source`, or are cut from its training items."""
     revision: str | None = None
-    """Commit hash, tag or branch of a Hub data set. Pin it: evaluations on different data are not comparable."""
+    """Commit hash, tag or branch of a Hub data set. Training resolves it to a commit and keeps that commit."""
+    subset: str | None = None
+    """Configuration (subset) of a Hub data set that has several."""
+    encoding: str = "utf-8"
+    """Encoding of text files, for example utf-16 or windows-1252."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character between the cells of a .csv file. null: found from the header."""
+    layout: Literal["auto", "columns", "prompts", "messages"] = "auto"
+    """`columns`: a description and a price. `prompts`: whole prompts (question, blank line, description, blank line,
+    lead), with the price in the column `price` or `completion`. `messages`: chats, with the price as the last answer.
+    `auto`: found from the columns and the first rows."""
     description: str = "description"
     """Column with the description of the product."""
     price: str = "price"
-    """Column with the price in dollars. Every price is a number above zero."""
+    """Column with the price. Every price is a number above zero."""
     title: str | None = None
     """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
     """Column with a category, used to break down the error. null: there is none."""
+    split_column: str | None = None
+    """Column that says train, val (or validation) or test. null: there is none."""
+    time_column: str | None = None
+    """Column with a date or a number that grows with time: the newest items become the test split, those before them
+    the validation split. null: splits do not depend on time."""
+    keep_splits: bool = True
+    """Keep the splits that the source has, and cut from its training items only what is missing. false: join all items
+    and split them anew."""
+    decimal_mark: Literal[".", ","] = "."
+    """Decimal mark of prices that are text: `.` reads 1,299.00, `,` reads 1.299,00."""
+    min_price: Annotated[Number, Field(gt=0)] | None = None
+    """Minimum price. Cheaper items are left out of every split, and counted. null: no minimum above zero."""
     max_price: Annotated[Number, Field(gt=0)] | None = None
-    """Maximum price in dollars. More expensive items are left out of every split, and counted. null: no maximum."""
+    """Maximum price. More expensive items are left out of every split, and counted. null: no maximum."""
+    min_characters: Count = 1
+    """Minimum length of title and description together. Items with shorter texts are left out, and counted."""
+    max_characters: Count | None = None
+    """Maximum length of title and description together. Items with longer texts are left out, and counted. null: no
+    maximum."""
+    strip_markup: bool = True
+    """Remove control characters and HTML tags from texts, and replace HTML entities such as &amp;."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What happens to an item with the same text and the same price as an earlier one."""
+    near_duplicates: Literal["together", "ignore"] = "together"
+    """`together`: texts that are nearly the same are put into the same split. `ignore`: only texts with the same words
+    are."""
+    near_duplicate_similarity: Annotated[Number, Field(ge=0.5, le=1)] = 0.8
+    """Minimum Jaccard similarity of two texts' five-word sequences for them to be near-duplicates."""
+    price_in_description: Literal["report", "drop"] = "report"
+    """What happens to items whose description contains their own price."""
+    max_per_category: Count | None = None
+    """Maximum number of items of each category: a random sample, always the same. null: all."""
+    max_per_price_band: Count | None = None
+    """Maximum number of items between 1 and 2, 2 and 5, 5 and 10, 10 and 20 and so on. null: all."""
+    on_bad_row: Literal["reject", "error"] = "reject"
+    """`reject`: a row that cannot be used is left out, counted, and listed in rejected.jsonl. `error`: it stops the
+    command."""
+    max_rejected: Annotated[Number, Field(ge=0, le=1)] = 0.05
+    """Maximum share of rows that may be rejected. More is an error."""
     unwrap: bool = False
     """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
     `Price is $…`). Only the description is used."""
