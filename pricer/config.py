@@ -92,8 +92,8 @@ class DataConfig(_Section):
     unit: Annotated[str, AfterValidator(check_symbol)] = "$"
     """Unit of the prices: `$`, `€`, `kWh` and so on. Only currency signs are written before the number."""
     decimals: Annotated[Whole, Field(ge=-MAX_DECIMALS, le=MAX_DECIMALS)] | Literal["auto"] = "auto"
-    """Decimals of the prices that the model writes: 2 rounds them to 0.01, -3 to 1,000. `auto`: 0 for most data, more if
-    prices are below about 10, fewer if their median is above 100,000."""
+    """Decimals of the prices that the model writes: 2 rounds them to 0.01, -3 to 1,000. `auto`: 0 for most data, more
+    if prices are below about 10, fewer if their median is above 100,000."""
     title: str | None = None
     """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
@@ -170,7 +170,7 @@ class PromptConfig(_Section):
     """First line of every prompt. `auto`: the question of ready-made prompts, or one that fits `data.unit` and
     `data.decimals`: `What does this cost to the nearest dollar?`"""
     lead: str = "auto"
-    """Last line of every prompt, which the completion continues. `auto`: as for the question, `Price is $`."""
+    """Last line of every prompt, which the completion continues. `auto`: chosen like the question: `Price is $`."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
     """`plain` writes 227.00, `padded` 0227, without a decimal point. `auto`: padded if the tokenizer splits digits, or
     if plain prices have more than 5 digits and padded prices have an exact median; otherwise plain."""
