@@ -35,11 +35,12 @@ def check_symbol(symbol: str) -> str:
     """
     currency = sum(unicodedata.category(c) == "Sc" for c in symbol)
     known = all(c.isalnum() or c in _MARKS or unicodedata.category(c) == "Sc" for c in symbol)
-    is_plain = known and currency <= 1 and symbol.strip() == symbol and not symbol[:1].isdigit()
-    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or "  " in symbol:
+    is_plain = known and currency <= 1 and "  " not in symbol and not symbol.endswith(" ")
+    begins = not symbol[:1].isdigit() and symbol[:1] not in "/·.- "
+    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or not begins:
         raise ValueError(
-            f"{symbol[:40]!a} is no unit: it needs 1 to {_MAX_SYMBOL} letters, digits after the first character, "
-            f"at most one currency sign, and of other characters only {_MARKS.replace(' ', '')} and single spaces"
+            f"{symbol[:40]!a} is no unit: it has 1 to {_MAX_SYMBOL} letters, digits, single spaces and signs of "
+            f"{_MARKS.replace(' ', '')}, with at most one currency sign, and begins with a letter, a currency sign, % or °"
         )
     return symbol
 

@@ -18,6 +18,8 @@ def test_these_can_be_a_unit(symbol: str) -> None:
         "",
         "k" * 17,
         "2m",
+        "/h",
+        "-kWh",
         " kWh",
         "kWh ",
         "k  Wh",
@@ -34,7 +36,7 @@ def test_these_can_be_a_unit(symbol: str) -> None:
     ],
 )
 def test_these_cannot_be_a_unit(symbol: str) -> None:
-    with pytest.raises(ValueError, match=r"is no unit: it needs 1 to 16 letters"):
+    with pytest.raises(ValueError, match=r"is no unit: it has 1 to 16 letters"):
         PriceUnit(symbol)
 
 

@@ -465,6 +465,51 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
     assert f'"user/lamp-pricer", revision="{COMMIT}", subfolder="step-000200")\n' in card.body
 
 
+@pytest.mark.parametrize(
+    ("price_format", "said", "value"),
+    [
+        (PriceFormat("plain", None, 1, "kWh"), "one before `kWh` takes precedence", "40.00 kWh (39.00 to 41.00)"),
+        (
+            PriceFormat("padded", 4, 1, "kWh"),
+            "the 4 digits that the answer starts with, in steps of 0.10 kWh; fewer digits",
+            "40.00 kWh (39.00 to 41.00)",
+        ),
+        (PriceFormat("plain", None, -2, "€"), "one behind <code>€</code> takes precedence", "€40 (39 to 41)"),
+        (
+            PriceFormat("padded", 4, -2, "€"),
+            "the 4 digits that the answer starts with, in steps of €100; fewer digits",
+            "€40 (39 to 41)",
+        ),
+        (
+            PriceFormat("padded", 4, 0, "€"),
+            "the 4 digits that the answer starts with, in whole euros; fewer digits",
+            "€40.00 (39.00 to 41.00)",
+        ),
+    ],
+)
+def test_a_card_in_another_unit_says_no_dollars(price_format: PriceFormat, said: str, value: str) -> None:
+    unit = price_format.price_unit
+    spec = replace(HUB_SPEC, unit=unit.symbol, decimals=unit.decimals, hit_error=None, hit_share=0.1)
+    template = replace(TEMPLATE, question="How much?", lead="It is ", price_format=price_format)
+    recipe = changed(
+        replace(RECIPE, template=template),
+        data={"unit": unit.symbol, "decimals": unit.decimals, "max_price": 500.0},
+        prompt={"question": template.question, "lead": template.lead},
+    )
+
+    card = card_of([on_hub(None, 90.0, spec), on_hub(100, 50.0, spec), on_hub(200, 40.0, spec)], recipe=recipe)
+
+    text = text_of(card)
+    assert said in text
+    assert f"with its price in {unit.plural}." in text
+    assert f"| MAE: mean absolute error in {unit.plural} | {value} |" in text
+    assert "hits: answers off by less than 10% of the price" in text
+    assert f"items above {unit.price(500.0)} left out" in text
+    assert "$" not in text
+    assert "dollar" not in text
+    assert f"MAE: mean absolute error in {unit.plural}" in {result.label for result in card.results}
+
+
 def test_what_a_checkpoint_does_not_state_is_not_said_in_its_name() -> None:
     foreign = a_checkpoint(200, base="maker/small", base_revision=None, prompt_fingerprint=None, epoch=None)
     card = card_of([on_hub(200, 40.0, id=foreign.id, epoch=None)], foreign)
