@@ -40,7 +40,7 @@ def check_symbol(symbol: str) -> str:
     if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or not begins:
         raise ValueError(
             f"{symbol[:40]!a} is no unit: it has 1 to {_MAX_SYMBOL} letters, digits, single spaces and signs of "
-            f"{_MARKS.replace(' ', '')}, with at most one currency sign, and begins with a letter, a currency sign, % or °"
+            f"{_MARKS.replace(' ', '')}, at most one currency sign, and begins with a letter, a currency sign, % or °"
         )
     return symbol
 
