@@ -24,6 +24,8 @@ _NAMES = {
 }
 # Whole steps are fine enough if they change the lower quartile by at most half of a step in ten.
 _MIN_QUARTILE_STEPS = 10
+# A lower quartile from which on prices in a currency have two decimals, not three.
+_MIN_CENTS = 0.05
 # Above this median, prices are written in steps above 1, with about this number of digits.
 _LARGE_MEDIAN = 1e5
 _LARGE_DIGITS = 4
@@ -178,10 +180,11 @@ def choose_decimals(
         return -zeros, f"the median price is {unit.short_price(median)}: about {_LARGE_DIGITS} digits are written"
     decimals = next((number for number in range(MAX_DECIMALS) if _is_fine(lower_quartile, number)), MAX_DECIMALS)
     if decimals:
-        # Nobody writes $1.5.
-        decimals = 2 if unit.is_before and decimals == 1 else decimals
+        # Nobody writes $1.5, and prices of several cents are whole cents.
+        is_in_cents = unit.is_before and lower_quartile >= _MIN_CENTS
+        decimals = 2 if is_in_cents else decimals
         quartile = PriceUnit(symbol, decimals).price(lower_quartile)
-        return decimals, f"whole units would change the lower quartile of prices, {quartile}, by up to more than 5 %"
+        return decimals, f"whole units would change the lower quartile of prices, {quartile}, by more than 5 %"
     if not unit.to_steps(lowest) and PriceUnit(symbol, 2).to_steps(lowest):
         return 2, f"the lowest price, {unit.exact(lowest)}, would be written as 0 in whole units"
     return 0, "whole units are fine enough for these prices"
