@@ -8,6 +8,7 @@ from typing import Any
 
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split, split_items
+from pricer.data.attributes import described_columns, read_description
 from pricer.data.sources import local_path, locate_rows, read_rows, unreadable
 from pricer.errors import DataError
 
@@ -20,7 +21,7 @@ def load_items(config: DataConfig) -> ItemSet:
     path = local_path(config)
     where = str(path) if path else config.source
     rows = read_rows(config)
-    wanted = [config.description, config.price, config.title, config.category]
+    wanted = [*described_columns(config.description), config.price, config.title, config.category]
     missing = [column for column in wanted if column and column not in rows.column_names]
     if missing:
         raise DataError(
@@ -81,9 +82,9 @@ def _rows(rows: Any) -> Iterator[dict[str, Any]]:
 
 def _problem(row: Mapping[str, Any], config: DataConfig) -> str | None:
     """What is wrong with a row, or None."""
-    description = row[config.description]
+    description = read_description(row, config.description)
     if description is None or (isinstance(description, str) and not description.strip()):
-        return f"{config.description} is empty"
+        return f"{', '.join(described_columns(config.description))} is empty"
     if not isinstance(description, str):
         return f"{config.description} is {description!r}, not text"
     if config.unwrap and _unwrapped(description) is None:
@@ -105,7 +106,7 @@ def _price_problem(column: str, price: Any) -> str | None:
 
 
 def _item(row: Mapping[str, Any], config: DataConfig, copies: dict[str, int]) -> Item:
-    description = row[config.description]
+    description = read_description(row, config.description)
     if config.unwrap:
         description = _unwrapped(description)
     optional = {
