@@ -7,7 +7,7 @@ import pytest
 
 from pricer.config import DataConfig
 from pricer.data.attributes import describe, read_description, write_cell
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 
 
 def test_columns_become_names_and_values_in_their_order_without_the_empty_ones() -> None:
