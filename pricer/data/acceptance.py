@@ -103,7 +103,9 @@ def _accept(
         spool.add(cleaned, row, split, time)
 
 
-def _read(row: Row, source: Source, layout: Layout, config: DataConfig) -> tuple[Cleaned, int, float] | Rejection | Drop:
+def _read(
+    row: Row, source: Source, layout: Layout, config: DataConfig
+) -> tuple[Cleaned, int, float] | Rejection | Drop:
     """The cleaned row with the number of its own split and its time, or why it is left out."""
     if row.problem:
         return Rejection(CANNOT_BE_READ, row.problem)

@@ -165,9 +165,7 @@ def _write_splits(folder: Path, rows: Accepted, chosen: Chosen) -> dict[str, str
     return content
 
 
-def _columns(
-    rows: Accepted, chosen: Chosen, part: np.ndarray, ids: np.ndarray, copies: np.ndarray
-) -> dict[str, Any]:
+def _columns(rows: Accepted, chosen: Chosen, part: np.ndarray, ids: np.ndarray, copies: np.ndarray) -> dict[str, Any]:
     """The columns of some chosen rows, as they stand in a split's file."""
     indices = chosen.rows[part]
     texts = rows.texts.take(indices)

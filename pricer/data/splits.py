@@ -15,6 +15,7 @@ from pricer.core.items import Split
 NUMBERS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
 NO_SPLIT = -1
 
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """The split number of each item. `own` are the splits that the source had. `fractions` are the shares that were cut
@@ -45,8 +46,8 @@ def parse_time(value: Any) -> float | None:
 
 
 def place_groups(places: np.ndarray, second: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The place that decides each item's split. A group has the place of the member with the smallest second place: with
-    the smallest place itself, large groups would gather in the test split.
+    """The place that decides each item's split. A group has the place of the member with the smallest second place:
+    with the smallest place itself, large groups would gather in the test split.
     """
     if groups is None:
         return places

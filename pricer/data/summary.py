@@ -37,7 +37,13 @@ class Chosen:
 
 
 def summarize(
-    accepted: Accepted, chosen: Chosen, tally: Tally, rejects: Rejects, layout: Layout, config: DataConfig, revision: str | None
+    accepted: Accepted,
+    chosen: Chosen,
+    tally: Tally,
+    rejects: Rejects,
+    layout: Layout,
+    config: DataConfig,
+    revision: str | None,
 ) -> DataSummary:
     """The summary of a data set."""
     numbers, prices = chosen.assignment.numbers, accepted.price[chosen.rows]
@@ -102,8 +108,8 @@ def _warnings(summary: DataSummary, prices: np.ndarray, tally: Tally, config: Da
         )
     if summary.largest_group > max(_MAX_GROUP * total, 9):
         yield (
-            f"{summary.largest_group:,} of {total:,} items are near-duplicates of each other and in one group; if the texts "
-            "only share a template, set data.near_duplicates: ignore"
+            f"{summary.largest_group:,} of {total:,} items are near-duplicates of each other and in one group; "
+            "if the texts only share a template, set data.near_duplicates: ignore"
         )
     for split, count in summary.near_copies.items():
         if count:

@@ -9,6 +9,7 @@ from pricer.core.items import Split, assign_split, hash_place, hash_places
 from pricer.core.prices import PriceFormat
 from tests.builders import TEMPLATE, an_item
 
+
 def test_the_text_of_an_item_is_its_title_above_its_description() -> None:
     assert an_item(title="Lamp", description="Of brass").text == "Lamp\nOf brass"
     assert an_item(title=None, description="Of brass").text == "Of brass"
