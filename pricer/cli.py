@@ -256,6 +256,20 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+config_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What a config file can hold.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.command()
+@exit_codes()
+def schema() -> None:
+    """Print the JSON schema of config files, for editors."""
+    from pricer.config_schema import schema_text
+    from pricer.views import terminal
+
+    terminal.line(schema_text().rstrip("\n"))
+
+
 def _refuse_if(is_wrong: bool, option: str, message: str) -> None:
     """Report wrong usage if `is_wrong`: exit code 2 and a line that names the option."""
     if is_wrong:

@@ -19,7 +19,7 @@ ALLOWED = {
     "data": {"config", "core"},
     "ml": {"config", "core"},
     "stores": {"config", "config_file", "core", "redaction"},
-    "commands": {"config", "config_file", "core", "data", "ml", "redaction", "stores", "views"},
+    "commands": {"config", "config_file", "config_schema", "core", "data", "ml", "redaction", "stores", "views"},
     "views": {"core", "redaction"},
 }
 TYPES = {"views": {"commands", "config"}}

@@ -1,0 +1,217 @@
+"""Which column of a table is what: recognised by names in several languages and by what a sample of rows holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pricer.data.column_facts import ColumnFacts, Mark, find_decimal_mark, look_at, name_words
+from pricer.data.leaks import find_leaks
+
+_PRICE = set(
+    "price prices prix preis preise precio precios prezzo prezzi preco precos prijs pris cena ceny hinta fiyat ar pret "
+    "цена стоимость 价格 價格 售价 単価 価格 値段 가격 ราคา harga gia".split()
+)
+_AMOUNT = set(
+    "cost costs amount wage wages salary salaries gehalt lohn salario salaire stipendio rent miete loyer earnings income "
+    "revenue msrp rrp uvp kosten betrag importe montant valor value charge fee premium".split()
+)
+_PREFERRED = set("sale sold selling final current actual verkauf vente venta".split())
+_OTHER_PRICE = set(
+    "list listed orig original old was regular msrp rrp uvp before previous next shipping versand delivery tax vat per pro "
+    "min max low high avg average mean median log ln discount rebate change difference diff pct percent ratio index".split()
+)
+_DESCRIPTION = set(
+    "description descriptions desc beschreibung descripcion descrizione descricao descriptif omschrijving beskrivning "
+    "beskrivelse opis popis kuvaus aciklama описание 描述 说明 説明 설명 summary text texte texto testo content body "
+    "details features".split()
+)
+_TITLE = set(
+    "title titel titre titulo titolo name names nom nombre nome naam nazwa headline bezeichnung product produkt produit "
+    "producto prodotto artikel article item model название 名称 商品名 标题 タイトル 제목".split()
+)
+_CATEGORY = set(
+    "category categories kategorie categorie categoria kategori kategoria department genre категория 类别 分类 カテゴリ "
+    "분류".split()
+)
+_MAKER = set("brand make maker manufacturer marke marque marca hersteller neighborhood neighbourhood region".split())
+_ID = set(
+    "id ids uid uuid guid sku asin isbn ean upc gtin vin rowname rownames row index idx unnamed url link href image images "
+    "img photo hash key".split()
+)
+_SPLIT = set("split splits set fold subset partition".split())
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "eval", "holdout"}
+
+# A text with so many words on average describes something; a shorter one needs a name that says so.
+_TEXT_WORDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The columns that the user named. None: to be recognised."""
+
+    description: tuple[str, ...] | None = None
+    price: str | None = None
+    title: str | None = None
+    category: str | None = None
+    decimal_mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that the data does not decide: the setting, a sentence, and the candidates, the likeliest first."""
+
+    setting: str
+    text: str
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What the columns are. `description` has several columns if there is no text. `left_out` has a reason for each
+    column that is not used although it has values. `question` is the first thing to ask; None: all is certain.
+    """
+
+    description: tuple[str, ...] = ()
+    price: str = ""
+    title: str | None = None
+    category: str | None = None
+    split_column: str | None = None
+    decimal_mark: Mark = "."
+    currency: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    question: Question | None = None
+
+
+def recognise_columns(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], given: Given, *, are_all: bool = True
+) -> Recognised:
+    """Recognise the columns of a table from a sample of its rows. What is `given` is taken as it is. `are_all`: the
+    sample is the whole table, so a column that does not vary in it never does.
+    """
+    facts = {name: look_at(name, [row.get(name) for row in rows], given.decimal_mark or ".") for name in columns}
+    price, question = (given.price, None) if given.price else _find_price(facts.values())
+    if question:
+        return Recognised(question=question)
+    assert price is not None
+    mark = given.decimal_mark or find_decimal_mark([row.get(price) for row in rows])
+    if mark is None:
+        text = f"is 1.299 in the column {price} a thousand two hundred and ninety-nine (,) or one point three (.)?"
+        return Recognised(price=price, question=Question("decimal_mark", text, (",", ".")))
+    if mark != (given.decimal_mark or "."):
+        facts = {name: look_at(name, [row.get(name) for row in rows], mark) for name in columns}
+    wanted = {*(given.description or ()), given.title, given.category}
+    left_out = _leave_out(facts, price, wanted, are_all=are_all)
+    rest = {name: each for name, each in facts.items() if name != price and name not in left_out}
+    split_column = next((name for name in rest if _says_split(name, [row.get(name) for row in rows])), None)
+    rest.pop(split_column or "", None)
+    title = given.title or _find_title(rest.values())
+    category = given.category or _find_category(rest.values())
+    description, question = (given.description, None) if given.description else _find_text(rest.values(), title)
+    if description == (title,) or (description is None and given.title is None):
+        title = None
+    if description is None and question is None:
+        description = tuple(rest)
+    unused = tuple(name for name in rest if name not in {*(description or ()), title, category})
+    currency = facts[price].currency
+    return Recognised(
+        description or (), price, title, category, split_column, mark, currency, left_out, unused, question
+    )
+
+
+def _find_price(facts: Iterable[ColumnFacts]) -> tuple[str | None, Question | None]:
+    usable = [
+        each
+        for each in facts
+        if each.is_numeric
+        and each.positive >= 0.8
+        and each.filled >= 0.5
+        and each.distinct > 1
+        and not each.counts_rows
+        and not _ID & set(name_words(each.name))
+    ]
+    ranked = sorted(usable, key=_price_score, reverse=True)
+    scores = [_price_score(each) for each in ranked]
+    names = tuple(each.name for each in ranked)
+    if not ranked:
+        return None, Question("price", "no column has numbers above zero", ())
+    if len(ranked) == 1 or (scores[0] > 0 and scores[0] > scores[1]):
+        return names[0], None
+    candidates = names[: scores.count(scores[0])] if scores[0] > 0 else names
+    return None, Question("price", "which column is the price?", candidates)
+
+
+def _price_score(facts: ColumnFacts) -> float:
+    words = name_words(facts.name)
+    score = 0.0
+    if _PRICE & set(words) or any(word.endswith(("preis", "price", "prix", "preco", "prijs")) for word in words):
+        score = 3 + (len(words) == 1)
+    elif _AMOUNT & set(words) or any(word.endswith(tuple(_AMOUNT)) for word in words):
+        score = 2 + (len(words) == 1 and words[0] in _AMOUNT)
+    if score:
+        score += (1 if _PREFERRED & set(words) else 0) - (2 if _OTHER_PRICE & set(words) else 0)
+    return score + (1 if facts.currency else 0)
+
+
+def _leave_out(
+    facts: Mapping[str, ColumnFacts], price: str, wanted: set[str | None], *, are_all: bool
+) -> dict[str, str]:
+    """The columns that cannot be part of a description, with the reason. Those that the user named are `wanted`."""
+    left_out: dict[str, str] = {}
+    for name, each in facts.items():
+        words = set(name_words(name))
+        is_identifier = not name.strip() or each.counts_rows or (_ID & words and each.distinct_share > 0.5)
+        reasons = {
+            "empty": are_all and each.filled == 0,
+            "holds objects": each.nested > 0.5,
+            "an identifier": is_identifier,
+            "holds links": each.links > 0.5,
+            "the same in every row": are_all and each.distinct == 1 and each.filled == 1,
+            "another price": each.is_numeric and bool(_PRICE & words or _names_price(name, price)),
+        }
+        if name != price and name not in wanted and (reason := next((r for r, is_so in reasons.items() if is_so), None)):
+            left_out[name] = reason
+    numeric = [each for name, each in facts.items() if each.is_numeric and name not in {price, *left_out, *wanted}]
+    numeric.sort(key=_price_score, reverse=True)  # the most like a price first
+    numeric.sort(key=lambda each: not (_OTHER_PRICE | _AMOUNT) & set(name_words(each.name)))
+    return left_out | find_leaks(facts[price].numbers, {each.name: each.numbers for each in numeric})
+
+
+def _names_price(name: str, price: str) -> bool:
+    """Whether a name has the last word of the price's own name in it: `logwage` beside `wage`."""
+    words = [word for word in name_words(price) if word in _PRICE | _AMOUNT]
+    return any(word.endswith(words[-1]) for word in name_words(name)) if words else False
+
+
+def _says_split(name: str, cells: Sequence[Any]) -> bool:
+    values = {cell.strip().casefold() for cell in cells if isinstance(cell, str)}
+    return bool(_SPLIT & set(name_words(name))) and values <= _SPLITS and bool(values)
+
+
+def _find_title(facts: Iterable[ColumnFacts]) -> str | None:
+    named = [e for e in facts if e.texts >= 0.8 and e.distinct_share > 0.3 and _TITLE & set(name_words(e.name))]
+    named = [each for each in named if not _DESCRIPTION & set(name_words(each.name))]
+    return max(named, key=lambda each: each.characters).name if named else None
+
+
+def _find_category(facts: Iterable[ColumnFacts]) -> str | None:
+    named = [e for e in facts if e.texts >= 0.8 and e.distinct > 1 and e.distinct_share <= 0.5]
+    for words in (_CATEGORY, _MAKER):
+        if found := next((each.name for each in named if words & set(name_words(each.name))), None):
+            return found
+    return None
+
+
+def _find_text(facts: Iterable[ColumnFacts], title: str | None) -> tuple[tuple[str, ...] | None, Question | None]:
+    """The column with the description. (None, None) if there is no text, and the attributes have to do."""
+    texts = [each for each in facts if each.texts >= 0.8 and each.filled >= 0.5 and each.distinct_share > 0.2]
+    named = [each for each in texts if _DESCRIPTION & set(name_words(each.name)) and each.words >= 1.5]
+    long = [each for each in texts if each.words >= _TEXT_WORDS and each.name != title]
+    ranked = sorted(named or long, key=lambda each: each.characters, reverse=True)
+    if not ranked:
+        others = [each for each in facts if each.name != title]
+        return ((title,), None) if title and not others else (None, None)
+    if len(ranked) > 1 and ranked[0].characters < 1.5 * ranked[1].characters:
+        candidates = tuple(each.name for each in ranked)
+        return None, Question("description", "which column describes the product?", candidates)
+    return (ranked[0].name,), None
