@@ -45,7 +45,9 @@ def _edit(part: Any) -> Any:
         return [_edit(each) for each in part]
     if not isinstance(part, dict):
         return part
-    edited = {_LIMITS.get(name, name): _edit(each) for name, each in part.items() if name != "title" or _is_schema(each)}
+    edited = {
+        _LIMITS.get(name, name): _edit(each) for name, each in part.items() if name != "title" or _is_schema(each)
+    }
     if isinstance(text := edited.get("description"), str):
         edited["description"] = " ".join(text.split())
     if "off" in edited.get("enum", ()):

@@ -21,7 +21,6 @@ _NUMBER = re.compile(r"[-+−]?[0-9]+(?:[.,'’\s][0-9]+)*")
 _COMMA_DECIMALS = re.compile(r"(?:\.[0-9]{3})+,[0-9]+$|^[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})$|^0,[0-9]+$")
 _POINT_DECIMALS = re.compile(r"(?:,[0-9]{3})+\.[0-9]+$|^[0-9]+\.(?:[0-9]{1,2}|[0-9]{4,})$|^0\.[0-9]+$")
 _GROUPS = re.compile(r"^[1-9][0-9]{0,2}(?:([.,])[0-9]{3})+$")
-_WORD = re.compile(r"[A-ZÄÖÜ]+(?![a-zäöü])|[A-ZÄÖÜ]?[^\W\d_A-ZÄÖÜ]+|[0-9]+")
 # Maximum number of characters of a number with its currency.
 _LONGEST_AMOUNT = 40
 # Texts of a column that are searched for a currency.
@@ -88,13 +87,6 @@ def look_at(name: str, cells: Sequence[Any], mark: Mark) -> ColumnFacts:
         numbers=numbers,
         currency=_currency(name, filled),
     )
-
-
-def name_words(name: str) -> list[str]:
-    """The words of a column name in small letters without accents: `SalePrice_EUR` has sale, price and eur."""
-    plain = unicodedata.normalize("NFKD", name)
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return [word.casefold() for word in _WORD.findall(plain)]
 
 
 def read_amount(cell: Any, mark: Mark) -> float:

@@ -4,41 +4,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pricer.data.column_facts import ColumnFacts, Mark, find_decimal_mark, look_at, name_words
+from pricer.data.column_facts import ColumnFacts, Mark, find_decimal_mark, look_at
+from pricer.data.column_names import (
+    AMOUNT,
+    AMOUNT_ENDS,
+    CATEGORY,
+    DESCRIPTION,
+    ID,
+    MAKER,
+    OTHER_PRICE,
+    PREFERRED,
+    PRICE,
+    PRICE_ENDS,
+    SPLIT,
+    TITLE,
+    name_words,
+)
 from pricer.data.leaks import find_leaks
 
-_PRICE = set(
-    "price prices prix preis preise precio precios prezzo prezzi preco precos prijs pris cena ceny hinta fiyat ar pret "
-    "цена стоимость 价格 價格 售价 単価 価格 値段 가격 ราคา harga gia".split()
-)
-_AMOUNT = set(
-    "cost costs amount wage wages salary salaries gehalt lohn salario salaire stipendio rent miete loyer earnings income "
-    "revenue msrp rrp uvp kosten betrag importe montant valor value charge fee premium".split()
-)
-_PREFERRED = set("sale sold selling final current actual verkauf vente venta".split())
-_OTHER_PRICE = set(
-    "list listed orig original old was regular msrp rrp uvp before previous next shipping versand delivery tax vat per pro "
-    "min max low high avg average mean median log ln discount rebate change difference diff pct percent ratio index".split()
-)
-_DESCRIPTION = set(
-    "description descriptions desc beschreibung descripcion descrizione descricao descriptif omschrijving beskrivning "
-    "beskrivelse opis popis kuvaus aciklama описание 描述 说明 説明 설명 summary text texte texto testo content body "
-    "details features".split()
-)
-_TITLE = set(
-    "title titel titre titulo titolo name names nom nombre nome naam nazwa headline bezeichnung product produkt produit "
-    "producto prodotto artikel article item model название 名称 商品名 标题 タイトル 제목".split()
-)
-_CATEGORY = set(
-    "category categories kategorie categorie categoria kategori kategoria department genre категория 类别 分类 カテゴリ "
-    "분류".split()
-)
-_MAKER = set("brand make maker manufacturer marke marque marca hersteller neighborhood neighbourhood region".split())
-_ID = set(
-    "id ids uid uuid guid sku asin isbn ean upc gtin vin rowname rownames row index idx unnamed url link href image images "
-    "img photo hash key".split()
-)
-_SPLIT = set("split splits set fold subset partition".split())
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "eval", "holdout"}
 
 # A text with so many words on average describes something; a shorter one needs a name that says so.
@@ -128,7 +111,7 @@ def _find_price(facts: Iterable[ColumnFacts]) -> tuple[str | None, Question | No
         and each.filled >= 0.5
         and each.distinct > 1
         and not each.counts_rows
-        and not _ID & set(name_words(each.name))
+        and not ID & set(name_words(each.name))
     ]
     ranked = sorted(usable, key=_price_score, reverse=True)
     scores = [_price_score(each) for each in ranked]
@@ -144,12 +127,12 @@ def _find_price(facts: Iterable[ColumnFacts]) -> tuple[str | None, Question | No
 def _price_score(facts: ColumnFacts) -> float:
     words = name_words(facts.name)
     score = 0.0
-    if _PRICE & set(words) or any(word.endswith(("preis", "price", "prix", "preco", "prijs")) for word in words):
+    if PRICE & set(words) or any(word.endswith(PRICE_ENDS) for word in words):
         score = 3 + (len(words) == 1)
-    elif _AMOUNT & set(words) or any(word.endswith(tuple(_AMOUNT)) for word in words):
-        score = 2 + (len(words) == 1 and words[0] in _AMOUNT)
+    elif AMOUNT & set(words) or any(word.endswith(AMOUNT_ENDS) for word in words):
+        score = 2 + (len(words) == 1 and words[0] in AMOUNT)
     if score:
-        score += (1 if _PREFERRED & set(words) else 0) - (2 if _OTHER_PRICE & set(words) else 0)
+        score += (1 if PREFERRED & set(words) else 0) - (2 if OTHER_PRICE & set(words) else 0)
     return score + (1 if facts.currency else 0)
 
 
@@ -160,43 +143,47 @@ def _leave_out(
     left_out: dict[str, str] = {}
     for name, each in facts.items():
         words = set(name_words(name))
-        is_identifier = not name.strip() or each.counts_rows or (_ID & words and each.distinct_share > 0.5)
+        is_identifier = not name.strip() or each.counts_rows or (ID & words and each.distinct_share > 0.5)
         reasons = {
             "empty": are_all and each.filled == 0,
             "holds objects": each.nested > 0.5,
             "an identifier": is_identifier,
             "holds links": each.links > 0.5,
             "the same in every row": are_all and each.distinct == 1 and each.filled == 1,
-            "another price": each.is_numeric and bool(_PRICE & words or _names_price(name, price)),
+            "another price": each.is_numeric and bool(PRICE & words or _names_price(name, price)),
         }
-        if name != price and name not in wanted and (reason := next((r for r, is_so in reasons.items() if is_so), None)):
+        if (
+            name != price
+            and name not in wanted
+            and (reason := next((r for r, is_so in reasons.items() if is_so), None))
+        ):
             left_out[name] = reason
     numeric = [each for name, each in facts.items() if each.is_numeric and name not in {price, *left_out, *wanted}]
     numeric.sort(key=_price_score, reverse=True)  # the most like a price first
-    numeric.sort(key=lambda each: not (_OTHER_PRICE | _AMOUNT) & set(name_words(each.name)))
+    numeric.sort(key=lambda each: not (OTHER_PRICE | AMOUNT) & set(name_words(each.name)))
     return left_out | find_leaks(facts[price].numbers, {each.name: each.numbers for each in numeric})
 
 
 def _names_price(name: str, price: str) -> bool:
     """Whether a name has the last word of the price's own name in it: `logwage` beside `wage`."""
-    words = [word for word in name_words(price) if word in _PRICE | _AMOUNT]
+    words = [word for word in name_words(price) if word in PRICE | AMOUNT]
     return any(word.endswith(words[-1]) for word in name_words(name)) if words else False
 
 
 def _says_split(name: str, cells: Sequence[Any]) -> bool:
     values = {cell.strip().casefold() for cell in cells if isinstance(cell, str)}
-    return bool(_SPLIT & set(name_words(name))) and values <= _SPLITS and bool(values)
+    return bool(SPLIT & set(name_words(name))) and values <= _SPLITS and bool(values)
 
 
 def _find_title(facts: Iterable[ColumnFacts]) -> str | None:
-    named = [e for e in facts if e.texts >= 0.8 and e.distinct_share > 0.3 and _TITLE & set(name_words(e.name))]
-    named = [each for each in named if not _DESCRIPTION & set(name_words(each.name))]
+    named = [e for e in facts if e.texts >= 0.8 and e.distinct_share > 0.3 and TITLE & set(name_words(e.name))]
+    named = [each for each in named if not DESCRIPTION & set(name_words(each.name))]
     return max(named, key=lambda each: each.characters).name if named else None
 
 
 def _find_category(facts: Iterable[ColumnFacts]) -> str | None:
     named = [e for e in facts if e.texts >= 0.8 and e.distinct > 1 and e.distinct_share <= 0.5]
-    for words in (_CATEGORY, _MAKER):
+    for words in (CATEGORY, MAKER):
         if found := next((each.name for each in named if words & set(name_words(each.name))), None):
             return found
     return None
@@ -205,7 +192,7 @@ def _find_category(facts: Iterable[ColumnFacts]) -> str | None:
 def _find_text(facts: Iterable[ColumnFacts], title: str | None) -> tuple[tuple[str, ...] | None, Question | None]:
     """The column with the description. (None, None) if there is no text, and the attributes have to do."""
     texts = [each for each in facts if each.texts >= 0.8 and each.filled >= 0.5 and each.distinct_share > 0.2]
-    named = [each for each in texts if _DESCRIPTION & set(name_words(each.name)) and each.words >= 1.5]
+    named = [each for each in texts if DESCRIPTION & set(name_words(each.name)) and each.words >= 1.5]
     long = [each for each in texts if each.words >= _TEXT_WORDS and each.name != title]
     ranked = sorted(named or long, key=lambda each: each.characters, reverse=True)
     if not ranked:
