@@ -136,10 +136,12 @@ class DataConfig(_Section):
     unwrap: bool = False
     """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
     `Price is $…`). Only the description is used."""
-    val_fraction: Fraction = 0.1
-    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split."""
-    test_fraction: Fraction = 0.1
-    """Share of the items that are kept for the number to publish."""
+    val_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split. `auto`:
+    10 %, but at least 100 items if a fifth of all items are that many, and at most about 2,000."""
+    test_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are kept for the number to publish. `auto`: 10 %, but at least 100 items if a fifth of
+    all items are that many, and at most about 10,000."""
     train_limit: Count | None = None
     """Maximum number of training items: a random sample, always the same. null: all."""
     val_limit: Count | None = None
@@ -149,7 +151,7 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "DataConfig":
-        if self.val_fraction + self.test_fraction >= 1:
+        if sum(share for share in (self.val_fraction, self.test_fraction) if share != "auto") >= 1:
             raise ValueError("val_fraction and test_fraction together leave nothing to train on")
         return self
 

@@ -53,6 +53,7 @@ def assign_split(place: float, val_fraction: float, test_fraction: float) -> Spl
 class ItemSet:
     """All Items of a run by split. Each split is sorted by place. `fingerprint` is a hash that changes with any Item.
     `items_above_max_price` is the number of Items that were left out because they cost more than `data.max_price`.
+    `val_fraction` and `test_fraction` are the shares that were cut off by the hash; None: that split was not cut off.
     """
 
     train: tuple[Item, ...]
@@ -60,6 +61,8 @@ class ItemSet:
     test: tuple[Item, ...]
     fingerprint: str
     items_above_max_price: int = 0
+    val_fraction: float | None = None
+    test_fraction: float | None = None
 
     def items(self, split: Split) -> tuple[Item, ...]:
         """The Items of one split."""
@@ -95,6 +98,8 @@ def split_items(
         test=tuple(parts[Split.TEST]),
         fingerprint=_fingerprint(parts),
         items_above_max_price=len(given) - len(kept),
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.config import DataConfig
+from pricer.core.defaults import held_out_fractions
 from pricer.core.items import Item, ItemSet, Split, split_items
 from pricer.data.attributes import described_columns, read_description
 from pricer.data.sources import local_path, locate_rows, read_rows, unreadable
@@ -34,7 +35,8 @@ def load_items(config: DataConfig) -> ItemSet:
     except UnicodeDecodeError as error:  # the JSON loader does not check the encoding
         raise (unreadable(path, error) if path else DataError(f"{where} is not UTF-8: {error}")) from None
     limits = {Split.TRAIN: config.train_limit, Split.VAL: config.val_limit, Split.TEST: config.test_limit}
-    return split_items(items, config.val_fraction, config.test_fraction, limits, config.max_price)
+    val, test = held_out_fractions(len(items), config.val_fraction, config.test_fraction)
+    return split_items(items, val, test, limits, config.max_price)
 
 
 def require(items: ItemSet, split: Split, config: DataConfig) -> tuple[Item, ...]:
