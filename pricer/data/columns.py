@@ -24,6 +24,8 @@ from pricer.data.leaks import find_leaks
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "eval", "holdout"}
 
+# The share of cells above zero from which a column can be the price at all.
+_MIN_POSITIVE = 0.5
 # A text with so many words on average describes something; a shorter one needs a name that says so.
 _TEXT_WORDS = 5.0
 
@@ -74,9 +76,11 @@ def recognise_columns(
     """
     facts = {name: look_at(name, [row.get(name) for row in rows], given.decimal_mark or ".") for name in columns}
     price, question = (given.price, None) if given.price else _find_price(facts.values())
-    if question:
+    if price is None:
         return Recognised(question=question)
-    assert price is not None
+    if facts[price].positive < _MIN_POSITIVE:
+        text = f"{price} is a number above zero in only {facts[price].positive:.0%} of its cells"
+        return Recognised(question=Question("price", text, ()))
     mark = given.decimal_mark or find_decimal_mark([row.get(price) for row in rows])
     if mark is None:
         text = f"is 1.299 in the column {price} a thousand two hundred and ninety-nine (,) or one point three (.)?"

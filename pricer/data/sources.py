@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from pricer.config import DataConfig
 from pricer.core.items import Split
+from pricer.data.attributes import described_columns
 from pricer.data.csv_rows import read_csv_columns, read_csv_rows
 from pricer.data.json_rows import read_json_columns, read_json_rows
 from pricer.data.old_sources import data_cache as data_cache
@@ -90,7 +91,8 @@ def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[S
 
 
 def _require_same_columns(files: Sequence[SourceFile], columns: Sequence[tuple[str, ...]], config: DataConfig) -> None:
-    used = (config.description, config.price, config.title, config.category, config.split_column, config.time_column)
+    columns_of_text = described_columns(config.description)
+    used = (*columns_of_text, config.price, config.title, config.category, config.split_column, config.time_column)
     for name in dict.fromkeys((*used, *_PROMPT_COLUMNS)):
         having = [file for file, each in zip(files, columns, strict=True) if name in each]
         if name is None or len(having) in (0, len(files)):

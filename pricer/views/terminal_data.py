@@ -60,9 +60,7 @@ def initialised(result: "Initialised") -> None:
     width = max(len(name) for name, _ in result.recognised)
     for name, value in result.recognised:
         terminal.line(f"{name:<{width}}  {shorten(value, 400)}")
-    for text in result.notes:
-        terminal.note(text)
-    terminal.line(f"\n{' and '.join(str(path) for path in result.written)} written")
+    terminal.line(f"written: {', '.join(str(path) for path in result.written)}")
     terminal.note(f"next: {result.next_command}")
 
 
