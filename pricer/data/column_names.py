@@ -59,6 +59,7 @@ TITLE = _words(
     produit producto prodotto artikel article item model название 名称 商品名 标题 タイトル 제목
     """
 )
+TITLE_ENDS = ("name", "titel", "title", "bezeichnung")
 CATEGORY = _words(
     """
     category categories kategorie categorie categoria kategori kategoria department genre

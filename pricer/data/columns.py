@@ -18,6 +18,7 @@ from pricer.data.column_names import (
     PRICE_ENDS,
     SPLIT,
     TITLE,
+    TITLE_ENDS,
     name_words,
 )
 from pricer.data.leaks import find_leaks
@@ -180,9 +181,13 @@ def _says_split(name: str, cells: Sequence[Any]) -> bool:
 
 
 def _find_title(facts: Iterable[ColumnFacts]) -> str | None:
-    named = [e for e in facts if e.texts >= 0.8 and e.distinct_share > 0.3 and TITLE & set(name_words(e.name))]
-    named = [each for each in named if not DESCRIPTION & set(name_words(each.name))]
+    named = [each for each in facts if each.texts >= 0.8 and each.distinct_share > 0.3 and _names_title(each.name)]
     return max(named, key=lambda each: each.characters).name if named else None
+
+
+def _names_title(name: str) -> bool:
+    words = name_words(name)
+    return not DESCRIPTION & set(words) and bool(TITLE & set(words) or any(word.endswith(TITLE_ENDS) for word in words))
 
 
 def _find_category(facts: Iterable[ColumnFacts]) -> str | None:

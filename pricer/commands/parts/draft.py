@@ -88,7 +88,8 @@ def draft_head(target: str, found: Findings) -> list[str]:
         f"yaml-language-server: $schema={SCHEMA_FILE}",
         f"pricer train {target}",
         "",
-        f"Written by `pricer init` from {rows} of {found.source}. `pricer data {target}` shows what becomes of them.",
+        f"Written by `pricer init` from {rows} of {found.source}.",
+        "`auto` is settled when training starts; --dry-run shows each value with its reason.",
     ]
 
 
@@ -158,7 +159,4 @@ def _splits(found: Findings) -> Iterator[Setting]:
 
 def _explain_auto(name: str, origin: str, settled: Mapping[str, Any]) -> str:
     known = settled.get(name)
-    if known is None:
-        return f"Settled from {origin} before training; --dry-run shows it."
-    value, reason = known["value"], known["reason"]
-    return f"Now {value}: {reason}"
+    return f"From {origin}." if known is None else f"Now {known.value}: {known.reason}"
