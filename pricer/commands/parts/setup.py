@@ -8,6 +8,7 @@ from typing import Any
 from pricer.config import RunConfig
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
+from pricer.core.metrics import choose_hit_error
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import (
     MAX_PLAIN_DIGITS,
@@ -17,8 +18,10 @@ from pricer.core.prices import (
     explain_left_out,
     explain_padding,
     format_price,
+    refuse_zeros,
     width_for,
 )
+from pricer.core.units import PriceUnit, choose_decimals, choose_lead, choose_question
 from pricer.data.reading import load_items, require
 from pricer.errors import CheckpointError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
@@ -59,7 +62,8 @@ class Setup:
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec for scoring the first `limit` items (None: all) of a split."""
-        settings = self.config.eval
+        settings, unit = self.config.eval, self.template.price_format.price_unit
+        assert settings.hit_error != "auto"  # settled with the items
         is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
             data_fingerprint=self.items.fingerprint,
@@ -71,6 +75,10 @@ class Setup:
             precision=self.precision.label,
             estimator=settings.estimator,
             fallback=self.items.train_median,
+            unit=unit.symbol,
+            decimals=unit.decimals,
+            hit_error=settings.hit_error,
+            hit_share=settings.hit_share,
             residual_mass=settings.residual_mass if is_searched else None,
         )
 
@@ -111,43 +119,60 @@ def prepare_to_ask(config: RunConfig) -> Setup:
     """The Setup for predictions by a trained checkpoint. If the config determines how prices are written, no data is
     read and `items` is empty.
     """
-    width = config.prompt.price_width
-    if config.prompt.price_format != "padded" or width is None:
+    width, decimals = config.prompt.price_width, config.data.decimals
+    if config.prompt.price_format != "padded" or width is None or decimals == "auto":
         return prepare(config)
-    setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
+    setup = _assemble(config, ItemSet((), (), (), ""), PriceUnit(decimals=decimals).from_steps(10**width - 1))
     # If the number of tokens varies, the data decides how many tokens are reserved for a price.
     return setup if isinstance(setup.price_tokens, tuple) else prepare(config)
 
 
 def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
-    """Make a Setup from Items and the highest training price in dollars."""
+    """Make a Setup from Items and the highest training price."""
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
     prompt = config.prompt
-    tail = prompt_tail(prompt.lead)
-    digits = width_for([max_price])
+    unit, notes = _choose_unit(config, items)
+    hit_error = config.eval.hit_error
+    if items.train:
+        refuse_zeros([item.price for item in items.train], unit)
+        hit_error, _ = choose_hit_error(hit_error, unit, items.train_median)
+    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True))
+    digits = width_for([max_price], unit.decimals)
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
     can_pad = digits > MAX_PLAIN_DIGITS and find_digit_tokens(tokenizer, tail, digits) is not None
     price_format = choose_price_format(
-        prompt.price_format, prompt.price_width, auto="padded" if splits or can_pad else "plain", max_price=max_price
+        prompt.price_format,
+        prompt.price_width,
+        auto="padded" if splits or can_pad else "plain",
+        max_price=max_price,
+        unit=unit,
     )
-    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
+    lead = choose_lead(prompt.lead, unit, is_padded=price_format.width is not None)
+    tail = prompt_tail(lead)
+    template = PromptTemplate(choose_question(prompt.question, unit), lead, price_format, prompt.max_length)
     price_tokens = find_price_tokens(tokenizer, tail, price_format, price_format.width or digits)
     completions = [template.completion(item) for item in items.train] or [format_price(max_price, price_format)]
     encoder = Encoder(tokenizer, prompt.max_length, tail, completions)
     encoder.check(template.prompt(Item("", "", max_price)))
-    estimator = choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)
-    notes = explain_left_out(items.items_above_max_price, config.data.max_price)
+    estimator = choose_estimator(config.eval.estimator, unit, has_distribution=price_tokens is not None)
+    notes += explain_left_out(items.items_above_max_price, config.data.max_price, unit)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
-        notes.append(explain_padding(price_format.width, max_price))
+        notes.append(explain_padding(price_format.width, max_price, unit))
     if price_tokens is None:
-        notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+        notes.append(explain_greedy(price_format.width, max_price, unit, can_pad=can_pad))
     settled = {
         "model": {"revision": base.revision, "compute_dtype": precision.dtype},
-        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
-        "eval": {"estimator": estimator},
+        "data": {"decimals": unit.decimals},
+        "prompt": {
+            "question": template.question,
+            "lead": lead,
+            "price_format": price_format.style,
+            "price_width": price_format.width,
+        },
+        "eval": {"estimator": estimator, "hit_error": hit_error},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
@@ -161,6 +186,18 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         price_tokens=price_tokens,
         notes=tuple(notes),
     )
+
+
+def _choose_unit(config: RunConfig, items: ItemSet) -> tuple[PriceUnit, list[str]]:
+    """The unit of the prices with its step, and a note if `data.decimals: auto` chose other than whole units."""
+    data = config.data
+    if data.decimals != "auto":
+        return PriceUnit(data.unit, data.decimals), []
+    prices = sorted(item.price for item in items.train)
+    decimals, why = choose_decimals(
+        data.decimals, data.unit, lowest=prices[0], lower_quartile=prices[len(prices) // 4], median=items.train_median
+    )
+    return PriceUnit(data.unit, decimals), [f"data.decimals: {decimals}, because {why}"] if decimals else []
 
 
 def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:
