@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.parts.draft import Findings, choose_base, draft_head, draft_settings
-from pricer.config import DataConfig
+from pricer.commands.parts.draft import Findings, Setting, choose_base, draft_head, draft_settings
+from pricer.config import DataConfig, RunConfig
 from pricer.config_file import parse_config, to_commented_yaml
 from pricer.config_schema import SCHEMA_FILE, schema_text
+from pricer.core.defaults import Default
 from pricer.data.columns import Given, Question, Recognised, recognise_columns
 from pricer.data.layouts import Layout, find_layout
 from pricer.data.rows import Source, list_columns
@@ -38,10 +39,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What was recognised, as names and values for a person, the files that were written, and the next command."""
+    """What was recognised, as names and values for a person, and the files that were written. `problem` is what keeps
+    the config from being trained as it is; None if nothing is known. `next_command` is what to do next.
+    """
 
     recognised: tuple[tuple[str, str], ...]
     written: tuple[Path, ...]
+    problem: PricerError | None
     next_command: str
 
 
@@ -61,11 +65,12 @@ def init(source: str, options: Options, output: Path | None, ask: Ask | None) ->
         columns = _recognise(source, opened.columns, rows, options.given, ask, are_all=are_all)
     splits = list(dict.fromkeys(file.split for file in opened.files if file.split))
     found = Findings(source, config, columns, layout, len(rows), are_all, splits, options.unit, options.time_column)
-    settings = draft_settings(found, _choose_base(options.base), {})
-    head = draft_head(shlex.quote(str(target)), found)
-    text = to_commented_yaml(head, [(each.name, each.value, each.comment) for each in settings])
-    parse_config(text.encode(), str(target))
-    return Initialised(found.describe(), _write(target, text), f"pricer data {shlex.quote(str(target))}")
+    base, head = _choose_base(options.base), draft_head(shlex.quote(str(target)), found)
+    text = _write_config(head, draft_settings(found, base, {}))
+    settled, problem = _settle(parse_config(text.encode(), str(target))) if are_all else ({}, None)
+    text = _write_config(head, draft_settings(found, base, settled))
+    written = _write(target, text)
+    return Initialised(found.describe(), written, problem, f"pricer data {shlex.quote(str(target))}")
 
 
 def _open(source: str) -> tuple[Source, DataConfig, Rows]:
@@ -135,12 +140,27 @@ def _recognise(
     return found
 
 
-def _choose_base(wanted: str | None) -> Any:
+def _settle(config: RunConfig) -> tuple[Mapping[str, Default], PricerError | None]:
+    """The value that each `auto` will have, and why training would refuse the config; None: it would not."""
+    from pricer.commands.data import planned_machine
+    from pricer.commands.parts.setup import prepare
+
+    try:
+        return prepare(config, planned_machine(config)).defaults, None
+    except PricerError as error:
+        return {}, error
+
+
+def _choose_base(wanted: str | None) -> Setting:
     if wanted is not None:
         return choose_base(wanted, None)
     from pricer.ml.devices import gpu_here
 
     return choose_base(None, gpu_here())
+
+
+def _write_config(head: Sequence[str], settings: Sequence[Setting]) -> str:
+    return to_commented_yaml(head, [(each.name, each.value, each.comment) for each in settings])
 
 
 def _write(target: Path, text: str) -> tuple[Path, ...]:

@@ -29,6 +29,21 @@ _LARGE_MEDIAN = 1e5
 _LARGE_DIGITS = 4
 
 
+def check_symbol(symbol: str) -> str:
+    """The symbol if it can be a unit. A ValueError if it is empty, too long, begins with a digit, or has characters
+    that have a meaning in a prompt, a model card or a chart.
+    """
+    currency = sum(unicodedata.category(c) == "Sc" for c in symbol)
+    known = all(c.isalnum() or c in _MARKS or unicodedata.category(c) == "Sc" for c in symbol)
+    is_plain = known and currency <= 1 and symbol.strip() == symbol and not symbol[:1].isdigit()
+    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or "  " in symbol:
+        raise ValueError(
+            f"{symbol[:40]!a} is no unit: it needs 1 to {_MAX_SYMBOL} letters, digits after the first character, "
+            f"at most one currency sign, and of other characters only {_MARKS.replace(' ', '')} and single spaces"
+        )
+    return symbol
+
+
 @dataclass(frozen=True, slots=True)
 class PriceUnit:
     """The unit of prices. `symbol` is `$`, `kWh` or the like; a ValueError if it cannot be one."""
@@ -44,8 +59,8 @@ class PriceUnit:
     @property
     def is_before(self) -> bool:
         """Whether the symbol stands before the number: `$`, `€` and `US$`, but not `kWh`, `CHF` or `€/kWh`."""
-        *letters, last = self.symbol
-        return unicodedata.category(last) == "Sc" and all(letter.isalpha() for letter in letters)
+        letters = self.symbol[:-1]
+        return unicodedata.category(self.symbol[-1]) == "Sc" and (not letters or letters.isalpha())
 
     @property
     def name(self) -> str:
@@ -76,11 +91,11 @@ class PriceUnit:
         """The price in whole steps, halves to even. A ValueError unless it is a number above zero."""
         if not 0 < price < math.inf:  # NaN also fails this comparison
             raise ValueError(f"a price of {price:g} is not above zero")
-        return round(price * 10**self.decimals) if self.decimals > 0 else round(price / 10**-self.decimals)
+        return round(price * int(10**self.decimals) if self.decimals > 0 else price / int(10**-self.decimals))
 
     def from_steps(self, steps: float) -> float:
         """A number of steps in units. Without decimals, it is the same number."""
-        return steps / 10**self.decimals if self.decimals >= 0 else steps * 10.0**-self.decimals
+        return steps / int(10**self.decimals) if self.decimals >= 0 else steps * float(10**-self.decimals)
 
     def round_down(self, amount: float) -> float:
         """The amount in hundredths of a step, rounded down."""
@@ -139,21 +154,6 @@ class PriceUnit:
 
 DOLLARS = PriceUnit()
 """The default: `$` without decimals."""
-
-
-def check_symbol(symbol: str) -> str:
-    """The symbol if it can be a unit. A ValueError if it is empty, too long, begins with a digit, or has characters
-    that have a meaning in a prompt, a model card or a chart.
-    """
-    currency = sum(unicodedata.category(c) == "Sc" for c in symbol)
-    known = all(c.isalnum() or c in _MARKS or unicodedata.category(c) == "Sc" for c in symbol)
-    is_plain = known and currency <= 1 and symbol.strip() == symbol and not symbol[:1].isdigit()
-    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or "  " in symbol:
-        raise ValueError(
-            f"{symbol[:40]!a} is no unit: it needs 1 to {_MAX_SYMBOL} letters, digits after the first character, "
-            f"at most one currency sign, and of other characters only {_MARKS.replace(' ', '')} and single spaces"
-        )
-    return symbol
 
 
 def choose_decimals(

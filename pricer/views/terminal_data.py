@@ -61,6 +61,8 @@ def initialised(result: "Initialised") -> None:
     for name, value in result.recognised:
         terminal.line(f"{name:<{width}}  {shorten(value, 400)}")
     terminal.line(f"written: {', '.join(str(path) for path in result.written)}")
+    if result.problem:
+        terminal.note(f"not yet ready to train: {result.problem.message}\n hint: {result.problem.hint}")
     terminal.note(f"next: {result.next_command}")
 
 
