@@ -65,7 +65,7 @@ def prepare_data(config: RunConfig, name: str, note: Callable[[str], None]) -> P
 
 
 def planned_machine(config: RunConfig) -> Machine:
-    """This machine, for a config that is only looked at: no weights are loaded."""
+    """What is here, for a config that is only looked at: no weights are loaded."""
     model = config.model
     dtype = "float32" if model.compute_dtype == "auto" else model.compute_dtype
     gpu = None if model.device == "cpu" else gpu_here()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from pricer.config import DataConfig
 from pricer.data.attributes import described_columns
@@ -66,10 +67,10 @@ def read_csv_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator[
 class _Reader:
     """Python's CSV reader with the line on which each row starts, and with errors that name it."""
 
-    def __init__(self, text: io.TextIOBase, file: SourceFile, dialect: _Dialect) -> None:
+    def __init__(self, text: TextIO, file: SourceFile, dialect: _Dialect) -> None:
         csv.field_size_limit(MAX_CHARACTERS)
         self._file, self._dialect = file, dialect
-        lines = read_lines(text, file)  # type: ignore[arg-type]
+        lines = read_lines(text, file)
         next(islice(lines, dialect.first_line, dialect.first_line), None)
         self._reader = csv.reader(lines, delimiter=dialect.delimiter, skipinitialspace=dialect.skips_space, strict=True)
         self.header: list[str] = []

@@ -1,7 +1,7 @@
 """The rows of a Parquet file as plain values, read batch by batch."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -33,14 +33,24 @@ def read_parquet_rows(file: SourceFile, index: int) -> Iterator[Row]:
     with _open_parquet(file) as parquet:
         names = parquet.schema_arrow.names
         for batch in parquet.iter_batches(batch_size=_BATCH):
-            try:
-                columns = [_read_column(column) for column in batch.columns]
-            except (ValueError, OverflowError) as error:
-                place = f"rows {number + 1} to {number + batch.num_rows}"
-                raise DataError(f"{file.name} cannot be read: {first_line(error)} ({file.name}, {place})") from None
-            for cells in zip(*columns, strict=True):
+            for cells in _read_batch(batch):
                 number += 1
-                yield Row(dict(zip(names, cells, strict=True)), index, number)
+                if isinstance(cells, str):
+                    yield Row({}, index, number, cells)
+                else:
+                    yield Row(dict(zip(names, cells, strict=True)), index, number)
+
+
+def _read_batch(batch: Any) -> Iterator[Sequence[Any] | str]:
+    """Yield the cells of every row, or what is wrong with it as text."""
+    try:
+        yield from zip(*[_read_column(column) for column in batch.columns], strict=True)
+    except (ValueError, OverflowError) as error:  # text that is not UTF-8, or a date that Python does not have
+        if batch.num_rows == 1:
+            yield f"cannot be read: {first_line(error)}"
+        else:
+            for number in range(batch.num_rows):
+                yield from _read_batch(batch.slice(number, 1))
 
 
 @contextmanager
@@ -52,12 +62,11 @@ def _open_parquet(file: SourceFile) -> Iterator[Any]:
         with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False) as parquet:
             _refuse_absurd_sizes(file, parquet.metadata)
             yield parquet
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{file.name} is truncated, damaged, or not Parquet: {first_line(error)}", "write or download it again"
-        ) from None
     except (OSError, MemoryError, pa.ArrowException) as error:
-        raise unreadable(file, error) from None
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            raise unreadable(file, error) from None
+        problem = f"{file.name} is truncated, damaged, or not Parquet: {first_line(error)}"
+        raise DataError(problem, "write or download it again") from None
 
 
 def _refuse_absurd_sizes(file: SourceFile, metadata: Any) -> None:
@@ -89,24 +98,32 @@ def _read_column(column: Any) -> list[Any]:
     values = column.to_pylist()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values  # type: ignore[no-any-return]
-    return [_simplify(value) for value in values]
+    return [simplify_value(value) for value in values]
 
 
-def _simplify(value: Any) -> Any:
-    """A value that JSON could hold: dates as text, decimals as numbers, bytes as text where they are UTF-8."""
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, datetime.timedelta):
-        return str(value)
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value
-    if isinstance(value, list):
-        return [_simplify(each) for each in value]
+def simplify_value(value: Any) -> Any:
+    """A value that JSON could hold: dates as text, decimals as numbers, bytes as text if they are UTF-8."""
+    if isinstance(value, list | tuple):
+        return [simplify_value(each) for each in value]
     if isinstance(value, dict):
-        return {key: _simplify(each) for key, each in value.items()}
+        return {key: simplify_value(each) for key, each in value.items()}
+    for kind, change in _CHANGES:
+        if isinstance(value, kind):
+            return change(value)
     return value
+
+
+def _decode(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+_CHANGES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (Decimal, float),
+    (datetime.date, lambda date: date.isoformat()),  # also a datetime
+    (datetime.time, lambda time: time.isoformat()),
+    (datetime.timedelta, str),
+    (bytes, _decode),
+)

@@ -3,7 +3,6 @@
 import glob
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pricer.core.items import Split
@@ -31,14 +30,12 @@ def find_files(source: str) -> tuple[SourceFile, ...] | None:
         path = ASSETS / f"{source.removeprefix('builtin:')}.jsonl"
         if not path.is_file() or path.parent != ASSETS:
             raise DataError(f"there is no embedded data set {source}", "data.source: builtin:computers")
-        return (SourceFile(path, str(path)),)
+        return (source_file(path, source),)
     path = Path(source).expanduser()
     if path.is_file():
         if file_kind(path.name) is None:
-            raise DataError(
-                f"{path} is not a {FORMATS} file (or one with .gz or .zst)", "convert it, for example to .csv"
-            )
-        return (_source_file(path),)
+            raise DataError(f"{path} is not a {FORMATS} file", "save it as .csv; .gz or .zst may follow")
+        return (source_file(path, str(path)),)
     if path.is_dir():
         return _folder_files(path)
     if glob.has_magic(source):
@@ -71,15 +68,15 @@ def is_hub_name(source: str) -> bool:
 
 
 def name_split(name: str) -> Split | None:
-    """The split that a file's name says, for example `train-00000-of-00003.parquet`. None if it says none or several."""
-    words = re.split(r"[^a-z]+", name.split(".")[0].lower())
+    """The split that a name says, for example `train-00000-of-00003.parquet`. None if it says none or several."""
+    words = re.split(r"[^a-z]+", name.partition(".")[0].lower())
     splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
 
 
 def require_one_kind(source: str, files: Sequence[SourceFile]) -> str:
     """The kind of all files. A DataError if they differ."""
-    kinds = {file_kind(file.path.name) or "": file for file in files}
+    kinds = {file_kind(file.name) or "": file for file in files}
     if len(kinds) > 1:
         names = " and ".join(file.name for file in list(kinds.values())[:2])
         raise DataError(f"{source} has files of several kinds: {names}", f"a pattern: {source.rstrip('/')}/*.csv")
@@ -95,10 +92,10 @@ def _folder_files(folder: Path) -> tuple[SourceFile, ...]:
     raise DataError(f"{folder} holds no {FORMATS} file", hint)
 
 
+def source_file(path: Path, name: str, split: Split | None = None) -> SourceFile:
+    """A SourceFile whose rows are counted as its kind needs it."""
+    return SourceFile(path, name, split, "row" if file_kind(name) == "parquet" else "line")
+
+
 def _with_splits(paths: Sequence[Path]) -> tuple[SourceFile, ...]:
-    files = [_source_file(path) for path in paths]
-    return tuple(replace(file, split=name_split(file.path.name)) for file in files)
-
-
-def _source_file(path: Path) -> SourceFile:
-    return SourceFile(path, str(path), counted="row" if file_kind(path.name) == "parquet" else "line")
+    return tuple(source_file(path, str(path), name_split(path.name)) for path in paths)

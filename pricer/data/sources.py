@@ -8,12 +8,14 @@ from pricer.config import DataConfig
 from pricer.core.items import Split
 from pricer.data.attributes import described_columns
 from pricer.data.csv_rows import read_csv_columns, read_csv_rows
+from pricer.data.hub_data import download_hub_files, find_hub_files
+from pricer.data.hub_streams import open_stream
 from pricer.data.json_rows import read_json_columns, read_json_rows
-from pricer.data.old_sources import data_cache as data_cache
-from pricer.data.old_sources import local_path as local_path
-from pricer.data.old_sources import locate_rows as locate_rows
-from pricer.data.old_sources import read_rows as read_rows
-from pricer.data.old_sources import unreadable as unreadable
+from pricer.data.old_sources import data_cache as data_cache  # noqa: PLC0414
+from pricer.data.old_sources import local_path as local_path  # noqa: PLC0414
+from pricer.data.old_sources import locate_rows as locate_rows  # noqa: PLC0414
+from pricer.data.old_sources import read_rows as read_rows  # noqa: PLC0414
+from pricer.data.old_sources import unreadable as unreadable  # noqa: PLC0414
 from pricer.data.parquet_rows import read_parquet_columns, read_parquet_rows
 from pricer.data.rows import Row, Source, SourceFile, list_columns
 from pricer.data.source_files import find_files, require_one_kind
@@ -49,10 +51,12 @@ def open_source(config: DataConfig) -> Source:
     `data.encoding` or `data.delimiter` cannot be used.
     """
     files = find_files(config.source)
-    if files is None:
-        raise DataError("Hub data sets follow")
-    files = _join_held_out(files, config)
-    return _open_files(files, None, config)
+    if files is not None:
+        return _open_files(_join_held_out(files, config), None, config)
+    found = find_hub_files(config)
+    if not found.are_readable:
+        return open_stream(found, config)
+    return _open_files(_join_held_out(download_hub_files(found, config), config), found.revision, config)
 
 
 def _open_files(files: tuple[SourceFile, ...], revision: str | None, config: DataConfig) -> Source:
@@ -97,7 +101,7 @@ def _require_same_columns(files: Sequence[SourceFile], columns: Sequence[tuple[s
         having = [file for file, each in zip(files, columns, strict=True) if name in each]
         if name is None or len(having) in (0, len(files)):
             continue
-        lacking, there = next((pair for pair in zip(files, columns, strict=True) if name not in pair[1]))
+        lacking, there = next(pair for pair in zip(files, columns, strict=True) if name not in pair[1])
         raise DataError(
             f"{lacking.name} has no column {name}, unlike {having[0].name}; it has {list_columns(there)}",
             "all files of a source need the same columns",

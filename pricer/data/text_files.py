@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 64 * 2**20
 # A compressed file that grows beyond both is a bomb: text does not compress so well.
 _MAX_RATIO = 200
-_MAX_UNPACKED = 256 * 2**20
+_MAX_UNPACKED = 32 * 2**20
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -32,10 +32,11 @@ def open_text(file: SourceFile, encoding: str) -> Iterator[TextIO]:
     """
     encoding = check_encoding(encoding)
     try:
-        with _open_bytes(file) as data, io.TextIOWrapper(data, encoding, newline="") as text:
-            yield text
-    except UnicodeError as error:
-        raise _undecodable(file, encoding, error) from None
+        try:
+            with _open_bytes(file) as data, io.TextIOWrapper(data, encoding, newline="") as text:
+                yield text
+        except UnicodeError as error:
+            raise _undecodable(file, encoding, error) from None
     except (OSError, MemoryError) as error:
         raise unreadable(file, error) from None
 
@@ -82,7 +83,7 @@ def check_encoding(name: str) -> str:
 def _open_bytes(file: SourceFile) -> Iterator[BinaryIO]:
     codec = CODECS.get(Path(file.name).suffix.lower())
     with file.path.open("rb") as data:
-        yield io.BufferedReader(_Unpacked(data, file, codec), _CHUNK) if codec else data  # type: ignore[misc]
+        yield io.BufferedReader(_Unpacked(data, file, codec), _CHUNK) if codec else data
 
 
 class _Unpacked(io.RawIOBase):
