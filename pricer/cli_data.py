@@ -54,14 +54,12 @@ def data(
 ) -> None:
     """Clean, split and count the data of a config."""
     from pricer.config_file import config_path, load_config
-    from pricer.views import terminal_data, terminal_progress
+    from pricer.views import terminal_data
 
-    path = config_path(config)
-    settings = load_config(path, override or [])
-    with terminal_progress.Watcher() as watcher:
-        from pricer.commands.data import prepare_data
+    settings = load_config(config_path(config), override or [])
+    from pricer.commands.data import prepare_data
 
-        result = prepare_data(settings, config, watcher.note)
+    result = prepare_data(settings, config)
     terminal_data.prepared(result, as_json=as_json)
 
 

@@ -1,15 +1,13 @@
 """`pricer data`: clean, split and count the data of a config, and show what a model gets to read of it."""
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricer.commands.parts.settling import Machine
-from pricer.commands.parts.setup import Setup, find_warnings, prepare
+from pricer.commands.parts.settling import Machine, describe_interval, find_warnings
+from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import RunConfig
 from pricer.core.data_summary import DataSummary
-from pricer.core.defaults import half_width
 from pricer.core.items import Split, prompt_tail
 from pricer.core.prices import format_price
 from pricer.core.prompt_facts import PromptFacts, PromptSample, WrittenPrice, measure_lengths
@@ -42,11 +40,11 @@ class Prepared:
     next_command: str
 
 
-def prepare_data(config: RunConfig, name: str, note: Callable[[str], None]) -> Prepared:
+def prepare_data(config: RunConfig, name: str) -> Prepared:
     """Make the data folder of a config, or open it if it is there, and write its card. `name` is the config in
     commands. A PricerError if the data or the tokenizer of the base cannot be used; the weights are not needed.
     """
-    setup = prepare(config, planned_machine(config), note)
+    setup = prepare(config, planned_machine(config))
     items = setup.items
     if items.summary is None or items.folder is None:
         raise DataError(f"{config.data.source} has no data folder")
@@ -69,7 +67,7 @@ def planned_machine(config: RunConfig) -> Machine:
     model = config.model
     dtype = "float32" if model.compute_dtype == "auto" else model.compute_dtype
     gpu = None if model.device == "cpu" else gpu_here()
-    return Machine(Precision("cuda" if gpu else "cpu", model.quantization, dtype), gpu, is_planned=True)
+    return Machine(Precision("cpu", model.quantization, dtype), gpu, is_planned=True)
 
 
 def _describe_prompts(setup: Setup, summary: DataSummary) -> PromptFacts:
@@ -108,13 +106,9 @@ def _write_prices(setup: Setup, summary: DataSummary) -> list[WrittenPrice]:
 
 def _describe_held_out(setup: Setup) -> list[str]:
     """For each held-out split, the interval that an error on it will have."""
-    items, unit = setup.items, setup.template.price_format.price_unit
-    errors = [abs(item.price - items.train_median) for item in items.train[:_MEASURED]]
     sentences = []
     for split, name in ((Split.VAL, "validation"), (Split.TEST, "test")):
-        half = half_width(errors, count := len(items.items(split)))
-        if half is not None:
-            sentences.append(
-                f"{count:,} {name} items give a mean error a 95 % interval of at most ± {unit.error(half)}."
-            )
+        if interval := describe_interval(setup.items, split):
+            count = len(setup.items.items(split))
+            sentences.append(f"{count:,} {name} items: the 95 % interval of an error is {interval} at most.")
     return sentences

@@ -62,9 +62,9 @@ def measure_lengths(lengths: Sequence[int], max_length: int) -> TokenLengths:
     """The distribution of token lengths, of which there is at least one."""
     values = np.asarray(lengths)
     median, q95, q99, longest = (int(each) for each in np.quantile(values, _QUANTILES, method="inverted_cdf"))
-    # A few very long texts would squeeze all others into one band, so the last band is open.
+    # A few very long texts would squeeze all others into one band, so all above the 99 % quantile share the last one.
     width = _band_width(q99)
-    counts = np.bincount(np.minimum(values // width, q99 // width))
+    counts = np.bincount(np.minimum(values // width, q99 // width + 1))
     bands = [
         (place * width, longest if place == len(counts) - 1 else (place + 1) * width - 1, int(count))
         for place, count in enumerate(counts)

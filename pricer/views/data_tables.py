@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pricer.core.units import PriceUnit
-from pricer.views.formatting import share
+from pricer.views.formatting import share, shorten
 from pricer.views.tables import Table
 
 if TYPE_CHECKING:
     from pricer.core.data_summary import DataSummary
     from pricer.core.prompt_facts import PromptFacts
 
-_BAR = 30
+# Characters of the longest bar, and of a category's name.
+_BAR, _NAME = 30, 40
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -26,7 +27,7 @@ def splits_table(summary: "DataSummary") -> Table:
         ]
         for split, count in summary.items.items()
     ]
-    return Table(["split", "items", "near-copies in training", "from"], rows, text_last=True)
+    return Table(["split", "items", "near-copies", "from"], rows, text_last=True)
 
 
 def left_out_table(summary: "DataSummary") -> Table:
@@ -54,7 +55,7 @@ def lengths_table(facts: "PromptFacts") -> Table:
 
 def categories_table(summary: "DataSummary") -> Table:
     """The largest categories."""
-    return _histogram("category", list(summary.categories.items()))
+    return _histogram("category", [(shorten(name, _NAME), count) for name, count in summary.categories.items()])
 
 
 def written_prices_table(facts: "PromptFacts", unit: PriceUnit) -> Table:
@@ -81,8 +82,18 @@ def describe_near_duplicates(summary: "DataSummary") -> str:
     """A sentence about near-duplicates."""
     if not summary.near_duplicate_groups:
         return "No two texts are nearly the same."
+    copies = {SPLIT_NAMES[split]: count for split, count in summary.near_copies.items() if count}
+    leak = "".join(
+        f" {count:,} {name} items have a near-copy among the training items." for name, count in copies.items()
+    )
     groups = f"{summary.near_duplicate_groups:,} group{'s' * (summary.near_duplicate_groups > 1)} of near-duplicates"
-    return f"{groups} hold {summary.items_in_groups:,} items, the largest {summary.largest_group:,}."
+    return f"{groups} hold {summary.items_in_groups:,} items, the largest {summary.largest_group:,}.{leak}"
+
+
+def describe_leaks(summary: "DataSummary") -> str:
+    """A sentence about the items whose description contains their own price."""
+    count = summary.price_in_description
+    return f"{count:,} description{'s contain their' if count > 1 else ' contains its'} own price."
 
 
 def describe_prices(summary: "DataSummary", unit: PriceUnit) -> str:

@@ -1,5 +1,7 @@
 """Print the answers of `pricer init` and `pricer data`."""
 
+import math
+import shutil
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:  # views must not import commands
     from pricer.core.prompt_facts import PromptFacts
 
 _SHOWN_LINES = 8
+_SHORTEST_BAR = 5
 
 
 def prepared(result: "Prepared", *, as_json: bool) -> None:
@@ -27,15 +30,17 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
     terminal.line(f"{result.source}: {summary.rows:,} rows, {kept:,} items")
     left_out = data_tables.left_out_table(summary)
     if left_out.rows:
-        _table("Rows left out", left_out)
+        _table("Rows left out", left_out, spared=("share",))
         terminal.line(f"each is listed in {result.folder / 'rejected.jsonl'}")
-    _table("Splits", data_tables.splits_table(summary), spared=("from",))
+    _table("Splits", data_tables.splits_table(summary), spared=("from", "near-copies"))
     for line in (data_tables.describe_splits(summary), *result.held_out, data_tables.describe_near_duplicates(summary)):
         terminal.line(line)
-    _table("Prices", data_tables.prices_table(summary, unit), spared=("",))
+    if summary.price_in_description:
+        terminal.line(data_tables.describe_leaks(summary))
+    _table("Prices", data_tables.prices_table(summary, unit))
     terminal.line(data_tables.describe_prices(summary, unit))
     if summary.categories:
-        _table("Categories", data_tables.categories_table(summary), spared=("",))
+        _table("Categories", data_tables.categories_table(summary))
     _prompts(result.prompts, result)
     for warning in result.warnings:
         terminal.note(f"warning: {warning}")
@@ -44,7 +49,7 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
 
 
 def _prompts(facts: "PromptFacts", result: "Prepared") -> None:
-    _table(f"Tokens of prompt and completion, {facts.base}", data_tables.lengths_table(facts), spared=("",))
+    _table(f"Tokens of prompt and completion, {facts.base}", data_tables.lengths_table(facts))
     terminal.line(data_tables.describe_lengths(facts))
     _table(f"Prices as tokens: {facts.price_format}", data_tables.written_prices_table(facts, result.unit))
     for number, sample in enumerate(facts.samples, start=1):
@@ -68,7 +73,21 @@ def initialised(result: "Initialised") -> None:
 
 def _table(title: str, content: Table, spared: tuple[str, ...] = ()) -> None:
     terminal.line("")
-    if not (sys.stdout.encoding or "").lower().startswith("utf"):
-        rows = [[cell.replace("█", "#") for cell in row] for row in content.rows]
-        content = Table(content.columns, rows, content.text_last)
+    if not content.columns[-1]:
+        content = _fit_bars(content)
     terminal.table(title, content, spared=spared)
+
+
+def _fit_bars(content: Table) -> Table:
+    """The table of a histogram with bars that fit into the terminal and that its encoding has."""
+    others = [
+        max(map(len, cells)) for cells in zip(content.columns[:-1], *(row[:-1] for row in content.rows), strict=True)
+    ]
+    longest = max(len(row[-1]) for row in content.rows)
+    room = shutil.get_terminal_size().columns - sum(others) - 3 * len(others) - 2
+    if room < _SHORTEST_BAR:
+        return Table(content.columns[:-1], [row[:-1] for row in content.rows])
+    mark = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    scale = min(1.0, room / longest)
+    rows = [[*row[:-1], mark * math.ceil(scale * len(row[-1]))] for row in content.rows]
+    return Table(content.columns, rows, content.text_last)
