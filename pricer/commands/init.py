@@ -22,6 +22,8 @@ from pricer.stores.files import write_atomically
 
 # Rows that are looked at. More say little else.
 _SAMPLE = 5_000
+# Rows that show whether they are ready-made prompts.
+_FIRST = 200
 
 Ask = Callable[[Question], str]
 Rows = Sequence[Mapping[str, Any]]
@@ -113,7 +115,7 @@ def _find_ready_made(
     named |= {"price": given.price} if given.price else {}
     named_config = config.model_copy(update=named)
     try:
-        layout = find_layout(named_config, columns, rows[:_SAMPLE], config.source)
+        layout = find_layout(named_config, columns, rows[:_FIRST], config.source)
     except DataError:
         return None, config  # columns with other names, which are recognised next
     return (None, config) if layout.name == "columns" else (layout, named_config)

@@ -103,12 +103,15 @@ def describe_prices(summary: "DataSummary", unit: PriceUnit) -> str:
 
 
 def describe_lengths(facts: "PromptFacts") -> str:
-    """A sentence about token lengths and the share that is cut."""
+    """A sentence about token lengths."""
     lengths = facts.lengths
-    return (
-        f"Prompt and completion take {lengths.median:,} tokens (median), {lengths.q99:,} (99 %) or {lengths.longest:,} "
-        f"(longest). With prompt.max_length {facts.max_length:,}, {share(lengths.cut)} of the descriptions are cut."
-    )
+    shares = f"{lengths.median:,} tokens (median), {lengths.q99:,} (99 %) or {lengths.longest:,} (longest)"
+    return f"Prompt and completion take {shares}."
+
+
+def describe_cut(facts: "PromptFacts") -> str:
+    """A sentence about the maximum length and the share that it cuts."""
+    return f"With prompt.max_length {facts.max_length:,}, {share(facts.lengths.cut)} of the descriptions are cut."
 
 
 def _histogram(name: str, bands: Sequence[tuple[str, int]]) -> Table:

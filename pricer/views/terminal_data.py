@@ -51,6 +51,7 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
 def _prompts(facts: "PromptFacts", result: "Prepared") -> None:
     _table(f"Tokens of prompt and completion, {facts.base}", data_tables.lengths_table(facts))
     terminal.line(data_tables.describe_lengths(facts))
+    terminal.line(data_tables.describe_cut(facts))
     _table(f"Prices as tokens: {facts.price_format}", data_tables.written_prices_table(facts, result.unit))
     for number, sample in enumerate(facts.samples, start=1):
         terminal.line(f"\nSample prompt {number}, {sample.tokens:,} tokens, completion {sample.completion}")

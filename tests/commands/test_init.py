@@ -16,6 +16,7 @@ from pricer.config_schema import schema_text
 from pricer.core.gpus import Gpu
 from pricer.data.columns import Given, Question
 from pricer.errors import DataError, PricerError
+from tests.loopback_hub import LoopbackHub
 from tests.repositories import Cli
 
 WORDS = ["lamp", "oak", "steel", "table", "wide", "small", "round", "blue", "chair", "desk", "shelf", "frame"]
@@ -110,7 +111,8 @@ def test_the_config_says_why_above_every_setting() -> None:
         "  base: builtin:base",
         "data:",
         "  source: cars.csv",
-        "  # No column has a text, so the names and values of these describe an item. Left out: list_price (another price).",
+        "  # No column has a text, so the names and values of these describe an item. Left out: list_price (another "
+        "price).",
         "  description: [brand, year, km]",
         "  price: price",
         "  # The error is broken down by it.",
@@ -242,6 +244,30 @@ def test_what_cannot_be_done_is_an_error_and_writes_nothing(arguments: list[str]
     assert Path("mine.yaml").read_text() == "# mine\n"
     assert not Path("items.yaml").exists()
     assert not Path("pricer.schema.json").exists()
+
+
+def test_a_wide_table_has_all_its_columns_in_the_config() -> None:
+    numbers = random.Random(0)
+    names = [f"feature {place}, of many" for place in range(120)]
+    write_jsonl(
+        "wide.jsonl", [{**{name: numbers.randrange(99) for name in names}, "price": place + 1} for place in range(60)]
+    )
+
+    init("wide.jsonl", Options(Given(price="price")), None, None)
+
+    text = Path("wide.yaml").read_text(encoding="utf-8")
+    assert load_config(Path("wide.yaml")).data.description == names
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_data_set_of_the_hub(hub: LoopbackHub) -> None:
+    rows = "".join(json.dumps(row) + "\n" for row in items())
+    hub.create("ann/lamps", kind="dataset").commit({"train.jsonl": rows.encode(), "test.jsonl": rows.encode()}, "data")
+
+    found = init_here("ann/lamps")
+
+    assert dict(found.recognised)["description"] == "description"
+    assert load_config(Path("lamps.yaml")).data.source == "ann/lamps"
 
 
 def test_nothing_is_overwritten() -> None:

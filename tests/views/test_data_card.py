@@ -128,7 +128,8 @@ Tokens of prompt and completion, builtin:base
  80 to 89       0
  90 to 95       1   ████
 
-Prompt and completion take 44 tokens (median), 95 (99 %) or 95 (longest). With prompt.max_length 48, 10.0% of the descriptions are cut.
+Prompt and completion take 44 tokens (median), 95 (99 %) or 95 (longest).
+With prompt.max_length 48, 10.0% of the descriptions are cut.
 
 Prices as tokens: padded, 4 digits
 
