@@ -134,7 +134,8 @@ class ScoreTable:
         near: np.ndarray = error < times * rule.hit_share * self.price
         if rule.hit_error is not None:
             near |= error < times * rule.hit_error
-        return near & self.has_price
+        near &= self.has_price
+        return near
 
     def rows(self, chosen: np.ndarray) -> "ScoreTable":
         """The rows that a mask or an array of indices chooses."""

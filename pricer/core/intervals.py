@@ -7,9 +7,9 @@ sets. With n validation items, the coverage of a single calibration varies by ab
 for cheap or expensive items alone. The guarantee also ignores that the checkpoint was chosen on the same items.
 
 The correction multiplies the ends (plus one step of the unit, $1 by default) by a factor instead of adding an amount,
-because errors grow with the price. In tests/core/test_intervals.py both methods cover 80 % of all items. With an added
-amount, however, the coverage is 98 % for the cheapest fifth and 50 % for the most expensive fifth. A fixed 1 would be
-like adding an amount where most prices are below it.
+because errors grow with the price. In simulations both methods cover 80 % of all items. With an added amount, however,
+the coverage is 98 % for the cheapest fifth and 50 % for the most expensive fifth. A fixed $1 acts like an added amount
+where most prices are below it: 96 % and 64 % of goods of about $0.60 (tests/core/test_intervals.py).
 """
 
 import math
