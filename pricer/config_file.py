@@ -28,8 +28,8 @@ CONFIGS = next(
 # Several times the number of existing settings.
 _MAX_SETTINGS = 300
 
-# Maximum width of a written line, without its indent.
-_WIDTH = 110
+# Width of a written line, without its indent. A list may be longer by one element.
+_WIDTH = 100
 
 # Shortens values in messages: with aliases, a few lines of YAML can expand to gigabytes.
 _SHORT = reprlib.Repr()

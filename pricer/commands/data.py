@@ -7,7 +7,7 @@ from pathlib import Path
 from pricer.commands.parts.settling import Machine, describe_interval, find_warnings
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import RunConfig
-from pricer.core.data_summary import DataSummary
+from pricer.core.data_summary import DataSummary, explain_summary
 from pricer.core.items import Split, prompt_tail
 from pricer.core.prices import format_price
 from pricer.core.prompt_facts import PromptFacts, PromptSample, WrittenPrice, measure_lengths
@@ -28,7 +28,9 @@ _SHOWN_QUANTILES = (1, 3, 5)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A prepared data set. `held_out` has a sentence for each held-out split. `next_command` is what to do next."""
+    """A prepared data set. `held_out` has a sentence for each held-out split. `notes` say why prices are written so, if
+    that needs a reason. `next_command` is what to do next.
+    """
 
     source: str
     folder: Path
@@ -36,6 +38,7 @@ class Prepared:
     unit: PriceUnit
     prompts: PromptFacts
     held_out: tuple[str, ...]
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
     next_command: str
 
@@ -55,6 +58,7 @@ def prepare_data(config: RunConfig, name: str) -> Prepared:
         unit=setup.template.price_format.price_unit,
         prompts=_describe_prompts(setup, items.summary),
         held_out=tuple(_describe_held_out(setup)),
+        notes=tuple(note for note in setup.notes if note not in explain_summary(items.summary, items.folder)),
         warnings=tuple(dict.fromkeys([*items.summary.warnings, *find_warnings(setup)])),
         next_command=f"pricer train{'' if name == 'quickstart' else f' {shlex.quote(name)}'}",
     )

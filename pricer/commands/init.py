@@ -12,7 +12,7 @@ from pricer.commands.parts.draft import Findings, Setting, choose_base, draft_he
 from pricer.config import DataConfig, RunConfig
 from pricer.config_file import parse_config, to_commented_yaml
 from pricer.config_schema import SCHEMA_FILE, schema_text
-from pricer.core.defaults import Default
+from pricer.core.prices import format_price
 from pricer.data.columns import Given, Question, Recognised, recognise_columns
 from pricer.data.layouts import Layout, find_layout
 from pricer.data.rows import Source, list_columns
@@ -142,15 +142,22 @@ def _recognise(
     return found
 
 
-def _settle(config: RunConfig) -> tuple[Mapping[str, Default], PricerError | None]:
-    """The value that each `auto` will have, and why training would refuse the config; None: it would not."""
+def _settle(config: RunConfig) -> tuple[Mapping[str, str], PricerError | None]:
+    """What each `auto` is now, and why training would refuse the config; None: it would not."""
     from pricer.commands.data import planned_machine
     from pricer.commands.parts.setup import prepare
 
     try:
-        return prepare(config, planned_machine(config)).defaults, None
+        setup = prepare(config, planned_machine(config))
     except PricerError as error:
         return {}, error
+    style, highest = setup.template.price_format, setup.items.max_train_price
+    unit = style.price_unit
+    settled = {name: f"Now {default.value:g}: {default.reason}." for name, default in setup.defaults.items()}
+    settled["data.decimals"] = f"Now {unit.decimals}: prices are written in steps of {unit.exact(unit.step)}."
+    written = f"{unit.exact(highest)} is written {format_price(highest, style)}"
+    settled["prompt.price_format"] = f"Now {style.style}: {written}."
+    return settled, None
 
 
 def _choose_base(wanted: str | None) -> Setting:

@@ -53,6 +53,8 @@ def _prompts(facts: "PromptFacts", result: "Prepared") -> None:
     terminal.line(data_tables.describe_lengths(facts))
     terminal.line(data_tables.describe_cut(facts))
     _table(f"Prices as tokens: {facts.price_format}", data_tables.written_prices_table(facts, result.unit))
+    for note in result.notes:
+        terminal.line(note)
     for number, sample in enumerate(facts.samples, start=1):
         terminal.line(f"\nSample prompt {number}, {sample.tokens:,} tokens, completion {sample.completion}")
         lines = [f"  {shorten(line, 300)}" for line in sample.prompt.splitlines() if line.strip()]

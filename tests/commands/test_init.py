@@ -111,8 +111,8 @@ def test_the_config_says_why_above_every_setting() -> None:
         "  base: builtin:base",
         "data:",
         "  source: cars.csv",
-        "  # No column has a text, so the names and values of these describe an item. Left out: list_price (another "
-        "price).",
+        "  # No column has a text, so the names and values of these describe an item. Left out: list_price",
+        "  # (another price).",
         "  description: [brand, year, km]",
         "  price: price",
         "  # The error is broken down by it.",

@@ -54,6 +54,7 @@ PREPARED = Prepared(
     unit=PriceUnit("$"),
     prompts=PROMPTS,
     held_out=("95 validation items: the 95 % interval of an error is ± $9 at most.",),
+    notes=(),
     warnings=SUMMARY.warnings,
     next_command="pricer train lamps.yaml",
 )

@@ -6,7 +6,6 @@ from typing import Any
 
 from pricer.config import DataConfig
 from pricer.config_schema import SCHEMA_FILE
-from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu
 from pricer.core.items import Split
 from pricer.data.columns import Recognised
@@ -72,10 +71,10 @@ class Findings:
         return tuple((name, value) for name, value in parts if value)
 
 
-def draft_settings(found: Findings, base: Setting, settled: Mapping[str, Default]) -> list[Setting]:
-    """The settings for a source. `settled` has the value that each `auto` will have, as far as it is known."""
+def draft_settings(found: Findings, base: Setting, settled: Mapping[str, str]) -> list[Setting]:
+    """The settings for a source. `settled` says what each `auto` is now, as far as it is known."""
     data = _prompt_settings(found, found.layout) if found.layout else _column_settings(found)
-    autos = [Setting(name, "auto", _explain_auto(name, of, settled)) for name, of in AUTO.items()]
+    autos = [Setting(name, "auto", settled.get(name, f"From {origin}.")) for name, origin in AUTO.items()]
     by_section: dict[str, list[Setting]] = {}
     for setting in (base, Setting("data.source", found.source), *_reading(found), *data, *_splits(found), *autos):
         by_section.setdefault(setting.name.split(".")[0], []).append(setting)
@@ -156,8 +155,3 @@ def _splits(found: Findings) -> Iterator[Setting]:
     elif found.splits:
         names = ", ".join(found.splits)
         yield Setting("data.keep_splits", True, f"The source has its own splits ({names}); what is missing is cut.")
-
-
-def _explain_auto(name: str, origin: str, settled: Mapping[str, Default]) -> str:
-    known = settled.get(name)
-    return f"From {origin}." if known is None else f"Now {known.value}: {known.reason}"
