@@ -1,11 +1,14 @@
 """Check and settle everything before weights are loaded: items, template, tokens, and the limits of this machine."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pricer.commands.parts.settling import Facts, Machine, measure_lengths, settle_defaults
 from pricer.config import RunConfig
+from pricer.core.defaults import Default
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.prefix_search import PriceTrie
@@ -20,7 +23,7 @@ from pricer.core.prices import (
     width_for,
 )
 from pricer.data.reading import load_items, require
-from pricer.errors import CheckpointError, ModelError, RunError
+from pricer.errors import CheckpointError, DataError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import (
     PAGED,
@@ -28,6 +31,7 @@ from pricer.ml.devices import (
     choose_optimizer,
     choose_precision,
     device_name,
+    gpu_here,
     read_state,
     refuse_several_gpus,
 )
@@ -35,15 +39,19 @@ from pricer.ml.tokens import Encoder, PriceTokens, TokenizedPrompt, find_digit_t
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
+# Maximum number of tokens of a price with the end of text. A tokenizer with one token per digit writes 27 digits in it.
+_MAX_ANSWER = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
     """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned.
-    `price_tokens` says how prices are tokenized; None: no distribution over prices can be computed. `notes` are lines
-    that the user should see once.
+    `defaults` has the value and the reason of each `auto` that the data decided. `price_tokens` says how prices are
+    tokenized; None: no distribution over prices can be computed. `notes` are lines that the user should see once.
     """
 
     config: RunConfig
+    defaults: Mapping[str, Default]
     items: ItemSet
     base: Base
     tokenizer: Any
@@ -98,13 +106,15 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
     return {device_name(setup.precision): not dense_bytes(model)}
 
 
-def prepare(config: RunConfig) -> Setup:
-    """Read and check everything that can be wrong. Raises a PricerError before a model is loaded."""
+def prepare(config: RunConfig, machine: Machine | None = None) -> Setup:
+    """Read and check everything that can be wrong, for a machine (None: this one). Raises a PricerError before a model
+    is loaded.
+    """
     items = load_items(config.data)
     train = require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
-    return _assemble(config, items, max(item.price for item in train))
+    return _assemble(config, items, max(item.price for item in train), machine)
 
 
 def prepare_to_ask(config: RunConfig) -> Setup:
@@ -112,17 +122,21 @@ def prepare_to_ask(config: RunConfig) -> Setup:
     read and `items` is empty.
     """
     width = config.prompt.price_width
-    if config.prompt.price_format != "padded" or width is None:
+    if config.prompt.price_format != "padded" or width is None or config.prompt.max_length == "auto":
         return prepare(config)
     setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
     # If the number of tokens varies, the data decides how many tokens are reserved for a price.
     return setup if isinstance(setup.price_tokens, tuple) else prepare(config)
 
 
-def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
+def _assemble(config: RunConfig, items: ItemSet, max_price: float, machine: Machine | None = None) -> Setup:
     """Make a Setup from Items and the highest training price in dollars."""
-    precision = choose_precision(config.model)
-    base = find_base(config.model)
+    if machine is None:
+        precision = choose_precision(config.model)
+        is_limited = precision.device == "cuda" and config.prompt.max_length == "auto"
+        machine = Machine(precision, gpu_here() if is_limited else None)
+    precision = machine.precision
+    base = find_base(config.model, weights=not machine.is_planned)
     tokenizer = load_tokenizer(base.folder)
     prompt = config.prompt
     tail = prompt_tail(prompt.lead)
@@ -133,10 +147,18 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     price_format = choose_price_format(
         prompt.price_format, prompt.price_width, auto="padded" if splits or can_pad else "plain", max_price=max_price
     )
-    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
+    # Its length is settled below, from the lengths of the prompts.
+    template = PromptTemplate(prompt.question, prompt.lead, price_format, max_length=0)
     price_tokens = find_price_tokens(tokenizer, tail, price_format, price_format.width or digits)
     completions = [template.completion(item) for item in items.train] or [format_price(max_price, price_format)]
-    encoder = Encoder(tokenizer, prompt.max_length, tail, completions)
+    encoder = Encoder(tokenizer, template.max_length, tail, completions)
+    _refuse_endless_price(encoder.answer_length, max_price)
+    defaults: dict[str, Default] = {}
+    if items.train:
+        lengths = partial(measure_lengths, encoder, template, items)
+        config, defaults = settle_defaults(Facts(len(items.train), items, lengths, config, base, machine))
+    template = replace(template, max_length=config.prompt.max_length)
+    encoder = encoder.within(template.max_length)
     encoder.check(template.prompt(Item("", "", max_price)))
     estimator = choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)
     notes = explain_left_out(items.items_above_max_price, config.data.max_price)
@@ -152,6 +174,7 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
         config=config.model_copy(update=sections),
+        defaults=defaults,
         items=items,
         base=base,
         tokenizer=tokenizer,
@@ -161,6 +184,15 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
         price_tokens=price_tokens,
         notes=tuple(notes),
     )
+
+
+def _refuse_endless_price(answer_length: int, max_price: float) -> None:
+    """Raise a DataError if a price is so high that it takes more tokens than any sensible price."""
+    if answer_length > _MAX_ANSWER:
+        raise DataError(
+            f"the dearest training item costs {max_price:g}, which takes {answer_length:,} tokens to write",
+            "data.max_price leaves out what cannot be a price",
+        )
 
 
 def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:
