@@ -11,6 +11,7 @@ from pricer.config_values import (
     EstimatorName,
     Fraction,
     LengthOrAuto,
+    Name,
     Number,
     NumberOrAuto,
     Whole,
@@ -60,8 +61,9 @@ class DataConfig(_Section):
     """`columns`: a description and a price. `prompts`: whole prompts (question, blank line, description, blank line,
     lead), with the price in the column `price` or `completion`. `messages`: chats, with the price as the last answer.
     `auto`: found from the columns and the first rows."""
-    description: str = "description"
-    """Column with the description of the product."""
+    description: Name | Annotated[list[Name], Field(min_length=1)] = "description"
+    """Column with the description of the product. A list of columns, such as [brand, year, mileage], makes one
+    description of their names and values: `brand: Audi, year: 2017`. Empty cells are left out."""
     price: str = "price"
     """Column with the price. Every price is a number above zero."""
     title: str | None = None

@@ -39,6 +39,7 @@ Whole = Annotated[int, BeforeValidator(_read_whole_number)]
 Number = Annotated[float, BeforeValidator(_refuse_booleans)]
 Count = Annotated[Whole, Field(ge=1)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
 # A number that `auto` stands for is chosen in commands/parts/settling.py. A type checker sees the code after it.
 if TYPE_CHECKING:
     CountOrAuto: TypeAlias = Any

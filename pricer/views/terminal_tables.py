@@ -78,8 +78,6 @@ def planned(plan: "Plan") -> None:
 def _training_items(plan: "Plan") -> str:
     if plan.held_out is None:
         return f"{plan.items:,} (data.train_limit; the data was not read)"
-    if plan.items_above_max_price:
-        return f"{plan.items:,} (data.max_price leaves out {plan.items_above_max_price:,} of all items)"
     return f"{plan.items:,}"
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pricer.commands.parts.settling import Facts, Machine, describe_interval, find_warnings, settle_defaults
 from pricer.commands.parts.setup import prepare
@@ -10,7 +11,7 @@ from pricer.config import RunConfig
 from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
-from pricer.data.sources import local_path
+from pricer.data.source_files import is_hub_name
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import PAGED, Precision, gpu_here
 from pricer.stores.bases import find_base
@@ -29,14 +30,13 @@ class Plan:
     """The size of a run.
 
     `items` is the number of training items. `held_out` is None if the data was not read; `items` is then
-    `data.train_limit`. `items_above_max_price` is the number of items that `data.max_price` left out of all splits.
-    `defaults` has the value and the reason of each `auto`. `upload_bytes` is the size of all checkpoints together.
+    `data.train_limit`. `defaults` has the value and the reason of each `auto`. `upload_bytes` is the size of all
+    checkpoints together.
     `gpu` is None if no GPU was named and this machine has none. `notes` are lines that `pricer train` would show, too.
     """
 
     items: int
     held_out: Mapping[Split, HeldOut] | None
-    items_above_max_price: int
     defaults: Mapping[str, Default]
     steps: int
     steps_per_epoch: int
@@ -56,7 +56,6 @@ class _Prepared:
     defaults: Mapping[str, Default]
     items: int
     held_out: Mapping[Split, HeldOut] | None = None
-    items_above_max_price: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +72,8 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
     machine = Machine(Precision("cpu", config.model.quantization, dtype), gpu, is_planned=True)
     limit = config.data.train_limit
-    is_read = limit is None or local_path(config.data) is not None or config.prompt.max_length == "auto"
+    is_far = is_hub_name(config.data.source) and not Path(config.data.source).exists()
+    is_read = limit is None or not is_far or config.prompt.max_length == "auto"
     prepared = _read(config, machine) if is_read or limit is None else _assume(config, machine, limit)
     train = prepared.config.train
     steps = train.steps(prepared.items)
@@ -93,7 +93,6 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     return Plan(
         items=prepared.items,
         held_out=prepared.held_out,
-        items_above_max_price=prepared.items_above_max_price,
         defaults=prepared.defaults,
         steps=steps,
         steps_per_epoch=train.steps_per_epoch(prepared.items),
@@ -118,7 +117,6 @@ def _read(config: RunConfig, machine: Machine) -> _Prepared:
             split: HeldOut(len(items.items(split)), describe_interval(items, split))
             for split in (Split.VAL, Split.TEST)
         },
-        items_above_max_price=items.items_above_max_price,
         notes=(*setup.notes, *find_warnings(setup)),
     )
 

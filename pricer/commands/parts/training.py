@@ -120,6 +120,8 @@ def describe_machine(setup: Setup) -> dict[str, Any]:
         "seed": setup.config.train.seed,
         "defaults": {setting: asdict(default) for setting, default in setup.defaults.items()},
         "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
+        "data": asdict(items.summary) if items.summary else None,
+        "data_folder": None if items.folder is None else str(items.folder),
         "data_fingerprint": items.fingerprint,
         "prompt_fingerprint": setup.template.fingerprint,
         "train_median": items.train_median,
