@@ -50,7 +50,7 @@ class DataSummary:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "DataSummary":
-        """The summary from a record that `asdict` made and a JSON file kept. A TypeError or ValueError if it is none."""
+        """The summary from the JSON of its `asdict`. A KeyError, TypeError or ValueError if it is none."""
         tuples = ("own_splits", "price_quantiles", "warnings")
         bands = tuple((low, high, count) for low, high, count in record["price_bands"])
         return cls(**{**record, **{name: tuple(record[name]) for name in tuples}, "price_bands": bands})
@@ -62,9 +62,8 @@ def explain_summary(summary: DataSummary | None, folder: Path | None) -> list[st
         return []
     reasons = {**summary.rejected, **summary.dropped}
     listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
-    total = sum(reasons.values())
-    rows = "row is" if total == 1 else "rows are"
-    left_out = [f"{total:,} of {summary.rows:,} {rows} left out: {listed} ({folder}/rejected.jsonl)"] if reasons else []
+    count = f"{sum(reasons.values()):,} of {summary.rows:,} rows"
+    left_out = [f"left out: {count} ({listed}); {folder}/rejected.jsonl lists them"] if reasons else []
     return [*left_out, *summary.warnings]
 
 

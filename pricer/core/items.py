@@ -22,7 +22,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A product. `price` is in dollars and above zero; `title` and `category` are None if the data has none."""
+    """A product. `price` is above zero; `title` and `category` are None if the data has none."""
 
     id: str
     description: str
@@ -59,8 +59,8 @@ def assign_split(place: float, val_fraction: float, test_fraction: float) -> Spl
 
 @dataclass(frozen=True, slots=True)
 class ItemSet:
-    """All Items of a run by split, each sorted by place, so that the first N are a random sample. The sequences may read
-    their Items from disk: go through `train` once, in order.
+    """All Items of a run by split, each sorted by place, so that the first N are a random sample. The sequences may
+    read their Items from disk: go through `train` once, in order.
 
     `fingerprint` is a hash that changes with any Item. `train_median` and `max_train_price` are the median and the
     highest training price, NaN without training items. The median is the best constant answer, and replaces a missing

@@ -99,7 +99,7 @@ class StoredItems(Sequence[Item]):
         while start < stop:
             group = int(np.searchsorted(self._starts, start, side="right")) - 1
             offset, end = start - int(self._starts[group]), min(stop, int(self._starts[group + 1]))
-            # A thousand rows at a time: Items of a whole group would take 10 MB, and one row at a time 20 times as long.
+            # A thousand rows at a time: the Items of a whole group take 10 MB; one row at a time takes long.
             length = min(1000, end - start)
             rows = self._read(group).slice(offset, length)
             columns = [rows[name].to_pylist() for name in _COLUMNS]

@@ -35,8 +35,8 @@ class Signer:
         self._hashes: dict[str, int] = {}
 
     def sign(self, texts: Sequence[str]) -> np.ndarray:
-        """The signatures of texts, uint32 (texts, VALUES). Texts that differ only in case, punctuation, markup, invisible
-        characters and space have the same signature.
+        """The signatures of texts, uint32 (texts, VALUES). Texts that differ only in case, punctuation, markup,
+        invisible characters and space have the same signature.
         """
         from rensa import RMinHash
 
@@ -59,7 +59,7 @@ class Signer:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text without case, punctuation, markup and invisible characters. A text without words is one word."""
+    """The words of a text without case, punctuation, markup and invisible characters. A text without words is one."""
     clean = text
     if "&" in clean:
         clean = unescape(clean)
@@ -91,7 +91,7 @@ def _mix(hashes: np.ndarray) -> np.ndarray:
     """Spread every bit over the whole number (the finalizer of SplitMix64)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
+    return hashes ^ (hashes >> np.uint64(31))  # type: ignore[no-any-return]
 
 
 def find_groups(signatures: np.ndarray, texts: np.ndarray, similarity: float) -> np.ndarray:
@@ -128,8 +128,8 @@ def _similar_pairs(
 def _compare_buckets(
     signatures: np.ndarray, texts: np.ndarray, chosen: np.ndarray, bucket: np.ndarray, similarity: float
 ) -> Iterator[np.ndarray]:
-    """Yield the similar pairs within buckets. The first text of a bucket is compared with the others. Those that are not
-    like it are left for the next round, with the next first text.
+    """Yield the similar pairs within buckets. The first text of a bucket is compared with the others. Those that are
+    not like it are left for the next round, with the next first text.
     """
     for _ in range(_MAX_LEADERS):
         starts = np.flatnonzero(np.diff(bucket, prepend=-1))

@@ -44,8 +44,8 @@ class Rejects:
         self._file.close()
 
     def refuse(self, rows: int, max_rejected: float, *, is_strict: bool, hint: str = "") -> None:
-        """Raise a DataError if more than the share `max_rejected` of the rows was rejected; with `is_strict`, if any was.
-        The error names the first rows.
+        """Raise a DataError if more than the share `max_rejected` of the rows was rejected; with `is_strict`, if any
+        was. The error names the first rows.
         """
         count = self.rejected.total()
         if not count or (not is_strict and count <= max_rejected * rows):

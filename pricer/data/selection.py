@@ -35,8 +35,8 @@ def _split_off(kept: np.ndarray, is_left_out: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _is_repeated(rows: Accepted) -> np.ndarray:
-    """Whether an earlier row of the same split of the source has the same text and the same price. Between splits of the
-    source nothing is dropped: its test split stays whole.
+    """Whether an earlier row of the same split of the source has the same text and the same price. Between splits of
+    the source nothing is dropped: its test split stays whole.
     """
     split = np.where(rows.split == NO_SPLIT, NUMBERS[Split.TRAIN], rows.split)
     order = np.lexsort((rows.price, rows.key, split))  # stable: equal rows stay in their order

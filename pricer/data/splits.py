@@ -46,8 +46,8 @@ def parse_time(value: Any) -> float | None:
 
 
 def place_groups(places: np.ndarray, second: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The place that decides each item's split. A group has the place of the member with the smallest second place: with
-    the smallest place itself, large groups would gather in the test split.
+    """The place that decides each item's split. A group has the place of the member with the smallest second place:
+    with the smallest place itself, large groups would gather in the test split.
     """
     if groups is None:
         return places

@@ -22,9 +22,11 @@ NO_CATEGORY = -1
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The accepted rows, in the order in which they were read. `texts` is an Arrow table (description, title, category)
-    in a memory-mapped file. All else are columns of shape (rows,): `key` is a hash of the text, `place` and `second` its
-    two places, `file` and `line` where the row stands. `signatures` is (rows, VALUES), None if they were not asked for.
+    """The accepted rows, in the order in which they were read.
+
+    `texts` is an Arrow table (description, title, category) in a memory-mapped file. `signatures` is (rows, VALUES),
+    None if they were not asked for. All others are columns of shape (rows,): `key` is a hash of the text, `place` and
+    `second` are its two places, `file` and `line` say where the row stands.
     """
 
     texts: Any

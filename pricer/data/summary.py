@@ -108,8 +108,8 @@ def _warnings(summary: DataSummary, prices: np.ndarray, tally: Tally, config: Da
         )
     if summary.largest_group > max(_MAX_GROUP * total, 9):
         yield (
-            f"{summary.largest_group:,} of {total:,} items are near-duplicates of each other and in one group; if the texts "
-            "only share a template, set data.near_duplicates: ignore"
+            f"{summary.largest_group:,} of {total:,} items are near-duplicates of each other and in one group; "
+            "if the texts only share a template, set data.near_duplicates: ignore"
         )
     for split, count in summary.near_copies.items():
         if count:

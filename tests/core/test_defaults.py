@@ -1,6 +1,7 @@
 """Golden tables of the defaults that look at the data: each value shows the rule that decides it."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -175,7 +176,7 @@ def test_a_length_stays_within_the_context_and_the_memory(
 
 
 def test_what_would_waste_a_run_is_said_with_what_to_set() -> None:
-    fine = {
+    fine: dict[str, Any] = {
         "steps": 141,
         "epochs": 3,
         "checkpoint_every": 11,

@@ -58,7 +58,7 @@ def test_words_of_languages_without_spaces_are_their_characters() -> None:
 
 def test_a_chain_of_near_copies_is_one_group() -> None:
     words = [f"w{n}" for n in range(100)]
-    # Each text has 4 other words than the one before: 96 - 4 = 92 of 100 sequences are the same, but after ten steps 60.
+    # Each text lacks the first 4 words of the one before, so 92 of 96 sequences are the same; after ten steps, 56.
     chain = [" ".join(words[4 * n :] + [f"v{k}" for k in range(4 * n)]) for n in range(11)]
 
     assert len(set(group(chain))) == 1
@@ -76,7 +76,8 @@ def test_the_signature_of_a_text_is_the_same_every_time_and_in_every_company() -
 def test_the_estimate_is_the_jaccard_similarity_of_five_word_sequences() -> None:
     words = [f"w{n}" for n in range(400)]
     one, other = words, [*words[:200], *(f"v{n}" for n in range(200))]
-    # 396 sequences each; the first 196 are the same: 196 / (396 + 396 - 196) = 0.329, ± 3 × √(0.329 × 0.671 / 128) = 0.125
+    # 396 sequences each, of which the first 196 are the same: 196 / (396 + 396 - 196) = 0.329.
+    # Three standard deviations: 3 × √(0.329 × 0.671 / 128) = 0.125
     signatures = Signer().sign([" ".join(one), " ".join(other)])
 
     assert (signatures[0] == signatures[1]).mean() == pytest.approx(0.329, abs=0.125)

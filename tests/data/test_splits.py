@@ -14,8 +14,8 @@ TRAIN, VAL, TEST = (NUMBERS[split] for split in (Split.TRAIN, Split.VAL, Split.T
 
 
 def assign(own: list[int], places: list[float], val: Any = 0.2, test: Any = 0.3, times: Any = None) -> list[int]:
-    columns = [np.array(own), np.array(places, float), None if times is None else np.array(times, float)]
-    return assign_splits(columns[0], columns[1], val, test, columns[2]).numbers.tolist()  # type: ignore[arg-type]
+    found = assign_splits(np.array(own), np.array(places), val, test, None if times is None else np.array(times, float))
+    return list(found.numbers)
 
 
 def test_without_splits_of_its_own_the_place_decides() -> None:
@@ -54,8 +54,8 @@ def test_the_newest_items_are_for_testing_and_those_before_them_for_validation()
 
 @pytest.mark.parametrize(
     ("earlier", "later"),
-    [("2023-12-31", "2024-01-01"), ("2024-01-01", "2024-01-01T00:00:01"), (2023, "2024"), (1.5, 2), ("2024-01-01T12:00+02:00",
-     "2024-01-01T11:00Z")],
+    [("2023-12-31", "2024-01-01"), ("2024-01-01", "2024-01-01T00:00:01"), (2023, "2024"), (1.5, 2),
+     ("2024-01-01T12:00+02:00", "2024-01-01T11:00Z")],
 )  # fmt: skip
 def test_times_are_dates_or_numbers(earlier: Any, later: Any) -> None:
     first, second = parse_time(earlier), parse_time(later)

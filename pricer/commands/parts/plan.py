@@ -11,6 +11,7 @@ from pricer.config import RunConfig
 from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
+from pricer.core.units import PriceUnit
 from pricer.data.source_files import is_hub_name
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import PAGED, Precision, gpu_here
@@ -108,13 +109,13 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
 def _read(config: RunConfig, machine: Machine) -> _Prepared:
     """Prepare a run as for training, with its data."""
     setup = prepare(config, machine)
-    items = setup.items
+    items, unit = setup.items, setup.template.price_format.price_unit
     return _Prepared(
         config=setup.config,
         defaults=setup.defaults,
         items=len(items.train),
         held_out={
-            split: HeldOut(len(items.items(split)), describe_interval(items, split))
+            split: HeldOut(len(items.items(split)), describe_interval(items, split, unit))
             for split in (Split.VAL, Split.TEST)
         },
         notes=(*setup.notes, *find_warnings(setup)),
@@ -124,5 +125,5 @@ def _read(config: RunConfig, machine: Machine) -> _Prepared:
 def _assume(config: RunConfig, machine: Machine, items: int) -> _Prepared:
     """Prepare a run whose data is not read, with this number of training items."""
     base = find_base(config.model, weights=False)
-    settled, defaults = settle_defaults(Facts(items, None, lambda: ([], 0), config, base, machine))
+    settled, defaults = settle_defaults(Facts(items, None, PriceUnit(), lambda: ([], 0), config, base, machine))
     return _Prepared(settled, defaults, items)

@@ -22,6 +22,7 @@ from pricer.core.defaults import (
 from pricer.core.gpus import Gpu
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split
 from pricer.core.memory import fit_to_gpu, largest_length
+from pricer.core.units import PriceUnit
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import Precision
 from pricer.ml.tokens import MIN_DESCRIPTION, Encoder
@@ -53,6 +54,7 @@ class Facts:
 
     train_items: int
     items: ItemSet | None
+    unit: PriceUnit
     lengths: Callable[[], tuple[list[int], int]]
     config: RunConfig
     base: Base
@@ -104,11 +106,11 @@ def find_warnings(setup: "Setup") -> list[str]:
     )
 
 
-def describe_interval(items: ItemSet, split: Split) -> str | None:
+def describe_interval(items: ItemSet, split: Split, unit: PriceUnit) -> str | None:
     """The 95 % interval of an error on a split, at most: `± $9`. None if there is too little data for one."""
     median = items.train_median
     half = half_width([abs(item.price - median) for item in items.train[:_SAMPLE]], len(items.items(split)))
-    return None if half is None else f"± ${half:,.0f}"
+    return None if half is None else f"± {unit.short_price(half)}"
 
 
 def _choose_share(facts: Facts, split: Split) -> Default | None:
@@ -118,7 +120,7 @@ def _choose_share(facts: Facts, split: Split) -> Default | None:
         share = facts.items.val_fraction if split is Split.VAL else facts.items.test_fraction
     if facts.items is None or share is None:
         return None
-    interval = describe_interval(facts.items, split)
+    interval = describe_interval(facts.items, split, facts.unit)
     reason = f"{len(facts.items.items(split)):,} items"
     return Default(share, f"{reason} give an error's 95 % interval of at most {interval}" if interval else reason)
 
