@@ -23,7 +23,7 @@ _SIGN = r"[$€£¥₹]|\b(?:USD|EUR|GBP|dollars?|euros?)\b"
 _MARKED_NUMBER = re.compile(
     rf"(?:{_SIGN}|\b(?:price|costs?)\b[^0-9\n]{{0,10}})\s?({_NUMBER})|({_NUMBER})\s?(?:{_SIGN})", re.IGNORECASE
 )
-_LAST_NUMBER = re.compile(rf"(?<![0-9.,'’])({_NUMBER})\W*$")
+_LAST_NUMBER = re.compile(rf"(?<![\w.,'’])({_NUMBER})\W*$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -99,7 +99,7 @@ def _read_prompts(
     frame = find_frame([split(row) for row in first])
     if frame is None:
         raise DataError(
-            f"no row at the beginning of {where} is a prompt with a question, a description and a lead like `Price is $`",
+            f"no row at the beginning of {where} is a prompt: a question, a description and a lead like `Price is $`",
             "data.layout: columns",
         )
     question, lead = frame

@@ -9,17 +9,18 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]+")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BLOCKS = (
-    "address article aside blockquote body br caption dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 head header "
-    "hr html img li main nav ol option p pre section select table tbody td tfoot th thead title tr ul"
-).split()
+    r"address|article|aside|blockquote|body|br|caption|dd|div|dl|dt|figcaption|figure|footer|"
+    r"form|h1|h2|h3|h4|h5|h6|head|header|hr|html|img|li|main|nav|ol|option|p|pre|section|"
+    r"select|table|tbody|td|tfoot|th|thead|title|tr|ul"
+)
 _INLINE = (
-    "a abbr b big button center cite code del em font i iframe input ins kbd label link mark meta noscript o:p q s small span "
-    "strike strong sub sup svg tt u video wbr"
-).split()
+    r"a|abbr|b|big|button|center|cite|code|del|em|font|i|iframe|input|ins|kbd|label|link|"
+    r"mark|meta|noscript|o:p|q|s|small|span|strike|strong|sub|sup|svg|tt|u|video|wbr"
+)
 # Only tags of HTML count, and attributes only with a value: in `a <b and c> d` there is no markup.
 _ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?"""
-_BLOCK_TAG = re.compile(rf"</?(?:{'|'.join(_BLOCKS)}){_ATTRIBUTES}>", re.IGNORECASE)
-_INLINE_TAG = re.compile(rf"</?(?:{'|'.join(_INLINE)}){_ATTRIBUTES}>", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCKS}){_ATTRIBUTES}>", re.IGNORECASE)
+_INLINE_TAG = re.compile(rf"</?(?:{_INLINE}){_ATTRIBUTES}>", re.IGNORECASE)
 _HIDDEN = re.compile(r"(<!--|<script\b[^<>]*>|<style\b[^<>]*>)", re.IGNORECASE)
 
 

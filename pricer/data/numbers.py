@@ -16,13 +16,13 @@ NOT_ABOVE_ZERO = "price not above zero"
 _MISSING = {"", "-", "–", "—", "?", "#n/a", "<na>", "n/a", "na", "nan", "none", "null"}
 
 _CODES = (
-    "AED ARS AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EUR GBP HKD HUF IDR ILS INR JPY KRW MXN MYR NGN NOK NZD PHP PKR "
-    "PLN RMB RON RUB SAR SEK SGD THB TRY TWD UAH USD VND ZAR"
-).split()
+    r"AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|"
+    r"MXN|MYR|NGN|NOK|NZD|PHP|PKR|PLN|RMB|RON|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
 _CURRENCY = "|".join(
     [
         *(r"(?:US|CA|AU|NZ|HK|SG|NT|MX|A|C|R|S)?\$", "[£¥֏؋৳฿₡₦₩₪₫€₭₮₱₲₴₵₸₹₺₼₽₾₿]"),
-        *_CODES,
+        _CODES,
         *(r"Rs\.?", r"kr\.?", "zł", "Kč", "Ft", "lei", "TL", "euros?", "dollars?"),
     ]
 )

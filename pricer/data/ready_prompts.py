@@ -80,7 +80,9 @@ def look_like_prompts(rows: Sequence[Mapping[str, Any]], split: Splitter, price:
     frame = find_frame(parts)
     if len(rows) < _MIN_ROWS or frame is None or not frame[0] or not _ABOUT_PRICE.search(frame[1]):
         return False
-    fitting = [(row, part) for row, part in zip(rows, parts, strict=True) if part and (part.question, part.lead) == frame]
+    fitting = [
+        (row, part) for row, part in zip(rows, parts, strict=True) if part and (part.question, part.lead) == frame
+    ]
     pairs = [(read_price(row[price]), read_price(part.number)) for row, part in fitting if part.number and price in row]
     same = sum(isinstance(a, Price) and isinstance(b, Price) and abs(a.value - b.value) <= 0.51 for a, b in pairs)
     return len(fitting) >= _MIN_SHARE * len(rows) and same >= _MIN_SHARE * len(pairs)

@@ -95,8 +95,14 @@ def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[S
 
 
 def _require_same_columns(files: Sequence[SourceFile], columns: Sequence[tuple[str, ...]], config: DataConfig) -> None:
-    columns_of_text = described_columns(config.description)
-    used = (*columns_of_text, config.price, config.title, config.category, config.split_column, config.time_column)
+    used = (
+        *described_columns(config.description),
+        config.price,
+        config.title,
+        config.category,
+        config.split_column,
+        config.time_column,
+    )
     for name in dict.fromkeys((*used, *_PROMPT_COLUMNS)):
         having = [file for file, each in zip(files, columns, strict=True) if name in each]
         if name is None or len(having) in (0, len(files)):

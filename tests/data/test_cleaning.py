@@ -95,7 +95,9 @@ def test_a_description_that_looks_like_something_else_is_kept(description: str) 
 def test_markup_is_removed_where_it_is_asked_for() -> None:
     text = "A <b>lamp</b>"
 
-    assert [one.description for one in (cleaned(text), cleaned(text, strip_markup=False)) if isinstance(one, Cleaned)] == [
+    assert [
+        one.description for one in (cleaned(text), cleaned(text, strip_markup=False)) if isinstance(one, Cleaned)
+    ] == [
         "A lamp",
         text,
     ]

@@ -1,12 +1,10 @@
 """Data sets on the Hub: their commit, their splits and subsets, and what is wrong with them in one line."""
 
 import datasets  # noqa: F401  # the fixture `hub` points it at the loopback Hub
-import pytest
 
 from pricer.config import DataConfig
 from pricer.core.items import Split
 from pricer.data.sources import open_source
-from pricer.errors import DataError
 from tests.loopback_hub import LoopbackHub
 
 CSV = b"description,price\nA lamp,12.5\n"

@@ -19,7 +19,7 @@ from pricer.ml.tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
-from tests.stores.item_files import jsonl
+from tests.data.item_files import jsonl
 
 CONFIG = RunConfig(data=DataConfig(train_limit=16, val_limit=4))
 
