@@ -1,50 +1,27 @@
 """The settings of a run: one frozen RunConfig, with its documentation under each setting."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from pricer.core.predictions import ESTIMATORS
+from pricer.config_values import (
+    Count,
+    CountOrAuto,
+    EstimatorName,
+    Fraction,
+    LengthOrAuto,
+    Name,
+    Number,
+    NumberOrAuto,
+    Whole,
+    read_off,
+)
 from pricer.core.units import MAX_DECIMALS, PriceUnit, check_symbol
-
-if TYPE_CHECKING:  # a type checker cannot read a Literal that is built from a table
-    EstimatorName = str
-else:
-    EstimatorName = Literal[("auto", *ESTIMATORS)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def _refuse_booleans(value: Any) -> Any:
-    """Refuse true and false: YAML reads `yes` and `on` as true, which pydantic would read as 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("not_a_number", "Input should be a number")
-    return value
-
-
-def _read_whole_number(value: Any) -> Any:
-    """Read 1_000 and 2e4 as whole numbers: YAML reads the second as text or as a float."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else _refuse_booleans(value)
-
-
-def _read_off(value: Any) -> Any:
-    """Read false as `off`: YAML reads `off` as false."""
-    return "off" if value is False else value
-
-
-Whole = Annotated[int, BeforeValidator(_read_whole_number)]
-Number = Annotated[float, BeforeValidator(_refuse_booleans)]
-Count = Annotated[Whole, Field(ge=1)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class ModelConfig(_Section):
@@ -85,8 +62,9 @@ class DataConfig(_Section):
     """`columns`: a description and a price. `prompts`: whole prompts (question, blank line, description, blank line,
     lead), with the price in the column `price` or `completion`. `messages`: chats, with the price as the last answer.
     `auto`: found from the columns and the first rows."""
-    description: str = "description"
-    """Column with the description of the product."""
+    description: Name | Annotated[list[Name], Field(min_length=1)] = "description"
+    """Column with the description of the product. A list of columns, such as [brand, year, mileage], makes one
+    description of their names and values: `brand: Audi, year: 2017`. Empty cells are left out."""
     price: str = "price"
     """Column with the price. Every price is a number above zero."""
     unit: Annotated[str, AfterValidator(check_symbol)] = "$"
@@ -120,7 +98,7 @@ class DataConfig(_Section):
     strip_markup: bool = True
     """Remove control characters and HTML tags from texts, and replace HTML entities such as &amp;."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """What happens to an item with the same text and the same price as an earlier one."""
+    """What happens to an item with the text and the price of an earlier one of the same split of the source."""
     near_duplicates: Literal["together", "ignore"] = "together"
     """`together`: texts that are nearly the same are put into the same split. `ignore`: only texts with the same words
     are."""
@@ -129,7 +107,8 @@ class DataConfig(_Section):
     price_in_description: Literal["report", "drop"] = "report"
     """What happens to items whose description contains their own price."""
     max_per_category: Count | None = None
-    """Maximum number of items of each category: a random sample, always the same. null: all."""
+    """Maximum number of items of each category: a random sample, always the same. Validation and test items of the
+    source's own splits are all kept. null: all."""
     max_per_price_band: Count | None = None
     """Maximum number of items between 1 and 2, 2 and 5, 5 and 10, 10 and 20 and so on. null: all."""
     on_bad_row: Literal["reject", "error"] = "reject"
@@ -137,13 +116,12 @@ class DataConfig(_Section):
     command."""
     max_rejected: Annotated[Number, Field(ge=0, le=1)] = 0.05
     """Maximum share of rows that may be rejected. More is an error."""
-    unwrap: bool = False
-    """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
-    `Price is $…`). Only the description is used."""
-    val_fraction: Fraction = 0.1
-    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split."""
-    test_fraction: Fraction = 0.1
-    """Share of the items that are kept for the number to publish."""
+    val_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split. `auto`:
+    10 %, but at least 100 items if a fifth of all items are that many, and at most about 2,000."""
+    test_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are kept for the number to publish. `auto`: 10 %, but at least 100 items if a fifth of
+    all items are that many, and at most about 10,000."""
     train_limit: Count | None = None
     """Maximum number of training items: a random sample, always the same. null: all."""
     val_limit: Count | None = None
@@ -153,7 +131,7 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "DataConfig":
-        if self.val_fraction + self.test_fraction >= 1:
+        if sum(share for share in (self.val_fraction, self.test_fraction) if share != "auto") >= 1:
             raise ValueError("val_fraction and test_fraction together leave nothing to train on")
         return self
 
@@ -176,8 +154,9 @@ class PromptConfig(_Section):
     if plain prices have more than 5 digits and padded prices have an exact median; otherwise plain."""
     price_width: Count | None = None
     """Number of digits of a padded price. null: as many as the most expensive training item needs."""
-    max_length: Annotated[Whole, Field(ge=8)] = 128
-    """Maximum number of tokens in prompt plus completion. Longer descriptions are cut; completions are not."""
+    max_length: LengthOrAuto = "auto"
+    """Maximum number of tokens in prompt plus completion. Longer descriptions are cut; completions are not. `auto`: so
+    that at most 1 % of the descriptions are cut, within the base's context and the memory of the GPU."""
 
 
 class AdapterConfig(_Section):
@@ -196,15 +175,17 @@ class AdapterConfig(_Section):
 class TrainConfig(_Section):
     """Supervised fine-tuning."""
 
-    epochs: Annotated[Number, Field(gt=0)] = 3
-    """Passes over the training items. Choose too many: `pricer pick` finds the best checkpoint."""
-    batch_size: Count = 16
-    """Items per optimizer step."""
+    epochs: NumberOrAuto = "auto"
+    """Passes over the training items. Choose too many: `pricer pick` finds the best checkpoint. `auto`: 3 for 100,000
+    training items and more, up to 13 for fewer."""
+    batch_size: CountOrAuto = "auto"
+    """Items per optimizer step. `auto`: 8 to 256, with the square root of the number of training items."""
     micro_batch: Count | Literal["auto"] = "auto"
     """Items per forward and backward pass; gradients are summed over the passes of a step. `auto`: on a GPU, the number
     that a trial on the longest items finds room for; on the CPU, the whole batch. It changes only the rounding."""
-    learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
-    """Peak learning rate, after the warm-up. TRL's default is 2e-5; LoRA needs more."""
+    learning_rate: NumberOrAuto = "auto"
+    """Peak learning rate, after the warm-up. `auto`: 1e-4 for a base of 3 billion parameters or more, up to 2e-3 for
+    smaller ones. TRL's default is 2e-5; LoRA needs more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up. TRL's default is linear."""
     warmup: Fraction = 0.03
@@ -217,8 +198,9 @@ class TrainConfig(_Section):
     """`auto`: adamw_torch_fused on a GPU, adamw_torch on the CPU. paged_adamw_32bit moves its state, 8 bytes for each
     weight of the adapter, to main memory when the GPU is full, and is twenty times as slow. A run keeps the optimizer
     that `auto` chose, whatever device it continues on."""
-    checkpoint_every: Count = 500
-    """Optimizer steps between checkpoints. The last step always has one."""
+    checkpoint_every: CountOrAuto = "auto"
+    """Optimizer steps between checkpoints. The last step always has one. `auto`: at least 3 checkpoints an epoch, and 8
+    to 40 in all."""
     log_every: Count = 10
     """Optimizer steps between lines in metrics.jsonl."""
     val_items: Annotated[Whole, Field(ge=0)] = 200
@@ -233,12 +215,14 @@ class TrainConfig(_Section):
     """Seed of the adapter's initial weights, of dropout and of the order of items."""
 
     def steps_per_epoch(self, items: int) -> int:
-        """Optimizer steps in one pass over this number of training items."""
-        return math.ceil(items / self.batch_size)
+        """Optimizer steps in one pass over this number of training items. `batch_size` must be settled."""
+        size: int = self.batch_size
+        return math.ceil(items / size)
 
     def steps(self, items: int) -> int:
-        """Optimizer steps of the whole training on this number of items."""
-        return math.ceil(self.epochs * self.steps_per_epoch(items))
+        """Optimizer steps of the whole training on this number of items. `epochs` must be settled."""
+        epochs: float = self.epochs
+        return math.ceil(epochs * self.steps_per_epoch(items))
 
 
 class EvalConfig(_Section):
@@ -279,7 +263,7 @@ class HubConfig(_Section):
 class TrackingConfig(_Section):
     """Curves on Weights & Biases."""
 
-    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_read_off)] = "off"
+    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(read_off)] = "off"
     """`auto`: online if you are logged in (`wandb login`, WANDB_API_KEY), otherwise offline. `offline`: kept in the
     run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: the error by step, and a table
     of at most 500 validation items of the best checkpoint with the first 200 characters of each description."""

@@ -13,7 +13,7 @@ import pricer
 from pricer.cli import app
 from pricer.config import DataConfig
 from pricer.core.items import Split
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.files import write_json
 from tests.repositories import RUNNER, Cli
 
@@ -37,14 +37,7 @@ def test_help_names_the_verbs() -> None:
 
     assert result.code == 0
     assert [line.split()[0] for line in result.out.split("Commands:")[1].strip().splitlines()] == [
-        "train",
-        "eval",
-        "pick",
-        "runs",
-        "predict",
-        "report",
-        "push",
-        "doctor",
+        *("init", "data", "train", "eval", "pick", "runs", "predict", "report", "push", "doctor", "config"),
     ]
 
 

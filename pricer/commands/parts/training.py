@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -112,13 +112,16 @@ class Recorder:
 
 
 def describe_machine(setup: Setup) -> dict[str, Any]:
-    """The facts in run.json about data, machine and versions."""
+    """The facts in run.json about data, defaults, machine and versions."""
     items = setup.items
     return {
         "device": device_name(setup.precision),
         "precision": setup.precision.label,
         "seed": setup.config.train.seed,
+        "defaults": {setting: asdict(default) for setting, default in setup.defaults.items()},
         "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
+        "data": asdict(items.summary) if items.summary else None,
+        "data_folder": None if items.folder is None else str(items.folder),
         "data_fingerprint": items.fingerprint,
         "prompt_fingerprint": setup.template.fingerprint,
         "train_median": items.train_median,

@@ -11,7 +11,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Prediction
 from pricer.core.selection import select
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.runs import Run, create_run
 from tests.builders import SPEC, a_checkpoint, a_distribution
 
@@ -48,7 +48,7 @@ def config_for(path: Path) -> RunConfig:
     return RunConfig(
         data=DataConfig(source=str(path), category="kind", val_fraction=0.2, test_fraction=0.7),
         prompt=PromptConfig(question=f"<img src=x onerror={TAKEN}> What does this cost?"),
-        train=TrainConfig(epochs=3),
+        train=TrainConfig(epochs=3, learning_rate=1e-4),
     )
 
 
