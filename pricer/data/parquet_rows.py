@@ -11,6 +11,8 @@ from pricer.data.text_files import unreadable
 from pricer.errors import DataError, first_line
 
 _BATCH = 512
+# With a buffer a column is read in pieces. Without one, a whole row group is in memory, often a whole file.
+_BUFFER = 2**20
 # Text does not compress so well: a file beyond both has absurd sizes in its metadata.
 _MAX_RATIO = 200
 _MAX_UNPACKED = 256 * 2**20
@@ -59,7 +61,7 @@ def _open_parquet(file: SourceFile) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False) as parquet:
+        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False, buffer_size=_BUFFER) as parquet:
             _refuse_absurd_sizes(file, parquet.metadata)
             yield parquet
     except (OSError, MemoryError, pa.ArrowException) as error:

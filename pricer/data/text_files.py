@@ -114,7 +114,7 @@ class _Unpacked(io.RawIOBase):
 
 def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataError:
     """The error for bytes that are not in the encoding. The file is read again to find the line."""
-    named = "utf-8" if encoding == "utf-8-sig" else encoding
+    named = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
     decoder = codecs.getincrementaldecoder(encoding)()
     line, start, last = 1, b"", ""
     with _open_bytes(file) as data:
@@ -123,8 +123,10 @@ def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataEr
             start = start or chunk[:4]
             try:
                 text = last + decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as found:
+            except UnicodeError as found:
                 error = found
+                if not isinstance(found, UnicodeDecodeError):
+                    break
                 line += _count_line_ends(last + found.object[: found.start].decode(encoding, "replace"))
                 break
             if not chunk:
@@ -138,8 +140,8 @@ def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataEr
     guess = next((name for bom, name in _BOMS.items() if start.startswith(bom)), None)
     if guess:
         return DataError(f"{file.name} is UTF-16, not {named}: {byte}", f"data.encoding: {guess}")
-    hint = "save the file as UTF-8" if named != "utf-8" else "data.encoding: windows-1252, or save the file as UTF-8"
-    return DataError(f"not {named.upper()}: {byte}", hint)
+    hint = "save the file as UTF-8" if named != "UTF-8" else "data.encoding: windows-1252, or save the file as UTF-8"
+    return DataError(f"not {named}: {byte}", hint)
 
 
 def _count_line_ends(text: str) -> int:
