@@ -64,7 +64,7 @@ def _open_parquet(file: SourceFile) -> Iterator[Any]:
         with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False, buffer_size=_BUFFER) as parquet:
             _refuse_absurd_sizes(file, parquet.metadata)
             yield parquet
-    except (OSError, MemoryError, pa.ArrowException) as error:
+    except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise unreadable(file, error) from None
         problem = f"{file.name} is truncated, damaged, or not Parquet: {first_line(error)}"

@@ -22,6 +22,8 @@ _MAX_UNPACKED = 32 * 2**20
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Python calls these encodings, too.
+_NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
 _CHUNK = 2**20
 
 
@@ -73,6 +75,8 @@ def check_encoding(name: str) -> str:
     try:
         info = codecs.lookup(name)
         "".encode(name)  # refuses codecs that are not for text, such as base64
+        if info.name.replace("-", "_") in _NOT_FOR_FILES:
+            raise LookupError(name)
     except (LookupError, UnicodeError, ValueError):
         problem = f"data.encoding is {name!r}: there is no such encoding"
         raise ConfigError([problem], "for example data.encoding: utf-16, or windows-1252") from None

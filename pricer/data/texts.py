@@ -44,9 +44,8 @@ def read_texts(path: Path, config: DataConfig) -> list[Item]:
     file = source_file(path, str(path))
     kind = file_kind(path.name)
     if kind == "json":
-        items = [
-            _parse(value, line, config, f"({file.place(line)})") for line, _, value in read_json_values(file, config)
-        ]
+        values = enumerate(read_json_values(file, config), start=1)
+        items = [_parse(value, number, config, f"({file.place(line)})") for number, (line, _, value) in values]
     elif kind is not None:
         items = list(_read_table(file, kind, config))
     else:

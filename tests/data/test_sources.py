@@ -55,7 +55,7 @@ def packed(text: str) -> bytes:
 def parquet(**columns: Any) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 class TestWhatIsRead:
