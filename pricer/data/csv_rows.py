@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -59,7 +59,7 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     return tuple(named)
 
 
-def read_csv_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+def read_csv_rows(file: SourceFile, index: int, config: DataConfig) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     dialect = _find_dialect(file, config)
     with open_text(file, config.encoding) as text:

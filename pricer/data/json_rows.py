@@ -1,6 +1,6 @@
 """The rows of a JSON file: an object in each line, or one array of objects."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
@@ -28,7 +28,7 @@ def read_json_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def read_json_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+def read_json_rows(file: SourceFile, index: int, config: DataConfig) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     for line, text, value in read_json_values(file, config):
         if isinstance(value, dict):
@@ -39,7 +39,7 @@ def read_json_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator
             yield Row({}, index, line, f"a row is a JSON object, this is {shorten(text, 40)}", shorten(text))
 
 
-def read_json_values(file: SourceFile, config: DataConfig) -> Iterator[tuple[int, str, Any]]:
+def read_json_values(file: SourceFile, config: DataConfig) -> Generator[tuple[int, str, Any]]:
     """Yield the line, the text and the value of every line that is not blank, or of every element of an array. The
     value is an exception if the line or the element is broken.
     """

@@ -1,7 +1,7 @@
 """The rows of a Parquet file as plain values, read batch by batch."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -29,7 +29,7 @@ def read_parquet_columns(file: SourceFile) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_parquet_rows(file: SourceFile, index: int) -> Iterator[Row]:
+def read_parquet_rows(file: SourceFile, index: int) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     number = 0
     with _open_parquet(file) as parquet:

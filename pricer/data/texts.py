@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ from pricer.data.csv_rows import read_csv_columns, read_csv_rows
 from pricer.data.json_rows import read_json_values
 from pricer.data.json_values import parse_json, replace_surrogates
 from pricer.data.parquet_rows import read_parquet_columns, read_parquet_rows
-from pricer.data.rows import Row, SourceFile, list_columns, shorten
+from pricer.data.rows import SourceFile, list_columns, shorten
 from pricer.data.source_files import file_kind, source_file
 from pricer.data.text_files import open_text, read_lines
 from pricer.errors import DataError
@@ -44,8 +45,9 @@ def read_texts(path: Path, config: DataConfig) -> list[Item]:
     file = source_file(path, str(path))
     kind = file_kind(path.name)
     if kind == "json":
-        values = enumerate(read_json_values(file, config), start=1)
-        items = [_parse(value, number, config, f"({file.place(line)})") for number, (line, _, value) in values]
+        with closing(read_json_values(file, config)) as found:
+            values = enumerate(found, start=1)
+            items = [_parse(value, number, config, f"({file.place(line)})") for number, (line, _, value) in values]
     elif kind is not None:
         items = list(_read_table(file, kind, config))
     else:
@@ -84,12 +86,12 @@ def _read_table(file: SourceFile, kind: str, config: DataConfig) -> Iterator[Ite
             f"{file.name} has no column {' and no column '.join(lacking)}; it has {list_columns(columns)}",
             "the columns need the names that the run's own data has",
         )
-    rows: Iterator[Row] = read_parquet_rows(file, 0) if kind == "parquet" else read_csv_rows(file, 0, config)
-    for number, row in enumerate(rows, start=1):
-        place = f"({file.place(row.line)})"
-        if row.problem:
-            raise DataError(f"{row.problem} {place}", "mend or remove the row")
-        yield _convert(row.values, number, config, place)
+    with closing(read_parquet_rows(file, 0) if kind == "parquet" else read_csv_rows(file, 0, config)) as rows:
+        for number, row in enumerate(rows, start=1):
+            place = f"({file.place(row.line)})"
+            if row.problem:
+                raise DataError(f"{row.problem} {place}", "mend or remove the row")
+            yield _convert(row.values, number, config, place)
 
 
 def _parse(value: Any, number: int, config: DataConfig, place: str) -> Item:
