@@ -129,14 +129,6 @@ def choose_estimator(wanted: str, *, has_distribution: bool) -> str:
     return wanted
 
 
-def explain_left_out(items_above_max_price: int, max_price: float | None) -> list[str]:
-    """A note about the items that `data.max_price` left out; an empty list if there are none."""
-    if max_price is None or not items_above_max_price:
-        return []
-    items = "item that costs" if items_above_max_price == 1 else "items that cost"
-    return [f"left out: {items_above_max_price:,} {items} more than {_dollars(max_price)} (data.max_price)"]
-
-
 def explain_padding(width: int, max_price: float) -> str:
     """Explain why `prompt.price_format: auto` chose padded prices for a tokenizer that does not split digits."""
     return (

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
+from pricer.data.attributes import described_columns, read_description
 from pricer.data.csv_rows import read_csv_columns, read_csv_rows
 from pricer.data.json_rows import read_json_values
 from pricer.data.json_values import parse_json, replace_surrogates
@@ -81,7 +82,8 @@ def parse_texts(data: bytes, config: DataConfig, where: str) -> list[Item]:
 def _read_table(file: SourceFile, kind: str, config: DataConfig) -> Iterator[Item]:
     config = config.model_copy(update={"delimiter": None})  # it belongs to the run's own data
     columns = read_parquet_columns(file) if kind == "parquet" else read_csv_columns(file, config)
-    if lacking := [name for name in (config.description, config.title) if name and name not in columns]:
+    needed = (*described_columns(config.description), *([config.title] if config.title else []))
+    if lacking := [name for name in needed if name not in columns]:
         raise DataError(
             f"{file.name} has no column {' and no column '.join(lacking)}; it has {list_columns(columns)}",
             "the columns need the names that the run's own data has",
@@ -98,19 +100,21 @@ def _parse(value: Any, number: int, config: DataConfig, place: str) -> Item:
     """The Item of a JSON value; an exception stands for what is wrong with it."""
     if isinstance(value, Exception):
         raise DataError(f"{value} {place}", _JSON_HINT)
-    if isinstance(value, str):
-        value = {config.description: value}
+    if isinstance(value, str) and value.strip():
+        return _item(number, value, None)
     if not isinstance(value, dict):
         raise DataError(f"a line is an object or a string, this is {shorten(str(value), 40)} {place}", _JSON_HINT)
-    if config.description not in value:
-        raise DataError(f"there is no {config.description}, only {list_columns(value)} {place}")
+    columns = described_columns(config.description)
+    if not any(name in value for name in columns):
+        raise DataError(f"there is no {list_columns(columns)}, only {list_columns(value)} {place}")
     return _convert(value, number, config, place)
 
 
 def _convert(values: Mapping[str, Any], number: int, config: DataConfig, place: str) -> Item:
-    text, title = values[config.description], values.get(config.title) if config.title else None
+    text, title = read_description(values, config.description), values.get(config.title) if config.title else None
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{config.description} is {'empty' if text in (None, '') else 'no text'} {place}")
+        columns = list_columns(described_columns(config.description))
+        raise DataError(f"{columns} is {'no text' if text else 'empty'} {place}")
     key = values.get("id")
     return _item(number if key in (None, "") else key, text, str(title) if title else None)
 

@@ -119,3 +119,12 @@ def test_half_a_character_is_replaced() -> None:
 def test_an_empty_text_is_an_error() -> None:
     with pytest.raises(DataError, match="the text is empty"):
         parse_text(" ")
+
+
+def test_a_description_of_several_columns_is_read_as_in_training() -> None:
+    config = DataConfig(description=["brand", "year"], title=None)
+
+    assert read("cars.csv", "year,brand\n2017,Audi\n", config) == [("1", "brand: Audi, year: 2017")]
+    assert read("cars.jsonl", '{"brand": "Audi"}\n"An Audi"', config) == [("1", "brand: Audi"), ("2", "An Audi")]
+    with pytest.raises(DataError, match=r"^cars\.csv has no column year; it has brand$"):
+        read("cars.csv", "brand\nAudi\n", config)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pricer.config import RunConfig
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
-from pricer.data.reading import load_items, require
-from pricer.data.sources import local_path
+from pricer.data.preparation import load_items, require
+from pricer.data.source_files import find_files
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import PAGED, Precision, gpu_here
 from pricer.stores.bases import find_base
@@ -44,7 +44,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     if gpu is None and model.device != "cpu":
         gpu = gpu_here()
     limit = config.data.train_limit
-    is_limit = limit is not None and local_path(config.data) is None
+    is_limit = limit is not None and find_files(config.data.source) is None
     found = None if is_limit else load_items(config.data)
     items = len(require(found, Split.TRAIN, config.data)) if found else limit or 0
     steps = train.steps(items)
@@ -67,7 +67,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     return Plan(
         items=items,
         items_are_a_limit=is_limit,
-        items_above_max_price=found.items_above_max_price if found else 0,
+        items_above_max_price=found.summary.dropped.get("above max_price", 0) if found and found.summary else 0,
         steps=steps,
         steps_per_epoch=train.steps_per_epoch(items),
         checkpoints=checkpoints,

@@ -15,7 +15,7 @@ from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.data.reading import require
+from pricer.data.preparation import require
 from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt

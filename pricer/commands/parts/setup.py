@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.config import RunConfig
+from pricer.core.data_summary import explain_summary
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.prefix_search import PriceTrie
@@ -14,12 +15,11 @@ from pricer.core.prices import (
     choose_estimator,
     choose_price_format,
     explain_greedy,
-    explain_left_out,
     explain_padding,
     format_price,
     width_for,
 )
-from pricer.data.reading import load_items, require
+from pricer.data.preparation import load_items, require
 from pricer.errors import CheckpointError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import (
@@ -101,10 +101,10 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
 def prepare(config: RunConfig) -> Setup:
     """Read and check everything that can be wrong. Raises a PricerError before a model is loaded."""
     items = load_items(config.data)
-    train = require(items, Split.TRAIN, config.data)
+    require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
-    return _assemble(config, items, max(item.price for item in train))
+    return _assemble(config, items, items.max_train_price)
 
 
 def prepare_to_ask(config: RunConfig) -> Setup:
@@ -114,7 +114,7 @@ def prepare_to_ask(config: RunConfig) -> Setup:
     width = config.prompt.price_width
     if config.prompt.price_format != "padded" or width is None:
         return prepare(config)
-    setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
+    setup = _assemble(config, ItemSet(), float(10**width - 1))
     # If the number of tokens varies, the data decides how many tokens are reserved for a price.
     return setup if isinstance(setup.price_tokens, tuple) else prepare(config)
 
@@ -139,12 +139,15 @@ def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
     encoder = Encoder(tokenizer, prompt.max_length, tail, completions)
     encoder.check(template.prompt(Item("", "", max_price)))
     estimator = choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)
-    notes = explain_left_out(items.items_above_max_price, config.data.max_price)
+    notes = explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price))
     if price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+    revision = items.summary.revision if items.summary else None
     settled = {
+        # A resumed run reads the same commit of a Hub data set.
+        "data": {"revision": revision or config.data.revision},
         "model": {"revision": base.revision, "compute_dtype": precision.dtype},
         "prompt": {"price_format": price_format.style, "price_width": price_format.width},
         "eval": {"estimator": estimator},
