@@ -24,11 +24,13 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parent.parent
 _COPIES = 0.05
 _KINDS, _SENTENCES, _PER_TEXT = 200, 150, 7
-_ADJECTIVES = "sturdy light heavy slim wide plain bright quiet soft solid round square narrow deep handy spare".split()
-_PARTS = "frame handle lid base shelf cord blade wheel hinge panel strap cover drawer knob spring plate tube rim".split()
-_MATERIALS = "oak steel brass glass linen cork bamboo rubber wool nylon pine copper slate felt resin canvas".split()
-_VERBS = "holds carries covers guards lifts joins keeps turns folds locks slides opens fits bears grips seals".split()
-_PLACES = "kitchen garage garden office hall attic workshop bedroom studio cellar porch barn shed boat camper".split()
+_ADJECTIVES = ["sturdy", "light", "heavy", "slim", "wide", "plain", "bright", "quiet", "soft", "solid", "round", "square", "narrow", "deep", "handy", "spare"]
+_PARTS = (
+    ["frame", "handle", "lid", "base", "shelf", "cord", "blade", "wheel", "hinge", "panel", "strap", "cover", "drawer", "knob", "spring", "plate", "tube", "rim"]
+)
+_MATERIALS = ["oak", "steel", "brass", "glass", "linen", "cork", "bamboo", "rubber", "wool", "nylon", "pine", "copper", "slate", "felt", "resin", "canvas"]
+_VERBS = ["holds", "carries", "covers", "guards", "lifts", "joins", "keeps", "turns", "folds", "locks", "slides", "opens", "fits", "bears", "grips", "seals"]
+_PLACES = ["kitchen", "garage", "garden", "office", "hall", "attic", "workshop", "bedroom", "studio", "cellar", "porch", "barn", "shed", "boat", "camper"]
 _EDITS = ("full stop", "commas", "capitals", "paragraph", "zero-width space", "entity", "spaces", "one word")
 
 # The preparation in a process of its own. VmHWM is the most memory that it took.
@@ -76,7 +78,7 @@ def write_rows(path: Path, count: int) -> set[float]:
     sentences = [[_sentence(generator, kind) for _ in range(_SENTENCES)] for kind in range(_KINDS)]
     originals = round(count * (1 - _COPIES))
     copied = set(generator.sample(range(originals), count - originals))
-    pairs = set()
+    pairs = set[float]()
     with path.open("w", encoding="utf-8") as file:
         for number in range(originals):
             kind = number % _KINDS

@@ -95,6 +95,8 @@ def show_breakdown(name: str, breakdown: "Breakdown") -> None:
     )
     signed = f"bias {dollars(overall.bias, signed=True)}{half_width(overall.bias_interval)} (estimate − price)"
     terminal.line(f"{signed}, mean absolute error {dollars(overall.mae)}{carried}")
+    if breakdown.near_copies:
+        terminal.line(tables.describe_near_copies(breakdown.near_copies, overall.n))
     if breakdown.coverage:
         corrected_on = breakdown.calibrated_on
         how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
@@ -172,6 +174,8 @@ def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
         validation += f", corrected {value(selection.comparison.corrected, selection.metric)}"
     on_test = with_half_width(found.metric) if unit(selection.metric) == "dollars" else with_interval(found.metric)
     terminal.line(f"confirmed: {label(selection.metric)} {on_test} on {found.metric.n:,} test items; {validation}")
+    if found.near_copies:
+        terminal.line(tables.describe_near_copies(found.near_copies, found.metric.n))
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
         terminal.note(
