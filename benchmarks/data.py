@@ -24,13 +24,11 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).parent.parent
 _COPIES = 0.05
 _KINDS, _SENTENCES, _PER_TEXT = 200, 150, 7
-_ADJECTIVES = ["sturdy", "light", "heavy", "slim", "wide", "plain", "bright", "quiet", "soft", "solid", "round", "square", "narrow", "deep", "handy", "spare"]
-_PARTS = (
-    ["frame", "handle", "lid", "base", "shelf", "cord", "blade", "wheel", "hinge", "panel", "strap", "cover", "drawer", "knob", "spring", "plate", "tube", "rim"]
-)
-_MATERIALS = ["oak", "steel", "brass", "glass", "linen", "cork", "bamboo", "rubber", "wool", "nylon", "pine", "copper", "slate", "felt", "resin", "canvas"]
-_VERBS = ["holds", "carries", "covers", "guards", "lifts", "joins", "keeps", "turns", "folds", "locks", "slides", "opens", "fits", "bears", "grips", "seals"]
-_PLACES = ["kitchen", "garage", "garden", "office", "hall", "attic", "workshop", "bedroom", "studio", "cellar", "porch", "barn", "shed", "boat", "camper"]
+_ADJECTIVES = "sturdy light heavy slim wide plain bright quiet soft solid round square narrow deep handy spare"
+_PARTS = "frame handle lid base shelf cord blade wheel hinge panel strap cover drawer knob spring plate tube rim"
+_MATERIALS = "oak steel brass glass linen cork bamboo rubber wool nylon pine copper slate felt resin canvas"
+_VERBS = "holds carries covers guards lifts joins keeps turns folds locks slides opens fits bears grips seals"
+_PLACES = "kitchen garage garden office hall attic workshop bedroom studio cellar porch barn shed boat camper"
 _EDITS = ("full stop", "commas", "capitals", "paragraph", "zero-width space", "entity", "spaces", "one word")
 
 # The preparation in a process of its own. VmHWM is the most memory that it took.
@@ -40,7 +38,8 @@ from pathlib import Path
 from pricer.config import DataConfig
 from pricer.data.preparation import prepare_data
 began = time.perf_counter()
-note = lambda text: print(f"{time.perf_counter() - began:7.1f} s ({time.process_time():.1f} s of CPU)  {text}", flush=True)
+seconds = lambda: f"{time.perf_counter() - began:7.1f} s ({time.process_time():.1f} s of CPU)"
+note = lambda text: print(seconds(), text, flush=True)
 folder = prepare_data(DataConfig(source=sys.argv[1]), note)
 note(f"{folder.path} is there")
 peak = int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0]) / 1e6
@@ -93,9 +92,11 @@ def write_rows(path: Path, count: int) -> set[float]:
 
 
 def _sentence(generator: random.Random, kind: int) -> str:
-    pick = generator.choice
-    first = f"The {pick(_ADJECTIVES)} {pick(_PARTS)} of {pick(_MATERIALS)} {pick(_VERBS)} up to {generator.randint(2, 900)} kg"
-    return f"{first}, made for the {pick(_PLACES)}, type {kind} & {generator.randint(1, 99)}."
+    lists = (_ADJECTIVES, _PARTS, _MATERIALS, _VERBS, _PLACES)
+    adjective, part, material, verb, place = (generator.choice(words.split()) for words in lists)
+    weight, size = generator.randint(2, 900), generator.randint(1, 99)
+    first = f"The {adjective} {part} of {material} {verb} up to {weight} kg"
+    return f"{first}, made for the {place}, type {kind} & {size}."
 
 
 def _edit(generator: random.Random, text: str, edit: str) -> str:
