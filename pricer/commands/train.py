@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.hub_runs import resume_hub_run
+from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
     Setup,
     load_base_of,
@@ -57,6 +58,8 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     check_runs_folder()
     _leave_launcher(watcher)
     setup = _prepare(settle_optimizer(config), watcher)
+    for text in (*describe_defaults(setup), *find_warnings(setup)):
+        watcher.note(text)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts

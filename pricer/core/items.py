@@ -22,7 +22,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A product. `price` is in dollars and above zero; `title` and `category` are None if the data has none."""
+    """A product. `price` is above zero; `title` and `category` are None if the data has none."""
 
     id: str
     description: str

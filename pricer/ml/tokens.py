@@ -4,6 +4,7 @@ same tokens.
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 from pricer.core.digit_quantiles import DigitTokens
 from pricer.core.items import Example, Prompt
 from pricer.core.prefix_search import PriceTrie, build_trie
-from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
+from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_steps
 from pricer.errors import ConfigError
 
 PriceTokens = DigitTokens | PriceTrie
 """The tokens of all prices in a format: digit tokens if they are in numeric order, else a trie."""
 
-# Minimum number of description tokens for which a prompt makes sense.
-_MIN_DESCRIPTION = 8
+MIN_DESCRIPTION = 8
+"""Minimum number of description tokens for which a prompt makes sense."""
 # Number of texts that are tokenized at once. A tokenizer's record takes a hundred bytes per token, the token id four.
 _TEXTS_AT_ONCE = 1000
 # Maximum number of digits in a token.
@@ -66,17 +67,27 @@ class Encoder:
             len(ids) for ids in tokenize_continuations(tokenizer, tail, sorted(set(completions)))
         )
 
+    def within(self, max_length: int) -> "Encoder":
+        """The same encoder with another maximum length."""
+        other = copy(self)
+        other._max_length = max_length
+        return other
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The tokens that each prompt needs with its whole description and the longest completion."""
+        return [len(ids) + self.answer_length for ids in self._prompt_ids([prompt.text for prompt in prompts])]
+
     def check(self, prompt: Prompt) -> None:
         """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
         (frame,) = self._prompt_ids([prompt.head + prompt.tail])
-        if len(frame) + self.answer_length + _MIN_DESCRIPTION > self._max_length:
+        if len(frame) + self.answer_length + MIN_DESCRIPTION > self._max_length:
             raise self._too_small(len(frame))
 
     def _too_small(self, frame: int) -> ConfigError:
         frame += self.answer_length
         return ConfigError(
             [f"prompt.max_length is {self._max_length}: the question and the price alone take {frame} tokens"],
-            f"prompt.max_length of at least {frame + _MIN_DESCRIPTION}; most descriptions need 100 more",
+            f"prompt.max_length of at least {frame + MIN_DESCRIPTION}; most descriptions need 100 more",
         )
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:
@@ -168,7 +179,7 @@ def splits_digits(tokenizer: Any, tail: str) -> bool:
 
 
 def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int) -> PriceTokens | None:
-    """The tokens of prices with up to `digits` digits after `tail`, the end of every prompt.
+    """The tokens of prices of up to `digits` digits in whole steps after `tail`, the end of every prompt.
 
     They are DigitTokens if each digit, or each group of digits, is one token; else a PriceTrie. Returns None if two
     prices have the same tokens. Also returns None if a PriceTrie would need more than MAX_PLAIN_DIGITS digits, because
@@ -179,10 +190,10 @@ def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digi
         return digit_tokens
     if digits > MAX_PLAIN_DIGITS:
         return None
-    texts = [format_price(price, price_format) for price in range(10**digits)]
+    texts = [format_steps(steps, price_format) for steps in range(10**digits)]
     continued = tokenize_continuations(tokenizer, tail, texts)
     try:
-        trie = build_trie({price: [*ids, tokenizer.eos_token_id] for price, ids in enumerate(continued)})
+        trie = build_trie({steps: [*ids, tokenizer.eos_token_id] for steps, ids in enumerate(continued)})
     except ValueError:  # two prices with the same tokens: this tokenizer cannot write numbers
         return None
     # Each price is a single token, as 0 to 999 are in Llama 3: one position is enough.

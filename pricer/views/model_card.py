@@ -20,6 +20,7 @@ from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection, other_test_looks
 from pricer.views import formatting
+from pricer.views.markdown import code, one_line
 from pricer.views.tables import describe_near_copies
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ TAGS = ("lora", "price-prediction", "pricer")
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 # The pattern of the Hub's licence identifiers. The Hub refuses a card with an unknown licence.
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-# Characters that have no meaning for Markdown inside a code span.
-_PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +124,8 @@ def model_card(
             dropped=dropped,
             soups=sum(e.candidate.is_soup for e in selection.ranking),
             lead=_lead(selection),
+            unit=val.spec.price_unit,
+            rule=val.spec.rule,
             corrected=comparison
             and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
             metrics=METRICS,
@@ -139,7 +140,9 @@ def model_card(
             versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
             license=license_id,
             coverage=coverage,
-            near_copies=near_copies and test and describe_near_copies(near_copies, test.metric("mae").n),
+            near_copies=near_copies
+            and test
+            and describe_near_copies(near_copies, test.metric("mae").n, val.spec.price_unit),
             pricer_version=pricer_version,
         )
     )
@@ -149,9 +152,9 @@ def model_card(
         base_model=base if recipe.base_on_hub and _HUB_ID.fullmatch(base) else None,
         datasets=(data_id,) if data_id else (),
         tags=TAGS,
-        dataset_name=_line(data) or "unnamed",
+        dataset_name=one_line(data) or "unnamed",
         dataset_type=data_id or re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-") or "unnamed",
-        dataset_revision=_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
+        dataset_revision=one_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
         results=(*_stated(val), *(_stated(test) if test else ())),
         body=body,
     )
@@ -168,14 +171,14 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "code": _code,
+        "code": code,
         "literal": _literal,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
         "label": formatting.label,
         "description": formatting.description,
-        "dollars": formatting.dollars,
+        "price": formatting.price,
         "step_list": formatting.step_list,
         "significance": formatting.significance,
         "with_interval": formatting.with_interval,
@@ -206,7 +209,7 @@ def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> 
 
 def _stated(evaluation: Evaluation) -> list[Result]:
     return [
-        Result(evaluation.spec.split.value, name, formatting.description(name), metric.value)
+        Result(evaluation.spec.split.value, name, formatting.description(name, evaluation.spec.rule), metric.value)
         for name in METRICS
         if (metric := evaluation.metric(name)).value is not None
     ]
@@ -218,12 +221,12 @@ def _lead(selection: Selection) -> str:
         return ""
     if not selection.margin:
         return "level with the next, and the earlier"
-    second = selection.ranking[1]
+    second, unit = selection.ranking[1], selection.chosen.spec.price_unit
     difference = selection.comparison and selection.comparison.difference(second.candidate)
     if difference and difference.interval:
-        lead = formatting.difference_to_best(difference, selection.metric)
+        lead = formatting.difference_to_best(difference, selection.metric, unit)
     else:
-        lead = formatting.difference(selection.margin, selection.metric)
+        lead = formatting.difference(selection.margin, selection.metric, unit)
     return f"{lead} better than the next"
 
 
@@ -234,23 +237,6 @@ def _steps(evaluation: Evaluation) -> str:
 def _without_folder(name: str) -> str:
     """The last part of a local path: a public card must not show the folders of somebody's disk."""
     return name if name.startswith("builtin:") else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-
-
-def _line(text: str) -> str:
-    """One line of visible characters: no line breaks, no control characters, no change of the writing direction."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _code(text: str) -> str:
-    """Any text as code, within a line or a table cell.
-
-    A code span cannot hold every text: the Hub renders mathematics before Markdown, even in code spans, and a pipe ends
-    a table cell. If a text has other than plain characters, its punctuation is therefore written as entities.
-    """
-    text = _line(text)
-    if _PLAIN.fullmatch(text):
-        return f"`{text}`"
-    return f"<code>{re.sub(r'[!-/:-@[-`{-~]', lambda found: f'&#{ord(found[0])};', text)}</code>"
 
 
 def _literal(text: str) -> str:

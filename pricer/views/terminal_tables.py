@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pricer.core.predictions import ESTIMATORS
+from pricer.core.units import PriceUnit
 from pricer.views import terminal
-from pricer.views.formatting import gigabytes, local_time, size, whole_dollars, with_half_width
+from pricer.views.formatting import gigabytes, local_time, size, with_half_width
 from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import excerpt
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.core.predictions import Prediction
 
 RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
+_HELD_OUT = {"val": "validation", "test": "test"}
 _RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", "steps")
 
 
@@ -44,19 +46,13 @@ def reported(result: "Reported") -> None:
 
 
 def planned(plan: "Plan") -> None:
-    """Print the table of `pricer train --dry-run`."""
+    """Print the tables of `pricer train --dry-run`, and to stderr what training would warn of."""
     sizes = plan.sizes
-    rows = [
-        (
-            "training items",
-            f"{plan.items:,}"
-            + (" (data.train_limit; the data was not read)" if plan.items_are_a_limit else "")
-            + (
-                f" (data.max_price leaves out {plan.items_above_max_price:,} of all items)"
-                if plan.items_above_max_price
-                else ""
-            ),
-        ),
+    rows = [("training items", _training_items(plan))]
+    for split, held_out in (plan.held_out or {}).items():
+        interval = f": an error's 95 % interval is {held_out.interval} at most" if held_out.interval else ""
+        rows.append((f"{_HELD_OUT[split]} items", f"{held_out.items:,}{interval}"))
+    rows += [
         ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
         ("checkpoints", f"{plan.checkpoints:,}"),
         ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {size(sizes.base_bytes)} as {plan.precision}"),
@@ -64,11 +60,26 @@ def planned(plan: "Plan") -> None:
         ("all checkpoints", f"{size(plan.upload_bytes)} to keep or upload"),
     ]
     _aligned(rows)
+    if plan.defaults:
+        terminal.line("")
+        terminal.line("settings that are auto:")
+        width = max(len(f"{default.value:g}") for default in plan.defaults.values())
+        _aligned(
+            [(f"  {name}", f"{default.value:<{width}g}  {default.reason}") for name, default in plan.defaults.items()]
+        )
     if plan.gpu is None:
         terminal.note("memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40")
     else:
         terminal.line("")
         _gpu_table(plan.gpu)
+    for note in plan.notes:
+        terminal.note(note)
+
+
+def _training_items(plan: "Plan") -> str:
+    if plan.held_out is None:
+        return f"{plan.items:,} (data.train_limit; the data was not read)"
+    return f"{plan.items:,}"
 
 
 def _gpu_table(plan: "GpuPlan") -> None:
@@ -103,19 +114,20 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     """Print the prices of `pricer predict`, a line for each text. JSON has all estimates and intervals."""
     for item, prediction in zip(result.items, result.predictions, strict=True):
         if as_json:
-            terminal.record(_prediction_record(item.id, result.estimator, prediction), indent=None)
+            terminal.record(_prediction_record(item.id, result.estimator, result.unit, prediction), indent=None)
         else:
             text = "" if len(result.items) == 1 else f"  {excerpt(item.text)}"
-            terminal.line(f"{_price_and_interval(prediction, result.estimator)}{text}")
+            terminal.line(f"{_price_and_interval(prediction, result.estimator, result.unit)}{text}")
     if not as_json:
         how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
         origin = f"{result.checkpoint.name} of {result.run.name}"
         terminal.note(f"{how}, {origin}; the intervals are raw, as the model has them")
 
 
-def _prediction_record(key: str, estimator: str, prediction: "Prediction") -> dict[str, Any]:
+def _prediction_record(key: str, estimator: str, unit: PriceUnit, prediction: "Prediction") -> dict[str, Any]:
     distribution = prediction.distribution
-    record: dict[str, Any] = {"id": key, "price": prediction.estimate(estimator), "estimator": estimator}
+    price = prediction.estimate(estimator)
+    record: dict[str, Any] = {"id": key, "price": price, "unit": unit.symbol, "estimator": estimator}
     if distribution:
         record |= {
             "interval_80": distribution.interval(0.8),
@@ -128,14 +140,14 @@ def _prediction_record(key: str, estimator: str, prediction: "Prediction") -> di
     return {**record, "completion": prediction.completion}
 
 
-def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
+def _price_and_interval(prediction: "Prediction", estimator: str, unit: PriceUnit) -> str:
     price, distribution = prediction.estimate(estimator), prediction.distribution
     if price is None:
         return f"no price: {excerpt(prediction.completion)!r}"
     if distribution is None:
-        return whole_dollars(price)
+        return unit.short_price(price)
     low, high = distribution.interval(0.8)
-    return f"{whole_dollars(price)}  80 %: {whole_dollars(low)} to {whole_dollars(high)}"
+    return f"{unit.short_price(price)}  80 %: {unit.short_price(low)} to {unit.short_price(high)}"
 
 
 def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
@@ -159,7 +171,12 @@ def _run_row(run: "Overview") -> list[str]:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:
         mae = run.best.metric("mae")
-        row += [f"{run.best.candidate.step:,}", with_half_width(mae), f"{mae.n:,}", run.best.spec.estimator]
+        row += [
+            f"{run.best.candidate.step:,}",
+            with_half_width(mae, run.best.spec.price_unit),
+            f"{mae.n:,}",
+            run.best.spec.estimator,
+        ]
     picked = "" if run.picked is None else f"{run.picked.step:,}"
     if run.picked and run.picked.is_soup:
         picked = "soup " + "+".join(f"{step:,}" for step in run.picked.members)

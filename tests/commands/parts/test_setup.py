@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pricer.commands.parts.setup import Setup, load_base_of, prepare, prepare_to_ask
-from pricer.config import DataConfig, EvalConfig, ModelConfig, PromptConfig, RunConfig
+from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
 from pricer.ml.base import load_tokenizer
@@ -36,7 +36,8 @@ def test_the_estimator_is_settled_in_the_config_and_part_of_the_spec(setup: Setu
 
 def test_the_residual_mass_is_part_of_the_spec_only_for_a_prefix_search(setup: Setup) -> None:
     plain = prepare(CONFIG.model_copy(update={"prompt": PromptConfig(price_format="plain")}))
-    greedy = plain.config.model_copy(update={"eval": EvalConfig(estimator="greedy")})
+    estimator = {"estimator": "greedy"}
+    greedy = plain.config.model_copy(update={"eval": plain.config.eval.model_copy(update=estimator)})
 
     assert setup.spec(Split.VAL, None).residual_mass is None
     assert isinstance(plain.price_tokens, PriceTrie)
