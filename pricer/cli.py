@@ -187,7 +187,7 @@ def runs(as_json: JsonOption = False) -> None:
 @exit_codes()
 def predict(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")] = None,
-    file: Annotated[Path | None, _option("--file FILE", "One text a line, or JSON lines (.jsonl).")] = None,
+    file: Annotated[Path | None, _option("--file FILE", "A .csv, .jsonl or .parquet file, or one text a line.")] = None,
     run: RunOption = None,
     repo: RepoOption = None,
     checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Default: best, else last.")] = None,

@@ -1,7 +1,7 @@
 """The rows of a Parquet file as plain values, read batch by batch."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,8 @@ from pricer.data.text_files import unreadable
 from pricer.errors import DataError, first_line
 
 _BATCH = 512
+# With a buffer a column is read in pieces. Without one, a whole row group is in memory, often a whole file.
+_BUFFER = 2**20
 # Text does not compress so well: a file beyond both has absurd sizes in its metadata.
 _MAX_RATIO = 200
 _MAX_UNPACKED = 256 * 2**20
@@ -27,7 +29,7 @@ def read_parquet_columns(file: SourceFile) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_parquet_rows(file: SourceFile, index: int) -> Iterator[Row]:
+def read_parquet_rows(file: SourceFile, index: int) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     number = 0
     with _open_parquet(file) as parquet:
@@ -59,10 +61,10 @@ def _open_parquet(file: SourceFile) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False) as parquet:
+        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False, buffer_size=_BUFFER) as parquet:
             _refuse_absurd_sizes(file, parquet.metadata)
             yield parquet
-    except (OSError, MemoryError, pa.ArrowException) as error:
+    except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise unreadable(file, error) from None
         problem = f"{file.name} is truncated, damaged, or not Parquet: {first_line(error)}"
