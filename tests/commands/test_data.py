@@ -151,11 +151,21 @@ def test_what_is_there_is_not_made_again() -> None:
 
 
 def test_a_setting_can_be_overridden() -> None:
-    result = Cli("data", write_items(), "--set", "data.max_price=400", "--json")
+    record = json.loads(Cli("data", write_items(), "--set", "data.max_price=400", "--json").out)
+    result = Cli("data", "lamps.yaml", "--set", "data.max_price=400")
 
-    record = json.loads(result.out)
     assert record["max_price"] <= 400
     assert record["dropped"]["above max_price"] > 0
+    assert result.err.splitlines()[-1] == "next: pricer train lamps.yaml --set data.max_price=400"
+
+
+def test_training_makes_the_folder_and_its_card_itself() -> None:
+    small = ["train.epochs=0.1", "train.val_items=0", "adapter.r=2"]
+
+    Cli("train", write_items(), *(part for setting in small for part in ("--set", setting)))
+
+    (card,) = Path("data").glob("*/README.md")
+    assert "402 items with a description and a price" in card.read_text(encoding="utf-8")
 
 
 def test_a_changed_folder_is_refused() -> None:
