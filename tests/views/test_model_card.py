@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pricer.config import DataConfig, ModelConfig, RunConfig
+from pricer.core.breakdowns import Group, NearCopies
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -214,7 +215,7 @@ With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
 ## Limits
 
 The tables show all that was measured, on items from the same source as the training items: no other source, no other
-kind of product, no later prices. Items with the same words are in one split; near copies may be in two.
+kind of product, no later prices. Items with the same words are in one split, and so are near-duplicates.
 An answer is one number. These were greedy, without the distribution over prices that an interval is read from.
 
 Written by pricer `0.2.0` from the records of the run.
@@ -647,3 +648,15 @@ def test_an_answer_has_an_interval_where_the_distribution_is_read_and_the_card_s
     assert gives + held in known
     assert gives + " Written by" in unknown
     assert "These were greedy, without the distribution over prices that an interval is read from. Written" in greedy
+
+
+def test_the_card_says_what_near_copies_in_the_test_split_change() -> None:
+    tested = [*MEASURED, on_hub(200, 44.0, spec=HUB_TEST, n=60)]
+    others = Group("", 57, 1.0, 2.0, 3.0, 46.5, (40.5, 52.5), 0.0, None, 0.5, (0.4, 0.6), 0)
+
+    card = text_of(card_of(tested, near_copies=NearCopies(3, others)))
+
+    assert (
+        "Items with the same words are in one split. 3 of 60 items have a near-copy among the training items. "
+        "On the other 57, the mean absolute error is $46.50 ± 6.00."
+    ) in card
