@@ -175,6 +175,8 @@ def _environment() -> Environment:
         "literal": _literal,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
+        # A run that another trainer made can have settings that are still auto.
+        "setting": lambda value: value if isinstance(value, str) else f"{value:g}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
         "label": formatting.label,
         "description": formatting.description,
