@@ -18,8 +18,8 @@ from pricer.ml.devices import Precision
 from pricer.ml.tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
-from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 from tests.data.item_files import jsonl
+from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
 CONFIG = RunConfig(data=DataConfig(train_limit=16, val_limit=4))
 
