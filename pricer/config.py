@@ -98,7 +98,7 @@ class DataConfig(_Section):
     strip_markup: bool = True
     """Remove control characters and HTML tags from texts, and replace HTML entities such as &amp;."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """What happens to an item with the same text and the same price as an earlier one."""
+    """What happens to an item with the text and the price of an earlier one of the same split of the source."""
     near_duplicates: Literal["together", "ignore"] = "together"
     """`together`: texts that are nearly the same are put into the same split. `ignore`: only texts with the same words
     are."""
@@ -107,7 +107,8 @@ class DataConfig(_Section):
     price_in_description: Literal["report", "drop"] = "report"
     """What happens to items whose description contains their own price."""
     max_per_category: Count | None = None
-    """Maximum number of items of each category: a random sample, always the same. null: all."""
+    """Maximum number of items of each category: a random sample, always the same. Validation and test items of the
+    source's own splits are all kept. null: all."""
     max_per_price_band: Count | None = None
     """Maximum number of items between 1 and 2, 2 and 5, 5 and 10, 10 and 20 and so on. null: all."""
     on_bad_row: Literal["reject", "error"] = "reject"
@@ -115,9 +116,6 @@ class DataConfig(_Section):
     command."""
     max_rejected: Annotated[Number, Field(ge=0, le=1)] = 0.05
     """Maximum share of rows that may be rejected. More is an error."""
-    unwrap: bool = False
-    """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
-    `Price is $…`). Only the description is used."""
     val_fraction: Fraction | Literal["auto"] = "auto"
     """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split. `auto`:
     10 %, but at least 100 items if a fifth of all items are that many, and at most about 2,000."""

@@ -1,8 +1,11 @@
 """Config files: YAML to and from a RunConfig. All problems of a file are reported together, each with its line."""
 
 import difflib
+import re
 import reprlib
-from collections.abc import Sequence
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,14 @@ CONFIGS = next(
     Path("configs"),
 )
 
+# Files that only `data.source` can name. A .json file may be a config: JSON is YAML.
+_DATA_FILE = re.compile(r"\.(csv|tsv|jsonl|ndjson|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
 
 # Several times the number of existing settings.
 _MAX_SETTINGS = 300
+
+# Width of a written line, without its indent. A list may be longer by one element.
+_WIDTH = 100
 
 # Shortens values in messages: with aliases, a few lines of YAML can expand to gigabytes.
 _SHORT = reprlib.Repr()
@@ -35,6 +43,8 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply `section.key=value` overrides. A ConfigError names every problem and its place."""
+    if path.is_file() and _DATA_FILE.search(path.name):
+        raise ConfigError([f"{path} is data, not a config"], f"pricer init {shlex.quote(str(path))}")
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -93,6 +103,36 @@ def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> Ru
 def to_yaml(config: RunConfig) -> str:
     """The config as a file that reads back to the same RunConfig."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def to_commented_yaml(head: Iterable[str], settings: Iterable[tuple[str, Any, str]]) -> str:
+    """A config file with the comment lines `head` and some settings, each as `section.key`, value, and a comment, which
+    is above it and may be empty. Settings of one section follow each other.
+    """
+    lines = [f"# {_in_comment(line)}".rstrip() for line in head]
+    section = ""
+    for name, value, comment in settings:
+        own, _, key = name.partition(".")
+        if own != section:
+            lines.append(f"{own}:")
+            section = own
+        lines += [f"  # {line}" for line in textwrap.wrap(_in_comment(comment), _WIDTH)]
+        if isinstance(value, list):
+            written = f"{key}: " + "\n  ".join(_dump(value, default_flow_style=True).split("\n"))
+        else:
+            written = _dump({key: value})
+        lines += [f"  {line}" for line in written.split("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _dump(value: Any, *, default_flow_style: bool = False) -> str:
+    written: str = yaml.safe_dump(value, default_flow_style=default_flow_style, allow_unicode=True, width=_WIDTH)
+    return written.rstrip("\n")
+
+
+def _in_comment(text: str) -> str:
+    """A text on one line, without what YAML does not allow in a comment."""
+    return redact(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
 
 
 def config_path(name: str) -> Path:
