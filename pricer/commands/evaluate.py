@@ -57,7 +57,8 @@ def evaluate_run(
         scored = race_checkpoints(session, checkpoints) if race else score_checkpoints(session, checkpoints)
     evaluations, breakdown, report = (*baselines, *scored), None, None
     if which != "all":
-        breakdown = saved_breakdown(run, checkpoints[0].id, spec, session.items, setup.items.val)
+        val, near_copies = setup.items.val, setup.items.near_copies
+        breakdown = saved_breakdown(run, checkpoints[0].id, spec, session.items, val, near_copies)
     if setup.config.tracking.mode != "off":
         report = evaluation_report(spec, session.items, evaluations, run.evaluations.predictions)
     record = run.race() if race else None

@@ -1,6 +1,7 @@
 """The rows of a Parquet file as plain values, read batch by batch."""
 
 import datetime
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -85,7 +86,6 @@ def _refuse_absurd_sizes(file: SourceFile, metadata: Any) -> None:
 def _read_column(column: Any) -> list[Any]:
     """A column as a list of plain values."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -95,8 +95,6 @@ def _read_column(column: Any) -> list[Any]:
     if pa.types.is_timestamp(kind):
         # Python's times have no nanoseconds.
         column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), None, column)
     values = column.to_pylist()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values  # type: ignore[no-any-return]
@@ -104,7 +102,7 @@ def _read_column(column: Any) -> list[Any]:
 
 
 def simplify_value(value: Any) -> Any:
-    """A value that JSON could hold: dates as text, decimals as numbers, bytes as text if they are UTF-8."""
+    """A value that JSON could hold: dates as text, decimals as numbers, UTF-8 bytes as text, NaN as None."""
     if isinstance(value, list | tuple):
         return [simplify_value(each) for each in value]
     if isinstance(value, dict):
@@ -124,6 +122,7 @@ def _decode(value: bytes) -> str | bytes:
 
 _CHANGES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (Decimal, float),
+    (float, lambda number: None if math.isnan(number) else number),
     (datetime.date, lambda date: date.isoformat()),  # also a datetime
     (datetime.time, lambda time: time.isoformat()),
     (datetime.timedelta, str),

@@ -50,6 +50,9 @@ def open_source(config: DataConfig) -> Source:
         return _open_files(_join_held_out(files, config), None, config)
     found = find_hub_files(config)
     if not found.are_readable:
+        if config.val_source or config.test_source:
+            problem = f"{config.source} is in a format that cannot be joined with files of this machine"
+            raise DataError(problem, "data.val_source: null, data.test_source: null")
         return open_stream(found, config)
     return _open_files(_join_held_out(download_hub_files(found, config), config), found.revision, config)
 
