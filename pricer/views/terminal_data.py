@@ -68,7 +68,8 @@ def initialised(result: "Initialised") -> None:
         terminal.line(f"{name:<{width}}  {shorten(value, 400)}")
     terminal.line(f"written: {', '.join(str(path) for path in result.written)}")
     if result.problem:
-        terminal.note(f"not yet ready to train: {result.problem.message}\n hint: {result.problem.hint}")
+        hint = f"\n hint: {result.problem.hint}" if result.problem.hint else ""
+        terminal.note(f"not ready to train: {result.problem.message}{hint}")
     terminal.note(f"next: {result.next_command}")
 
 
