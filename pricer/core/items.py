@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from pricer.core.prices import PriceFormat, format_price
 
@@ -53,6 +54,7 @@ def assign_split(place: float, val_fraction: float, test_fraction: float) -> Spl
 class ItemSet:
     """All Items of a run by split. Each split is sorted by place. `fingerprint` is a hash that changes with any Item.
     `items_above_max_price` is the number of Items that were left out because they cost more than `data.max_price`.
+    `folder` is the data folder that they were read from, or None.
     """
 
     train: tuple[Item, ...]
@@ -60,6 +62,7 @@ class ItemSet:
     test: tuple[Item, ...]
     fingerprint: str
     items_above_max_price: int = 0
+    folder: Path | None = None
 
     def items(self, split: Split) -> tuple[Item, ...]:
         """The Items of one split."""

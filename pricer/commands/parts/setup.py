@@ -1,12 +1,13 @@
 """Check and settle everything before weights are loaded: items, template, tokens, and the limits of this machine."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pricer.config import RunConfig
-from pricer.core.evaluation import EvalSpec
+from pricer.core.checkpoints import Answers, Checkpoint
+from pricer.core.evaluation import EvalSpec, Scored
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import (
@@ -17,10 +18,11 @@ from pricer.core.prices import (
     explain_left_out,
     explain_padding,
     format_price,
+    refuse_inexact,
     width_for,
 )
 from pricer.data.reading import load_items, require
-from pricer.errors import CheckpointError, ModelError, RunError
+from pricer.errors import CheckpointError, DataError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import (
     PAGED,
@@ -31,20 +33,30 @@ from pricer.ml.devices import (
     read_state,
     refuse_several_gpus,
 )
-from pricer.ml.tokens import Encoder, PriceTokens, TokenizedPrompt, find_digit_tokens, find_price_tokens, splits_digits
+from pricer.ml.tokens import (
+    Encoder,
+    PriceTokens,
+    TokenizedPrompt,
+    count_answer_tokens,
+    find_digit_tokens,
+    find_price_tokens,
+    splits_digits,
+)
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned.
+    """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned. `answers`
+    is for the manifests of checkpoints.
     `price_tokens` says how prices are tokenized; None: no distribution over prices can be computed. `notes` are lines
     that the user should see once.
     """
 
     config: RunConfig
     items: ItemSet
+    answers: Answers
     base: Base
     tokenizer: Any
     template: PromptTemplate
@@ -59,18 +71,25 @@ class Setup:
 
     def spec(self, split: Split, limit: int | None) -> EvalSpec:
         """The EvalSpec for scoring the first `limit` items (None: all) of a split."""
+        return self._spec(split, self.items.fingerprint, len(self.items.items(split)), limit)
+
+    def spec_of_other_data(self, fingerprint: str, n: int, limit: int | None) -> EvalSpec:
+        """The EvalSpec for scoring the first `limit` items (None: all) of `n` items that are not the run's."""
+        return self._spec("data", fingerprint, n, limit)
+
+    def _spec(self, split: Scored, fingerprint: str, n: int, limit: int | None) -> EvalSpec:
         settings = self.config.eval
         is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
-            data_fingerprint=self.items.fingerprint,
+            data_fingerprint=fingerprint,
             split=split,
-            limit=None if limit is None or limit >= len(self.items.items(split)) else limit,
+            limit=None if limit is None or limit >= n else limit,
             prompt_fingerprint=self.template.fingerprint,
             base=self.base.name,
             base_revision=self.base.revision,
             precision=self.precision.label,
             estimator=settings.estimator,
-            fallback=self.items.train_median,
+            fallback=self.answers.train_median,
             residual_mass=settings.residual_mass if is_searched else None,
         )
 
@@ -104,62 +123,77 @@ def prepare(config: RunConfig) -> Setup:
     train = require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
-    return _assemble(config, items, max(item.price for item in train))
-
-
-def prepare_to_ask(config: RunConfig) -> Setup:
-    """The Setup for predictions by a trained checkpoint. If the config determines how prices are written, no data is
-    read and `items` is empty.
-    """
-    width = config.prompt.price_width
-    if config.prompt.price_format != "padded" or width is None:
-        return prepare(config)
-    setup = _assemble(config, ItemSet((), (), (), ""), float(10**width - 1))
-    # If the number of tokens varies, the data decides how many tokens are reserved for a price.
-    return setup if isinstance(setup.price_tokens, tuple) else prepare(config)
-
-
-def _assemble(config: RunConfig, items: ItemSet, max_price: float) -> Setup:
-    """Make a Setup from Items and the highest training price in dollars."""
+    max_price, prompt = max(item.price for item in train), config.prompt
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
-    prompt = config.prompt
     tail = prompt_tail(prompt.lead)
-    digits = width_for([max_price])
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
+    digits = width_for([max_price])
     can_pad = digits > MAX_PLAIN_DIGITS and find_digit_tokens(tokenizer, tail, digits) is not None
     price_format = choose_price_format(
         prompt.price_format, prompt.price_width, auto="padded" if splits or can_pad else "plain", max_price=max_price
     )
-    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
-    price_tokens = find_price_tokens(tokenizer, tail, price_format, price_format.width or digits)
-    completions = [template.completion(item) for item in items.train] or [format_price(max_price, price_format)]
-    encoder = Encoder(tokenizer, prompt.max_length, tail, completions)
-    encoder.check(template.prompt(Item("", "", max_price)))
-    estimator = choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)
+    refuse_inexact(price_format, max_price)
+    completions = {format_price(item.price, price_format) for item in train}
+    answer_tokens = count_answer_tokens(tokenizer, tail, completions)
+    answers = Answers(price_format, answer_tokens, max_price, items.train_median)
+    setup = _assemble(config, items, answers, base, tokenizer, precision)
     notes = explain_left_out(items.items_above_max_price, config.data.max_price)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price))
-    if price_tokens is None:
+    if setup.price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+    return replace(setup, notes=tuple(notes))
+
+
+def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
+    """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
+    comes from another trainer and does not say how it answers.
+    """
+    if checkpoint.answers is None:
+        try:
+            return prepare(config)
+        except DataError as error:
+            raise DataError(
+                f"{checkpoint.name} comes from another trainer and does not say how it writes prices, so its training "
+                f"data are needed: {error.message}",
+                error.hint,
+            ) from None
+    base = find_base(config.model)
+    tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
+    return _assemble(config, ItemSet((), (), (), ""), checkpoint.answers, base, tokenizer, precision)
+
+
+def _assemble(
+    config: RunConfig, items: ItemSet, answers: Answers, base: Base, tokenizer: Any, precision: Precision
+) -> Setup:
+    """Make a Setup without notes from what is known of its answers."""
+    prompt, price_format = config.prompt, answers.price_format
+    tail = prompt_tail(prompt.lead)
+    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
+    digits = price_format.width or width_for([answers.max_price])
+    price_tokens = find_price_tokens(tokenizer, tail, price_format, digits)
+    encoder = Encoder(tokenizer, prompt.max_length, tail, answers.answer_tokens)
+    encoder.check(template.prompt(Item("", "", answers.max_price)))
     settled = {
         "model": {"revision": base.revision, "compute_dtype": precision.dtype},
         "prompt": {"price_format": price_format.style, "price_width": price_format.width},
-        "eval": {"estimator": estimator},
+        "eval": {"estimator": choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
         config=config.model_copy(update=sections),
         items=items,
+        answers=answers,
         base=base,
         tokenizer=tokenizer,
         template=template,
         encoder=encoder,
         precision=precision,
         price_tokens=price_tokens,
-        notes=tuple(notes),
+        notes=(),
     )
 
 

@@ -49,7 +49,7 @@ def test_asking_is_set_up_as_training_was_without_the_data(setup: Setup) -> None
 
     assert asking.items.train == ()
     assert asking.template == setup.template
-    assert asking.encoder.answer_length == setup.encoder.answer_length
+    assert asking.encoder.answer_tokens == setup.encoder.answer_length
     assert prepare_to_ask(CONFIG).items == setup.items  # nothing is settled in it: the data are read
 
 
@@ -88,7 +88,7 @@ def test_a_run_on_a_sentencepiece_base_teaches_digits_alone_and_reads_them_exact
 
     written = {"".join(tokenizer.convert_ids_to_tokens(e.ids[e.start :].tolist())) for e in examples}
     assert written == {"0227</s>", "1299</s>"}
-    assert setup.encoder.answer_length == 4 + 1
+    assert setup.encoder.answer_tokens == 4 + 1
     assert sizes(setup.price_tokens) == [10] * 4
     assert setup.notes == ()
 
