@@ -35,9 +35,9 @@ class Answers:
 
     def __post_init__(self) -> None:
         if not 2 <= self.answer_tokens <= _MAX_ANSWER_TOKENS:
-            raise ValueError(f"answer_tokens is {self.answer_tokens}")
+            raise ValueError(f"answer_tokens is {str(self.answer_tokens)[:20]}")
         if self.price_format.width is not None and not 1 <= self.price_format.width <= _MAX_WIDTH:
-            raise ValueError(f"price_format.width is {self.price_format.width}")
+            raise ValueError(f"price_format.width is {str(self.price_format.width)[:20]}")
         for name in ("max_price", "train_median"):
             price = getattr(self, name)
             if not 0 < price < math.inf:

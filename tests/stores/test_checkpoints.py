@@ -286,6 +286,38 @@ class TestFolderStore:
             read_manifest(Path("out"))
 
     @pytest.mark.parametrize(
+        ("answers", "reason"),
+        [
+            ("MISSING", "answers is missing"),
+            ([], "answers is "),
+            ({"answer_tokens": 5}, "answers.price_format is missing"),
+            ({"answer_tokens": "5"}, "answers.answer_tokens is '5': Input should be a valid integer"),
+            ({"answer_tokens": True}, "answers.answer_tokens is True: Input should be a valid integer"),
+            ({"answer_tokens": 10**400}, "answers: answer_tokens is 10000000000000000000$"),
+            ({"answer_tokens": 1_000_000_000}, "answers: answer_tokens is 1000000000"),
+            ({"max_price": -1.0}, "answers: max_price is -1.0, not a price above zero"),
+            ({"train_median": None}, "answers.train_median is None: Input should be a valid number"),
+            ({"unit": "\x1b[31m$"}, r"answers: unit is '\\x1b\[31m\$'"),
+            ({"price_format": {"style": "roman", "width": None}}, "answers.price_format.style is 'roman'"),
+            ({"price_format": {"style": "plain", "width": 4}}, "answers.price_format: a padded price needs a width"),
+            ({"price_format": {"style": "padded", "width": 10**9}}, "answers: price_format.width is 1000000000"),
+            ({"eval": "import os"}, "answers.eval is unknown"),
+        ],
+    )
+    def test_answers_from_a_stranger_are_read_strictly(self, answers: Any, reason: str) -> None:
+        whole = {"price_format": {"style": "padded", "width": 4}, "max_price": 99.0, "train_median": 9.0, "unit": "$"}
+        manifest = a_checkpoint(5).to_json()
+        del manifest["id"], manifest["answers"]
+        if answers != "MISSING":
+            one_field = isinstance(answers, dict) and answers != {"answer_tokens": 5}
+            manifest["answers"] = {**whole, "answer_tokens": 5, **answers} if one_field else answers
+        Path("out").mkdir()
+        Path("out/manifest.json").write_text(json.dumps(manifest))
+
+        with pytest.raises(CheckpointError, match=f"^out/manifest.json is not a manifest: {reason}"):
+            read_manifest(Path("out"))
+
+    @pytest.mark.parametrize(
         ("line", "reason"),
         [
             ("not JSON", r"not a JSON object \(checkpoints.jsonl, line 1\)"),

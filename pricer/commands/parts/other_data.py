@@ -40,12 +40,11 @@ def load_other_data(config: DataConfig, source: str) -> OtherData:
 
 def count_trained(run: Run, items: Sequence[Item]) -> int | None:
     """The number of items that the run was trained on; None if its data folder is not on this machine."""
-    folder = run.facts().get("data_folder")
-    if not isinstance(folder, str):
-        return None
+    facts = run.facts()
     try:
-        known = set(pq.read_table(Path(folder) / "train.parquet", columns=["id"])["id"].to_pylist())
-    except (OSError, ValueError, KeyError):
+        ids = pq.read_table(Path(facts["data_folder"]) / "train.parquet", columns=["id"])["id"]
+        known = set(ids.slice(0, facts["items"]["train"]).to_pylist())  # data.train_limit takes the first ones
+    except (OSError, TypeError, ValueError, KeyError):
         return None
     return sum(item.id in known for item in items)
 
