@@ -85,9 +85,7 @@ def evaluate(
     run: RunOption = None,
     all_checkpoints: Annotated[bool, _option("--all-checkpoints", "Score every checkpoint.")] = False,
     checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")] = None,
-    split: Annotated[
-        Literal["val", "test"] | None, _option("--split", "Held-out items to score. Default: val.")
-    ] = None,
+    split: Annotated[Literal["val", "test"] | None, _option("--split", "Items to score on. Default: val.")] = None,
     data: Annotated[str | None, _option("--data FILE", "Score on all items of other data: a file, folder, …")] = None,
     limit: Annotated[int | None, _option("--limit N", "Only the first N items.", minimum=1)] = None,
     repo: RepoOption = None,

@@ -23,10 +23,10 @@ Scored = Split | Literal["data"]
 class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
-    The first `limit` items of the split, or of the other data, are scored (None: all). `fallback` is the price in dollars that is imputed
-    for an answer without a price. `precision` names the quantization and the compute dtype, and in 16 bits also the
-    dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may ignore. It is None if
-    distributions are computed completely or not computed.
+    The first `limit` items of the split, or of the other data, are scored (None: all). `fallback` is the price in
+    dollars that is imputed for an answer without a price. `precision` names the quantization and the compute dtype, and
+    in 16 bits also the dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may
+    ignore. It is None if distributions are computed completely or not computed.
     """
 
     data_fingerprint: str

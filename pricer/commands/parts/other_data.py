@@ -31,7 +31,7 @@ class OtherData:
 
 
 def load_other_data(config: DataConfig, source: str) -> OtherData:
-    """All items of a source (a file, a folder, a pattern, a Hub data set), read and cleaned as the run's config says."""
+    """All items of a source (as in `data.source`), read and cleaned as the run's config says."""
     found = load_items(config.model_copy(update={**_OWN, "source": source}))
     if not found.train:
         raise DataError(f"{source} has no item that can be scored")
@@ -55,4 +55,4 @@ def explain_trained(trained: int | None, n: int) -> str:
         return "whether the run was trained on some of these items is unknown: its data folder is not here"
     if trained == 0:
         return f"the run was trained on none of these {n:,} items"
-    return f"the run was trained on {trained:,} of these {n:,} items, so its error on other items is higher"
+    return f"the run was trained on {trained:,} of these {n:,} items, so its error on others is higher"
