@@ -3,10 +3,11 @@
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pricer.core.predictions import ESTIMATORS
+from pricer.core.units import MAX_DECIMALS, PriceUnit, check_symbol
 
 if TYPE_CHECKING:  # a type checker cannot read a Literal that is built from a table
     EstimatorName = str
@@ -88,6 +89,11 @@ class DataConfig(_Section):
     """Column with the description of the product."""
     price: str = "price"
     """Column with the price. Every price is a number above zero."""
+    unit: Annotated[str, AfterValidator(check_symbol)] = "$"
+    """Unit of the prices: `$`, `€`, `kWh` and so on. Only currency signs are written before the number."""
+    decimals: Annotated[Whole, Field(ge=-MAX_DECIMALS, le=MAX_DECIMALS)] | Literal["auto"] = "auto"
+    """Decimals of the prices that the model writes: 2 rounds them to 0.01, -3 to 1,000. `auto`: 0 for most data, more if
+    prices are below about 10, fewer if their median is above 100,000."""
     title: str | None = None
     """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
@@ -151,17 +157,23 @@ class DataConfig(_Section):
             raise ValueError("val_fraction and test_fraction together leave nothing to train on")
         return self
 
+    @property
+    def price_unit(self) -> PriceUnit:
+        """The unit of prices. `decimals: auto`, which the config of a run no longer has, counts as 0."""
+        return PriceUnit(self.unit, 0 if self.decimals == "auto" else self.decimals)
+
 
 class PromptConfig(_Section):
     """The question, and the form of the answer."""
 
-    question: str = "What does this cost to the nearest dollar?"
-    """First line of every prompt."""
-    lead: str = "Price is $"
-    """Last line of every prompt. The completion continues it."""
+    question: str = "auto"
+    """First line of every prompt. `auto`: the question of ready-made prompts, or one that fits `data.unit` and
+    `data.decimals`: `What does this cost to the nearest dollar?`"""
+    lead: str = "auto"
+    """Last line of every prompt, which the completion continues. `auto`: as for the question, `Price is $`."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
-    """`plain` writes 227.00, `padded` 0227. `auto`: padded if the tokenizer splits digits, or if plain prices have more
-    than 5 digits and padded prices have an exact median; otherwise plain."""
+    """`plain` writes 227.00, `padded` 0227, without a decimal point. `auto`: padded if the tokenizer splits digits, or
+    if plain prices have more than 5 digits and padded prices have an exact median; otherwise plain."""
     price_width: Count | None = None
     """Number of digits of a padded price. null: as many as the most expensive training item needs."""
     max_length: Annotated[Whole, Field(ge=8)] = 128
@@ -238,6 +250,11 @@ class EvalConfig(_Section):
     estimator: EstimatorName = "auto"
     """The estimate that is scored. `auto`: the median of the model's distribution over prices, which has the lowest
     expected error; greedy, with a note, if the tokenizer's way of writing numbers is not supported."""
+    hit_error: Annotated[Number, Field(gt=0)] | Literal["auto"] | None = "auto"
+    """An answer that is off by less than this is a hit. `auto`: 40 if `data.unit` is $ and the median training price is
+    between 40 and 4,000; otherwise none. null: none."""
+    hit_share: Annotated[Number, Field(gt=0, lt=1)] = 0.2
+    """An answer that is off by less than this share of the price is a hit."""
     residual_mass: Annotated[Number, Field(gt=0, lt=1)] = 0.02
     """Share of a distribution that may stay unexamined where the tokens of prices are not in numeric order. In numeric
     order median and intervals are exact."""

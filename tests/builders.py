@@ -35,6 +35,10 @@ SPEC = EvalSpec(
     precision="nf4 float32",
     estimator="greedy",
     fallback=100.0,
+    unit="$",
+    decimals=0,
+    hit_error=40.0,
+    hit_share=0.2,
 )
 
 

@@ -144,8 +144,8 @@ def race_checkpoints(session: EvaluationSession, checkpoints: Sequence[Checkpoin
             errors[checkpoint.id] = table.abs_error
         worst = drop_worst(left, errors, one.survivors)
         for each in worst:
-            leader = tag_name(each.leader)
-            session.watcher.note(f"{each.name}  out after {each.n:,} items, ${each.margin:,.2f} worse than {leader}")
+            leader, margin = tag_name(each.leader), spec.price_unit.error(each.margin)
+            session.watcher.note(f"{each.name}  out after {each.n:,} items, {margin} worse than {leader}")
         dropped += worst
         left = [checkpoint for checkpoint in left if checkpoint.id not in {each.id for each in worst}]
     (winner,) = left

@@ -12,6 +12,7 @@ from pricer.config import DataConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
+from pricer.core.units import PriceUnit
 from pricer.stores.runs import Run
 
 
@@ -22,6 +23,7 @@ class Predicted:
     run: Run
     checkpoint: Checkpoint
     estimator: str
+    unit: PriceUnit
     items: Sequence[Item]
     predictions: Sequence[Prediction]
 
@@ -44,7 +46,9 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     scorer.use(adapter)
     progress = partial(ScoringProgress(watcher, len(items)).reach, checkpoint.name)
     predictions = predict_items(scorer, setup, items, progress)
-    return Predicted(run, checkpoint, setup.config.eval.estimator, items, predictions)
+    return Predicted(
+        run, checkpoint, setup.config.eval.estimator, setup.template.price_format.price_unit, items, predictions
+    )
 
 
 def predict_items(

@@ -27,8 +27,8 @@ _BANDS = 5
 class Group:
     """The scores of a group of items. `name` is None for the items without a category.
 
-    `lowest`, `median` and `highest` describe the true prices in dollars. `mae` is the mean of |error|, and `bias` the
-    mean of the error (imputed − price), in dollars. Intervals are 95 % intervals, None for a single item. `no_price` is
+    `lowest`, `median` and `highest` describe the true prices. `mae` is the mean of |error|, and `bias` the mean of the
+    error (imputed − price). Intervals are 95 % intervals, None for a single item. `no_price` is
     the number of items without an estimate.
     """
 
@@ -57,7 +57,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One item and the error of its answer, in dollars. `error` is estimate − price; the fallback replaces an
+    """One item and the error of its answer. `error` is estimate − price; the fallback replaces an
     `estimate` of None. `text` is the description that the model got.
     """
 
@@ -142,7 +142,8 @@ def _by_price(table: ScoreTable) -> tuple[Group, ...]:
     # No band is empty: each contains the price at its upper edge.
     bands = [table.rows(band_of == band) for band in range(len(edges))]
     ends = [(band.price.min(), band.price.max()) for band in bands]
-    names = [f"${low:,.2f}" if low == high else f"${low:,.2f}–{high:,.2f}" for low, high in ends]
+    unit = table.rule.unit
+    names = [unit.price(low) if low == high else unit.price_range(low, high) for low, high in ends]
     return tuple(map(_group, names, bands))
 
 

@@ -15,7 +15,7 @@ SOUP_SIZES = (2, 3)
 """The numbers of neighbouring checkpoints that are averaged."""
 _MAX_MEMBERS = 8
 # Limits for a manifest that comes from a stranger. A price has a digit for each of 15 exact decimals of a float.
-_MAX_ANSWER_TOKENS, _MAX_WIDTH, _MAX_UNIT = 64, 15, 12
+_MAX_ANSWER_TOKENS, _MAX_WIDTH = 64, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,13 @@ class Answers:
     for prices on a machine that does not have the data.
 
     `answer_tokens` is the maximum number of tokens in an answer, its end-of-text token included. `max_price` and
-    `train_median` are the highest and the median training price, in `unit`. A field out of bounds is a ValueError.
+    `train_median` are the highest and the median training price. A field out of bounds is a ValueError.
     """
 
     price_format: PriceFormat
     answer_tokens: int
     max_price: float
     train_median: float
-    unit: str = "$"
 
     def __post_init__(self) -> None:
         if not 2 <= self.answer_tokens <= _MAX_ANSWER_TOKENS:
@@ -42,8 +41,6 @@ class Answers:
             price = getattr(self, name)
             if not 0 < price < math.inf:
                 raise ValueError(f"{name} is {price}, not a price above zero")
-        if not 1 <= len(self.unit) <= _MAX_UNIT or not self.unit.isprintable():
-            raise ValueError(f"unit is {self.unit[: 2 * _MAX_UNIT]!a}")
 
 
 @dataclass(frozen=True, slots=True)

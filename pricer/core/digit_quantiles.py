@@ -19,9 +19,9 @@ from pricer.core.predictions import PROMPT, QUANTILES, DecodingStep, Distributio
 DigitTokens = tuple[np.ndarray, ...]
 """For each position of a price: the ids (D,) of its digit tokens, in numeric order."""
 
-# If there is room, a prefix without a quantile is followed too: if it can change the mean by at least _WORTH_DOLLARS,
+# If there is room, a prefix without a quantile is followed too: if it can change the mean by at least _WORTH_STEPS,
 # or if its share is at least _WORTH_SHARE, because the mode may then have this prefix.
-_WORTH_DOLLARS = 0.5
+_WORTH_STEPS = 0.5
 _WORTH_SHARE = 0.1
 
 
@@ -106,7 +106,7 @@ class DigitQuantiles:
         is_needed_BN[self._rows_B1, crossed_BQ1] = True
         # The number of prices that begin with a continuation.
         width = math.prod(len(tokens) for tokens in self._digit_tokens[self._position :])
-        worth = min(_WORTH_SHARE, _WORTH_DOLLARS / ((width - 1) / 2))
+        worth = min(_WORTH_SHARE, _WORTH_STEPS / ((width - 1) / 2))
         wanted_B = np.minimum((is_needed_BN | (share_BN >= worth)).sum(axis=1), self._beam_width)
         chosen_BK = np.argsort(-(share_BN + 2 * is_needed_BN), axis=1, kind="stable")[:, : int(wanted_B.max())]
         # An Item that needs fewer prefixes than others is padded with prefixes that do not count as followed. This

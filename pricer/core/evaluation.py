@@ -12,8 +12,9 @@ import numpy as np
 
 from pricer.core.checkpoints import Candidate
 from pricer.core.items import Item, Split
-from pricer.core.metrics import METRICS, Metric, mean_interval, measure_all
+from pricer.core.metrics import DEFAULT_RULE, METRICS, Metric, ScoreRule, mean_interval, measure_all
 from pricer.core.predictions import ESTIMATORS, Prediction
+from pricer.core.units import PriceUnit
 
 Scored = Split | Literal["data"]
 """Whose items are scored: the run's own, by split, or those of other data. No checkpoint is chosen by other data."""
@@ -23,10 +24,11 @@ Scored = Split | Literal["data"]
 class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
-    The first `limit` items of the split, or of the other data, are scored (None: all). `fallback` is the price in
-    dollars that is imputed for an answer without a price. `precision` names the quantization and the compute dtype, and
-    in 16 bits also the dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may
-    ignore. It is None if distributions are computed completely or not computed.
+    The first `limit` items of the split, or of the other data, are scored (None: all). `fallback` is the price that is
+    imputed for an answer without a price. Prices are in `unit`, in steps of 10^-`decimals`. `hit_error` and `hit_share`
+    are the limits of a hit, see ScoreRule. `precision` names the quantization and the compute dtype, and in 16 bits
+    also the dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may ignore. It
+    is None if distributions are computed completely or not computed.
     """
 
     data_fingerprint: str
@@ -38,12 +40,26 @@ class EvalSpec:
     precision: str
     estimator: str
     fallback: float
+    unit: str
+    decimals: int
+    hit_error: float | None
+    hit_share: float
     residual_mass: float | None = None
 
     @property
     def fingerprint(self) -> str:
         """A hash that changes with any field of the spec."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def price_unit(self) -> PriceUnit:
+        """The unit of all prices and errors."""
+        return PriceUnit(self.unit, self.decimals)
+
+    @property
+    def rule(self) -> ScoreRule:
+        """How answers are judged."""
+        return ScoreRule(self.price_unit, self.hit_error, self.hit_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ class ScoreTable:
     """The scored answers of one evaluation. Every column is (items,). All tables of an EvalSpec have the same item
     order.
 
-    `price` is the true price in dollars. Errors are computed from `imputed`: the estimate, or the fallback if the
+    `price` is the true price in units. Errors are computed from `imputed`: the estimate, or the fallback if the
     answer has no price (`has_price` is false).
     """
 
@@ -87,37 +103,48 @@ class ScoreTable:
     price: np.ndarray
     imputed: np.ndarray
     has_price: np.ndarray
+    rule: ScoreRule = DEFAULT_RULE
 
     def __len__(self) -> int:
         return len(self.price)
 
     @property
     def error(self) -> np.ndarray:
-        """Imputed − price, in dollars: positive if the answer is too high."""
+        """Imputed − price: positive if the answer is too high."""
         error: np.ndarray = self.imputed - self.price
         return error
 
     @property
     def abs_error(self) -> np.ndarray:
-        """|imputed − price| in dollars."""
+        """|imputed − price|."""
         error: np.ndarray = np.abs(self.error)
         return error
 
     @cached_property
     def log_error(self) -> np.ndarray:
-        """ln(imputed + 1) − ln(price + 1)."""
-        error: np.ndarray = _log1p(self.imputed) - _log1p(self.price)
+        """ln(imputed + step) − ln(price + step). With a fixed 1, it would hardly depend on prices below 1."""
+        step = self.rule.unit.step
+        error: np.ndarray = _log1p(self.imputed / step) - _log1p(self.price / step)
         return error
 
     @property
     def hit(self) -> np.ndarray:
-        """Whether the error is below $40 or below 20 % of the price. An answer without a price is never a hit."""
-        hit: np.ndarray = self.has_price & ((self.abs_error < 40) | (self.abs_error < 0.2 * self.price))
-        return hit
+        """Whether the answer is a hit by the rule. An answer without a price is never a hit."""
+        return self.is_within(1)
+
+    def is_within(self, times: float) -> np.ndarray:
+        """Whether the answer is a hit with limits that are `times` as wide."""
+        error, rule = self.abs_error, self.rule
+        near: np.ndarray = error < times * rule.hit_share * self.price
+        if rule.hit_error is not None:
+            near |= error < times * rule.hit_error
+        near &= self.has_price
+        return near
 
     def rows(self, chosen: np.ndarray) -> "ScoreTable":
         """The rows that a mask or an array of indices chooses."""
-        return ScoreTable(self.item_id[chosen], self.price[chosen], self.imputed[chosen], self.has_price[chosen])
+        item_id, price, imputed = self.item_id[chosen], self.price[chosen], self.imputed[chosen]
+        return ScoreTable(item_id, price, imputed, self.has_price[chosen], self.rule)
 
 
 def _log1p(column: np.ndarray) -> np.ndarray:
@@ -126,11 +153,16 @@ def _log1p(column: np.ndarray) -> np.ndarray:
 
 
 def score_predictions(
-    predictions: Sequence[Prediction], items: Sequence[Item], fallback: float, estimator: str = "greedy"
+    predictions: Sequence[Prediction],
+    items: Sequence[Item],
+    fallback: float,
+    estimator: str = "greedy",
+    rule: ScoreRule = DEFAULT_RULE,
 ) -> ScoreTable:
-    """Score one Prediction per Item by an estimator; rows are in the order of the items.
+    """Score one Prediction per Item by an estimator; rows are in the order of the items. `rule` affects only hits and
+    logarithmic errors.
 
-    An answer without a price counts as `fallback` dollars, the training median. The median is the best constant answer,
+    An answer without a price counts as `fallback`, the training median. The median is the best constant answer,
     so a model gains nothing by withholding a price. Raises a ValueError unless items and Predictions match one to one:
     a missing answer must not make a checkpoint look better.
     """
@@ -143,6 +175,7 @@ def score_predictions(
         price=np.array([item.price for item in items], dtype=np.float64),
         imputed=np.array([fallback if one is None else one for one in estimates], dtype=np.float64),
         has_price=np.array([one is not None for one in estimates], dtype=np.bool_),
+        rule=rule,
     )
 
 
@@ -150,7 +183,7 @@ def evaluate(
     candidate: Candidate, spec: EvalSpec, predictions: Sequence[Prediction], items: Sequence[Item]
 ) -> tuple[Evaluation, ScoreTable]:
     """Score one Prediction per Item by the spec's estimator, and compute all metrics. Raises as `score_predictions`."""
-    table = score_predictions(predictions, items, spec.fallback, spec.estimator)
+    table = score_predictions(predictions, items, spec.fallback, spec.estimator, spec.rule)
     estimators: tuple[Metric, ...] = ()
     if not candidate.is_baseline and all(prediction.distribution for prediction in predictions):
         errors = {name: score_predictions(predictions, items, spec.fallback, name).abs_error for name in ESTIMATORS}

@@ -38,7 +38,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """A checkpoint that was dropped after `n` items. On these items, its mean absolute error was `margin` dollars
+    """A checkpoint that was dropped after `n` items. On these items, its mean absolute error was `margin`
     higher than the error of the best checkpoint, which has the step `leader`.
     """
 
@@ -103,7 +103,7 @@ def plan_rounds(candidates: int, items: int, budget: float) -> list[Round]:
 def drop_worst(
     candidates: Sequence[Checkpoint], errors: Mapping[str, Sequence[float] | np.ndarray], survivors: int
 ) -> tuple[Dropout, ...]:
-    """All candidates except the best `survivors`, the worst first. `errors` has the absolute errors in dollars by
+    """All candidates except the best `survivors`, the worst first. `errors` has the absolute errors by
     candidate id, all on the same items. Of two candidates with the same mean error, the first is better.
     """
     means = {one.id: float(np.mean(errors[one.id])) for one in candidates}

@@ -6,9 +6,10 @@ least the requested probability c, however wrong the raw intervals are. This hol
 sets. With n validation items, the coverage of a single calibration varies by about √(c(1 − c)/n). There is no guarantee
 for cheap or expensive items alone. The guarantee also ignores that the checkpoint was chosen on the same items.
 
-The correction multiplies the ends (plus $1) by a factor instead of adding dollars, because errors grow with the price.
-In tests/core/test_intervals.py both methods cover 80 % of all items. With added dollars, however, the coverage is 98 %
-for the cheapest fifth and 50 % for the most expensive fifth.
+The correction multiplies the ends (plus one step of the unit, $1 by default) by a factor instead of adding an amount,
+because errors grow with the price. In simulations both methods cover 80 % of all items. With an added amount, however,
+the coverage is 98 % for the cheapest fifth and 50 % for the most expensive fifth. A fixed $1 acts like an added amount
+where most prices are below it: 96 % and 64 % of goods of about $0.60 (tests/core/test_intervals.py).
 """
 
 import math
@@ -22,8 +23,9 @@ from pricer.core.evaluation import EvalSpec, ScoreTable
 from pricer.core.items import Split
 from pricer.core.metrics import mean_interval, wilson_interval
 from pricer.core.predictions import Prediction
+from pricer.core.units import PriceUnit
 
-# The lowest and the highest price in dollars, both included.
+# The lowest and the highest price, both included.
 Interval = tuple[float, float]
 
 # The shares of prices that intervals should contain.
@@ -34,35 +36,42 @@ LEVELS = (0.8, 0.95)
 class Calibration:
     """The correction of raw intervals. After it, a share `coverage` of the intervals should contain the price.
 
-    The upper end + 1 is multiplied by `factor`, and the lower end + 1 is divided by it. The factor was computed from
-    `n` validation items. Another `no_price` items had no interval, so `coverage` applies only to items with one.
+    The upper end + one step is multiplied by `factor`, and the lower end + one step is divided by it. A step is
+    10^-`decimals`. The factor was computed from `n` validation items. Another `no_price` items had no interval, so
+    `coverage` applies only to items with one.
     """
 
     coverage: float
     factor: float
     n: int
     no_price: int
+    decimals: int = 0
 
     def apply(self, raw: Interval | None) -> Interval | None:
-        """The corrected interval, at least $0 and in whole cents; None (no price) stays None. If the corrected ends
-        would cross, both become the midpoint of the raw ends in ln(price + 1).
+        """The corrected interval, at least 0 and in whole hundredths of a step; None (no price) stays None. If the
+        corrected ends would cross, both become the midpoint of the raw ends in ln(price + step).
         """
         if raw is None:
             return None
-        low, high = (raw[0] + 1) / self.factor - 1, (raw[1] + 1) * self.factor - 1
+        unit = PriceUnit(decimals=self.decimals)
+        step = unit.step
+        low, high = (raw[0] + step) / self.factor - step, (raw[1] + step) * self.factor - step
         if low > high:
-            low = high = math.sqrt((raw[0] + 1) * (raw[1] + 1)) - 1
+            low = high = math.sqrt((raw[0] + step) * (raw[1] + step)) - step
         # Round outwards. A price often lies exactly on an end; without rounding, the last bit of a float would decide
         # whether the interval contains it.
-        return max(0.0, math.floor(low * 100) / 100), math.ceil(high * 100) / 100
+        return max(0.0, unit.round_down(low)), unit.round_up(high)
 
 
-def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage: float) -> Calibration | None:
+def calibrate(
+    raw: Sequence[Interval | None], prices: Sequence[float], coverage: float, decimals: int = 0
+) -> Calibration | None:
     """Learn the correction from raw intervals of validation items and their prices, in the same order.
 
-    The conformity score of an item is max(ln(low + 1) − ln(price + 1), ln(price + 1) − ln(high + 1)). The correction is
-    the ⌈(n + 1) · coverage⌉-th lowest of n scores. Returns None if there are too few scores: fewer than 4 intervals for
-    0.8, or 19 for 0.95. Raises a ValueError for an invalid interval.
+    With s, a step of 10^-`decimals`, the conformity score of an item is the larger of ln(low + s) − ln(price + s) and
+    ln(price + s) − ln(high + s). The correction is the ⌈(n + 1) · coverage⌉-th lowest of n scores. Returns None if
+    there are too few scores: fewer than 4 intervals for 0.8, or 19 for 0.95. Raises a ValueError for an invalid
+    interval.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"a coverage of {coverage} is not between 0 and 1")
@@ -71,18 +80,18 @@ def calibrate(raw: Sequence[Interval | None], prices: Sequence[float], coverage:
     rank = math.ceil((len(pairs) + 1) * Fraction(str(coverage)))
     if rank > len(pairs):
         return None
-    low, high, price = np.array(pairs).T + 1
+    low, high, price = np.array(pairs).T + PriceUnit(decimals=decimals).step
     # The scores are the logarithms of these ratios. Ratios have the same order.
     scores = np.sort(np.maximum(low / price, price / high))
-    return Calibration(coverage, float(scores[rank - 1]), len(pairs), len(raw) - len(pairs))
+    return Calibration(coverage, float(scores[rank - 1]), len(pairs), len(raw) - len(pairs), decimals)
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """The `share` of items whose price lies in their interval, with the 95 % `interval` of the share (Wilson).
 
-    An item without an interval counts as not covered. Widths are in dollars, over the items that have an interval, and
-    None if no item has one.
+    An item without an interval counts as not covered. Widths are means and medians over the items
+    that have an interval, and None if no item has one.
     """
 
     share: float
@@ -143,14 +152,14 @@ def _with_interval(intervals: Sequence[Interval | None], prices: Sequence[float]
     pairs = [(*ends, price) for ends, price in zip(intervals, prices, strict=True) if ends is not None]
     for low, high, _ in pairs:
         if not 0 <= low <= high < math.inf:  # NaN also fails this comparison
-            raise ValueError(f"{low} to {high} dollars is no interval")
+            raise ValueError(f"{low} to {high} is no interval")
     return pairs
 
 
 @dataclass(frozen=True, slots=True)
 class AbstentionPoint:
-    """The mean absolute error on the `n` items of which the model is most certain, a `share` of all items. It is in
-    dollars, with a 95 % `interval` (None for a single item).
+    """The mean absolute error on the `n` items of which the model is most certain, a `share` of all items, with a
+    95 % `interval` (None for a single item).
     """
 
     share: float
@@ -162,11 +171,12 @@ class AbstentionPoint:
 def abstention_curve(table: ScoreTable, intervals: Sequence[Interval | None]) -> tuple[AbstentionPoint, ...]:
     """The errors of the most certain 10, 20, …, 100 % of items, each rounded up to whole items.
 
-    An item is more certain the narrower its corrected interval is, relative to the estimate + $1. Items without a price
-    or an interval come last and are scored with the imputed price, so the last point is the MAE of all items.
+    An item is more certain the narrower its corrected interval is, relative to the estimate + one step. Items without a
+    price or an interval come last and are scored with the imputed price, so the last point is the MAE of all items.
     """
+    step = table.rule.unit.step
     uncertainty = [
-        math.inf if ends is None or not has_price else (ends[1] - ends[0]) / (imputed + 1)
+        math.inf if ends is None or not has_price else (ends[1] - ends[0]) / (imputed + step)
         for ends, has_price, imputed in zip(intervals, table.has_price.tolist(), table.imputed.tolist(), strict=True)
     ]
     abs_errors = table.abs_error[np.lexsort((table.item_id, np.array(uncertainty)))]

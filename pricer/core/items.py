@@ -21,7 +21,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A product. `price` is in dollars and above zero; `title` and `category` are None if the data has none."""
+    """A product. `price` is above zero; `title` and `category` are None if the data has none."""
 
     id: str
     description: str
@@ -81,7 +81,7 @@ def split_items(
     limits: Mapping[Split, int | None],
     max_price: float | None = None,
 ) -> ItemSet:
-    """Put every Item of at most `max_price` dollars into its split, and keep at most `limits[split]` Items in each
+    """Put every Item of at most `max_price` into its split, and keep at most `limits[split]` Items in each
     split. None means no limit.
 
     Items are sorted by place, so the first N are a random sample. Copies have the same place and are sorted by id.

@@ -9,21 +9,54 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pricer.core.units import DOLLARS, PriceUnit
+
 if TYPE_CHECKING:
     import numpy as np
 
     from pricer.core.evaluation import ScoreTable
 
-Unit = Literal["dollars", "share", "number"]
+Unit = Literal["price", "share", "number"]
 Better = Literal["lower", "higher"]
 
 # 0.975 quantile of the standard normal distribution, for two-sided 95 % intervals.
 Z95 = 1.959963984540054
 
+# The hits of the published models: an error below $40. It suits a data set whose median price is within this range.
+_USUAL_HIT_ERROR = 40.0
+_USUAL_MEDIANS = (40.0, 4000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRule:
+    """How answers are judged. An answer is a hit if its error is below `hit_error` (in units; None: there is no such
+    limit), or below `hit_share` of the price. Logarithms are of the price plus one step of the unit.
+    """
+
+    unit: PriceUnit = DOLLARS
+    hit_error: float | None = _USUAL_HIT_ERROR
+    hit_share: float = 0.2
+
+
+DEFAULT_RULE = ScoreRule()
+
+
+def choose_hit_error(
+    wanted: float | Literal["auto"] | None, unit: PriceUnit, train_median: float
+) -> tuple[float | None, str]:
+    """The error below which an answer is a hit whatever the price is (None: no such error), and the reason."""
+    if wanted != "auto":
+        return wanted, "set in the config"
+    low, high = _USUAL_MEDIANS
+    if unit.symbol == "$" and low <= train_median <= high:
+        return _USUAL_HIT_ERROR, f"usual for median prices from {unit.exact(low)} to {unit.exact(high)}"
+    return None, f"{DOLLARS.exact(_USUAL_HIT_ERROR)} says nothing about a median of {unit.exact(train_median)}"
+
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. `label` names it in tables and charts, `meaning` explains it on the model card.
+    """One metric. `label` names it in tables and charts, `meaning` explains it on the model card. In it, `{unit}` is
+    the unit of prices, `{step}` its step, and `{limits}` the limits of a hit.
 
     `per_item` returns each item's contribution, (items,). `formula` combines the contributions into one value.
     `interval` is the kind of 95 % interval, or None. `can_choose`: whether `pricer pick` may choose by this metric.
@@ -71,8 +104,8 @@ METRICS = {
         MetricDefinition(
             name="mae",
             label="MAE",
-            meaning="mean absolute error in dollars",
-            unit="dollars",
+            meaning="mean absolute error in {unit}",
+            unit="price",
             per_item=lambda table: table.abs_error,
             interval="mean",
             is_essential=True,
@@ -80,15 +113,15 @@ METRICS = {
         MetricDefinition(
             name="median_ae",
             label="median error",
-            meaning="median absolute error in dollars",
-            unit="dollars",
+            meaning="median absolute error in {unit}",
+            unit="price",
             per_item=lambda table: table.abs_error,
             formula="median",
         ),
         MetricDefinition(
             name="rmsle",
             label="RMSLE",
-            meaning="root mean squared error of ln(price + 1)",
+            meaning="root mean squared error of ln(price + {step})",
             unit="number",
             per_item=lambda table: table.log_error**2,
             formula="root_mean",
@@ -114,7 +147,7 @@ METRICS = {
         MetricDefinition(
             name="hit_rate",
             label="hits",
-            meaning="answers off by less than $40 or 20% of the price",
+            meaning="answers off by less than {limits} of the price",
             unit="share",
             better="higher",
             per_item=lambda table: table.hit,

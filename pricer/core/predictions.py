@@ -6,10 +6,12 @@ the tokens that continue a valid price. The mass of all other tokens is `no_pric
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+
+from pricer.core.units import PriceUnit
 
 # Stands for the prompt where a token's parent is expected: the first token of a path follows the prompt.
 PROMPT = -1
@@ -20,7 +22,7 @@ QUANTILES = (0.025, 0.1, 0.5, 0.9, 0.975)
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """One Item's distribution over prices, in dollars.
+    """One Item's distribution over prices.
 
     `quantiles` are the prices at QUANTILES: each is the lowest price at which the cumulative share reaches the
     quantile. `mode` is the most probable price found; `mode_is_certain` says that no other price can be more probable.
@@ -56,6 +58,16 @@ class Distribution:
         low, high = (self.quantiles[QUANTILES.index(end)] for end in ends)
         return low, high
 
+    def from_steps(self, unit: PriceUnit) -> "Distribution":
+        """The distribution over prices in units that has this one over whole steps."""
+        return replace(
+            self,
+            quantiles=tuple(map(unit.from_steps, self.quantiles)),
+            mode=unit.from_steps(self.mode),
+            mean=unit.from_steps(self.mean),
+            mean_error=unit.from_steps(self.mean_error),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
@@ -84,7 +96,7 @@ ESTIMATORS = {
 class Prediction:
     """The answer about one Item.
 
-    `completion` is the greedy answer. `price` is the price in dollars that it states, or None. `distribution` is None
+    `completion` is the greedy answer. `price` is the price in units that it states, or None. `distribution` is None
     during training, for a baseline, and if no distribution can be computed.
     """
 
@@ -94,7 +106,7 @@ class Prediction:
     distribution: Distribution | None = None
 
     def estimate(self, estimator: str) -> float | None:
-        """The estimator's price in dollars, or None. An unknown estimator is a ValueError.
+        """The estimator's price in units, or None. An unknown estimator is a ValueError.
 
         Without a distribution every estimator gives the price of the completion.
         """
@@ -124,7 +136,9 @@ class DecodingStep:
 
 
 class PriceDecoder(Protocol):
-    """An algorithm that decodes price distributions. It requests computations step by step, until it knows enough."""
+    """An algorithm that decodes price distributions. It requests computations step by step, until it knows enough. Its
+    prices are whole steps of the unit.
+    """
 
     @property
     def first_candidates(self) -> np.ndarray:

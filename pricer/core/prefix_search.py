@@ -17,7 +17,7 @@ from pricer.core.predictions import PROMPT, DecodingStep, Distribution, compute_
 class PriceTrie:
     """A branching point in the token sequences of all prices.
 
-    Candidate i is the token `tokens[i]`. The prices that continue with it are between `low[i]` and `high[i]` dollars.
+    Candidate i is the token `tokens[i]`. The prices that continue with it are between `low[i]` and `high[i]` steps.
     `children[i]` is their next branching point, or None if only one price is left. Arrays are (n,).
     """
 
@@ -28,7 +28,7 @@ class PriceTrie:
 
 
 def build_trie(tokens_by_price: Mapping[int, Sequence[int]]) -> PriceTrie:
-    """The trie of prices in whole dollars; a ValueError if one price's tokens are a prefix of another's."""
+    """The trie of prices in whole steps of the unit; a ValueError if one price's tokens are a prefix of another's."""
     return _build_node(sorted(tokens_by_price.items()), 0)
 
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pricer.core.units import DOLLARS, PriceUnit
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -37,13 +39,14 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Validation:
     """Validation error during training. `loss` is in nats per completion token, None if no validation price fits the
-    run's price format. `mae` is in dollars. `no_price` of the `n` items got no price.
+    run's price format. `mae` is in `unit`. `no_price` of the `n` items got no price.
     """
 
     loss: float | None
     mae: float
     no_price: int
     n: int
+    unit: PriceUnit = DOLLARS
 
     def to_json(self) -> dict[str, Any]:
         """The entries of a validation in metrics.jsonl."""

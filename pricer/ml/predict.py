@@ -98,8 +98,14 @@ class TreeDecoder:
         with torch.inference_mode(), mixed_precision(self._model):
             ids_BT, distributions = self._decode([prompt.ids for prompt in prompts])
         completions = self._tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
+        unit = self._price_format.price_unit
         return [
-            Prediction(prompt.item_id, completion, parse_price(completion, self._price_format), distribution)
+            Prediction(
+                prompt.item_id,
+                completion,
+                parse_price(completion, self._price_format),
+                distribution and distribution.from_steps(unit),
+            )
             for prompt, completion, distribution in zip(prompts, completions, distributions, strict=True)
         ]
 

@@ -15,7 +15,7 @@ import numpy as np
 from pricer.core.digit_quantiles import DigitTokens
 from pricer.core.items import Example, Prompt
 from pricer.core.prefix_search import PriceTrie, build_trie
-from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_price
+from pricer.core.prices import MAX_PLAIN_DIGITS, PriceFormat, format_steps
 from pricer.errors import ConfigError
 
 PriceTokens = DigitTokens | PriceTrie
@@ -205,7 +205,7 @@ def splits_digits(tokenizer: Any, tail: str) -> bool:
 
 
 def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digits: int) -> PriceTokens | None:
-    """The tokens of prices with up to `digits` digits after `tail`, the end of every prompt.
+    """The tokens of prices of up to `digits` digits in whole steps after `tail`, the end of every prompt.
 
     They are DigitTokens if each digit, or each group of digits, is one token; else a PriceTrie. Returns None if two
     prices have the same tokens. Also returns None if a PriceTrie would need more than MAX_PLAIN_DIGITS digits, because
@@ -216,10 +216,10 @@ def find_price_tokens(tokenizer: Any, tail: str, price_format: PriceFormat, digi
         return digit_tokens
     if digits > MAX_PLAIN_DIGITS:
         return None
-    texts = [format_price(price, price_format) for price in range(10**digits)]
+    texts = [format_steps(steps, price_format) for steps in range(10**digits)]
     continued = tokenize_continuations(tokenizer, tail, texts)
     try:
-        trie = build_trie({price: [*ids, tokenizer.eos_token_id] for price, ids in enumerate(continued)})
+        trie = build_trie({steps: [*ids, tokenizer.eos_token_id] for steps, ids in enumerate(continued)})
     except ValueError:  # two prices with the same tokens: this tokenizer cannot write numbers
         return None
     # Each price is a single token, as 0 to 999 are in Llama 3: one position is enough.

@@ -8,7 +8,7 @@ import torch
 
 from pricer.core.evaluation import score_predictions
 from pricer.core.items import Item, PromptTemplate
-from pricer.core.prices import PriceFormat, width_for
+from pricer.core.prices import PriceFormat, format_price
 from pricer.core.training import Validation
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, make_batches, right_padded
@@ -28,7 +28,7 @@ def prepare_validation(
     batch_tokens: int,
 ) -> Callable[[], Validation]:
     """Return a function that measures the model's loss and price error on `items`. It restores the model's mode and the
-    random state, so it does not affect training. A prediction without a price counts as `fallback` dollars.
+    random state, so it does not affect training. A prediction without a price counts as `fallback`.
     """
     prompts = encoder.prompts([template.prompt(item) for item in items])
     examples = encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)])
@@ -48,16 +48,21 @@ def prepare_validation(
         finally:
             model.train(was_training)
         table = score_predictions(predictions, items, fallback)
-        return Validation(loss, fmean(table.abs_error.tolist()), int((~table.has_price).sum()), len(table))
+        mae, no_price = fmean(table.abs_error.tolist()), int((~table.has_price).sum())
+        return Validation(loss, mae, no_price, len(table), template.price_format.price_unit)
 
     return validate
 
 
 def fits_format(item: Item, price_format: PriceFormat) -> bool:
-    """Whether the price fits the padded width, which comes from the training items. A validation item with a longer
-    price has a price error, but no completion and so no loss.
+    """Whether the price can be written: it is not rounded to 0, and fits the padded width, which comes from the
+    training items. Other validation items have a price error, but no completion and so no loss.
     """
-    return price_format.width is None or width_for([item.price]) <= price_format.width
+    try:
+        format_price(item.price, price_format)
+    except ValueError:
+        return False
+    return True
 
 
 def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:

@@ -92,7 +92,7 @@ class EvaluationStore:
         """The scores of that name under that spec; None if there are none."""
         path = self._folder_of(name, spec) / "scores.npz"
         try:
-            return ScoreTable(**read_arrays(path, **_COLUMNS))
+            return ScoreTable(**read_arrays(path, **_COLUMNS), rule=spec.rule)
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError) as error:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pricer.core.metrics import METRICS, Metric, Unit
+from pricer.core.metrics import METRICS, Metric, ScoreRule, Unit
 from pricer.core.predictions import ESTIMATORS
+from pricer.core.units import PriceUnit
 
 if TYPE_CHECKING:  # these modules import numpy, and formatting works without it
     from pricer.core.checkpoints import Candidate
@@ -25,27 +26,32 @@ def label(metric: str) -> str:
     return METRICS[metric].label
 
 
-def description(metric: str) -> str:
-    """The short name of a metric and what it measures."""
-    return f"{METRICS[metric].label}: {METRICS[metric].meaning}"
+def description(metric: str, rule: ScoreRule) -> str:
+    """The short name of a metric and what it measures by this rule."""
+    found, unit = METRICS[metric], rule.unit
+    step = "1" if unit.step == 1 else unit.exact(unit.step)
+    return f"{found.label}: {found.meaning.format(unit=unit.plural, step=step, limits=hit_limits(rule, percent='%'))}"
 
 
-def unit(metric: str) -> Unit:
-    """The unit of a metric; `number` if it has none."""
+def hit_limits(rule: ScoreRule, times: float = 1, percent: str = " %") -> str:
+    """The limits of a hit, or limits that are `times` as wide: `$40 or 20 %`."""
+    by_share = f"{100 * times * rule.hit_share:g}{percent}"
+    return by_share if rule.hit_error is None else f"{rule.unit.exact(times * rule.hit_error)} or {by_share}"
+
+
+def kind(metric: str) -> Unit:
+    """What the values of a metric are: prices, shares or numbers without a unit."""
     return METRICS[metric].unit
 
 
-def dollars(amount: float | None, *, signed: bool = False) -> str:
-    """An amount with cents; – for None. With `signed`, amounts from zero on have a plus sign."""
-    if amount is None:
-        return "–"
-    sign = "−" if amount < 0 else "+" if signed else ""
-    return f"{sign}${abs(amount):,.2f}"
+def price(amount: float | None, unit: PriceUnit) -> str:
+    """A price; – for None."""
+    return "–" if amount is None else unit.price(amount)
 
 
-def whole_dollars(amount: float) -> str:
-    """An amount without cents."""
-    return f"${amount:,.0f}"
+def error(amount: float | None, unit: PriceUnit) -> str:
+    """An error or a width; – for None."""
+    return "–" if amount is None else unit.error(amount)
 
 
 def share(value: float | None) -> str:
@@ -53,70 +59,78 @@ def share(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
-def value(amount: float | None, metric: str) -> str:
-    """The value of a metric in its unit; – for None."""
-    match unit(metric):
-        case "dollars":
-            return dollars(amount)
+def value(amount: float | None, metric: str, unit: PriceUnit) -> str:
+    """The value of a metric; – for None. `unit` is the unit of prices."""
+    match kind(metric):
+        case "price":
+            return error(amount, unit)
         case "share":
             return share(amount)
         case "number":
             return "–" if amount is None else f"{amount:.3f}"
 
 
-def difference(amount: float, metric: str) -> str:
+def difference(amount: float, metric: str, unit: PriceUnit) -> str:
     """The difference of two values of a metric. The difference of two shares is in percentage points."""
     sign, size = ("−" if amount < 0 else ""), abs(amount)
-    match unit(metric):
-        case "dollars":
-            return dollars(amount)
+    match kind(metric):
+        case "price":
+            return unit.error(amount)
         case "share":
             return f"{sign}{100 * size:.2f} points"
         case "number":
             return f"{sign}{size:.4f}"
 
 
-def difference_to_best(one: "Difference", metric: str) -> str:
+def difference_to_best(one: "Difference", metric: str, unit: PriceUnit) -> str:
     """The difference of a candidate to the best, with its 95 % interval; – for the best itself."""
     if one.interval is None:
         return "–"
-    low, high = (difference(end, metric).replace("$", "").removesuffix(" points") for end in one.interval)
-    return f"{difference(one.worse_by, metric)} ({low} to {high})"
+    low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in one.interval)
+    return f"{difference(one.worse_by, metric, unit)} ({low} to {high})"
 
 
-def half_width(interval: tuple[float, float] | None) -> str:
-    """Half the width of an interval in dollars, for example ` ± 9.68` after a mean; empty for None."""
-    return "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:,.2f}"
+def half_width(interval: tuple[float, float] | None, unit: PriceUnit) -> str:
+    """Half the width of an interval of errors, for example ` ± 9.68` after a mean; empty for None."""
+    return "" if interval is None else f" ± {unit.number(unit.error(half_of(interval)))}"
 
 
-def interval(ends: tuple[float, float], metric: str) -> str:
+def half_of(interval: tuple[float, float]) -> float:
+    """Half the width of an interval."""
+    return (interval[1] - interval[0]) / 2
+
+
+def error_with_half_width(
+    amount: float, interval: tuple[float, float] | None, unit: PriceUnit, *, signed: bool = False
+) -> str:
+    """An error with half the width of its interval, if it has one: `$41.20 ± 9.68`, `12.50 ± 0.31 kWh`."""
+    return unit.error(amount, None if interval is None else half_of(interval), signed=signed)
+
+
+def interval(ends: tuple[float, float], metric: str, unit: PriceUnit) -> str:
     """The two ends of an interval, without their unit."""
-    low, high = (value(end, metric).replace("$", "").removesuffix("%") for end in ends)
+    low, high = (unit.number(value(end, metric, unit)).removesuffix("%") for end in ends)
     return f"{low} to {high}"
 
 
-def with_half_width(metric: Metric) -> str:
-    """A metric, with half its interval if it is in dollars. The intervals of shares are asymmetric and left out."""
-    half = half_width(metric.interval) if metric.value is not None and unit(metric.name) == "dollars" else ""
-    return value(metric.value, metric.name) + half
+def with_half_width(metric: Metric, unit: PriceUnit) -> str:
+    """A metric, with half its interval if it is a price. The intervals of shares are asymmetric and left out."""
+    if metric.value is not None and kind(metric.name) == "price":
+        return error_with_half_width(metric.value, metric.interval, unit)
+    return value(metric.value, metric.name, unit)
 
 
-def with_interval(metric: Metric) -> str:
+def with_interval(metric: Metric, unit: PriceUnit) -> str:
     """A metric with its interval, if it has one, in brackets."""
-    text = value(metric.value, metric.name)
+    text = value(metric.value, metric.name, unit)
     if metric.value is None or metric.interval is None:
         return text
-    return f"{text} ({interval(metric.interval, metric.name)})"
+    return f"{text} ({interval(metric.interval, metric.name, unit)})"
 
 
 def share_with_interval(of_all: float, ends: tuple[float, float]) -> str:
     """A share with its interval in brackets."""
     return f"{share(of_all)} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})"
-
-
-def price_range(lowest: float, highest: float) -> str:
-    """Two prices, in whole dollars."""
-    return f"{whole_dollars(lowest)}–{highest:,.0f}"
 
 
 def gigabytes(count: float) -> str:

@@ -122,6 +122,8 @@ def model_card(
             dropped=dropped,
             soups=sum(e.candidate.is_soup for e in selection.ranking),
             lead=_lead(selection),
+            unit=val.spec.price_unit,
+            rule=val.spec.rule,
             corrected=comparison
             and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
             metrics=METRICS,
@@ -171,7 +173,7 @@ def _environment() -> Environment:
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
         "label": formatting.label,
         "description": formatting.description,
-        "dollars": formatting.dollars,
+        "price": formatting.price,
         "step_list": formatting.step_list,
         "significance": formatting.significance,
         "with_interval": formatting.with_interval,
@@ -202,7 +204,7 @@ def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> 
 
 def _stated(evaluation: Evaluation) -> list[Result]:
     return [
-        Result(str(evaluation.spec.split), name, formatting.description(name), metric.value)
+        Result(str(evaluation.spec.split), name, formatting.description(name, evaluation.spec.rule), metric.value)
         for name in METRICS
         if (metric := evaluation.metric(name)).value is not None
     ]
@@ -214,12 +216,12 @@ def _lead(selection: Selection) -> str:
         return ""
     if not selection.margin:
         return "level with the next, and the earlier"
-    second = selection.ranking[1]
+    second, unit = selection.ranking[1], selection.chosen.spec.price_unit
     difference = selection.comparison and selection.comparison.difference(second.candidate)
     if difference and difference.interval:
-        lead = formatting.difference_to_best(difference, selection.metric)
+        lead = formatting.difference_to_best(difference, selection.metric, unit)
     else:
-        lead = formatting.difference(selection.margin, selection.metric)
+        lead = formatting.difference(selection.margin, selection.metric, unit)
     return f"{lead} better than the next"
 
 

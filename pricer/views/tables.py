@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pricer.core.metrics import METRICS
+from pricer.core.units import PriceUnit
 from pricer.views.formatting import (
     difference_to_best,
-    dollars,
-    half_width,
+    error,
+    error_with_half_width,
     label,
-    price_range,
+    price,
     scored_items,
     share,
     share_with_interval,
@@ -59,7 +60,7 @@ def evaluation_table(evaluations: "Sequence[Evaluation]", chosen: "Evaluation | 
         [
             e.name,
             "" if e.candidate.epoch is None else f"{e.candidate.epoch:.2f}",
-            *(with_half_width(e.metric(name)) for name in METRICS),
+            *(with_half_width(e.metric(name), e.spec.price_unit) for name in METRICS),
             f"{e.metric('mae').n:,}",
         ]
         for e in evaluations
@@ -88,7 +89,9 @@ def ranking(held_out: "HeldOut") -> Table:
         columns[after:after] = ["worse than the best by", "probability best"]
         for number, evaluation in enumerate(shown):
             one = held_out.difference(evaluation)
-            rows[number][after:after] = [difference_to_best(one, metric), share(one.p_best)] if one else ["", ""]
+            rows[number][after:after] = (
+                [difference_to_best(one, metric, chosen.spec.price_unit), share(one.p_best)] if one else ["", ""]
+            )
             if one and not one.is_significant and evaluation is not chosen:
                 kinds[number] = "alike"
     cells = [[in_two_lines(cell) for cell in row] for row in rows]
@@ -100,13 +103,13 @@ def in_two_lines(cell: str) -> str:
     return cell.replace("± ", "±\u00a0").replace(" to ", "\u00a0to\u00a0")
 
 
-def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str]) -> Table:
+def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:
     """The errors of groups of items: price bands or categories. `excerpt` shortens the names of categories."""
     rows = [
         [
-            price_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
+            unit.short_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
             f"{group.n:,}",
-            dollars(group.mae) + half_width(group.mae_interval),
+            error_with_half_width(group.mae, group.mae_interval, unit),
             share(group.mae / group.median if group.median else None),
             share(group.hit_rate),
             f"{group.no_price:,}",
@@ -116,10 +119,10 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
     return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
 
 
-def worst_table(breakdown: "Breakdown", excerpt: Callable[[str], str]) -> Table:
+def worst_table(breakdown: "Breakdown", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:
     """The items with the largest errors."""
     rows = [
-        [dollars(miss.error, signed=True), dollars(miss.price), dollars(miss.estimate), excerpt(miss.text)]
+        [unit.error(miss.error, signed=True), unit.price(miss.price), price(miss.estimate, unit), excerpt(miss.text)]
         for miss in breakdown.worst
     ]
     return Table(["error", "price", "estimate", "item"], rows, text_last=True)
@@ -134,18 +137,21 @@ def worst_items(details: "PredictionDetails") -> Table:
             f" The worst {tail.n:,} items ({share(tail.share_of_items)}) carry {tail.share_of_error:.0%} of the error."
         )
     known = details.texts is not None
-    table = worst_table(details.breakdown, lambda text: shorten(text, 220) if known else "(the data could not be read)")
+    named = (lambda text: shorten(text, 220)) if known else (lambda _: "(the data could not be read)")
+    table = worst_table(details.breakdown, named, spec.price_unit)
     return replace(table, note=note)
 
 
-def coverage_table(breakdown: "Breakdown") -> Table:
+def coverage_table(breakdown: "Breakdown", unit: PriceUnit) -> Table:
     """Coverage and mean width of the intervals, corrected and raw."""
     rows = []
     for report in breakdown.coverage:
         row = [f"{report.level:.0%}"]
         for found in (report.conformal, report.raw):
             row += (
-                [share_with_interval(found.share, found.interval), dollars(found.mean_width)] if found else ["–", "–"]
+                [share_with_interval(found.share, found.interval), error(found.mean_width, unit)]
+                if found
+                else ["–", "–"]
             )
         rows.append(row)
     return Table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
@@ -160,8 +166,11 @@ def side_by_side(reports: "Sequence[RunReport]") -> Table:
         if held_out:
             chosen = held_out.chosen
             checkpoint = f"{chosen.candidate.step:,}{'' if held_out.picked else ' (not picked)'}"
-            validation, hits = with_half_width(chosen.metric("mae")), share(chosen.metric("hit_rate").value)
-        test = with_half_width(tested.evaluation.metric("mae")) if tested else "–"
+            validation, hits = (
+                with_half_width(chosen.metric("mae"), report.unit),
+                share(chosen.metric("hit_rate").value),
+            )
+        test = with_half_width(tested.evaluation.metric("mae"), report.unit) if tested else "–"
         last_loss = f"{loss[-1]:.3f}" if len(loss) else "–"
         rows.append([report.name, checkpoint, validation, test, hits, last_loss, report.status])
     columns = ["run", "checkpoint", "validation MAE", "test MAE", "hits", "last loss", "status"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # every error message imports this file, and so does `pricer 
     from rich.console import Console
 
     from pricer.core.machine_checks import Finding
+    from pricer.core.units import PriceUnit
     from pricer.views.tables import Table
 
 _VERDICTS = {"ok": "OK", "warning": "warning", "failed": "FAILED", "unknown": "–"}
@@ -101,16 +102,20 @@ def _stdout() -> "Console":
 
 
 def curve(
-    caption: Sequence[str], points: Sequence[tuple[int, float]], mark: tuple[int, float], level: float | None
+    caption: Sequence[str],
+    points: Sequence[tuple[int, float]],
+    mark: tuple[int, float],
+    level: float | None,
+    unit: "PriceUnit",
 ) -> None:
-    """Draw dollars by step on stdout, below the caption: at least two points in order, one of them marked, and a line
+    """Draw errors by step on stdout, below the caption: at least two points in order, one of them marked, and a line
     at `level`. Draws nothing without a terminal, or if the terminal is too narrow or cannot show the characters.
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     if width < _NARROWEST or not _is_drawable():
         return
     try:
-        drawn = _draw(points, mark, level, width)
+        drawn = _draw(points, mark, level, width, unit)
     except (ImportError, OSError):
         return  # plotext is partly compiled. If it cannot be loaded, the table has the same numbers.
     in_one_line = "   ".join(caption)
@@ -122,7 +127,9 @@ def _is_drawable() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown") and encoding == "utf8"
 
 
-def _draw(points: Sequence[tuple[int, float]], mark: tuple[int, float], level: float | None, width: int) -> str:
+def _draw(
+    points: Sequence[tuple[int, float]], mark: tuple[int, float], level: float | None, width: int, unit: "PriceUnit"
+) -> str:
     import plotext
 
     steps, prices = zip(*points, strict=True)
@@ -139,7 +146,7 @@ def _draw(points: Sequence[tuple[int, float]], mark: tuple[int, float], level: f
     figure.plot_size(width, _CHART_HEIGHT)
     figure.axes(False, axis=(0, 1), side=1)
     figure.ruler(1, 0).lim(lowest - margin, highest + margin)
-    figure.ruler(1, 0).ticks(price_ticks, [f"${tick:,.10g}" for tick in price_ticks])
+    figure.ruler(1, 0).ticks(price_ticks, [unit.mark(f"{tick:,.10g}") for tick in price_ticks])
     figure.ruler(0, 0).ticks(named, [f"{step:,}" for step in named])
 
     def signal(x: Sequence[int], y: Sequence[float], shape: str, colour: str) -> Any:

@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING
 
 from pricer.core.checkpoints import tag_name
 from pricer.core.metrics import METRICS
+from pricer.core.units import PriceUnit
 from pricer.redaction import hub_address
 from pricer.views import tables, terminal
 from pricer.views.formatting import (
     candidate_name,
     difference,
     difference_to_best,
-    dollars,
-    half_width,
+    error,
+    error_with_half_width,
     interval,
+    kind,
     label,
     ordinal,
     share,
     shorten,
     significance,
     step_list,
-    unit,
     value,
     with_half_width,
     with_interval,
@@ -52,24 +53,23 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         values |= {} if result.source is None else {"data": result.source, "trained": result.trained}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
-    spec = result.spec
+    spec, unit = result.spec, result.spec.price_unit
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
-        rows = [[e.name, *(dollars(metric.value) for metric in e.estimators)] for e in known]
+        rows = [[e.name, *(error(metric.value, unit) for metric in e.estimators)] for e in known]
         terminal.table("MAE by estimator", Table(columns, rows))
     if result.race:
-        _show_race(result.race)
+        _show_race(result.race, unit)
     if any(e.metric("no_price").value for e in result.evaluations):
-        terminal.line(
-            f"For an answer without a price the train median, {dollars(spec.fallback)}, is imputed; it is never a hit."
-        )
+        median = unit.price(spec.fallback)
+        terminal.line(f"For an answer without a price the train median, {median}, is imputed; it is never a hit.")
     if spec.split == "val":
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
-        show_breakdown(result.evaluations[-1].name, result.breakdown)
+        show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
 
 
 def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
@@ -77,34 +77,35 @@ def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
     terminal.table(title, tables.evaluation_table(evaluations), spared=_SPARED)
 
 
-def _show_race(race: "RaceRecord") -> None:
+def _show_race(race: "RaceRecord", unit: PriceUnit) -> None:
     """Print which checkpoints dropped out of a race, in that order, and the work that this saved."""
     if race.dropped:
-        rows = [[one.name, f"{one.n:,}", dollars(one.margin), tag_name(one.leader)] for one in race.dropped]
+        rows = [[one.name, f"{one.n:,}", unit.error(one.margin), tag_name(one.leader)] for one in race.dropped]
         columns = ("dropped", "after items", "behind by", "leader")
         terminal.table(f"Race within {100 * race.budget:g} % of the work", Table(columns, rows))
     terminal.line(f"{100 * (1 - race.share_of_work):.0f} % of the work saved")
 
 
-def show_breakdown(name: str, breakdown: "Breakdown") -> None:
+def show_breakdown(name: str, breakdown: "Breakdown", unit: PriceUnit) -> None:
     """Print the breakdown of the evaluation `name`: error by price and category, intervals, worst items."""
-    terminal.table(f"{name}: error by price", tables.groups_table("price", breakdown.price_bands, excerpt))
+    terminal.table(f"{name}: error by price", tables.groups_table("price", breakdown.price_bands, excerpt, unit))
     if breakdown.categories:
-        terminal.table(f"{name}: error by category", tables.groups_table("category", breakdown.categories, excerpt))
+        by_category = tables.groups_table("category", breakdown.categories, excerpt, unit)
+        terminal.table(f"{name}: error by category", by_category)
     overall, tail = breakdown.overall, breakdown.tail
     carried = (
         "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
     )
-    signed = f"bias {dollars(overall.bias, signed=True)}{half_width(overall.bias_interval)} (estimate − price)"
-    terminal.line(f"{signed}, mean absolute error {dollars(overall.mae)}{carried}")
+    bias = error_with_half_width(overall.bias, overall.bias_interval, unit, signed=True)
+    terminal.line(f"bias {bias} (estimate − price), mean absolute error {unit.error(overall.mae)}{carried}")
     if breakdown.coverage:
         corrected_on = breakdown.calibrated_on
         how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
-        terminal.table(f"{name}: intervals, {how}", tables.coverage_table(breakdown))
+        terminal.table(f"{name}: intervals, {how}", tables.coverage_table(breakdown, unit))
         surest = [point for point in breakdown.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
-        errors = "  ".join(f"{point.share:.0%}: {dollars(point.mae)}" for point in surest)
+        errors = "  ".join(f"{point.share:.0%}: {unit.error(point.mae)}" for point in surest)
         terminal.line(f"MAE of the surest items: {errors}")
-    terminal.table(f"{name}: worst items", tables.worst_table(breakdown, excerpt))
+    terminal.table(f"{name}: worst items", tables.worst_table(breakdown, excerpt, unit))
 
 
 def excerpt(text: str) -> str:
@@ -122,13 +123,14 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
+    unit = selection.chosen.spec.price_unit
     if comparison:
         compared = [(e.name, comparison.difference(e.candidate)) for e in selection.ranking]
         verdict = {True: "yes", False: "no"}
         rows = [
             [
                 candidate,
-                difference_to_best(one, metric),
+                difference_to_best(one, metric, unit),
                 "" if one.is_of_best else verdict[one.is_significant],
                 share(one.p_best),
             ]
@@ -139,13 +141,14 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         title = f"Paired by item: 95 % intervals, {comparison.resamples:,} resamples"
         terminal.table(title, Table(columns, rows))
     margin = selection.margin
-    lead = "" if margin is None else f", {difference(margin, metric)} better than the runner-up"
+    lead = "" if margin is None else f", {difference(margin, metric, unit)} better than the runner-up"
     terminal.line(f"best: {name} ({(selection.candidate.id or '')[:7]}){lead}")
     if comparison:
         terminal.line(significance(comparison))
+        ends = interval(comparison.corrected_interval, metric, unit)
         terminal.line(
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
-            f"{value(comparison.corrected, metric)} (95 %: {interval(comparison.corrected_interval, metric)})"
+            f"{value(comparison.corrected, metric, unit)} (95 %: {ends})"
         )
     no_price = selection.chosen.metric("no_price").value
     if no_price:
@@ -169,10 +172,12 @@ def next_step(result: "Picked") -> None:
 def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
     """Print the test result beside the validation result, and whether the test split was used before."""
     selection, found = result.selection, confirmed.confirmation
+    unit = selection.chosen.spec.price_unit
     validation = f"validation said {_chosen_value(selection)}"
     if selection.comparison:
-        validation += f", corrected {value(selection.comparison.corrected, selection.metric)}"
-    on_test = with_half_width(found.metric) if unit(selection.metric) == "dollars" else with_interval(found.metric)
+        validation += f", corrected {value(selection.comparison.corrected, selection.metric, unit)}"
+    show = with_half_width if kind(selection.metric) == "price" else with_interval
+    on_test = show(found.metric, unit)
     terminal.line(f"confirmed: {label(selection.metric)} {on_test} on {found.metric.n:,} test items; {validation}")
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
@@ -187,7 +192,8 @@ def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
 
 
 def _chosen_value(selection: "Selection") -> str:
-    return value(selection.chosen.metric(selection.metric).value, selection.metric)
+    chosen = selection.chosen
+    return value(chosen.metric(selection.metric).value, selection.metric, chosen.spec.price_unit)
 
 
 def draw_pick(result: "Picked") -> None:
@@ -217,5 +223,7 @@ def draw_errors(evaluations: "Sequence[Evaluation]", chosen: int | None = None) 
     room = _NEAR * (max(errors) - min(errors))
     if level is not None and not min(errors) - room <= level <= max(errors) + room:
         level = None  # the line would flatten the curve
-    caption = ["MAE by step", f"● step {best[0]:,}: {dollars(best[1])}"]
-    terminal.curve(caption + ([f"┈ {_BASELINE}: {dollars(level)}"] if level is not None else []), points, best, level)
+    unit = evaluations[0].spec.price_unit
+    caption = ["MAE by step", f"● step {best[0]:,}: {unit.error(best[1])}"]
+    caption += [f"┈ {_BASELINE}: {unit.error(level)}"] if level is not None else []
+    terminal.curve(caption, points, best, level, unit)

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pricer.views.formatting import dollars, duration, share, with_half_width
+from pricer.views.formatting import duration, share, with_half_width
 from pricer.views.terminal import harmless
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class Watcher:
         parts = [f"{checkpoint.name}  epoch {checkpoint.epoch:.2f}"]
         if validation:
             loss = "–" if validation.loss is None else f"{validation.loss:.4f}"
-            parts.append(f"val loss {loss}  val MAE {dollars(validation.mae)} (greedy, n {validation.n:,})")
+            parts.append(
+                f"val loss {loss}  val MAE {validation.unit.error(validation.mae)} (greedy, n {validation.n:,})"
+            )
             if validation.no_price:
                 parts.append(f"{validation.no_price:,} without a price")
         self.note("  ".join([*parts, checkpoint.id[:7]]))
@@ -84,7 +86,8 @@ class Watcher:
     def scored(self, evaluation: "Evaluation") -> None:
         """Print the line of an evaluation."""
         mae, unparsed = evaluation.metric("mae"), evaluation.metric("no_price").value
-        self.note(f"{evaluation.name}  MAE {with_half_width(mae)}  without a price {share(unparsed)}  n {mae.n:,}")
+        error = with_half_width(mae, evaluation.spec.price_unit)
+        self.note(f"{evaluation.name}  MAE {error}  without a price {share(unparsed)}  n {mae.n:,}")
 
     def _update(self, text: str) -> None:
         if self._console.is_terminal:

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pricer.core.predictions import ESTIMATORS
+from pricer.core.units import PriceUnit
 from pricer.views import terminal
-from pricer.views.formatting import gigabytes, local_time, size, whole_dollars, with_half_width
+from pricer.views.formatting import gigabytes, local_time, size, with_half_width
 from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import excerpt
 
@@ -103,19 +104,20 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     """Print the prices of `pricer predict`, a line for each text. JSON has all estimates and intervals."""
     for item, prediction in zip(result.items, result.predictions, strict=True):
         if as_json:
-            terminal.record(_prediction_record(item.id, result.estimator, prediction), indent=None)
+            terminal.record(_prediction_record(item.id, result.estimator, result.unit, prediction), indent=None)
         else:
             text = "" if len(result.items) == 1 else f"  {excerpt(item.text)}"
-            terminal.line(f"{_price_and_interval(prediction, result.estimator)}{text}")
+            terminal.line(f"{_price_and_interval(prediction, result.estimator, result.unit)}{text}")
     if not as_json:
         how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
         origin = f"{result.checkpoint.name} of {result.run.name}"
         terminal.note(f"{how}, {origin}; the intervals are raw, as the model has them")
 
 
-def _prediction_record(key: str, estimator: str, prediction: "Prediction") -> dict[str, Any]:
+def _prediction_record(key: str, estimator: str, unit: PriceUnit, prediction: "Prediction") -> dict[str, Any]:
     distribution = prediction.distribution
-    record: dict[str, Any] = {"id": key, "price": prediction.estimate(estimator), "estimator": estimator}
+    price = prediction.estimate(estimator)
+    record: dict[str, Any] = {"id": key, "price": price, "unit": unit.symbol, "estimator": estimator}
     if distribution:
         record |= {
             "interval_80": distribution.interval(0.8),
@@ -128,14 +130,14 @@ def _prediction_record(key: str, estimator: str, prediction: "Prediction") -> di
     return {**record, "completion": prediction.completion}
 
 
-def _price_and_interval(prediction: "Prediction", estimator: str) -> str:
+def _price_and_interval(prediction: "Prediction", estimator: str, unit: PriceUnit) -> str:
     price, distribution = prediction.estimate(estimator), prediction.distribution
     if price is None:
         return f"no price: {excerpt(prediction.completion)!r}"
     if distribution is None:
-        return whole_dollars(price)
+        return unit.short_price(price)
     low, high = distribution.interval(0.8)
-    return f"{whole_dollars(price)}  80 %: {whole_dollars(low)} to {whole_dollars(high)}"
+    return f"{unit.short_price(price)}  80 %: {unit.short_price(low)} to {unit.short_price(high)}"
 
 
 def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
@@ -159,7 +161,12 @@ def _run_row(run: "Overview") -> list[str]:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:
         mae = run.best.metric("mae")
-        row += [f"{run.best.candidate.step:,}", with_half_width(mae), f"{mae.n:,}", run.best.spec.estimator]
+        row += [
+            f"{run.best.candidate.step:,}",
+            with_half_width(mae, run.best.spec.price_unit),
+            f"{mae.n:,}",
+            run.best.spec.estimator,
+        ]
     picked = "" if run.picked is None else f"{run.picked.step:,}"
     if run.picked and run.picked.is_soup:
         picked = "soup " + "+".join(f"{step:,}" for step in run.picked.members)

@@ -16,7 +16,7 @@ from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG
 from pricer.stores.runs import Run
 
-SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
+SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0, "$", 0, 40.0, 0.2)
 
 
 class FakeScorer:

@@ -104,7 +104,7 @@ def test_a_limit_takes_the_first_items_and_beyond_the_file_means_all(run: Run, l
         (
             [1200.0, 1500.0, 1900.0],
             2,
-            "the run was trained on 2 of these 4 items, so its error on other items is higher",
+            "the run was trained on 2 of these 4 items: its error on new items is higher",
         ),
     ],
 )

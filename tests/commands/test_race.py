@@ -202,7 +202,9 @@ class TestPick:
 
     def test_a_race_counts_before_fewer_items_on_which_all_were_scored(self, run: Run) -> None:
         race(run, a_scorer())
-        small = EvalSpec("data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0)
+        small = EvalSpec(
+            "data", Split.VAL, 50, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0, "$", 0, 40.0, 0.2
+        )
         for checkpoint in run.store.checkpoints():
             evaluation = an_evaluation(checkpoint.step, 1.0, spec=small, name=checkpoint.name, id=checkpoint.id)
             run.evaluations.add(checkpoint.id, evaluation, some_scores())

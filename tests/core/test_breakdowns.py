@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pricer.core.breakdowns import Breakdown, Group, Miss, Tail, break_down
 from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.items import Item
-from pricer.core.metrics import wilson_interval
+from pricer.core.metrics import ScoreRule, wilson_interval
+from pricer.core.units import PriceUnit
 from tests.builders import an_item, predictions_of
 
 FALLBACK = 150.0
@@ -39,6 +40,20 @@ def broken_down(
 
 def bands(prices: Sequence[float]) -> list[tuple[str | None, int]]:
     return [(band.name, band.n) for band in broken_down(prices, prices).price_bands]
+
+
+def test_bands_are_named_in_the_unit_of_the_prices() -> None:
+    items = priced([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    predictions = predictions_of(items, [0.1] * 6)
+
+    def names(unit: PriceUnit) -> list[str | None]:
+        rule = ScoreRule(unit, hit_error=None)
+        return [
+            band.name for band in break_down(score_predictions(predictions, items, 0.1, rule=rule), items).price_bands
+        ]
+
+    assert names(PriceUnit("$", 2)) == ["$0.05–0.10", "$0.20", "$0.30", "$0.40", "$0.50"]
+    assert names(PriceUnit("kWh", 1))[1:] == ["0.2 kWh", "0.3 kWh", "0.4 kWh", "0.5 kWh"]
 
 
 # --- groups ---

@@ -46,10 +46,6 @@ def test_the_revision_is_the_one_that_earlier_checkpoints_were_recorded_under() 
         ({"max_price": float("inf")}, "max_price is inf, not a price above zero"),
         ({"train_median": -1.0}, "train_median is -1.0, not a price above zero"),
         ({"train_median": float("nan")}, "train_median is nan, not a price above zero"),
-        ({"unit": ""}, "unit is ''"),
-        ({"unit": "x" * 13}, "unit is 'xxxxxxxxxxxxx'"),
-        ({"unit": "k\nWh"}, "unit is 'k\\nWh'"),
-        ({"unit": "\u202e$"}, "unit is '\\u202e$'"),
     ],
 )
 def test_answers_out_of_bounds_are_refused(change: dict[str, Any], problem: str) -> None:

@@ -9,7 +9,9 @@ import pytest
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable, evaluate, score_predictions
 from pricer.core.items import Item, Split
+from pricer.core.metrics import ScoreRule
 from pricer.core.predictions import Prediction
+from pricer.core.units import PriceUnit
 from tests.builders import SPEC, a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
 
 ITEMS = [an_item(key="a", price=100.0), an_item(key="b", price=200.0)]
@@ -107,6 +109,38 @@ def test_the_errors_are_of_the_estimate_or_of_the_fallback() -> None:
     assert table.abs_error.tolist() == [10.0, 50.0, 790.0, 10.0]
     assert table.hit.tolist() == [True, False, False, True]
     assert table.log_error.tolist() == pytest.approx([math.log(111 / 101), *np.log([151 / 201, 211 / 1001, 251 / 261])])
+
+
+def test_a_rule_decides_what_is_a_hit_and_on_which_scale_errors_are_relative() -> None:
+    # Off by 0.05 of 0.10; by 0.02 of 0.25; by 0.07 of 0.25, which is 28 %.
+    items = [an_item(key, price) for key, price in zip("abc", [0.1, 0.25, 0.25], strict=True)]
+    predictions = predictions_of(items, [0.15, 0.27, 0.32])
+    cents = PriceUnit("€", 2)
+
+    def hits(error: float | None, share: float) -> list[bool]:
+        rule = ScoreRule(cents, error, share)
+        return score_predictions(predictions, items, 1.0, rule=rule).hit.tolist()
+
+    assert hits(None, 0.2) == [False, True, False]
+    assert hits(0.06, 0.2) == [True, True, False]
+    assert hits(0.06, 0.3) == [True, True, True]
+    table = score_predictions(predictions, items, 1.0, rule=ScoreRule(cents, None, 0.2))
+    assert table.is_within(2).tolist() == [False, True, True]  # 50 %, 8 % and 28 % off, with a limit of 40 %
+    # ln(price + 0.01)
+    assert table.log_error.tolist() == pytest.approx(np.log([16 / 11, 28 / 26, 33 / 26]))
+    assert table.rows(np.array([0])).rule == table.rule
+
+
+def test_an_evaluation_is_judged_by_its_spec() -> None:
+    spec = a_spec(unit="€", decimals=2, hit_error=None, hit_share=0.5)
+    items = [an_item("a", 10.0), an_item("b", 1000.0)]
+
+    evaluation, table = evaluate(CHECKPOINT, spec, predictions_of(items, [16.0, 1499.0]), items)
+
+    assert table.rule == ScoreRule(PriceUnit("€", 2), None, 0.5)
+    assert evaluation.metric("hit_rate").value == 0.5  # 6 of 10 is a miss without a limit in euros, 499 of 1,000 a hit
+    others = [a_spec(unit="€"), a_spec(decimals=2), a_spec(hit_error=None), a_spec(hit_share=0.5), a_spec()]
+    assert len({one.fingerprint for one in others}) == 5
 
 
 def test_an_answer_of_zero_dollars_is_an_answer() -> None:

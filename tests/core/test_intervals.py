@@ -22,7 +22,8 @@ from pricer.core.intervals import (
     report_coverage,
 )
 from pricer.core.items import Split
-from pricer.core.metrics import METRICS, wilson_interval
+from pricer.core.metrics import METRICS, ScoreRule, wilson_interval
+from pricer.core.units import PriceUnit
 from tests.builders import a_spec, an_item, predictions_of
 
 # Of price + 1: from 100 to 200.
@@ -187,6 +188,59 @@ def test_coverage_is_nominal_whatever_the_raw_intervals_are(
     assert level - 3 * deviation <= float(np.mean(shares)) <= level + 1 / 200 + 0.002 + 3 * deviation
 
 
+def in_cents(market: tuple[list[Interval], list[float]]) -> tuple[list[Interval], list[float]]:
+    """The same goods at a hundredth of the price."""
+    raw, prices = market
+    return [(low / 100, high / 100) for low, high in raw], [price / 100 for price in prices]
+
+
+def test_prices_in_cents_are_corrected_as_the_same_prices_times_a_hundred() -> None:
+    market = a_market(0, 199, 0.8, width=1 / 3)
+
+    dollars, cents = calibrate(*market, 0.8), calibrate(*in_cents(market), 0.8, decimals=2)
+
+    assert dollars is not None
+    assert cents is not None
+    assert cents.factor == pytest.approx(dollars.factor)
+    ends = [(dollars.apply(one), cents.apply(other)) for one, other in zip(market[0], in_cents(market)[0], strict=True)]
+    # Both are rounded outwards to a hundredth of a step: a last bit can move an end by one of these.
+    assert all(a and b and b == pytest.approx((a[0] / 100, a[1] / 100), abs=1.01e-4) for a, b in ends)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "raw", "corrected"),
+    [
+        (2, (0.99, 1.99), (0.49, 3.99)),  # 1.00/2 − 0.01, 2.00 × 2 − 0.01
+        (2, (0.0, 0.09), (0.0, 0.19)),
+        (-2, (9_900.0, 19_900.0), (4_900.0, 39_900.0)),  # 10,000/2 − 100, 20,000 × 2 − 100
+        (-3, (99_000.0, 100_500.0), (49_000.0, 202_000.0)),  # 100,000/2 − 1,000, 101,500 × 2 − 1,000
+    ],
+)
+def test_the_factor_is_applied_to_the_ends_plus_a_step(decimals: int, raw: Interval, corrected: Interval) -> None:
+    calibration = replace(a_calibration(2.0), decimals=decimals)
+
+    assert calibration.apply(raw) == pytest.approx(corrected, abs=1.01 * 10 ** -(decimals + 2))
+
+
+@pytest.mark.parametrize(("decimals", "cheapest", "dearest"), [(2, 0.82, 0.80), (0, 0.96, 0.64)])
+def test_a_step_holds_the_coverage_of_cheap_and_dear_items_and_a_fixed_dollar_does_not(
+    decimals: int, cheapest: float, dearest: float
+) -> None:
+    # Goods about $0.60, most from $0.10 to $4, by fifths of the middle of their raw intervals.
+    found = []
+    for seed in range(30):
+        calibration = calibrate(*in_cents(a_market(seed, 199, 0.8, width=1 / 3)), 0.8, decimals)
+        assert calibration is not None
+        raw, prices = in_cents(a_market(1000 + seed, 600, 0.8, width=1 / 3))
+        corrected = [calibration.apply(ends) or (0.0, 0.0) for ends in raw]
+        held = np.array([low <= price <= high for (low, high), price in zip(corrected, prices, strict=True)])
+        fifths = np.array_split(np.argsort([low * high for low, high in raw]), 5)
+        found.append([held.mean(), held[fifths[0]].mean(), held[fifths[-1]].mean()])
+
+    # The standard deviation of a mean of 30, each of 120 items and another calibration, is below 0.01.
+    assert np.mean(found, axis=0) == pytest.approx([0.80, cheapest, dearest], abs=0.03)
+
+
 # --- the report ---
 
 
@@ -236,6 +290,15 @@ def test_certainty_is_relative_to_the_estimate() -> None:
     table = scores(("a", 12.0, 9.0), ("b", 990.0, 999.0))
 
     assert abstention_curve(table, [(8.0, 13.0), (985.0, 1005.0)])[0].mae == 9.0
+
+
+def test_certainty_is_relative_to_the_estimate_plus_a_step() -> None:
+    # With $1 in place of the step, 0.05/1.10 would be more certain than 0.2/2.00.
+    items = [an_item("a", 0.15), an_item("b", 1.5)]
+    cents = ScoreRule(PriceUnit("$", 2))
+    table = score_predictions(predictions_of(items, [0.10, 1.00]), items, fallback=1.0, rule=cents)
+
+    assert abstention_curve(table, [(0.08, 0.13), (0.9, 1.1)])[0].mae == 0.5  # 0.05/0.11 against 0.2/1.01
 
 
 def test_items_without_a_price_come_last_with_the_imputed_price() -> None:

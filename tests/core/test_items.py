@@ -225,6 +225,8 @@ def test_a_completion_is_written_in_the_format_of_the_template() -> None:
         {"lead": "Price: $"},
         {"max_length": 127},
         {"price_format": PriceFormat("padded", 4)},
+        {"price_format": PriceFormat("plain", None, 2)},
+        {"price_format": PriceFormat("plain", None, 0, "€")},
     ],
 )
 def test_the_fingerprint_changes_with_every_part_of_the_template(change: dict[str, Any]) -> None:
@@ -237,6 +239,6 @@ def test_padded_widths_have_different_fingerprints() -> None:
     assert four.fingerprint != five.fingerprint
 
 
-def test_the_fingerprint_is_the_one_that_earlier_runs_were_recorded_under() -> None:
+def test_the_fingerprint_does_not_change_by_itself() -> None:
     # A change here makes every stored evaluation incomparable: CHANGELOG.md has to say so.
-    assert TEMPLATE.fingerprint == "ca507d18060e"
+    assert TEMPLATE.fingerprint == "71d5c6211ac6"

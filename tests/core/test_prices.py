@@ -10,9 +10,12 @@ from pricer.core.prices import (
     choose_price_format,
     explain_greedy,
     format_price,
+    format_steps,
     parse_price,
+    refuse_zeros,
     width_for,
 )
+from pricer.core.units import DOLLARS, PriceUnit
 from pricer.errors import ConfigError
 
 PLAIN = PriceFormat("plain")
@@ -105,8 +108,7 @@ def test_a_completion_without_a_padded_price_is_none(completion: str) -> None:
     [
         (227, "227.00", "0227"),
         (227.49, "227.00", "0227"),
-        (0.5, "0.00", "0000"),  # halves go to the even dollar
-        (1.5, "2.00", "0002"),
+        (1.5, "2.00", "0002"),  # halves go to the even dollar
         (2.5, "2.00", "0002"),
         (999.49, "999.00", "0999"),
         (9999.49, "9999.00", "9999"),
@@ -135,20 +137,165 @@ def test_a_format_says_a_width_exactly_when_it_is_padded() -> None:
             PriceFormat(style, width)  # type: ignore[arg-type]
 
 
+# Decimals -> price, and how it is written in dollars, in kWh, and padded to six digits.
+WRITTEN = {
+    -3: (1_234_000.0, "1234000", "1234000", "001234"),
+    -2: (1_234_000.0, "1234000", "1234000", "012340"),
+    -1: (1_234_560.0, "1234560", "1234560", "123456"),
+    0: (1_234.0, "1234.00", "1234", "001234"),
+    1: (1_234.5, "1234.50", "1234.5", "012345"),
+    2: (1_234.05, "1234.05", "1234.05", "123405"),
+    3: (12.005, "12.005", "12.005", "012005"),
+}
+
+
+@pytest.mark.parametrize(("decimals", "row"), WRITTEN.items())
+def test_a_price_is_written_with_the_decimals_of_its_step(decimals: int, row: tuple[float, str, str, str]) -> None:
+    price, dollars, energy, padded = row
+    formats = [
+        (PriceFormat("plain", None, decimals), dollars),
+        (PriceFormat("plain", None, decimals, "kWh"), energy),
+        (PriceFormat("padded", 6, decimals), padded),
+    ]
+
+    for price_format, written in formats:
+        assert format_price(price, price_format) == written
+        assert parse_price(written, price_format) == price
+
+
+@pytest.mark.parametrize(
+    ("decimals", "price", "plain", "padded"),
+    [
+        (-3, 1_499.0, "1000", "0001"),
+        (-3, 2_500.0, "2000", "0002"),  # halves go to the even step
+        (-2, 250_049.99, "250000", "2500"),
+        (2, 0.125, "0.12", "0012"),
+        (2, 0.29, "0.29", "0029"),  # 0.29 × 100 is 28.999999999999996
+        (2, 9.999, "10.00", "1000"),
+        (3, 0.0006, "0.001", "0001"),
+    ],
+)
+def test_a_price_is_rounded_to_whole_steps(decimals: int, price: float, plain: str, padded: str) -> None:
+    assert format_price(price, PriceFormat("plain", None, decimals)) == plain
+    assert format_price(price, PriceFormat("padded", 4, decimals)) == padded
+
+
+@pytest.mark.parametrize(
+    ("completion", "price_format", "price"),
+    [
+        ("1.299", PriceFormat("plain", None, 2), 1299.0),
+        ("1.299", PriceFormat("plain", None, 3), 1.299),
+        ("1,299", PriceFormat("plain", None, 3), 1299.0),
+        ("1,299.125", PriceFormat("plain", None, 3), 1299.125),
+        ("1.25", PriceFormat("plain", None, 3), 1.25),
+        ("12.5kWh", PriceFormat("plain", None, 1, "kWh"), 12.5),
+        ("3 people use 12.5 kWh.", PriceFormat("plain", None, 1, "kWh"), 12.5),
+        ("12.5 kWhs", PriceFormat("plain", None, 1, "kWh"), 12.5),  # a number without a known unit
+        ("12.5 kWh/day", PriceFormat("plain", None, 1, "kWh"), 12.5),
+        ("2 for €99", PriceFormat("plain", None, 0, "€"), 99.0),
+        ("$5, or €99", PriceFormat("plain", None, 0, "€"), 99.0),
+        ("€5, or $99", PLAIN, 99.0),
+        ("9.5%", PriceFormat("plain", None, 1, "%"), 9.5),
+        ("9.5%", PLAIN, None),
+        ("-€12", PriceFormat("plain", None, 0, "€"), None),
+        ("01299", PriceFormat("padded", 5, 2), 12.99),
+        ("12.99", PriceFormat("padded", 5, 2), None),
+        ("2500", PriceFormat("padded", 4, -2), 250_000.0),
+    ],
+)
+def test_an_answer_is_read_in_the_unit_of_the_run(
+    completion: str, price_format: PriceFormat, price: float | None
+) -> None:
+    assert parse_price(completion, price_format) == price
+
+
+STEPS = st.integers(0, 10**9 - 1)
+UNITS = st.tuples(st.integers(-3, 3), st.sampled_from(["$", "€", "kWh", "€/kWh", "%"]))
+
+
 @given(st.integers(0, 10**12 - 1))
 def test_a_plain_price_reads_back_as_it_was_written(dollars: int) -> None:
-    assert parse_price(format_price(dollars, PLAIN), PLAIN) == dollars
+    assert parse_price(format_steps(dollars, PLAIN), PLAIN) == dollars
 
 
-@given(st.integers(1, 12).flatmap(lambda width: st.tuples(st.just(width), st.integers(0, 10**width - 1))))
-def test_a_padded_price_of_any_width_reads_back_as_it_was_written(case: tuple[int, int]) -> None:
-    width, dollars = case
-    style = PriceFormat("padded", width)
+@given(STEPS, UNITS)
+def test_a_plain_price_in_any_unit_reads_back_as_it_was_written(steps: int, unit: tuple[int, str]) -> None:
+    price_format = PriceFormat("plain", None, *unit)
 
-    written = format_price(dollars, style)
+    price = parse_price(format_steps(steps, price_format), price_format)
+
+    assert price == price_format.price_unit.from_steps(steps)
+    assert not steps or price_format.price_unit.to_steps(price) == steps
+
+
+@given(
+    st.integers(1, 12).flatmap(lambda width: st.tuples(st.just(width), st.integers(0, 10**width - 1))),
+    st.integers(-3, 3),
+)
+def test_a_padded_price_of_any_width_reads_back_as_it_was_written(case: tuple[int, int], decimals: int) -> None:
+    width, steps = case
+    style = PriceFormat("padded", width, decimals)
+
+    written = format_steps(steps, style)
 
     assert len(written) == width
-    assert parse_price(written, style) == dollars
+    assert parse_price(written, style) == style.price_unit.from_steps(steps)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_above_zero_cannot_be_written(price: float) -> None:
+    for refused in (
+        lambda: format_price(price, PLAIN),
+        lambda: width_for([price]),
+        lambda: refuse_zeros([price], DOLLARS),
+    ):
+        with pytest.raises(ValueError, match="is not above zero"):
+            refused()
+
+
+@pytest.mark.parametrize(("price", "decimals"), [(0.5, 0), (0.004, 2), (499.0, -3)])
+def test_a_price_above_zero_is_never_written_as_zero(price: float, decimals: int) -> None:
+    with pytest.raises(ValueError, match=f"would be written as 0 with {decimals} decimals"):
+        format_price(price, PriceFormat("plain", None, decimals))
+
+
+@pytest.mark.parametrize(
+    ("prices", "unit", "problem", "hint"),
+    [
+        (
+            [0.12, 0.49, 20.0],
+            DOLLARS,
+            "2 of 3 training prices would be written as 0, the lowest of them $0.12 (data.decimals is 0)",
+            "data.decimals: 2, or data.min_price: 0.51 leaves them out",
+        ),
+        (
+            [0.2, 30.0],
+            PriceUnit("kWh", 0),
+            "1 of 2 training prices would be written as 0, the lowest of them 0.20 kWh (data.decimals is 0)",
+            "data.decimals: 1, or data.min_price: 0.51 leaves them out",
+        ),
+        (
+            [20.0, 250_000.0],
+            PriceUnit("€", -3),
+            "1 of 2 training prices would be written as 0, the lowest of them €20 (data.decimals is -3)",
+            "data.decimals: -1, or data.min_price: 510 leaves them out",
+        ),
+        (
+            [1e-9, 5.0],
+            PriceUnit("$", 2),
+            "1 of 2 training prices would be written as 0, the lowest of them $1e-09 (data.decimals is 2)",
+            "data.min_price: 0.0051 leaves them out",
+        ),
+    ],
+)
+def test_prices_that_would_be_written_as_zero_are_refused_with_their_number(
+    prices: list[float], unit: PriceUnit, problem: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_zeros(prices, unit)
+
+    assert (caught.value.problems, caught.value.hint) == ([problem], hint)
+    refuse_zeros(prices[-1:], unit)
 
 
 @given(st.text(alphabet="0123456789.,$-–−/% '\n%aé٣²"))
@@ -169,12 +316,12 @@ def test_any_completion_reads_as_none_or_as_a_price_that_is_not_negative(complet
     ],
 )
 def test_auto_is_the_median_where_there_is_a_distribution(wanted: str, has_distribution: bool, settled: str) -> None:
-    assert choose_estimator(wanted, has_distribution=has_distribution) == settled
+    assert choose_estimator(wanted, DOLLARS, has_distribution=has_distribution) == settled
 
 
 def test_an_estimator_without_a_distribution_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        choose_estimator("mode", has_distribution=False)
+        choose_estimator("mode", DOLLARS, has_distribution=False)
 
     assert caught.value.problems == [
         "eval.estimator is mode, but no distribution can be computed from this tokenizer's price tokens"
@@ -183,19 +330,35 @@ def test_an_estimator_without_a_distribution_is_refused() -> None:
 
 
 def test_the_width_of_padded_prices_is_that_of_the_dearest_unless_it_is_set() -> None:
-    assert choose_price_format("auto", None, auto="padded", max_price=1299.0) == PriceFormat("padded", 4)
-    assert choose_price_format("padded", 6, auto="plain", max_price=1299.0) == PriceFormat("padded", 6)
-    assert choose_price_format("auto", None, auto="plain", max_price=1299.0) == PriceFormat("plain")
+    assert choose_price_format("auto", None, auto="padded", max_price=1299.0, unit=DOLLARS) == PriceFormat("padded", 4)
+    assert choose_price_format("padded", 6, auto="plain", max_price=1299.0, unit=DOLLARS) == PriceFormat("padded", 6)
+    assert choose_price_format("auto", None, auto="plain", max_price=1299.0, unit=DOLLARS) == PriceFormat("plain")
 
 
 def test_a_width_that_is_too_narrow_or_belongs_to_plain_prices_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^prompt\.price_width is 3, the dearest training item costs 1299$"):
-        choose_price_format("padded", 3, auto="plain", max_price=1299.0)
+        choose_price_format("padded", 3, auto="plain", max_price=1299.0, unit=DOLLARS)
     with pytest.raises(ConfigError, match=r"^prompt\.price_width is 4, but a plain price has no width$"):
-        choose_price_format("auto", 4, auto="plain", max_price=1299.0)
+        choose_price_format("auto", 4, auto="plain", max_price=1299.0, unit=DOLLARS)
+
+
+def test_the_format_of_another_unit_counts_digits_in_steps() -> None:
+    cents, thousands = PriceUnit("€", 2), PriceUnit("€", -3)
+
+    assert choose_price_format("auto", None, auto="padded", max_price=1299.0, unit=cents) == PriceFormat(
+        "padded", 6, 2, "€"
+    )
+    assert choose_price_format("auto", None, auto="padded", max_price=1_299_000.0, unit=thousands) == PriceFormat(
+        "padded", 4, -3, "€"
+    )
+    with pytest.raises(ConfigError, match=r"^prompt\.price_width is 4, .* costs 1299, 6 digits with data\.decimals 2$"):
+        choose_price_format("padded", 4, auto="plain", max_price=1299.0, unit=cents)
+    with pytest.raises(ConfigError) as caught:
+        choose_estimator("mode", cents, has_distribution=False)
+    assert caught.value.hint == "data.max_price: 999.99, or prompt.price_format: padded, or eval.estimator: greedy"
 
 
 def test_a_tokenizer_that_cannot_write_numbers_has_no_remedy() -> None:
-    assert explain_greedy(None, 1299.0, can_pad=False) == (
+    assert explain_greedy(None, 1299.0, DOLLARS, can_pad=False) == (
         "this tokenizer gives different prices the same tokens: the median cannot be computed, answers are greedy"
     )

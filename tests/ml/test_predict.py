@@ -9,9 +9,9 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from pricer.commands.parts.setup import Setup
-from pricer.core.predictions import QUANTILES
-from pricer.core.prefix_search import PriceTrie
-from pricer.core.prices import PriceFormat, format_price
+from pricer.core.predictions import QUANTILES, Prediction
+from pricer.core.prefix_search import PriceTrie, build_trie
+from pricer.core.prices import PriceFormat, format_steps
 from pricer.ml.base import load_base
 from pricer.ml.batches import left_padded
 from pricer.ml.predict import TreeDecoder
@@ -183,7 +183,7 @@ def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
     model = a_small_model(tokenizer)
     price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
     assert isinstance(price_tokens, kind)
-    texts = tokenizer([format_price(price, price_format) for price in range(100)])["input_ids"]
+    texts = tokenizer([format_steps(price, price_format) for price in range(100)])["input_ids"]
     written = [(*ids, tokenizer.eos_token_id) for ids in texts]
 
     predictions = a_decoder(model, tokenizer, price_format, 2).predict(ASKED)
@@ -204,6 +204,33 @@ def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
         assert read.mean == pytest.approx((shares * np.arange(100)).sum(), abs=read.mean_error + 1e-3)
         if read.mode_is_certain:
             assert read.mode == shares.argmax()
+
+
+@pytest.mark.parametrize("as_trie", [False, True])
+@pytest.mark.parametrize("decimals", [-2, 2])
+def test_prices_in_other_steps_have_the_distribution_of_the_same_number_of_dollars(
+    decimals: int, *, as_trie: bool
+) -> None:
+    # Padded prices are numbers of steps: $0.27 in cents is written as $27 in dollars.
+    tokenizer = Numbers(1)
+    model = a_small_model(tokenizer)
+    dollars, steps = PriceFormat("padded", 2), PriceFormat("padded", 2, decimals, "€")
+
+    def predict(price_format: PriceFormat) -> list[Prediction]:
+        price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
+        if as_trie:
+            texts = tokenizer([format_steps(number, price_format) for number in range(100)])["input_ids"]
+            price_tokens = build_trie({number: [*ids, tokenizer.eos_token_id] for number, ids in enumerate(texts)})
+        return TreeDecoder(model, tokenizer, price_format, 5, price_tokens).predict(ASKED)
+
+    for one, other in zip(predict(dollars), predict(steps), strict=True):
+        assert one.distribution is not None
+        assert other.distribution is not None
+        scaled = one.distribution.from_steps(steps.price_unit)
+        assert other.completion == one.completion
+        assert other.distribution == scaled
+        assert scaled.median == (one.distribution.median / 100 if decimals == 2 else one.distribution.median * 100)
+        assert other.price == (None if one.price is None else steps.price_unit.from_steps(one.price))
 
 
 def test_without_price_tokens_only_the_greedy_answer_is_read(

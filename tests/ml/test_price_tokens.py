@@ -10,7 +10,7 @@ import pytest
 
 from pricer.core.items import Item, PromptTemplate, prompt_tail
 from pricer.core.prefix_search import PriceTrie
-from pricer.core.prices import PriceFormat, format_price
+from pricer.core.prices import PriceFormat, format_steps
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import (
     Encoder,
@@ -25,12 +25,12 @@ from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
 TAIL = prompt_tail("Price is $")
 PLAIN, PADDED = PriceFormat("plain"), PriceFormat("padded", 4)
-FORMATS = (PLAIN, PADDED, PriceFormat("padded", 6))
+FORMATS = (PLAIN, PADDED, PriceFormat("padded", 6), PriceFormat("plain", None, 2), PriceFormat("plain", None, -2, "€"))
 # All last digits, carries and leading zeros are among them.
 PRICES = range(0, 10_000, 37)
 LAMP = Item("a", "A lamp of brass for a desk.", 227.0)
 # What prompts may end with: an empty lead, one that ends in a blank, a letter or a digit.
-LEADS = ("Price is $", "Price is", "Price is ", "", "Price in 1", "Price:\n")
+LEADS = ("Price is $", "Price is", "Price is ", "", "Price in 1", "Price:\n", "Price in $100:", "Value in 0.1 kWh:")
 
 
 @cache
@@ -89,7 +89,7 @@ def test_their_padded_prices_are_exact(name: str) -> None:
 @pytest.mark.parametrize("name", WITHOUT_BLANK)
 def test_nothing_changes_for_tokenizers_without_that_blank(name: str) -> None:
     tokenizer = loaded(name)
-    texts = [format_price(price, style) for style in FORMATS for price in PRICES]
+    texts = [format_steps(price, style) for style in FORMATS for price in PRICES]
 
     assert tokenize_continuations(tokenizer, TAIL, texts) == [alone(tokenizer, text) for text in texts]
 
@@ -122,19 +122,22 @@ def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str) 
     encoder = Encoder(tokenizer, 96, tail, 5)
 
     # One lead gets the 1,000 plain prices below $1,000, the others 100.
-    for style, digits in ((PLAIN, 3 if lead == LEADS[0] else 2), (PADDED, 4)):
+    plain = 3 if lead == LEADS[0] else 2
+    cents, hundreds = PriceFormat("plain", None, 2), PriceFormat("padded", 4, -2)
+    for style, digits in ((PLAIN, plain), (PADDED, 4), (cents, plain), (hundreds, 4)):
         template = PromptTemplate("How much?", lead, style, 96)
         price_tokens = find_price_tokens(tokenizer, tail, style, digits)
         assert price_tokens is not None
-        for price in (price for price in (0, 7, 22, 227, 1299, 9999) if price < 10**digits):
-            (taught,) = encoder.examples([template.example(Item("a", "A lamp", float(price)))])
+        for steps in (steps for steps in (1, 7, 22, 227, 1299, 9999) if steps < 10**digits):
+            price = style.price_unit.from_steps(steps)
+            (taught,) = encoder.examples([template.example(Item("a", "A lamp", price))])
             answer = taught.ids[taught.start :].tolist()
-            assert tokenizer.decode(answer, skip_special_tokens=True).strip() == format_price(price, style)
-            assert price_at(price_tokens, answer) == price
+            assert tokenizer.decode(answer, skip_special_tokens=True).strip() == format_steps(steps, style)
+            assert steps_at(price_tokens, answer) == steps
 
 
-def price_at(price_tokens: PriceTokens, answer: list[int]) -> int:
-    """The price that the tokens of an answer lead to."""
+def steps_at(price_tokens: PriceTokens, answer: list[int]) -> int:
+    """The price in steps that the tokens of an answer lead to."""
     if isinstance(price_tokens, PriceTrie):
         trie: PriceTrie | None = price_tokens
         for token in answer:

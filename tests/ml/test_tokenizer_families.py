@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from pricer.core.items import prompt_tail
-from pricer.core.prices import PriceFormat, format_price
+from pricer.core.prices import PriceFormat, format_steps
 from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import find_digit_tokens, find_price_tokens, splits_digits, tokenize_continuations
 
@@ -156,7 +156,7 @@ def test_padded_prices_are_exact_and_plain_ones_where_each_is_a_token(row: tuple
 def test_only_the_blank_in_front_has_gone(row: tuple[Family, Any]) -> None:
     family, tokenizer = row
     styles = (PriceFormat("plain"), PriceFormat("padded", 4), PriceFormat("padded", 6))
-    texts = [format_price(price, style) for style in styles for price in range(0, 10_000, 7)]
+    texts = [format_steps(price, style) for style in styles for price in range(0, 10_000, 7)]
     blank = [tokenizer.convert_tokens_to_ids("▁")] if family.alone.startswith("▁") else []
 
     alone = tokenizer(texts, add_special_tokens=False)["input_ids"]

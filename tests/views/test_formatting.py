@@ -2,17 +2,21 @@
 
 import pytest
 
-from pricer.core.metrics import Metric
+from pricer.core.metrics import METRICS, Metric, ScoreRule
+from pricer.core.units import DOLLARS, PriceUnit
 from pricer.views.formatting import (
+    description,
     difference,
     difference_to_best,
-    dollars,
     duration,
+    error,
     half_width,
+    hit_limits,
     interval,
     local_time,
     looks,
     ordinal,
+    price,
     shorten,
     significance,
     size,
@@ -41,8 +45,9 @@ WORSE, ALIKE = a_difference(100, 0.1, (0.04, 0.16), 0.0), a_difference(200, 0.03
     ],
 )
 def test_each_metric_has_its_unit(metric: str, of_half: str, amount: str, beside: str, ends: str) -> None:
-    assert (value(0.5, metric), difference(-0.5, metric)) == (of_half, amount)
-    assert (difference_to_best(ALIKE, metric), interval((0.25, 0.75), metric)) == (beside, ends)
+    assert (value(0.5, metric, DOLLARS), difference(-0.5, metric, DOLLARS)) == (of_half, amount)
+    assert difference_to_best(ALIKE, metric, DOLLARS) == beside
+    assert interval((0.25, 0.75), metric, DOLLARS) == ends
 
 
 @pytest.mark.parametrize(
@@ -60,11 +65,11 @@ def test_intervals_stand_behind_their_metric(
 ) -> None:
     metric = Metric(name, amount, ends, 10, "lower")
 
-    assert (with_half_width(metric), with_interval(metric)) == (with_half, in_brackets)
+    assert (with_half_width(metric, DOLLARS), with_interval(metric, DOLLARS)) == (with_half, in_brackets)
 
 
 def test_the_best_is_worse_than_nobody() -> None:
-    assert difference_to_best(BEST, "mae") == "–"
+    assert difference_to_best(BEST, "mae", DOLLARS) == "–"
 
 
 @pytest.mark.parametrize(
@@ -77,8 +82,52 @@ def test_what_is_not_significantly_different_is_counted_without_the_best(more: i
 
 
 def test_amounts() -> None:
-    assert (dollars(-3.5), dollars(3.5, signed=True), dollars(None)) == ("−$3.50", "+$3.50", "–")
-    assert (half_width(None), half_width((1.0, 4.0))) == ("", " ± 1.50")
+    assert (price(3.5, DOLLARS), price(None, DOLLARS)) == ("$3.50", "–")
+    assert (error(-3.5, DOLLARS), error(None, DOLLARS)) == ("−$3.50", "–")
+    assert (half_width(None, DOLLARS), half_width((1.0, 4.0), DOLLARS)) == ("", " ± 1.50")
+
+
+@pytest.mark.parametrize(
+    ("unit", "mae", "half", "beside"),
+    [
+        (
+            PriceUnit("kWh", 1),
+            "1,234.50 kWh (1,200.00 to 1,269.00)",
+            "1,234.50 ± 34.50 kWh",
+            "0.03 kWh (−0.01 to 0.07)",
+        ),
+        (PriceUnit("€", -2), "€1,234 (1,200 to 1,269)", "€1,234 ± 34", "€0 (−0 to 0)"),
+        (
+            PriceUnit("US$", 3),
+            "US$1,234.500 (1,200.000 to 1,269.000)",
+            "US$1,234.500 ± 34.500",
+            "US$0.030 (−0.010 to 0.070)",
+        ),
+    ],
+)
+def test_a_unit_other_than_dollars_is_written_once_per_amount(
+    unit: PriceUnit, mae: str, half: str, beside: str
+) -> None:
+    metric = Metric("mae", 1234.5, (1200.0, 1269.0), 10, "lower")
+
+    assert (with_interval(metric, unit), with_half_width(metric, unit)) == (mae, half)
+    assert difference_to_best(ALIKE, "mae", unit) == beside
+    assert value(0.5, "hit_rate", unit) == "50.0%"
+
+
+def test_a_metric_says_the_unit_and_the_limits_that_it_was_measured_with() -> None:
+    cents = ScoreRule(PriceUnit("€", 2), hit_error=None, hit_share=0.1)
+    hours = ScoreRule(PriceUnit("hours", 0), hit_error=2.5)
+
+    assert description("mae", ScoreRule()) == "MAE: mean absolute error in dollars"
+    assert description("hit_rate", ScoreRule()) == "hits: answers off by less than $40 or 20% of the price"
+    assert description("rmsle", ScoreRule()) == "RMSLE: root mean squared error of ln(price + 1)"
+    assert description("mae", cents) == "MAE: mean absolute error in euros"
+    assert description("hit_rate", cents) == "hits: answers off by less than 10% of the price"
+    assert description("rmsle", cents) == "RMSLE: root mean squared error of ln(price + €0.01)"
+    assert description("hit_rate", hours) == "hits: answers off by less than 2.50 hours or 20% of the price"
+    assert (hit_limits(hours), hit_limits(hours, 2)) == ("2.50 hours or 20 %", "5 hours or 40 %")
+    assert not any("{" in description(name, cents) for name in METRICS)
 
 
 def test_sizes_times_and_numbers_in_order() -> None:

@@ -6,7 +6,6 @@ from pricer.commands.parts.session import EvaluationSession, predict_batches
 from pricer.commands.parts.setup import Setup
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
-from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 
 # Maximum number of training items to embed. More would take as long as training and improve a ridge little.
@@ -14,13 +13,17 @@ _MAX_EMBEDDED = 5000
 
 
 def _train_median(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    return _as_predictions(session.items, [setup.answers.train_median] * len(session.items))
+    return _as_predictions(session, [setup.answers.train_median] * len(session.items))
+
+
+def _step(session: EvaluationSession) -> float:
+    return session.spec.price_unit.step
 
 
 def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     from pricer.ml.baselines import predict_with_ridge
 
-    return _as_predictions(session.items, predict_with_ridge(setup.items.train, session.items))
+    return _as_predictions(session, predict_with_ridge(setup.items.train, session.items, _step(session)))
 
 
 def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
@@ -29,8 +32,8 @@ def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     base, train, budget = session.load(), setup.items.train[:_MAX_EMBEDDED], setup.batch_tokens
     embedded_train = base.embed(setup.prompts(train), budget)
     embedded = base.embed(session.prompts, budget)
-    prices = predict_with_embeddings(embedded_train, [item.price for item in train], embedded)
-    return _as_predictions(session.items, prices)
+    prices = predict_with_embeddings(embedded_train, [item.price for item in train], embedded, _step(session))
+    return _as_predictions(session, prices)
 
 
 def _untuned(session: EvaluationSession, setup: Setup) -> list[Prediction]:
@@ -38,8 +41,11 @@ def _untuned(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     return [prediction for _, predictions in batches for prediction in predictions]
 
 
-def _as_predictions(items: Sequence[Item], prices: Sequence[float]) -> list[Prediction]:
-    return [Prediction(item.id, f"{price:.2f}", price) for item, price in zip(items, prices, strict=True)]
+def _as_predictions(session: EvaluationSession, prices: Sequence[float]) -> list[Prediction]:
+    digits = session.spec.price_unit.error_digits
+    return [
+        Prediction(item.id, f"{price:.{digits}f}", price) for item, price in zip(session.items, prices, strict=True)
+    ]
 
 
 BASELINES: dict[str, Callable[[EvaluationSession, Setup], list[Prediction]]] = {

@@ -102,7 +102,7 @@ def saved_breakdown(
         known = val_items[: own.limit]
         predictions, prices = _predictions(run, checkpoint_id, own, known), [item.price for item in known]
         for level in LEVELS:
-            calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level)
+            calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level, spec.decimals)
     return break_down(table, items, _predictions(run, checkpoint_id, spec, items), calibrations)
 
 

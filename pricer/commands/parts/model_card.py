@@ -96,7 +96,8 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
 def _recipe(config: RunConfig, train_items: int) -> Recipe:
     prompt = config.prompt
     style: PriceStyle = "padded" if prompt.price_format == "padded" else "plain"  # settled when the run began
-    price_format = PriceFormat(style, prompt.price_width)
+    unit = config.data.price_unit
+    price_format = PriceFormat(style, prompt.price_width, unit.decimals, unit.symbol)
     template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
     return Recipe(config, template, train_items, _base_is_on_hub(config), _data_is_on_hub(config))
 

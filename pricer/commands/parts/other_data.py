@@ -55,4 +55,4 @@ def explain_trained(trained: int | None, n: int) -> str:
         return "whether the run was trained on some of these items is unknown: its data folder is not here"
     if trained == 0:
         return f"the run was trained on none of these {n:,} items"
-    return f"the run was trained on {trained:,} of these {n:,} items, so its error on others is higher"
+    return f"the run was trained on {trained:,} of these {n:,} items: its error on new items is higher"

@@ -56,6 +56,7 @@ def load_summary(run: Run) -> RunReport:
     return RunReport(
         name=run.name,
         status=redact(status_of(facts, log, config.train.epochs)),
+        unit=held_out.chosen.spec.price_unit if held_out else config.data.price_unit,
         facts=tuple(fact_rows(facts, config.model.base, config.model.revision, config.data.source)),
         settings=tuple(flat_rows(config.model_dump())),
         versions=tuple(flat_rows(versions)) if isinstance(versions, dict) else (),

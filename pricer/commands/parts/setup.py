@@ -9,6 +9,7 @@ from pricer.config import RunConfig
 from pricer.core.checkpoints import Answers, Checkpoint
 from pricer.core.evaluation import EvalSpec, Scored
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
+from pricer.core.metrics import choose_hit_error
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import (
     MAX_PLAIN_DIGITS,
@@ -19,8 +20,10 @@ from pricer.core.prices import (
     explain_padding,
     format_price,
     refuse_inexact,
+    refuse_zeros,
     width_for,
 )
+from pricer.core.units import PriceUnit, choose_decimals, choose_lead, choose_question
 from pricer.data.reading import load_items, require
 from pricer.errors import CheckpointError, DataError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
@@ -78,7 +81,8 @@ class Setup:
         return self._spec("data", fingerprint, n, limit)
 
     def _spec(self, split: Scored, fingerprint: str, n: int, limit: int | None) -> EvalSpec:
-        settings = self.config.eval
+        settings, unit = self.config.eval, self.answers.price_format.price_unit
+        assert settings.hit_error != "auto"  # settled with the answers
         is_searched = isinstance(self.price_tokens, PriceTrie) and settings.estimator != "greedy"
         return EvalSpec(
             data_fingerprint=fingerprint,
@@ -90,6 +94,10 @@ class Setup:
             precision=self.precision.label,
             estimator=settings.estimator,
             fallback=self.answers.train_median,
+            unit=unit.symbol,
+            decimals=unit.decimals,
+            hit_error=settings.hit_error,
+            hit_share=settings.hit_share,
             residual_mass=settings.residual_mass if is_searched else None,
         )
 
@@ -124,27 +132,35 @@ def prepare(config: RunConfig) -> Setup:
     if config.train.val_items:
         require(items, Split.VAL, config.data)
     max_price, prompt = max(item.price for item in train), config.prompt
+    unit, notes = _choose_unit(config, items)
+    refuse_zeros([item.price for item in train], unit)
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
-    tail = prompt_tail(prompt.lead)
+    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True))
+    splits = splits_digits(tokenizer, tail)
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
-    digits = width_for([max_price])
+    digits = width_for([max_price], unit.decimals)
     can_pad = digits > MAX_PLAIN_DIGITS and find_digit_tokens(tokenizer, tail, digits) is not None
     price_format = choose_price_format(
-        prompt.price_format, prompt.price_width, auto="padded" if splits or can_pad else "plain", max_price=max_price
+        prompt.price_format,
+        prompt.price_width,
+        auto="padded" if splits or can_pad else "plain",
+        max_price=max_price,
+        unit=unit,
     )
     refuse_inexact(price_format, max_price)
+    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=price_format.width is not None))
     completions = {format_price(item.price, price_format) for item in train}
     answer_tokens = count_answer_tokens(tokenizer, tail, completions)
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
     setup = _assemble(config, items, answers, base, tokenizer, precision)
-    notes = explain_left_out(items.items_above_max_price, config.data.max_price)
+    notes += explain_left_out(items.items_above_max_price, config.data.max_price, unit)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
-        notes.append(explain_padding(price_format.width, max_price))
+        notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
-        notes.append(explain_greedy(price_format.width, max_price, can_pad=can_pad))
+        notes.append(explain_greedy(price_format.width, max_price, unit, can_pad=can_pad))
     return replace(setup, notes=tuple(notes))
 
 
@@ -170,17 +186,25 @@ def _assemble(
     config: RunConfig, items: ItemSet, answers: Answers, base: Base, tokenizer: Any, precision: Precision
 ) -> Setup:
     """Make a Setup without notes from what is known of its answers."""
-    prompt, price_format = config.prompt, answers.price_format
-    tail = prompt_tail(prompt.lead)
-    template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
-    digits = price_format.width or width_for([answers.max_price])
-    price_tokens = find_price_tokens(tokenizer, tail, price_format, digits)
-    encoder = Encoder(tokenizer, prompt.max_length, tail, answers.answer_tokens)
+    prompt, price_format, unit = config.prompt, answers.price_format, answers.price_format.price_unit
+    lead = choose_lead(prompt.lead, unit, is_padded=price_format.width is not None)
+    template = PromptTemplate(choose_question(prompt.question, unit), lead, price_format, prompt.max_length)
+    digits = price_format.width or width_for([answers.max_price], unit.decimals)
+    price_tokens = find_price_tokens(tokenizer, prompt_tail(lead), price_format, digits)
+    encoder = Encoder(tokenizer, prompt.max_length, prompt_tail(lead), answers.answer_tokens)
     encoder.check(template.prompt(Item("", "", answers.max_price)))
+    estimator = choose_estimator(config.eval.estimator, unit, has_distribution=price_tokens is not None)
+    hit_error, _ = choose_hit_error(config.eval.hit_error, unit, answers.train_median)
     settled = {
         "model": {"revision": base.revision, "compute_dtype": precision.dtype},
-        "prompt": {"price_format": price_format.style, "price_width": price_format.width},
-        "eval": {"estimator": choose_estimator(config.eval.estimator, has_distribution=price_tokens is not None)},
+        "data": {"unit": unit.symbol, "decimals": unit.decimals},
+        "prompt": {
+            "question": template.question,
+            "lead": lead,
+            "price_format": price_format.style,
+            "price_width": price_format.width,
+        },
+        "eval": {"estimator": estimator, "hit_error": hit_error},
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
@@ -195,6 +219,18 @@ def _assemble(
         price_tokens=price_tokens,
         notes=(),
     )
+
+
+def _choose_unit(config: RunConfig, items: ItemSet) -> tuple[PriceUnit, list[str]]:
+    """The unit of the prices with its step, and a note if `data.decimals: auto` chose other than whole units."""
+    data = config.data
+    if data.decimals != "auto":
+        return PriceUnit(data.unit, data.decimals), []
+    prices = sorted(item.price for item in items.train)
+    decimals, why = choose_decimals(
+        data.decimals, data.unit, lowest=prices[0], lower_quartile=prices[len(prices) // 4], median=items.train_median
+    )
+    return PriceUnit(data.unit, decimals), [f"data.decimals: {decimals}, because {why}"] if decimals else []
 
 
 def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:

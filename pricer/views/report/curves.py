@@ -101,7 +101,7 @@ def epoch_ends(epoch: Curve, most: int = 12) -> list[tuple[int, float]]:
 
 
 def round_prices(low: float, high: float) -> list[float]:
-    """Ticks for a logarithmic axis from `low` to `high` dollars (both above zero): 1, 2 and 5 times powers of ten. If
+    """Ticks for a logarithmic axis from `low` to `high` (both above zero): 1, 2 and 5 times powers of ten. If
     these are too few, there are more ticks; if they are too many, only powers of ten.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -13,6 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from pricer.core.units import PriceUnit
 from pricer.errors import PricerError
 from pricer.views.formatting import shorten, visible
 from pricer.views.report.curves import Curve, Thinned, smoothed
@@ -162,6 +163,12 @@ def by_step(
 def steps(title: str = "", **more: Any) -> dict[str, Any]:
     """The axis for steps. It has no grid: the only vertical lines are the ends of epochs."""
     return axis(title, tickformat=",d", showgrid=False, **more)
+
+
+def price_axis(title: str, unit: PriceUnit, **more: Any) -> dict[str, Any]:
+    """An axis of prices or errors, with the unit at each tick."""
+    sign = {"tickprefix": unit.mark("")} if unit.is_before else {"ticksuffix": unit.mark("")}
+    return axis(title, tickformat=",", **sign, **more)
 
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:

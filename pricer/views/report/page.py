@@ -13,7 +13,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pricer.views import tables
-from pricer.views.formatting import dollars, half_width, interval, label, looks, share, shorten, value, visible
+from pricer.views.formatting import (
+    error,
+    half_width,
+    hit_limits,
+    interval,
+    label,
+    looks,
+    share,
+    shorten,
+    value,
+    visible,
+)
 from pricer.views.report.figures import DARK, SERIES, SMOOTHING, Chart, as_json, plotly_js
 from pricer.views.report.predictions import prediction_charts
 from pricer.views.report.training import several_training_charts, training_charts
@@ -43,7 +54,7 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
     sections = {
         "training": training_charts(report.training),
         "validation": [*filter(None, [error_chart(held_out), difference_chart(held_out)])] if held_out else [],
-        "overtraining": [*filter(None, [overtraining_chart(report.training, held_out)])],
+        "overtraining": [*filter(None, [overtraining_chart(report.training, held_out, report.unit)])],
         "predictions": prediction_charts(details) if details else [],
     }
     drawn = [chart for group in sections.values() for chart in group]
@@ -57,9 +68,9 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
         tiles=tiles(report),
         tested=tested and tables.evaluation_table([tested.evaluation, *tested.baselines], tested.evaluation),
         ranking=held_out and tables.ranking(held_out),
-        coverage=details and tables.coverage_table(details.breakdown),
+        coverage=details and tables.coverage_table(details.breakdown, report.unit),
         categories=details
-        and tables.groups_table("category", details.breakdown.categories, lambda name: shorten(name, 60)),
+        and tables.groups_table("category", details.breakdown.categories, lambda name: shorten(name, 60), report.unit),
         worst=details and tables.worst_items(details),
     )
     return page, drawn
@@ -93,12 +104,12 @@ def comparison_page(reports: Sequence[RunReport]) -> tuple[bytes, list[Chart]]:
 
 def tiles(report: RunReport) -> list[Tile]:
     """The numbers at the top. The test error is separate from the validation error, which took part in the choice."""
-    found = []
+    found, unit = [], report.unit
     if report.tested:
         mae, others = report.tested.evaluation.metric("mae"), report.tested.other_looks
         verdict = "not an untouched number" if others else "the number to publish"
         about = f"{report.tested.evaluation.name} on {mae.n:,} test items, {looks(others)}: {verdict}"
-        found.append(Tile("Test error", dollars(mae.value), about, "publish", half_width(mae.interval)))
+        found.append(Tile("Test error", error(mae.value, unit), about, "publish", half_width(mae.interval, unit)))
     elif report.held_out and report.held_out.picked:
         about = f"the number to publish: pricer pick --confirm --run {report.name}"
         found.append(Tile("Test error", "not scored yet", about, "missing"))
@@ -112,14 +123,14 @@ def tiles(report: RunReport) -> list[Tile]:
 
 
 def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
-    chosen = held_out.chosen
+    chosen, unit = held_out.chosen, held_out.chosen.spec.price_unit
     mae = chosen.metric("mae")
     if held_out.picked:
         about = f"{chosen.name} on {mae.n:,} items that took part in the choice: not the number to publish"
     else:
         about = f"{chosen.name}, the lowest so far on {mae.n:,} items; nothing is picked yet"
-    after, more = half_width(mae.interval), _corrected(held_out)
-    found = [Tile("Validation error", dollars(mae.value), about, after=after, more=more)]
+    after, more = half_width(mae.interval, unit), _corrected(held_out)
+    found = [Tile("Validation error", error(mae.value, unit), about, after=after, more=more)]
     shown = tested.evaluation if tested else chosen
     baselines = tested.baselines if tested else held_out.baselines
     if baselines:
@@ -128,10 +139,10 @@ def _validation_tiles(held_out: HeldOut, tested: Tested | None) -> list[Tile]:
         change = own / bar - 1 if bar else 0.0
         number = f"{abs(change):.0%} {'better' if change < 0 else 'worse'}"
         which = "test" if tested else "validation"
-        about = f"than the best baseline, {best.name}: {dollars(bar)} on the same {which} items"
+        about = f"than the best baseline, {best.name}: {unit.error(bar)} on the same {which} items"
         found.append(Tile("Compared", number, about))
     unparsed = share(shown.metric("no_price").value)
-    about = f"within $40 or 20 % of the price; {unparsed} of the answers have no price"
+    about = f"within {hit_limits(shown.spec.rule)} of the price; {unparsed} of the answers have no price"
     return [*found, Tile("Hits", share(shown.metric("hit_rate").value), about)]
 
 
@@ -141,7 +152,9 @@ def _corrected(held_out: HeldOut) -> str:
     if comparison is None:
         return ""
     what = "" if metric == "mae" else f"{label(metric)} "
-    corrected = f"{value(comparison.corrected, metric)} ({interval(comparison.corrected_interval, metric)})"
+    unit = held_out.chosen.spec.price_unit
+    ends = interval(comparison.corrected_interval, metric, unit)
+    corrected = f"{value(comparison.corrected, metric, unit)} ({ends})"
     return tables.in_two_lines(f"{what}corrected for the choice: {corrected}")
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from pricer.core.intervals import Coverage
-from pricer.views.formatting import dollars, half_width, price_range, scored_items, share
+from pricer.core.units import PriceUnit
+from pricer.views.formatting import error, error_with_half_width, hit_limits, scored_items, share
 from pricer.views.report.curves import round_prices
-from pricer.views.report.figures import SILENT, Chart, axis, error_bars, hover_text, scatter
+from pricer.views.report.figures import SILENT, Chart, axis, error_bars, hover_text, price_axis, scatter
 from pricer.views.report.values import PredictionDetails
 
 # More dots than this hide each other and make the page slow.
@@ -27,17 +28,17 @@ def prediction_charts(details: PredictionDetails) -> list[Chart]:
 def scatter_chart(details: PredictionDetails) -> Chart:
     """Each item's predicted price against its true one, green, orange or red by how far off it is."""
     scores = details.scores
-    error, has_price = scores.abs_error, scores.has_price
-    near = has_price & ~scores.hit & ((error < 80) | (error < 0.4 * scores.price))
+    has_price, rule, unit = scores.has_price, scores.rule, scores.rule.unit
+    near = ~scores.hit & scores.is_within(2)
     kinds = [
-        ("hit: within $40 or 20 %", scores.hit, "green", "circle"),
-        ("within $80 or 40 %", near, "orange", "circle"),
+        (f"hit: within {hit_limits(rule)}", scores.hit, "green", "circle"),
+        (f"within {hit_limits(rule, 2)}", near, "orange", "circle"),
         ("further off", has_price & ~scores.hit & ~near, "red", "circle"),
         ("no price said", ~has_price, "red", "x-thin-open"),
     ]
     n = len(scores)
     drawn = np.unique(np.linspace(0, n - 1, min(n, _MAX_DOTS)).round().astype(int))
-    # A logarithmic axis has no $0. It is drawn at the lower end, and the hover box has the real value.
+    # A logarithmic axis has no 0. It is drawn at the lower end, and the hover box has the real value.
     floor = float(scores.price.min())
     positive = scores.imputed[scores.imputed > 0]
     low = min(floor, max(floor / 10, float(positive.min()) if len(positive) else floor)) / 1.12
@@ -52,13 +53,13 @@ def scatter_chart(details: PredictionDetails) -> Chart:
         "type": "log",
         "range": [float(np.log10(low)), float(np.log10(high))],
         "tickvals": ticks,
-        "ticktext": [f"${tick:,.0f}" if tick >= 1 else f"${tick:.2f}" for tick in ticks],
+        "ticktext": [unit.exact(tick) for tick in ticks],
     }
     note = f"{details.evaluation.name}: {scored_items(details.evaluation.spec, n)}."
     if len(drawn) < n:
         note += f" {len(drawn):,} of them are drawn, taken evenly; the shares are of all."
     if count := int((~has_price).sum()):
-        note += f" {count:,} without a price: {dollars(details.evaluation.spec.fallback)} is imputed."
+        note += f" {count:,} without a price: {unit.price(details.evaluation.spec.fallback)} is imputed."
     layout = {"xaxis": axis("true price", **prices), "yaxis": axis("predicted price", **prices), "legend": _LEGEND}
     title = "Predicted against true price"
     return Chart("predicted-against-true", title, note, tuple(traces), layout, 640, "tall")
@@ -66,7 +67,9 @@ def scatter_chart(details: PredictionDetails) -> Chart:
 
 def _dots(details: PredictionDetails, chosen: np.ndarray, low: float, color: str, **more: Any) -> dict[str, Any]:
     price, predicted = details.scores.price[chosen], details.scores.imputed[chosen]
-    hover = "true %{x:$,.2f}<br>predicted %{customdata:$,.2f}"
+    unit = details.scores.rule.unit
+    true, said = (unit.mark(f"%{{{name}:,.{unit.price_digits}f}}") for name in ("x", "customdata"))
+    hover = f"true {true}<br>predicted {said}"
     if details.texts is not None:
         more["text"] = [f"{hover_text(details.texts[index])}<br>" for index in chosen]
         hover = f"%{{text}}{hover}"
@@ -75,8 +78,8 @@ def _dots(details: PredictionDetails, chosen: np.ndarray, low: float, color: str
 
 def bands_chart(details: PredictionDetails) -> Chart:
     """The mean absolute error in bands of the true price, each of about a fifth of the items."""
-    bands = details.breakdown.price_bands
-    names = [price_range(band.lowest, band.highest) for band in bands]
+    bands, unit = details.breakdown.price_bands, details.scores.rule.unit
+    names = [unit.short_range(band.lowest, band.highest) for band in bands]
     mae = np.array([band.mae for band in bands])
     bounds = np.array([band.mae_interval or (band.mae, band.mae) for band in bands])
     trace = {
@@ -86,8 +89,8 @@ def bands_chart(details: PredictionDetails) -> Chart:
         "marker": {"color": "blue", "opacity": 0.85},
         "error_y": error_bars(mae, bounds, "text", width=5),
         "text": [
-            f"{name}: {band.n:,} items<br>MAE {dollars(band.mae)}{half_width(band.mae_interval)}<br>"
-            f"bias {dollars(band.bias)}<br>hits {share(band.hit_rate)}"
+            f"{name}: {band.n:,} items<br>MAE {error_with_half_width(band.mae, band.mae_interval, unit)}<br>"
+            f"bias {unit.error(band.bias)}<br>hits {share(band.hit_rate)}"
             for name, band in zip(names, bands, strict=True)
         ],
         "textposition": "none",
@@ -96,7 +99,7 @@ def bands_chart(details: PredictionDetails) -> Chart:
     ticks = {"tickangle": 0, "tickvals": names, "ticktext": [name.replace("–", "–<br>") for name in names]}
     layout = {
         "xaxis": axis("true price", type="category", showgrid=False, **ticks),
-        "yaxis": axis("mean absolute error", tickprefix="$", tickformat=",", rangemode="tozero"),
+        "yaxis": price_axis("mean absolute error", unit, rangemode="tozero"),
         "bargap": 0.35,
     }
     note = "Each band has about a fifth of the items; 95 % intervals."
@@ -106,6 +109,7 @@ def bands_chart(details: PredictionDetails) -> Chart:
 def coverage_chart(details: PredictionDetails) -> Chart:
     """The share of prices inside the 80 % and the 95 % intervals, raw and corrected, beside the stated coverage."""
     reports, calibrated_on = details.breakdown.coverage, details.breakdown.calibrated_on
+    unit = details.scores.rule.unit
     places, levels = list(range(len(reports))), [report.level for report in reports]
     aim = {"symbol": "line-ns-open", "size": 46, "line": {"width": 2}}
     raw = [(place - 0.13, report.level, report.raw) for place, report in enumerate(reports)]
@@ -113,8 +117,8 @@ def coverage_chart(details: PredictionDetails) -> Chart:
     known = [(place, level, found) for place, level, found in corrected if found]
     traces = [
         scatter("markers", levels, places, "muted", name="aim", marker=aim, hover="aim %{x:.0%}"),
-        _coverage("raw, as the model has them", "purple", raw),
-        *([_coverage("corrected", "blue", known)] if known else []),
+        _coverage("raw, as the model has them", "purple", raw, unit),
+        *([_coverage("corrected", "blue", known, unit)] if known else []),
     ]
     ticks: dict[str, Any] = {"tickvals": places, "ticktext": [f"{level:.0%}" for level in levels]}
     layout = {
@@ -130,13 +134,13 @@ def coverage_chart(details: PredictionDetails) -> Chart:
     return Chart("coverage", "How far the intervals hold", note, tuple(traces), layout, 250, "small")
 
 
-def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverage]]) -> dict[str, Any]:
+def _coverage(name: str, color: str, found: Sequence[tuple[float, float, Coverage]], unit: PriceUnit) -> dict[str, Any]:
     """A trace of coverages with their intervals. `found` has (place on the axis, level, coverage) for each."""
     shares = np.array([coverage.share for _, _, coverage in found])
     bounds = np.array([coverage.interval for _, _, coverage in found])
     text = [
         f"{name}<br>{share(coverage.share)} of prices in the {level:.0%} interval<br>"
-        f"mean width {dollars(coverage.mean_width)}"
+        f"mean width {error(coverage.mean_width, unit)}"
         for _, level, coverage in found
     ]
     look = {"marker": {"size": 10}, "error_x": error_bars(shares, bounds, color, thickness=1.6, width=0)}

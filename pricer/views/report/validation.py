@@ -9,15 +9,15 @@ import numpy as np
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import Evaluation
 from pricer.core.predictions import ESTIMATORS
+from pricer.core.units import PriceUnit
 from pricer.views.formatting import (
     candidate_name,
     difference,
     difference_to_best,
-    dollars,
+    kind,
     label,
     scored_items,
     share,
-    unit,
     with_half_width,
 )
 from pricer.views.report.curves import Curve, thinned
@@ -30,6 +30,7 @@ from pricer.views.report.figures import (
     error_bars,
     marks,
     points,
+    price_axis,
     scatter,
     smoothed_line,
     steps,
@@ -54,8 +55,9 @@ def error_chart(held_out: HeldOut) -> Chart:
     near = [e for e in held_out.baselines if e not in beyond]
     traces = [*_baseline_lines(near, checkpoints), errors(checkpoints, "checkpoints", "blue"), chosen_mark(held_out)]
     items = scored_items(checkpoints[0].spec, checkpoints[0].metric("mae").n)
-    above = _above("Above the picture", [f"{e.name} {dollars(_mae(e))}" for e in beyond])
-    return _error_chart(f"Mean absolute error on {items}; 95 % intervals.{above}", traces, scale)
+    above = _above("Above the picture", [f"{e.name} {_mae_text(e)}" for e in beyond])
+    note = f"Mean absolute error on {items}; 95 % intervals.{above}"
+    return _error_chart(note, traces, scale, held_out.chosen.spec.price_unit)
 
 
 def several_error_chart(reports: Sequence[RunReport], colors: Mapping[str, str]) -> Chart:
@@ -75,15 +77,12 @@ def several_error_chart(reports: Sequence[RunReport], colors: Mapping[str, str])
         "chosen, or else lowest so far."
     )
     note += f" Above the picture: {len(beyond):,} of {len(everything):,} checkpoints." if beyond else ""
-    return _error_chart(note, traces, scale)
+    return _error_chart(note, traces, scale, chosen[0].spec.price_unit)
 
 
-def _error_chart(note: str, traces: Sequence[Mapping[str, Any]], scale: Sequence[float]) -> Chart:
-    return by_step("validation-error", "Error on validation items", note, traces, _error_axis(scale))
-
-
-def _error_axis(scale: Sequence[float] | None, **more: Any) -> dict[str, Any]:
-    return axis("mean absolute error", tickprefix="$", tickformat=",", range=scale, **more)
+def _error_chart(note: str, traces: Sequence[Mapping[str, Any]], scale: Sequence[float], unit: PriceUnit) -> Chart:
+    yaxis = price_axis("mean absolute error", unit, range=scale)
+    return by_step("validation-error", "Error on validation items", note, traces, yaxis)
 
 
 def _above(where: str, left_out: Sequence[str]) -> str:
@@ -107,7 +106,7 @@ def error_scale(
     return [max(0.0, min(ends) - room), max(ends) + room], beyond
 
 
-def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | None:
+def overtraining_chart(log: TrainingLog, held_out: HeldOut | None, unit: PriceUnit) -> Chart | None:
     """Training loss above held-out error on the same axis of steps; None if either was not measured. Without
     evaluations, the error of the greedy answers during training is drawn.
     """
@@ -126,13 +125,14 @@ def overtraining_chart(log: TrainingLog, held_out: HeldOut | None) -> Chart | No
         shapes.append(vertical(held_out.chosen.candidate.step or 0, "green", width=1.6, dash="dot"))
         note, error_range = _reading(held_out), error_scale(held_out.checkpoints)[0]
     else:
-        named = {"name": "validation error while training", "hover": "step %{x:,.0f}: $%{y:,.2f}"}
+        error = unit.mark(f"%{{y:,.{unit.error_digits}f}}")
+        named = {"name": "validation error while training", "hover": f"step %{{x:,.0f}}: {error}"}
         below = [marks(log.val_mae, "green", **named)]
         note = f"The error is that of greedy answers about {log.val_items or 0:,} items; nothing is evaluated yet."
     layout = {
         "xaxis": steps("step", anchor="y2"),
         "yaxis": axis("nats per token", domain=[0.52, 1], range=loss_scale([log.loss], log.val_loss)[0]),
-        "yaxis2": _error_axis(error_range, domain=[0, 0.48]),
+        "yaxis2": price_axis("mean absolute error", unit, range=error_range, domain=[0, 0.48]),
         "shapes": shapes,
     }
     both = (*traces, *({**trace, "yaxis": "y2"} for trace in below))
@@ -154,7 +154,7 @@ def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str
     evaluations = [e for e in evaluations if not e.candidate.is_soup]
     value = np.array([_mae(e) for e in evaluations])
     bars = error_bars(value, np.array([_bounds(e) for e in evaluations]), color)
-    text = [f"{e.name}: {with_half_width(e.metric('mae'))}" for e in evaluations]
+    text = [f"{e.name}: {with_half_width(e.metric('mae'), e.spec.price_unit)}" for e in evaluations]
     curve = Curve(np.array([e.candidate.step or 0 for e in evaluations]), value)
     return marks(curve, color, name=name, error_y=bars, text=text)
 
@@ -163,7 +163,7 @@ def chosen_mark(held_out: HeldOut) -> dict[str, Any]:
     """A star on the chosen checkpoint."""
     chosen = held_out.chosen
     what = f"chosen by {label(held_out.metric)}" if held_out.picked else "lowest so far, not picked yet"
-    name = f"{what}: {candidate_name(chosen.candidate)}, {dollars(_mae(chosen))}"
+    name = f"{what}: {candidate_name(chosen.candidate)}, {_mae_text(chosen)}"
     place = [chosen.candidate.step or 0], [_mae(chosen)]
     return scatter("markers", *place, "green", name=name, marker=STAR, hoverinfo="skip")
 
@@ -174,7 +174,7 @@ def _baseline_lines(baselines: Sequence[Evaluation], checkpoints: Sequence[Evalu
     ends = [min(steps), max(steps)] if len(set(steps)) > 1 else [0, max(steps)]
     lines = []
     for e, dash in zip(baselines, _DASHES * len(baselines), strict=False):
-        more = {"name": f"{e.name} {dollars(_mae(e))}", "line": {"width": 1.5, "dash": dash}, "hoverinfo": "name"}
+        more = {"name": f"{e.name} {_mae_text(e)}", "line": {"width": 1.5, "dash": dash}, "hoverinfo": "name"}
         lines.append(scatter("lines", ends, [_mae(e)] * 2, "muted", **more))
     return lines
 
@@ -183,6 +183,10 @@ def _mae(evaluation: Evaluation) -> float:
     value = evaluation.metric("mae").value
     assert value is not None  # a mean of at least one
     return value
+
+
+def _mae_text(evaluation: Evaluation) -> str:
+    return evaluation.spec.price_unit.error(_mae(evaluation))
 
 
 def _bounds(evaluation: Evaluation) -> tuple[float, float]:
@@ -195,8 +199,8 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     """
     if held_out.comparison is None:
         return None
-    comparison, metric = held_out.comparison, held_out.metric
-    is_share, is_money = unit(metric) == "share", unit(metric) == "dollars"
+    comparison, metric, unit = held_out.comparison, held_out.metric, held_out.chosen.spec.price_unit
+    is_share = kind(metric) == "share"
     factor = 100 if is_share else 1
     # Soups are only in the table, because they have no step of their own.
     drawn = [one for one in comparison.differences if not one.candidate.is_soup]
@@ -206,19 +210,19 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     curve = [one.candidate.step for one in drawn], [factor * one.worse_by for one in drawn]
     traces = [scatter("lines", *curve, "line", line={"width": 1.4}, **SILENT)]
     if alike:
-        traces.append(_differences(alike, "not significantly different", "amber", "circle-open", metric, factor))
+        traces.append(_differences(alike, "not significantly different", "amber", "circle-open", metric, unit))
     if worse:
-        traces.append(_differences(worse, "significantly worse", "blue", "circle", metric, factor))
+        traces.append(_differences(worse, "significantly worse", "blue", "circle", metric, unit))
     best = next(one for one in comparison.differences if one.is_of_best)
     name = candidate_name(best.candidate)
     text = [f"{name}<br>probability best {share(best.p_best)}"]
     star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text}
     traces.append(scatter("markers", [best.candidate.step], [0.0], "green", **star))
     ends, beyond = difference_scale(comparison)
-    # A tick prefix would come before the sign.
-    ticks = {"tickformat": "$,~f"} if is_money else {}
-    title = f"{label(metric)}, worse by{', points' if is_share else ''}"
-    yaxis = axis(title, range=[factor * end for end in ends], **ticks)
+    # The unit is in the title: at a tick it would come before the minus sign.
+    of_metric = {"price": f" ({unit.symbol})", "share": ", points", "number": ""}[kind(metric)]
+    ticks = {"tickformat": ",~f"} if kind(metric) == "price" else {}
+    yaxis = axis(f"{label(metric)}, worse by{of_metric}", range=[factor * end for end in ends], **ticks)
     zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
     shapes = [{**zero, "line": {"color": "muted", "width": 1.4}}]
     note = (
@@ -226,7 +230,7 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
         "intervals of the difference. An interval that reaches the line at zero: not significantly different, whether "
         "or not the intervals in the chart above overlap."
     )
-    left_out = [f"{candidate_name(one.candidate)} by {difference(one.worse_by, metric)}" for one in beyond]
+    left_out = [f"{candidate_name(one.candidate)} by {difference(one.worse_by, metric, unit)}" for one in beyond]
     note += _above("Above the picture (double-click shows all)", left_out)
     return by_step(
         "difference-to-best", "Difference to the best, paired by item", note, traces, yaxis, shapes, height=330
@@ -250,12 +254,13 @@ def difference_scale(comparison: Comparison) -> tuple[list[float], list[Differen
 
 
 def _differences(
-    found: Sequence[Difference], name: str, color: str, symbol: str, metric: str, factor: int
+    found: Sequence[Difference], name: str, color: str, symbol: str, metric: str, unit: PriceUnit
 ) -> dict[str, Any]:
+    factor = 100 if kind(metric) == "share" else 1
     behind = factor * np.array([one.worse_by for one in found])
     bounds = factor * np.array([one.interval for one in found])
     text = [
-        f"step {one.candidate.step:,}: {difference_to_best(one, metric)}<br>probability best {share(one.p_best)}"
+        f"step {one.candidate.step:,}: {difference_to_best(one, metric, unit)}<br>probability best {share(one.p_best)}"
         for one in found
     ]
     look = {

@@ -12,6 +12,7 @@ from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
 from pricer.core.items import Split
 from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, other_test_looks
+from pricer.core.units import PriceUnit
 from pricer.redaction import redact
 from pricer.views.formatting import duration, moment, size, step_list, utc_time
 from pricer.views.report.curves import NO_CURVE, Curve
@@ -22,7 +23,7 @@ class TrainingLog:
     """The curves that training logged. A curve without values is empty.
 
     Losses are in nats per completion token, memory in bytes, `gpu_utilisation` in percent. `val_loss` and `val_mae` (in
-    dollars, by greedy answers) are measured at each checkpoint on the same `val_items` items.
+    units, by greedy answers) are measured at each checkpoint on the same `val_items` items.
     """
 
     epoch: Curve = NO_CURVE
@@ -83,12 +84,13 @@ class PredictionDetails:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReport:
-    """The content of a report about one run. `status` describes its progress in a few words. `facts`, `settings` and
-    `versions` are names with values as text. `notes` say what is missing, and what to do about it.
+    """The content of a report about one run. `status` describes its progress in a few words. Prices are in `unit`.
+    `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about it.
     """
 
     name: str
     status: str
+    unit: PriceUnit
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -150,9 +152,11 @@ def same_items(reports: Sequence[RunReport]) -> tuple[list[RunReport], list[RunR
 
 
 def _of_same_items(one: HeldOut, other: HeldOut) -> bool:
+    a, b = one.chosen.spec, other.chosen.spec
+    if a.unit != b.unit:
+        return False
     if one.prices and other.prices:
         return one.prices == other.prices
-    a, b = one.chosen.spec, other.chosen.spec
     return (a.data_fingerprint, a.split, a.limit) == (b.data_fingerprint, b.split, b.limit)
 
 

@@ -12,6 +12,7 @@ from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Distribution, Prediction
+from pricer.core.units import DOLLARS
 from pricer.errors import CheckpointError
 from pricer.stores.runs import Run
 from pricer.views import terminal_evaluations
@@ -99,7 +100,7 @@ def test_the_most_certain_items_have_their_own_error() -> None:
 def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "140")
 
-    terminal_evaluations.show_breakdown("step-000005", taken_apart(Split.TEST))
+    terminal_evaluations.show_breakdown("step-000005", taken_apart(Split.TEST), DOLLARS)
 
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "step-000005: error by price" in lines
@@ -113,7 +114,8 @@ def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     hostile = [replace(item, description="\x1b[31mred\x07") for item in TEST]
     run, spec = Run(Path("runs/a")), a_spec(estimator="median", split=Split.TEST)
 
-    terminal_evaluations.show_breakdown("step-000005", scored(run, spec, hostile, [predict(item) for item in hostile]))
+    breakdown = scored(run, spec, hostile, [predict(item) for item in hostile])
+    terminal_evaluations.show_breakdown("step-000005", breakdown, DOLLARS)
 
     assert "\x1b" not in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pricer.commands.parts.setup import Setup, load_base_of, prepare, prepare_to_ask
-from pricer.config import DataConfig, EvalConfig, ModelConfig, PromptConfig, RunConfig
+from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.core.checkpoints import Answers
 from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
@@ -42,7 +42,8 @@ def test_the_estimator_is_settled_in_the_config_and_part_of_the_spec(setup: Setu
 
 def test_the_residual_mass_is_part_of_the_spec_only_for_a_prefix_search(setup: Setup) -> None:
     plain = prepare(CONFIG.model_copy(update={"prompt": PromptConfig(price_format="plain")}))
-    greedy = plain.config.model_copy(update={"eval": EvalConfig(estimator="greedy")})
+    estimator = {"estimator": "greedy"}
+    greedy = plain.config.model_copy(update={"eval": plain.config.eval.model_copy(update=estimator)})
 
     assert setup.spec(Split.VAL, None).residual_mass is None
     assert isinstance(plain.price_tokens, PriceTrie)
@@ -92,7 +93,7 @@ def test_the_answers_are_what_training_found(setup: Setup) -> None:
     prices = sorted(item.price for item in setup.items.train)
 
     # 16 prices: the median is the mean of the eighth and the ninth. Four digits and the end of text.
-    assert setup.answers == Answers(PriceFormat("padded", 4), 5, prices[-1], (prices[7] + prices[8]) / 2, "$")
+    assert setup.answers == Answers(PriceFormat("padded", 4), 5, prices[-1], (prices[7] + prices[8]) / 2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.items import Item
+from pricer.core.units import DOLLARS
 from pricer.views.report.curves import Curve
 from pricer.views.report.figures import as_figure, as_json, hover_text, plotly_text
 from pricer.views.report.page import run_page
@@ -127,7 +128,7 @@ def test_the_axis_of_errors_holds_all_intervals() -> None:
 
 
 def test_over_training_is_shown_on_one_axis_of_steps() -> None:
-    chart = overtraining_chart(LOG, held_out(30.0, 20.0, 25.0))
+    chart = overtraining_chart(LOG, held_out(30.0, 20.0, 25.0), DOLLARS)
 
     assert chart is not None
     assert [trace.get("yaxis") for trace in chart.traces] == [None, None, None, "y2", "y2"]
@@ -136,13 +137,13 @@ def test_over_training_is_shown_on_one_axis_of_steps() -> None:
 
 
 def test_without_evaluations_the_error_is_that_of_training() -> None:
-    chart = overtraining_chart(LOG, None)
+    chart = overtraining_chart(LOG, None, DOLLARS)
 
     assert chart is not None
     assert names(chart.traces)[-1] == "validation error while training"
     assert "greedy answers about 8 items" in chart.note
-    assert overtraining_chart(replace(LOG, val_mae=Curve.of([])), None) is None
-    assert overtraining_chart(TrainingLog(), held_out(20.0)) is None
+    assert overtraining_chart(replace(LOG, val_mae=Curve.of([])), None, DOLLARS) is None
+    assert overtraining_chart(TrainingLog(), held_out(20.0), DOLLARS) is None
 
 
 def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:

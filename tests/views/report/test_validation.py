@@ -48,7 +48,7 @@ def test_differences_stand_around_zero_by_whether_they_are_significant() -> None
 @pytest.mark.parametrize(
     ("metric", "title", "ticks", "differences"),
     [
-        ("median_ae", "median error, worse by", "$,~f", [10.0, 3.5, 0.0]),
+        ("median_ae", "median error, worse by ($)", ",~f", [10.0, 3.5, 0.0]),
         ("hit_rate", "hits, worse by, points", None, [1000.0, 350.0, 0.0]),
         ("rmsle", "RMSLE, worse by", None, [10.0, 3.5, 0.0]),
     ],
