@@ -29,7 +29,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import ItemSet, Split
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.selection import select
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.runs import Run, create_run
 from tests.builders import SPEC, a_checkpoint
 

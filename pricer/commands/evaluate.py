@@ -15,7 +15,7 @@ from pricer.core.checkpoints import Candidate, Checkpoint, tag_name
 from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
 from pricer.core.items import Item, Split
-from pricer.data.reading import require
+from pricer.data.preparation import require
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report
 

@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
     """Counts of a prepared data set. A reason is a short phrase, such as `no price` or `duplicate`.
+
+    `layout` is `columns`, `prompts` or `messages`. `markup_removed` counts the items whose texts had markup or control
+    characters.
 
     `rejected` rows could not be used, and `dropped` rows were left out by a rule of the config. `items` counts the
     items of each split. `own_splits` are the splits that the source had. `revision` is the commit of a Hub data set.
@@ -38,3 +45,44 @@ class DataSummary:
     categories: Mapping[str, int] = field(default_factory=dict)
     """The number of items of each of the 20 largest categories; empty if there are none."""
     warnings: tuple[str, ...] = ()
+    layout: str = "columns"
+    markup_removed: int = 0
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "DataSummary":
+        """The summary from the JSON of its `asdict`. A KeyError, TypeError or ValueError if it is none."""
+        tuples = ("own_splits", "price_quantiles", "warnings")
+        bands = tuple((low, high, count) for low, high, count in record["price_bands"])
+        return cls(**{**record, **{name: tuple(record[name]) for name in tuples}, "price_bands": bands})
+
+
+def explain_summary(summary: DataSummary | None, folder: Path | None) -> list[str]:
+    """What a user should know before the items of a data folder are used: what was left out, and the warnings."""
+    if summary is None:
+        return []
+    reasons = {**summary.rejected, **summary.dropped}
+    listed = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items())
+    count = f"{sum(reasons.values()):,} of {summary.rows:,} rows"
+    left_out = [f"left out: {count} ({listed}); {folder}/rejected.jsonl lists them"] if reasons else []
+    return [*left_out, *summary.warnings]
+
+
+# 1, 2 and 5 times the powers of ten that prices can have.
+BAND_EDGES = np.array([float(f"{digit}e{power}") for power in range(-12, 19) for digit in (1, 2, 5)])
+
+
+def band_of(prices: np.ndarray) -> np.ndarray:
+    """The number of the band of each price: band n begins at BAND_EDGES[n]. A price on an edge belongs to the band that
+    begins there.
+    """
+    return np.searchsorted(BAND_EDGES, prices, side="right") - 1
+
+
+def count_bands(prices: np.ndarray) -> tuple[tuple[float, float, int], ...]:
+    """The bands from the lowest to the highest price: lowest, highest, number of prices."""
+    if not len(prices):
+        return ()
+    counts = np.bincount(np.clip(band_of(prices), 0, len(BAND_EDGES) - 2))
+    first = int(np.flatnonzero(counts)[0])
+    edges = BAND_EDGES.tolist()
+    return tuple((edges[n], edges[n + 1], int(counts[n])) for n in range(first, len(counts)))

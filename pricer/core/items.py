@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from pricer.core.data_summary import DataSummary
 from pricer.core.prices import PriceFormat, format_price
 
 
@@ -35,12 +36,18 @@ class Item:
         return f"{self.title}\n{self.description}" if self.title else self.description
 
 
-def hash_place(text: str) -> float:
-    """The place of a text between 0 and 1, from a hash of its words. Texts with the same words have the same place, so
-    a test item never repeats a training item word for word.
+def hash_places(text: str) -> tuple[float, float]:
+    """Two independent places of a text between 0 and 1, from a hash of its words. Texts with the same words have the
+    same places, so a test item never repeats a training item word for word. The first place decides splits.
     """
     words = " ".join(text.casefold().split())
-    return int.from_bytes(hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64, int.from_bytes(digest[8:16], "big") / 2**64
+
+
+def hash_place(text: str) -> float:
+    """The place of a text that decides its split."""
+    return hash_places(text)[0]
 
 
 def assign_split(place: float, val_fraction: float, test_fraction: float) -> Split:
@@ -52,62 +59,34 @@ def assign_split(place: float, val_fraction: float, test_fraction: float) -> Spl
 
 @dataclass(frozen=True, slots=True)
 class ItemSet:
-    """All Items of a run by split. Each split is sorted by place. `fingerprint` is a hash that changes with any Item.
-    `items_above_max_price` is the number of Items that were left out because they cost more than `data.max_price`.
-    `folder` is the data folder that they were read from, or None.
+    """All Items of a run by split, each sorted by place, so that the first N are a random sample. The sequences may
+    read their Items from disk: go through `train` once, in order.
+
+    `fingerprint` is a hash that changes with any Item. `train_median` and `max_train_price` are the median and the
+    highest training price, NaN without training items. The median is the best constant answer, and replaces a missing
+    price in an answer. `near_copies` has the ids of the held-out Items with a near-copy among the training items.
+    `val_fraction` and `test_fraction` are the shares that were cut off by the hash; None: that split was not cut off.
+    `prompts_question` and `prompts_lead` are the texts around the descriptions in ready-made prompts; None if the data
+    has none. `folder` is the data folder; None if the Items come from elsewhere.
     """
 
-    train: tuple[Item, ...]
-    val: tuple[Item, ...]
-    test: tuple[Item, ...]
-    fingerprint: str
-    items_above_max_price: int = 0
+    train: Sequence[Item] = ()
+    val: Sequence[Item] = ()
+    test: Sequence[Item] = ()
+    fingerprint: str = ""
+    train_median: float = math.nan
+    max_train_price: float = math.nan
+    summary: DataSummary | None = None
+    near_copies: frozenset[str] = frozenset()
+    val_fraction: float | None = None
+    test_fraction: float | None = None
+    prompts_question: str | None = None
+    prompts_lead: str | None = None
     folder: Path | None = None
 
-    def items(self, split: Split) -> tuple[Item, ...]:
+    def items(self, split: Split) -> Sequence[Item]:
         """The Items of one split."""
         return {Split.TRAIN: self.train, Split.VAL: self.val, Split.TEST: self.test}[split]
-
-    @property
-    def train_median(self) -> float:
-        """The median training price. It is the best constant answer, and replaces a missing price in an answer."""
-        return statistics.median(item.price for item in self.train)
-
-
-def split_items(
-    items: Iterable[Item],
-    val_fraction: float,
-    test_fraction: float,
-    limits: Mapping[Split, int | None],
-    max_price: float | None = None,
-) -> ItemSet:
-    """Put every Item of at most `max_price` into its split, and keep at most `limits[split]` Items in each
-    split. None means no limit.
-
-    Items are sorted by place, so the first N are a random sample. Copies have the same place and are sorted by id.
-    """
-    parts: dict[Split, list[Item]] = {split: [] for split in Split}
-    given = list(items)
-    kept = given if max_price is None else [item for item in given if item.price <= max_price]
-    for place, item in sorted(((hash_place(item.text), item) for item in kept), key=lambda pair: (pair[0], pair[1].id)):
-        parts[assign_split(place, val_fraction, test_fraction)].append(item)
-    parts = {split: part[: limits.get(split)] for split, part in parts.items()}
-    return ItemSet(
-        train=tuple(parts[Split.TRAIN]),
-        val=tuple(parts[Split.VAL]),
-        test=tuple(parts[Split.TEST]),
-        fingerprint=_fingerprint(parts),
-        items_above_max_price=len(given) - len(kept),
-    )
-
-
-def _fingerprint(parts: Mapping[Split, Sequence[Item]]) -> str:
-    digest = hashlib.sha256()
-    for split in Split:
-        for item in parts[split]:
-            row = [split.value, item.id, item.text, item.price]
-            digest.update(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,14 +196,6 @@ def choose_estimator(wanted: str, unit: PriceUnit, *, has_distribution: bool) ->
     return wanted
 
 
-def explain_left_out(items_above_max_price: int, max_price: float | None, unit: PriceUnit) -> list[str]:
-    """A note about the items that `data.max_price` left out; an empty list if there are none."""
-    if max_price is None or not items_above_max_price:
-        return []
-    items = "item that costs" if items_above_max_price == 1 else "items that cost"
-    return [f"left out: {items_above_max_price:,} {items} more than {unit.exact(max_price)} (data.max_price)"]
-
-
 def explain_padding(width: int, max_price: float, unit: PriceUnit) -> str:
     """Explain why `prompt.price_format: auto` chose padded prices for a tokenizer that does not split digits."""
     return (

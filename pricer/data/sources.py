@@ -1,205 +1,139 @@
-"""Reads the rows of a local file or a Hub data set with `datasets`, and finds the broken lines of a file."""
+"""Opens `data.source`: which files it has, their splits and columns, and the rows in them."""
 
-import csv
-import errno
-import glob
-import json
-import math
-import os
+import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pricer.config import DataConfig
-from pricer.errors import DataError, first_line
+from pricer.core.items import Split
+from pricer.data.attributes import described_columns
+from pricer.data.csv_rows import read_csv_columns, read_csv_rows
+from pricer.data.hub_data import download_hub_files, find_hub_files
+from pricer.data.hub_streams import open_stream
+from pricer.data.json_rows import read_json_columns, read_json_rows
+from pricer.data.old_sources import data_cache as data_cache  # noqa: PLC0414
+from pricer.data.old_sources import local_path as local_path  # noqa: PLC0414
+from pricer.data.old_sources import locate_rows as locate_rows  # noqa: PLC0414
+from pricer.data.old_sources import read_rows as read_rows  # noqa: PLC0414
+from pricer.data.old_sources import unreadable as unreadable  # noqa: PLC0414
+from pricer.data.parquet_rows import read_parquet_columns, read_parquet_rows
+from pricer.data.rows import Row, Source, SourceFile, list_columns
+from pricer.data.source_files import find_files, require_one_kind
+from pricer.data.text_files import unreadable as unreadable_file
+from pricer.errors import DataError
 
-ASSETS = Path(__file__).parent.parent / "assets"
-_LOADERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
-
-
-def read_rows(config: DataConfig) -> Any:
-    """All rows of `data.source` as a `datasets.Dataset`; a DataError if it cannot be read."""
-    path = local_path(config)
-    return _read_file(path) if path else _read_hub(config)
-
-
-def local_path(config: DataConfig) -> Path | None:
-    """The local file that `data.source` names; None if it names a Hub data set."""
-    source = config.source
-    if source.startswith("builtin:"):
-        path = ASSETS / f"{source.removeprefix('builtin:')}.jsonl"
-        if not path.is_file() or path.parent != ASSETS:
-            raise DataError(f"there is no embedded data set {source}", "data.source: builtin:computers")
-        return path
-    path = Path(source).expanduser()
-    if path.suffix in _LOADERS:
-        if not path.is_file():
-            raise DataError(f"there is no file {path}", "data.source is relative to the folder you start pricer in")
-        return path
-    if path.exists():
-        raise DataError(f"{path} is not a .csv, .jsonl or .parquet file", "convert it, or name the file inside it")
-    return None
+# Columns of ready-made prompts, which data.layout knows.
+_PROMPT_COLUMNS = ("text", "prompt", "completion", "messages")
 
 
-def _read_file(path: Path) -> Any:
-    datasets = _quiet_datasets()
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
-    options: dict[str, Any] = {}
-    try:
-        if path.suffix == ".csv":
-            # Keep every cell as text. `datasets` would guess types from the first 10,000 rows: it would refuse a later
-            # price with cents, read the description "12345" as a number, and read "None" as missing.
-            text = {column: datasets.Value("string") for column in _csv_columns(path)}
-            options = {"features": datasets.Features(text), "na_filter": False}
-        elif path.suffix == ".jsonl":
-            # Read in one chunk: types are guessed per chunk, and a price with cents in a later chunk would be refused.
-            options = {"chunksize": path.stat().st_size}
-        # `data_files` is a glob pattern, but a file may be called items[1].csv.
-        files = glob.escape(str(path))
-        return datasets.load_dataset(_LOADERS[path.suffix], data_files=files, split="train", **options)
-    except DataError:
-        raise
-    except Exception as error:  # datasets wraps the errors of pyarrow and pandas in its own classes
-        raise unreadable(path, error) from None
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """A Source of files on this disk. `hashes` has the sha256 of each file."""
+
+    files: tuple[SourceFile, ...]
+    columns: tuple[str, ...]
+    fingerprint: str
+    revision: str | None
+    kind: str
+    hashes: tuple[str, ...]
+    config: DataConfig
+
+    def rows(self) -> Iterator[Row]:
+        """Every row. A DataError at the end of a file that is not what it was when the source was opened."""
+        for index, (file, expected) in enumerate(zip(self.files, self.hashes, strict=True)):
+            yield from _read_rows(self.kind, file, index, self.config)
+            if _hash_file(file) != expected:
+                raise DataError(f"{file.name} changed while it was read", "start again when nothing writes to it")
 
 
-def _quiet_datasets() -> Any:
-    """Import `datasets`, without its progress bars and logs: pricer reports errors itself."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    return datasets
-
-
-def _csv_columns(path: Path) -> list[str]:
-    """The columns that have a name. A DataError if the first row has more cells than the header, because the cells
-    would be in the wrong columns.
+def open_source(config: DataConfig) -> Source:
+    """Open the source of a config. A DataError if a file is missing, broken or unlike the others; a ConfigError if
+    `data.encoding` or `data.delimiter` cannot be used.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        header = next((cells for cells in reader if cells), [])
-        first = next((cells for cells in reader if cells), [])
-        if len(first) > len(header):
+    files = find_files(config.source)
+    if files is not None:
+        return _open_files(_join_held_out(files, config), None, config)
+    found = find_hub_files(config)
+    if not found.are_readable:
+        return open_stream(found, config)
+    return _open_files(_join_held_out(download_hub_files(found, config), config), found.revision, config)
+
+
+def _open_files(files: tuple[SourceFile, ...], revision: str | None, config: DataConfig) -> Source:
+    kind = require_one_kind(config.source, files)
+    columns = [_read_columns(kind, file, config) for file in files]
+    _require_same_columns(files, columns, config)
+    common = tuple(name for name in columns[0] if all(name in each for each in columns[1:]))
+    hashes = tuple(_hash_file(file) for file in files)
+    return _Files(files, common, _fingerprint(files, hashes), revision, kind, hashes, config)
+
+
+def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[SourceFile, ...]:
+    """The files of the source, and those of `data.val_source` and `data.test_source`. A file that is named there, too,
+    counts only there.
+    """
+    for split, source in ((Split.VAL, config.val_source), (Split.TEST, config.test_source)):
+        if source is None:
+            continue
+        found = find_files(source)
+        if found is None:
+            raise DataError(f"there is no file or folder {source}", f"data.{split}_source names local files")
+        named = {file.path.resolve() for file in found}
+        files = tuple(file for file in files if file.path.resolve() not in named)
+        if twice := next((file for file in files if file.split is split), None):
             raise DataError(
-                f"a row of {len(first)} cells under {len(header)} columns ({path}, line {reader.line_num})",
-                "put text with a comma in it in double quotes",
+                f"{split} items are both in {twice.name} and in data.{split}_source, {source}",
+                f"data.{split}_source: null, or another pattern as data.source",
             )
-    if doubled := sorted({column for column in header if column and header.count(column) > 1}):
-        raise DataError(f"{path} has two columns named {', '.join(doubled)}", "rename one of them")
-    return [column for column in header if column]
-
-
-def unreadable(path: Path, error: Exception) -> DataError:
-    """The error for a file that could not be loaded. It names the broken line, if there is one."""
-    if unwritable := _unwritable_cache(error, path):
-        return unwritable
-    for line, problem in _broken_lines(path):
-        return DataError(f"{problem} ({path}, line {line})", "mend or remove the line")
-    cause = error.__cause__ or error
-    message = first_line(cause)
-    # Messages of `datasets` for a file without rows: text and Parquet.
-    if "corresponds to no data" in message or "BatchSize must be greater than 0" in message:
-        return DataError(f"{path} has no rows")
-    return DataError(f"{path} cannot be read: {message}")
-
-
-def _unwritable_cache(error: Exception, path: Path | None) -> DataError | None:
-    """The error for a cache that cannot be written; None if `error` has another cause. `path` is the data file, which
-    `datasets` copies into its cache.
-    """
-    cause = error.__cause__ or error
-    if not isinstance(cause, OSError):
-        return None
-    is_elsewhere = cause.filename is not None and str(cause.filename) != str(path)
-    if not is_elsewhere and cause.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    folder, variable = data_cache()
-    return DataError(
-        f"{folder}, which all data is read through, cannot be written: {cause.strerror or cause}",
-        f"set {variable} to a folder that can be written, and has room",
-    )
-
-
-def _broken_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the broken lines of a text file, with the problem. The loader does not name them, so this reads the file
-    again.
-    """
-    if path.suffix == ".parquet":
-        return
-    with path.open("rb") as file:
-        kinds: dict[str, type] = {}
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                yield number, f"not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}"
-                continue
-            if path.suffix == ".jsonl" and text.strip() and (problem := _json_problem(text, kinds)):
-                yield number, problem
-
-
-def _json_problem(line: str, kinds: dict[str, type]) -> str | None:
-    """The problem of a line of JSON, or None. `kinds` has the type of each column in earlier lines, and is updated."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        return f"broken JSON: {str(error).split(': line')[0]}"
-    if not isinstance(record, dict):
-        return f"a row is a JSON object, this is {line.strip()[:40]}"
-    for name, value in record.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"{name} is {value}"
-        kind = float if isinstance(value, int) and not isinstance(value, bool) else type(value)
-        if value is not None and kinds.setdefault(name, kind) is not kind:
-            return f"{name} is {value!r}, a {type(value).__name__} unlike the rows before"
-    return None
-
-
-def _read_hub(config: DataConfig) -> Any:
-    datasets = _quiet_datasets()
-    try:
-        parts = datasets.load_dataset(config.source, revision=config.revision)
-        return datasets.concatenate_datasets(list(parts.values()))
-    except Exception as error:  # the network, the Hub and the file formats each have their own errors
-        if unwritable := _unwritable_cache(error, None):
-            raise unwritable from None
+        files += tuple(replace(file, split=split) for file in found)
+    if config.keep_splits and all(file.split in (Split.VAL, Split.TEST) for file in files):
         raise DataError(
-            f"the data set {config.source} cannot be loaded: {first_line(error)}",
-            "a local file ends in .csv, .jsonl or .parquet; a private data set needs `hf auth login`",
-        ) from None
+            f"{config.source} has no file to train on: by their names, all hold validation or test items",
+            "data.keep_splits: false splits all items anew",
+        )
+    return files
 
 
-def locate_rows(path: Path | None, indices: Sequence[int], config: DataConfig) -> list[str]:
-    """The place of each row: the line in a text file, else the row number. Both count from 1."""
-    if path is None:
-        return [f"{config.source}, row {index + 1}" for index in indices]
-    lines = _row_lines(path) if path.suffix != ".parquet" else {}
-    return [f"{path}, line {lines[i]}" if i in lines else f"{path}, row {i + 1}" for i in indices]
+def _require_same_columns(files: Sequence[SourceFile], columns: Sequence[tuple[str, ...]], config: DataConfig) -> None:
+    used = (
+        *described_columns(config.description),
+        config.price,
+        config.title,
+        config.category,
+        config.split_column,
+        config.time_column,
+    )
+    for name in dict.fromkeys((*used, *_PROMPT_COLUMNS)):
+        having = [file for file, each in zip(files, columns, strict=True) if name in each]
+        if name is None or len(having) in (0, len(files)):
+            continue
+        lacking, there = next(pair for pair in zip(files, columns, strict=True) if name not in pair[1])
+        raise DataError(
+            f"{lacking.name} has no column {name}, unlike {having[0].name}; it has {list_columns(there)}",
+            "all files of a source need the same columns",
+        )
 
 
-def _row_lines(path: Path) -> dict[int, int]:
-    """The line on which each row starts."""
-    lines: dict[int, int] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".jsonl":
-            filled = (number for number, line in enumerate(file, start=1) if line.strip())
-            return dict(enumerate(filled))
-        reader = csv.reader(file)
-        before, row = 0, -1  # row -1 is the header
-        for cells in reader:
-            if cells:
-                lines[row] = before + 1
-                row += 1
-            before = reader.line_num
-    return lines
+def _read_columns(kind: str, file: SourceFile, config: DataConfig) -> tuple[str, ...]:
+    if kind == "parquet":
+        return read_parquet_columns(file)
+    return read_csv_columns(file, config) if kind == "csv" else read_json_columns(file, config)
 
 
-def data_cache() -> tuple[Path, str]:
-    """The cache folder of `datasets`, and the environment variable that sets it."""
-    from huggingface_hub import constants
+def _read_rows(kind: str, file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+    if kind == "parquet":
+        return read_parquet_rows(file, index)
+    return read_csv_rows(file, index, config) if kind == "csv" else read_json_rows(file, index, config)
 
-    if (named := os.environ.get("HF_DATASETS_CACHE")) is not None:
-        return Path(named).absolute(), "HF_DATASETS_CACHE"
-    return Path(constants.HF_HOME).absolute() / "datasets", "HF_HOME"
+
+def _hash_file(file: SourceFile) -> str:
+    try:
+        with file.path.open("rb") as data:
+            return hashlib.file_digest(data, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable_file(file, error) from None
+
+
+def _fingerprint(files: Sequence[SourceFile], hashes: Sequence[str]) -> str:
+    parts = sorted(f"{file.split or '-'} {each}" for file, each in zip(files, hashes, strict=True))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

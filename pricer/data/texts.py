@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
+from pricer.data.attributes import described_columns, read_description
 from pricer.errors import DataError
 
 
@@ -58,14 +59,17 @@ def _parse(line: str, number: int, config: DataConfig, place: str) -> Item:
             f"broken JSON: {str(error).split(': line')[0]} {place}",
             "a line is an object or a string in quotes; plain texts come in a file that does not end in .jsonl",
         ) from None
+    columns = ", ".join(described_columns(config.description))
     if isinstance(record, str):
-        record = {config.description: record}
-    if not isinstance(record, dict):
+        text, key, title = record, number, None
+    elif isinstance(record, dict):
+        text, key = read_description(record, config.description), record.get("id", number)
+        title = record.get(config.title) if config.title else None
+    else:
         raise DataError(f"a line is an object or a string, this is {line.strip()[:40]} {place}")
-    text, title = record.get(config.description), record.get(config.title) if config.title else None
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{config.description} is {'empty' if text in (None, '') else 'no text'} {place}")
-    return _item(record.get("id", number), text, str(title) if title else None)
+        raise DataError(f"{columns} is {'empty' if text in (None, '') else 'no text'} {place}")
+    return _item(key, text, str(title) if title else None)
 
 
 def _item(key: Any, text: str, title: str | None) -> Item:

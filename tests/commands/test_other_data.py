@@ -11,16 +11,16 @@ import pytest
 from pricer.commands import pick
 from pricer.commands.evaluate import evaluate_on_data, evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+from pricer.commands.parts.other_data import load_other_data
 from pricer.commands.parts.report_data import load_summary
 from pricer.core.items import Split
-from pricer.data.reading import item_id, load_items
+from pricer.data.preparation import load_items
 from pricer.errors import DataError, RunError
 from pricer.stores.runs import Run
-from tests.builders import an_item
 from tests.commands.conftest import Listener
+from tests.data.item_files import jsonl
 from tests.loopback_hub import Repo
 from tests.repositories import Cli
-from tests.stores.item_files import jsonl
 
 PRICES = (1200.0, 1500.0, 1900.0, 2500.0)
 
@@ -112,10 +112,11 @@ def test_items_that_the_run_was_trained_on_are_counted(
     run: Run, lamps: str, known: list[float] | None, trained: int | None, note: str
 ) -> None:
     if known is not None:
-        ids = [item_id(an_item(description=f"A lamp of {price:g} watts")) for price in known]
-        Path("data").mkdir()
-        pq.write_table(pa.table({"id": pa.array(ids, pa.string())}), "data/train.parquet")
-    run.record(data_folder="data", items={"train": 2})
+        by_price = {item.price: item.id for item in load_other_data(run.config().data, lamps).items}
+        ids = [by_price[price] for price in known]
+        Path("own").mkdir()
+        pq.write_table(pa.table({"id": pa.array(ids, pa.string())}), "own/train.parquet")
+    run.record(data_folder="own", items={"train": 2})
     listener = Listener()
 
     result = evaluate_on_data(run, "last", lamps, None, listener)

@@ -1,28 +1,13 @@
 """Items and splits."""
 
-import random
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pricer.core.items import Item, ItemSet, Split, assign_split, hash_place, split_items
+from pricer.core.items import Split, assign_split, hash_place, hash_places
 from pricer.core.prices import PriceFormat
 from tests.builders import TEMPLATE, an_item
-
-# Few letters, so that there are copies in other case and spacing among them; "ß" is "SS" in capitals.
-TEXTS = st.lists(st.text(alphabet="abABéß \n", min_size=1, max_size=6), max_size=30)
-
-
-def some_items(n: int) -> list[Item]:
-    return [an_item(key=f"{i}", price=1.0 + i, description=f"lamp number {i}") for i in range(n)]
-
-
-def split(items: list[Item], limits: dict[Split, int | None] | None = None) -> ItemSet:
-    return split_items(items, val_fraction=0.2, test_fraction=0.3, limits=limits or {})
 
 
 def test_the_text_of_an_item_is_its_title_above_its_description() -> None:
@@ -44,6 +29,13 @@ def test_the_place_is_the_one_that_earlier_runs_were_split_by() -> None:
     assert hash_place("A brass lamp") == 0.7983410974445868
 
 
+def test_the_two_places_of_a_text_are_independent() -> None:
+    first, second = hash_places("A brass lamp")
+
+    assert first == hash_place("A brass lamp")
+    assert second not in (first, 1 - first)
+
+
 def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
     assert 0 <= hash_place("lamp \ud800") < 1
 
@@ -61,113 +53,6 @@ def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
 )
 def test_test_comes_first_then_val_then_train(place: float, expected: Split) -> None:
     assert assign_split(place, val_fraction=0.5, test_fraction=0.25) is expected
-
-
-def test_the_shares_are_about_the_fractions() -> None:
-    items = split(some_items(2000))
-
-    # 3 standard deviations of a share of 0.3 in 2000: 3 × √(0.3 × 0.7 / 2000) = 0.031
-    assert len(items.test) / 2000 == pytest.approx(0.3, abs=0.031)
-    assert len(items.val) / 2000 == pytest.approx(0.2, abs=0.031)
-
-
-@given(TEXTS, st.randoms(use_true_random=False))
-def test_splits_are_disjoint_complete_and_the_same_in_any_order(texts: list[str], shuffler: random.Random) -> None:
-    items = [an_item(key=f"{i}", description=text) for i, text in enumerate(texts)]
-    shuffled = items.copy()
-    shuffler.shuffle(shuffled)
-
-    parts, again = split(items), split(shuffled)
-
-    assert Counter([*parts.train, *parts.val, *parts.test]) == Counter(items)
-    assert again == parts
-
-
-@given(TEXTS, TEXTS)
-def test_adding_items_moves_none_to_another_split(texts: list[str], more: list[str]) -> None:
-    items = [an_item(key=f"{i}", description=text) for i, text in enumerate(texts)]
-    added = [an_item(key=f"new {i}", description=text) for i, text in enumerate(more)]
-
-    before, after = split(items), split(items + added)
-
-    for part in Split:
-        assert set(before.items(part)) <= set(after.items(part))
-
-
-@given(TEXTS)
-def test_no_text_is_in_two_splits_whatever_its_case(texts: list[str]) -> None:
-    items = [an_item(key=f"{i}", description=text) for i, text in enumerate([*texts, *(t.upper() for t in texts)])]
-
-    parts = split(items)
-
-    folded = [{" ".join(i.text.casefold().split()) for i in parts.items(part)} for part in Split]
-    assert sum(map(len, folded)) == len(set().union(*folded))
-
-
-def test_a_limit_takes_the_first_of_the_whole_split() -> None:
-    items = some_items(100)
-
-    few, all_of_them = split(items, {Split.TRAIN: 7, Split.VAL: 3, Split.TEST: None}), split(items)
-
-    assert few.train == all_of_them.train[:7]
-    assert few.val == all_of_them.val[:3]
-    assert few.test == all_of_them.test
-
-
-def test_a_limited_sample_does_not_follow_the_order_of_the_file() -> None:
-    few = split(some_items(1000), {Split.TRAIN: 100})
-
-    # The ids 0 … 999 have mean 499.5; that of 100 random ones has a standard deviation of 289 / √100 = 29.
-    assert sum(int(item.id) for item in few.train) / 100 == pytest.approx(499.5, abs=3 * 29)
-
-
-def test_the_train_median_is_of_the_training_prices_alone() -> None:
-    items = ItemSet(
-        train=(an_item(price=1.0), an_item(price=3.0), an_item(price=100.0)),
-        val=(an_item(price=5000.0),),
-        test=(an_item(price=5000.0),),
-        fingerprint="f",
-    )
-
-    assert items.train_median == 3.0
-
-
-def test_the_fingerprint_changes_with_a_price_a_text_a_split_and_a_limit() -> None:
-    items = some_items(20)
-    dearer = [*items[:-1], an_item(key="19", price=21.0, description="lamp number 19")]
-    other = [*items[:-1], an_item(key="19", price=20.0, description="lamp no. 19")]
-
-    fingerprints = {
-        split(items).fingerprint,
-        split(dearer).fingerprint,
-        split(other).fingerprint,
-        split(items[:-1]).fingerprint,
-        split(items, {Split.TRAIN: 3}).fingerprint,
-        split_items(items, 0.5, 0.3, {}).fingerprint,
-    }
-
-    assert len(fingerprints) == 6
-
-
-def test_items_dearer_than_the_maximum_are_in_no_split_and_counted() -> None:
-    items = some_items(20)  # of $1 to $20
-
-    cheap = split_items(items, 0.2, 0.3, {}, max_price=15.0)
-
-    assert sorted(item.price for part in Split for item in cheap.items(part)) == [float(n) for n in range(1, 16)]
-    assert cheap.items_above_max_price == 5
-    assert split(items).items_above_max_price == 0
-
-
-def test_a_maximum_price_moves_no_item_and_changes_the_fingerprint_only_where_it_leaves_one_out() -> None:
-    items = some_items(20)
-    whole = split_items(items, 0.2, 0.3, {})
-
-    cheap = split_items(items, 0.2, 0.3, {}, max_price=19.0)
-
-    assert split_items(items, 0.2, 0.3, {}, max_price=20.0) == whole
-    assert cheap.fingerprint != whole.fingerprint
-    assert all(set(cheap.items(part)) <= set(whole.items(part)) for part in Split)
 
 
 def test_a_prompt_is_question_description_and_lead_with_blank_lines_between() -> None:

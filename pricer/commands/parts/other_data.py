@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pricer.config import DataConfig
-from pricer.core.items import Item
-from pricer.data.reading import load_items
+from pricer.core.items import Item, Split
+from pricer.data.item_files import ids_in, item_file
+from pricer.data.preparation import load_items
 from pricer.errors import DataError
 from pricer.stores.runs import Run
 
@@ -42,8 +41,8 @@ def count_trained(run: Run, items: Sequence[Item]) -> int | None:
     """The number of items that the run was trained on; None if its data folder is not on this machine."""
     facts = run.facts()
     try:
-        ids = pq.read_table(Path(facts["data_folder"]) / "train.parquet", columns=["id"])["id"]
-        known = set(ids.slice(0, facts["items"]["train"]).to_pylist())  # data.train_limit takes the first ones
+        path = item_file(Path(facts["data_folder"]), Split.TRAIN)
+        known = set(ids_in(path, facts["items"]["train"]))  # data.train_limit takes the first ones
     except (OSError, TypeError, ValueError, KeyError):
         return None
     return sum(item.id in known for item in items)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pricer.config import RunConfig
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
-from pricer.data.reading import load_items, require
+from pricer.data.preparation import load_items, require
 from pricer.data.sources import local_path
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import PAGED, Precision, gpu_here
@@ -67,7 +67,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
     return Plan(
         items=items,
         items_are_a_limit=is_limit,
-        items_above_max_price=found.items_above_max_price if found else 0,
+        items_above_max_price=found.summary.dropped.get("above max_price", 0) if found and found.summary else 0,
         steps=steps,
         steps_per_epoch=train.steps_per_epoch(items),
         checkpoints=checkpoints,

@@ -11,7 +11,7 @@ from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.items import Item, ItemSet, Split
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.errors import PricerError
 from pricer.redaction import redact
 from pricer.stores.runs import Run

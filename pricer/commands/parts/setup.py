@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Answers, Checkpoint
+from pricer.core.data_summary import explain_summary
 from pricer.core.evaluation import EvalSpec, Scored
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.metrics import choose_hit_error
@@ -16,7 +19,6 @@ from pricer.core.prices import (
     choose_estimator,
     choose_price_format,
     explain_greedy,
-    explain_left_out,
     explain_padding,
     format_price,
     refuse_inexact,
@@ -24,7 +26,7 @@ from pricer.core.prices import (
     width_for,
 )
 from pricer.core.units import PriceUnit, choose_decimals, choose_lead, choose_question
-from pricer.data.reading import load_items, require
+from pricer.data.preparation import load_items, require, training_prices
 from pricer.errors import CheckpointError, DataError, ModelError, RunError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import (
@@ -128,17 +130,16 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
 def prepare(config: RunConfig) -> Setup:
     """Read and check everything that can be wrong. Raises a PricerError before a model is loaded."""
     items = load_items(config.data)
-    train = require(items, Split.TRAIN, config.data)
+    require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
-    max_price, prompt = max(item.price for item in train), config.prompt
-    unit, notes = _choose_unit(config, items)
-    refuse_zeros([item.price for item in train], unit)
+    prices, max_price, prompt = training_prices(items), items.max_train_price, config.prompt
+    unit, notes = _choose_unit(config, prices)
+    refuse_zeros(prices.tolist(), unit)
     precision = choose_precision(config.model)
     base = find_base(config.model)
     tokenizer = load_tokenizer(base.folder)
     tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True))
-    splits = splits_digits(tokenizer, tail)
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
     digits = width_for([max_price], unit.decimals)
@@ -152,11 +153,11 @@ def prepare(config: RunConfig) -> Setup:
     )
     refuse_inexact(price_format, max_price)
     tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=price_format.width is not None))
-    completions = {format_price(item.price, price_format) for item in train}
+    completions = [format_price(price, price_format) for price in np.unique(prices).tolist()]
     answer_tokens = count_answer_tokens(tokenizer, tail, completions)
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
     setup = _assemble(config, items, answers, base, tokenizer, precision)
-    notes += explain_left_out(items.items_above_max_price, config.data.max_price, unit)
+    notes += explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
@@ -179,7 +180,7 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
             ) from None
     base = find_base(config.model)
     tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
-    return _assemble(config, ItemSet((), (), (), ""), checkpoint.answers, base, tokenizer, precision)
+    return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)
 
 
 def _assemble(
@@ -194,10 +195,12 @@ def _assemble(
     encoder = Encoder(tokenizer, prompt.max_length, prompt_tail(lead), answers.answer_tokens)
     encoder.check(template.prompt(Item("", "", answers.max_price)))
     estimator = choose_estimator(config.eval.estimator, unit, has_distribution=price_tokens is not None)
+    revision = items.summary.revision if items.summary else None
     hit_error, _ = choose_hit_error(config.eval.hit_error, unit, answers.train_median)
     settled = {
         "model": {"revision": base.revision, "compute_dtype": precision.dtype},
-        "data": {"unit": unit.symbol, "decimals": unit.decimals},
+        # A resumed run reads the same commit of a Hub data set.
+        "data": {"unit": unit.symbol, "decimals": unit.decimals, "revision": revision or config.data.revision},
         "prompt": {
             "question": template.question,
             "lead": lead,
@@ -221,15 +224,13 @@ def _assemble(
     )
 
 
-def _choose_unit(config: RunConfig, items: ItemSet) -> tuple[PriceUnit, list[str]]:
+def _choose_unit(config: RunConfig, prices: np.ndarray) -> tuple[PriceUnit, list[str]]:
     """The unit of the prices with its step, and a note if `data.decimals: auto` chose other than whole units."""
     data = config.data
     if data.decimals != "auto":
         return PriceUnit(data.unit, data.decimals), []
-    prices = sorted(item.price for item in items.train)
-    decimals, why = choose_decimals(
-        data.decimals, data.unit, lowest=prices[0], lower_quartile=prices[len(prices) // 4], median=items.train_median
-    )
+    lowest, quartile, median = (float(value) for value in np.quantile(prices, [0, 0.25, 0.5]))
+    decimals, why = choose_decimals(data.decimals, data.unit, lowest=lowest, lower_quartile=quartile, median=median)
     return PriceUnit(data.unit, decimals), [f"data.decimals: {decimals}, because {why}"] if decimals else []
 
 

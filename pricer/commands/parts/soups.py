@@ -12,7 +12,7 @@ from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
-from pricer.data.reading import require
+from pricer.data.preparation import require
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,10 +120,11 @@ def describe_machine(setup: Setup) -> dict[str, Any]:
         "precision": setup.precision.label,
         "seed": setup.config.train.seed,
         "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
+        "data": asdict(items.summary) if items.summary else None,
+        "data_folder": None if items.folder is None else str(items.folder),
         "data_fingerprint": items.fingerprint,
         "prompt_fingerprint": setup.template.fingerprint,
         "train_median": setup.answers.train_median,
-        "data_folder": str(items.folder) if items.folder else None,
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }

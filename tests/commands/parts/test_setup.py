@@ -16,7 +16,7 @@ from pricer.core.checkpoints import Answers
 from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.errors import DataError, PricerError
 from pricer.ml.base import load_tokenizer
 from pricer.ml.devices import Precision
@@ -24,8 +24,8 @@ from pricer.ml.tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
 from tests.builders import a_checkpoint
+from tests.data.item_files import jsonl
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
-from tests.stores.item_files import jsonl
 
 CONFIG = RunConfig(data=DataConfig(train_limit=16, val_limit=4))
 
@@ -200,7 +200,9 @@ def test_a_maximum_price_brings_plain_prices_and_the_median_back_and_says_what_i
     assert sorted(item.price for item in setup.items.train) == [227.0, 999.0]
     assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
     assert sizes(setup.price_tokens) == [1000]
-    assert setup.notes == ("left out: 1 item that costs more than $999 (data.max_price)",)
+    assert setup.notes == (
+        f"left out: 1 of 3 rows (above max_price 1); {setup.items.folder}/rejected.jsonl lists them",
+    )
 
 
 def test_a_padded_width_that_is_too_wide_for_the_tokenizer_is_named() -> None:

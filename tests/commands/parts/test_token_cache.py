@@ -25,10 +25,10 @@ def _setup() -> Setup:
 
 @pytest.fixture
 def setup(_setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    """A setup whose items lie in the data folder `data`, to be tokenized ten at a time."""
+    """A setup whose items lie in the data folder `prepared`, to be tokenized ten at a time."""
     monkeypatch.setattr(token_cache, "_ITEMS_AT_ONCE", 10)
-    (tmp_path / "data").mkdir()
-    return replace(_setup, items=replace(_setup.items, folder=tmp_path / "data"))
+    (tmp_path / "prepared").mkdir()
+    return replace(_setup, items=replace(_setup.items, folder=tmp_path / "prepared"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, ItemSet, Split
 from pricer.core.predictions import Prediction
 from pricer.core.selection import select
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.stores.runs import Run, create_run
 from tests.builders import SPEC, a_checkpoint, a_distribution
 

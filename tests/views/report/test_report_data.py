@@ -13,7 +13,7 @@ from pricer.core.checkpoints import Candidate
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
 from pricer.core.selection import find_comparable
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.errors import RunError
 from pricer.stores.runs import Run
 from pricer.views.report.page import run_page

@@ -5,21 +5,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
-from pricer.data.reading import load_items
+from pricer.data.preparation import load_items
 from pricer.errors import DataError
 
 LAMP = {"description": "A lamp", "price": 12.5}
 
 
-def jsonl(*rows: Any) -> str:
-    """Write items.jsonl, a row a line."""
-    Path("items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return "items.jsonl"
+def jsonl(*rows: Any, name: str = "items.jsonl") -> str:
+    """Write a file of JSON lines, a row a line."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
 
 
 def csv(*lines: str) -> str:
@@ -30,8 +32,7 @@ def csv(*lines: str) -> str:
 
 def parquet(descriptions: Sequence[Any], prices: Sequence[Any]) -> str:
     """Write items.parquet."""
-    datasets.disable_progress_bars()
-    datasets.Dataset.from_dict({"description": descriptions, "price": prices}).to_parquet("items.parquet")
+    pq.write_table(pa.table({"description": descriptions, "price": prices}), "items.parquet")
     return "items.parquet"
 
 
@@ -51,3 +52,10 @@ def error(source: str, **settings: Any) -> DataError:
     with pytest.raises(DataError) as raised:
         load_items(DataConfig(source=source, **settings))
     return raised.value
+
+
+def left_out(source: str, **settings: Any) -> list[dict[str, Any]]:
+    """The lines of rejected.jsonl."""
+    items = load_items(DataConfig(source=source, **settings))
+    assert items.folder is not None
+    return [json.loads(line) for line in (items.folder / "rejected.jsonl").read_text(encoding="utf-8").splitlines()]

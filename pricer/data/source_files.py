@@ -1,0 +1,101 @@
+"""Which files a source stands for, of what kind they are, and which split their names give them."""
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pricer.core.items import Split
+from pricer.data.rows import SourceFile
+from pricer.data.text_files import CODECS
+from pricer.errors import DataError
+
+ASSETS = Path(__file__).parent.parent / "assets"
+KINDS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+FORMATS = ".csv, .tsv, .jsonl, .json or .parquet"
+
+# The words that `datasets` knows, too.
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), Split.TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), Split.VAL),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), Split.TEST),
+}
+
+
+def find_files(source: str) -> tuple[SourceFile, ...] | None:
+    """The local files that a source names: an embedded data set, a file, a folder or a pattern. None if it can only be
+    a Hub data set. The files of a folder or a pattern get the split that their names say.
+    """
+    if source.startswith("builtin:"):
+        path = ASSETS / f"{source.removeprefix('builtin:')}.jsonl"
+        if not path.is_file() or path.parent != ASSETS:
+            raise DataError(f"there is no embedded data set {source}", "data.source: builtin:computers")
+        return (source_file(path, source),)
+    path = Path(source).expanduser()
+    if path.is_file():
+        if file_kind(path.name) is None:
+            raise DataError(f"{path} is not a {FORMATS} file", "save it as .csv; .gz or .zst may follow")
+        return (source_file(path, str(path)),)
+    if path.is_dir():
+        return _folder_files(path)
+    if glob.has_magic(source):
+        found = sorted(Path(each) for each in glob.glob(str(path), recursive=True))  # noqa: PTH207  # absolute patterns
+        files = [each for each in found if each.is_file() and file_kind(each.name)]
+        if not files:
+            raise DataError(f"no {FORMATS} file matches {source}", "a pattern in quotes, for example 'items/*.csv'")
+        return _with_splits(files)
+    if path.exists():
+        raise DataError(f"{path} is neither a file nor a folder")
+    if file_kind(path.name) or not is_hub_name(source):
+        raise DataError(
+            f"there is no file or folder {path}",
+            "data.source is relative to the folder you start pricer in; a Hub data set is USER/NAME",
+        )
+    return None
+
+
+def file_kind(name: str) -> str | None:
+    """`csv`, `json` or `parquet` by the end of a file's name, or None. A .gz or .zst after it does not matter."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    is_packed = bool(suffixes) and suffixes[-1] in CODECS
+    kind = KINDS.get(suffixes[-1 - is_packed]) if len(suffixes) > is_packed else None
+    return None if kind == "parquet" and is_packed else kind
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether a source can be the name of a Hub data set."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", source) is not None
+
+
+def name_split(name: str) -> Split | None:
+    """The split that a name says, for example `train-00000-of-00003.parquet`. None if it says none or several."""
+    words = re.split(r"[^a-z]+", name.partition(".")[0].lower())
+    splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def require_one_kind(source: str, files: Sequence[SourceFile]) -> str:
+    """The kind of all files. A DataError if they differ."""
+    kinds = {file_kind(file.name) or "": file for file in files}
+    if len(kinds) > 1:
+        names = " and ".join(file.name for file in list(kinds.values())[:2])
+        raise DataError(f"{source} has files of several kinds: {names}", f"a pattern: {source.rstrip('/')}/*.csv")
+    return next(iter(kinds))
+
+
+def _folder_files(folder: Path) -> tuple[SourceFile, ...]:
+    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if files := [path for path in names if file_kind(path.name)]:
+        return _with_splits(files)
+    below = next((path for path in sorted(folder.glob("*/*")) if file_kind(path.name)), None)
+    hint = f"data.source: '{folder}/*/*{below.suffix}'" if below else "name the file inside it"
+    raise DataError(f"{folder} holds no {FORMATS} file", hint)
+
+
+def source_file(path: Path, name: str, split: Split | None = None) -> SourceFile:
+    """A SourceFile whose rows are counted as its kind needs it."""
+    return SourceFile(path, name, split, "row" if file_kind(name) == "parquet" else "line")
+
+
+def _with_splits(paths: Sequence[Path]) -> tuple[SourceFile, ...]:
+    return tuple(source_file(path, str(path), name_split(path.name)) for path in paths)
