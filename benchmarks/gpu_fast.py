@@ -111,7 +111,15 @@ def _ours(
 ) -> dict[str, Any]:
     """A training as `pricer train` does it, its way of computing a step found by trial."""
     model = add_adapter(load_base(make_base(base), precision, dense=dense), adapter, 0)
-    config = TrainConfig(epochs=1, batch_size=batch, checkpoint_every=10**6, log_every=1, val_items=0, compile=False)
+    config = TrainConfig(
+        epochs=1,
+        batch_size=batch,
+        learning_rate=1e-4,
+        checkpoint_every=10**6,
+        log_every=1,
+        val_items=0,
+        compile=False,
+    )
     examples = made_up(batch * STEPS, length, spread)
     notes: list[str] = []
     start = time.monotonic()

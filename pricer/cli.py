@@ -6,12 +6,16 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 import pricer
+from pricer import cli_data
 from pricer.cli_errors import OUTPUT_CLOSED, exit_codes, output_is_closed
+from pricer.cli_options import JsonOption, SetOption
+from pricer.cli_options import make_option as _option
+from pricer.cli_options import refuse_if as _refuse_if
 from pricer.core.metrics import choosing_metrics
 
 app = typer.Typer(
@@ -22,16 +26,8 @@ app = typer.Typer(
 )
 
 
-def _option(usage: str, text: str, minimum: int | None = None) -> Any:
-    """Make an option from its usage (`--name` for a flag, `--name VALUE` for a value) and its help text."""
-    name, _, value = usage.partition(" ")
-    return typer.Option(name, metavar=value or None, help=text, min=minimum)
-
-
 RunOption = Annotated[str | None, _option("--run NAME", "Name of the run. Default: the newest.")]
 RepoOption = Annotated[str | None, _option("--repo USER/NAME", "Use the run in this Hub repository.")]
-SetOption = Annotated[list[str] | None, _option("--set KEY=VALUE", "Override a setting: train.epochs=2. Repeatable.")]
-JsonOption = Annotated[bool, _option("--json", "Print everything as JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -39,6 +35,11 @@ def _options(version: Annotated[bool, _option("--version", "Show the version.")]
     if version:
         typer.echo(f"pricer {pricer.__version__}")
         raise typer.Exit
+
+
+app.command()(cli_data.init)
+app.command()(cli_data.data)
+app.add_typer(cli_data.config_app, name="config")
 
 
 @app.command()
@@ -260,12 +261,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
     if not terminal.findings(examine(), as_json=as_json):
         raise typer.Exit(1)
-
-
-def _refuse_if(is_wrong: bool, option: str, message: str) -> None:
-    """Report wrong usage if `is_wrong`: exit code 2 and a line that names the option."""
-    if is_wrong:
-        raise typer.BadParameter(message, param_hint=option)
 
 
 def _refuse_run_and_repo(run: str | None, repo: str | None) -> None:

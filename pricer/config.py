@@ -1,51 +1,27 @@
 """The settings of a run: one frozen RunConfig, with its documentation under each setting."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from pricer.core.predictions import ESTIMATORS
+from pricer.config_values import (
+    Count,
+    CountOrAuto,
+    EstimatorName,
+    Fraction,
+    LengthOrAuto,
+    Name,
+    Number,
+    NumberOrAuto,
+    Whole,
+    read_off,
+)
 from pricer.core.units import MAX_DECIMALS, PriceUnit, check_symbol
-
-if TYPE_CHECKING:  # a type checker cannot read a Literal that is built from a table
-    EstimatorName = str
-else:
-    EstimatorName = Literal[("auto", *ESTIMATORS)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def _refuse_booleans(value: Any) -> Any:
-    """Refuse true and false: YAML reads `yes` and `on` as true, which pydantic would read as 1."""
-    if isinstance(value, bool):
-        raise PydanticCustomError("not_a_number", "Input should be a number")
-    return value
-
-
-def _read_whole_number(value: Any) -> Any:
-    """Read 1_000 and 2e4 as whole numbers: YAML reads the second as text or as a float."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else _refuse_booleans(value)
-
-
-def _read_off(value: Any) -> Any:
-    """Read false as `off`: YAML reads `off` as false."""
-    return "off" if value is False else value
-
-
-Whole = Annotated[int, BeforeValidator(_read_whole_number)]
-Number = Annotated[float, BeforeValidator(_refuse_booleans)]
-Count = Annotated[Whole, Field(ge=1)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(min_length=1)]
 
 
 class ModelConfig(_Section):
@@ -94,8 +70,8 @@ class DataConfig(_Section):
     unit: Annotated[str, AfterValidator(check_symbol)] = "$"
     """Unit of the prices: `$`, `€`, `kWh` and so on. Only currency signs are written before the number."""
     decimals: Annotated[Whole, Field(ge=-MAX_DECIMALS, le=MAX_DECIMALS)] | Literal["auto"] = "auto"
-    """Decimals of the prices that the model writes: 2 rounds them to 0.01, -3 to 1,000. `auto`: 0 for most data, more if
-    prices are below about 10, fewer if their median is above 100,000."""
+    """Decimals of the prices that the model writes: 2 rounds them to 0.01, -3 to 1,000. `auto`: 0 for most data, more
+    if prices are below about 10, fewer if their median is above 100,000."""
     title: str | None = None
     """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
@@ -172,14 +148,15 @@ class PromptConfig(_Section):
     """First line of every prompt. `auto`: the question of ready-made prompts, or one that fits `data.unit` and
     `data.decimals`: `What does this cost to the nearest dollar?`"""
     lead: str = "auto"
-    """Last line of every prompt, which the completion continues. `auto`: as for the question, `Price is $`."""
+    """Last line of every prompt, which the completion continues. `auto`: chosen like the question: `Price is $`."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
     """`plain` writes 227.00, `padded` 0227, without a decimal point. `auto`: padded if the tokenizer splits digits, or
     if plain prices have more than 5 digits and padded prices have an exact median; otherwise plain."""
     price_width: Count | None = None
     """Number of digits of a padded price. null: as many as the most expensive training item needs."""
-    max_length: Annotated[Whole, Field(ge=8)] = 128
-    """Maximum number of tokens in prompt plus completion. Longer descriptions are cut; completions are not."""
+    max_length: LengthOrAuto = "auto"
+    """Maximum number of tokens in prompt plus completion. Longer descriptions are cut; completions are not. `auto`: so
+    that at most 1 % of the descriptions are cut, within the base's context and the memory of the GPU."""
 
 
 class AdapterConfig(_Section):
@@ -198,15 +175,17 @@ class AdapterConfig(_Section):
 class TrainConfig(_Section):
     """Supervised fine-tuning."""
 
-    epochs: Annotated[Number, Field(gt=0)] = 3
-    """Passes over the training items. Choose too many: `pricer pick` finds the best checkpoint."""
-    batch_size: Count = 16
-    """Items per optimizer step."""
+    epochs: NumberOrAuto = "auto"
+    """Passes over the training items. Choose too many: `pricer pick` finds the best checkpoint. `auto`: 3 for 100,000
+    training items and more, up to 13 for fewer."""
+    batch_size: CountOrAuto = "auto"
+    """Items per optimizer step. `auto`: 8 to 256, with the square root of the number of training items."""
     micro_batch: Count | Literal["auto"] = "auto"
     """Items per forward and backward pass; gradients are summed over the passes of a step. `auto`: on a GPU, the number
     that a trial on the longest items finds room for; on the CPU, the whole batch. It changes only the rounding."""
-    learning_rate: Annotated[Number, Field(gt=0)] = 1e-4
-    """Peak learning rate, after the warm-up. TRL's default is 2e-5; LoRA needs more."""
+    learning_rate: NumberOrAuto = "auto"
+    """Peak learning rate, after the warm-up. `auto`: 1e-4 for a base of 3 billion parameters or more, up to 2e-3 for
+    smaller ones. TRL's default is 2e-5; LoRA needs more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up. TRL's default is linear."""
     warmup: Fraction = 0.03
@@ -219,8 +198,9 @@ class TrainConfig(_Section):
     """`auto`: adamw_torch_fused on a GPU, adamw_torch on the CPU. paged_adamw_32bit moves its state, 8 bytes for each
     weight of the adapter, to main memory when the GPU is full, and is twenty times as slow. A run keeps the optimizer
     that `auto` chose, whatever device it continues on."""
-    checkpoint_every: Count = 500
-    """Optimizer steps between checkpoints. The last step always has one."""
+    checkpoint_every: CountOrAuto = "auto"
+    """Optimizer steps between checkpoints. The last step always has one. `auto`: at least 3 checkpoints an epoch, and 8
+    to 40 in all."""
     log_every: Count = 10
     """Optimizer steps between lines in metrics.jsonl."""
     val_items: Annotated[Whole, Field(ge=0)] = 200
@@ -235,12 +215,14 @@ class TrainConfig(_Section):
     """Seed of the adapter's initial weights, of dropout and of the order of items."""
 
     def steps_per_epoch(self, items: int) -> int:
-        """Optimizer steps in one pass over this number of training items."""
-        return math.ceil(items / self.batch_size)
+        """Optimizer steps in one pass over this number of training items. `batch_size` must be settled."""
+        size: int = self.batch_size
+        return math.ceil(items / size)
 
     def steps(self, items: int) -> int:
-        """Optimizer steps of the whole training on this number of items."""
-        return math.ceil(self.epochs * self.steps_per_epoch(items))
+        """Optimizer steps of the whole training on this number of items. `epochs` must be settled."""
+        epochs: float = self.epochs
+        return math.ceil(epochs * self.steps_per_epoch(items))
 
 
 class EvalConfig(_Section):
@@ -281,7 +263,7 @@ class HubConfig(_Section):
 class TrackingConfig(_Section):
     """Curves on Weights & Biases."""
 
-    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(_read_off)] = "off"
+    mode: Annotated[Literal["auto", "online", "offline", "off"], BeforeValidator(read_off)] = "off"
     """`auto`: online if you are logged in (`wandb login`, WANDB_API_KEY), otherwise offline. `offline`: kept in the
     run's folder for `wandb sync`. `pricer eval` and `pricer pick` add to the same run: the error by step, and a table
     of at most 500 validation items of the best checkpoint with the first 200 characters of each description."""

@@ -2,7 +2,8 @@
 
 import difflib
 import reprlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ CONFIGS = next(
 
 # Several times the number of existing settings.
 _MAX_SETTINGS = 300
+
+# Width of a written line, without its indent. A list may be longer by one element.
+_WIDTH = 100
 
 # Shortens values in messages: with aliases, a few lines of YAML can expand to gigabytes.
 _SHORT = reprlib.Repr()
@@ -93,6 +97,36 @@ def parse_config(content: bytes, path: str, overrides: Sequence[str] = ()) -> Ru
 def to_yaml(config: RunConfig) -> str:
     """The config as a file that reads back to the same RunConfig."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def to_commented_yaml(head: Iterable[str], settings: Iterable[tuple[str, Any, str]]) -> str:
+    """A config file with the comment lines `head` and some settings, each as `section.key`, value, and a comment, which
+    is above it and may be empty. Settings of one section follow each other.
+    """
+    lines = [f"# {_in_comment(line)}".rstrip() for line in head]
+    section = ""
+    for name, value, comment in settings:
+        own, _, key = name.partition(".")
+        if own != section:
+            lines.append(f"{own}:")
+            section = own
+        lines += [f"  # {line}" for line in textwrap.wrap(_in_comment(comment), _WIDTH)]
+        if isinstance(value, list):
+            written = f"{key}: " + "\n  ".join(_dump(value, default_flow_style=True).split("\n"))
+        else:
+            written = _dump({key: value})
+        lines += [f"  {line}" for line in written.split("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _dump(value: Any, *, default_flow_style: bool = False) -> str:
+    written: str = yaml.safe_dump(value, default_flow_style=default_flow_style, allow_unicode=True, width=_WIDTH)
+    return written.rstrip("\n")
+
+
+def _in_comment(text: str) -> str:
+    """A text on one line, without what YAML does not allow in a comment."""
+    return redact(" ".join("".join(c if c.isprintable() else " " for c in text).split()))
 
 
 def config_path(name: str) -> Path:

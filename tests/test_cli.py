@@ -37,14 +37,7 @@ def test_help_names_the_verbs() -> None:
 
     assert result.code == 0
     assert [line.split()[0] for line in result.out.split("Commands:")[1].strip().splitlines()] == [
-        "train",
-        "eval",
-        "pick",
-        "runs",
-        "predict",
-        "report",
-        "push",
-        "doctor",
+        *("init", "data", "train", "eval", "pick", "runs", "predict", "report", "push", "doctor", "config"),
     ]
 
 

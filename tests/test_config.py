@@ -59,6 +59,10 @@ class TestValues:
         assert load("adapter: {target_modules: all-linear}").adapter.target_modules == "all-linear"
 
 
+# What follows on each problem of a setting that may also be `auto`.
+OR_AUTO = ", or input should be 'auto'"
+
+
 class TestProblems:
     def test_all_are_reported_at_once_each_with_its_line(self) -> None:
         text = (
@@ -68,9 +72,9 @@ class TestProblems:
         assert sorted(problems(text, "train.batch_size=many", "batch_size=5")) == [
             "--set takes SECTION.KEY=VALUE, not 'batch_size=5'",
             "model.quantization is 'int8': input should be 'nf4' or 'none' (mine.yaml, line 2)",
-            "train.batch_size is 'many': input should be a valid integer, unable to parse string as an integer "
-            "(--set train.batch_size=many)",
-            "train.epochs is 0: input should be greater than 0 (mine.yaml, line 5)",
+            "train.batch_size is 'many': input should be a valid integer, unable to parse string as an "
+            "integer, or input should be 'auto' (--set train.batch_size=many)",
+            "train.epochs is 0: input should be greater than 0, or input should be 'auto' (mine.yaml, line 5)",
             "train.learnin_rate is not a setting (mine.yaml, line 4); did you mean train.learning_rate?",
             "train.seed is given twice (mine.yaml, line 7)",
             "trian is not a section (mine.yaml, line 8); did you mean train?",
@@ -79,19 +83,19 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("train: {batch_size: 0}", "train.batch_size is 0: input should be greater than or equal to 1"),
+            ("train: {batch_size: 0}", "train.batch_size is 0: input should be greater than or equal to 1" + OR_AUTO),
             ("train: {batch_size: three}", "train.batch_size is 'three': input should be a valid integer, unable to "
-             "parse string as an integer"),
+             "parse string as an integer" + OR_AUTO),
             ("train: {batch_size: 16.5}", "train.batch_size is 16.5: input should be a valid integer, got a number "
-             "with a fractional part"),
-            ("train: {batch_size: 1e400}", "train.batch_size is inf: input should be a finite number"),
-            ("train: {batch_size: yes}", "train.batch_size is True: input should be a number"),
-            ("train: {learning_rate: on}", "train.learning_rate is True: input should be a number"),
-            ("train: {learning_rate: .inf}", "train.learning_rate is inf: input should be a finite number"),
-            ("train: {epochs: .nan}", "train.epochs is nan: input should be a finite number"),
+             "with a fractional part" + OR_AUTO),
+            ("train: {batch_size: 1e400}", "train.batch_size is '1e400': input should be a finite number" + OR_AUTO),
+            ("train: {batch_size: yes}", "train.batch_size is True: input should be a number" + OR_AUTO),
+            ("train: {learning_rate: on}", "train.learning_rate is True: input should be a number" + OR_AUTO),
+            ("train: {learning_rate: .inf}", "train.learning_rate is inf: input should be a finite number" + OR_AUTO),
+            ("train: {epochs: .nan}", "train.epochs is nan: input should be a finite number" + OR_AUTO),
             ("train: {seed: -1}", "train.seed is -1: input should be greater than or equal to 0"),
             ("train: {warmup: 1}", "train.warmup is 1: input should be less than 1"),
-            ("prompt: {max_length: 7}", "prompt.max_length is 7: input should be greater than or equal to 8"),
+            ("prompt: {max_length: 7}", "prompt.max_length is 7: input should be greater than or equal to 8" + OR_AUTO),
             ("model: {base: 3}", "model.base is 3: input should be a valid string"),
             ("model: {device: gpu}", "model.device is 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
             ("adapter: {target_modules: q_proj}", "adapter.target_modules is 'q_proj': input should be a valid list, "
@@ -219,7 +223,7 @@ class TestOverrides:
 class TestWriting:
     def test_every_setting_is_written(self) -> None:
         assert load(to_yaml(RunConfig())) == RunConfig()
-        assert "learning_rate: 0.0001\n" in to_yaml(RunConfig())
+        assert "learning_rate: 0.0001\n" in to_yaml(RunConfig(train=TrainConfig(learning_rate=1e-4)))
 
     @given(
         question=st.text(alphabet="aé:#\"\\'{}&* \n\r\t\u2028\ufeff😀0"),

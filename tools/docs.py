@@ -21,9 +21,13 @@ from pricer.config import RunConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = (DOCS / "commands.md", DOCS / "settings.md")
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {
+    f"{name} {inner}".strip(): found
+    for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+    for inner, found in getattr(command, "commands", {"": command}).items()
+}
 SECTIONS: dict[str, BaseModel] = {name: field.default for name, field in RunConfig.model_fields.items()}
-_BLOCK = re.compile(r"<!-- (pricer|settings:) ([a-z]+) -->\n.*?<!-- end -->", re.DOTALL)
+_BLOCK = re.compile(r"<!-- (pricer|settings:) ([a-z ]+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def update(page: str) -> str:

@@ -86,7 +86,9 @@ def _steps(run: Run, facts: dict[str, Any]) -> int | None:
     # A repository that was evaluated here may have been trained with another config.
     items = facts.get("items")
     train = items.get("train") if isinstance(items, dict) and not facts.get("from_hub") else None
-    return run.config().train.steps(train) if isinstance(train, int) else None
+    settings = run.config().train
+    is_settled = "auto" not in (settings.epochs, settings.batch_size)  # unless somebody has edited the config
+    return settings.steps(train) if is_settled and isinstance(train, int) else None
 
 
 def _best(run: Run, evaluations: list[Evaluation], kept: set[str]) -> Evaluation | None:

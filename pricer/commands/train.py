@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.hub_runs import resume_hub_run
+from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
+from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
     Setup,
     load_base_of,
     prepare,
     record_dequantized,
-    settle_optimizer,
-    settle_resumed,
 )
 from pricer.commands.parts.token_cache import tokenize_training
 from pricer.commands.parts.training import Recorder, catch_stop_signals, describe_machine, explain_full_disk
@@ -58,6 +58,8 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     check_runs_folder()
     _leave_launcher(watcher)
     setup = _prepare(settle_optimizer(config), watcher)
+    for text in (*describe_defaults(setup), *find_warnings(setup)):
+        watcher.note(text)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts

@@ -14,8 +14,8 @@ from pricer.core.prices import PriceFormat
 SOUP_SIZES = (2, 3)
 """The numbers of neighbouring checkpoints that are averaged."""
 _MAX_MEMBERS = 8
-# Limits for a manifest that comes from a stranger. A price has a digit for each of 15 exact decimals of a float.
-_MAX_ANSWER_TOKENS, _MAX_WIDTH = 64, 15
+# Limits for a manifest that comes from a stranger.
+_MAX_ANSWER_TOKENS, _MAX_WIDTH = 64, 99
 
 
 @dataclass(frozen=True, slots=True)

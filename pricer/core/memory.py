@@ -9,6 +9,7 @@ Numbers of tokens include padding. b is the size of a number in the compute dtyp
 width of the MLP.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -138,6 +139,18 @@ def largest_micro_batch(
         if memory.fits(gpu_bytes):
             return micro_batch
     return None
+
+
+def largest_length(
+    shape: TrainingShape, gpu_bytes: int, micro_batch: int, most: int, *, checkpointing: bool, accumulates: bool
+) -> int:
+    """The largest number of tokens up to `most` at which `micro_batch` items fit on a GPU; 0 if not even one does."""
+
+    def is_too_large(tokens: int) -> bool:
+        memory = training_memory(shape, micro_batch, tokens, checkpointing=checkpointing, accumulates=accumulates)
+        return not memory.fits(gpu_bytes)
+
+    return bisect_left(range(1, most + 1), x=True, key=is_too_large)
 
 
 def saved_per_token(shape: TrainingShape) -> int:

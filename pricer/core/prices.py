@@ -9,11 +9,9 @@ from functools import cache
 from typing import Literal
 
 from pricer.core.units import MAX_DECIMALS, PriceUnit
-from pricer.errors import ConfigError, DataError
+from pricer.errors import ConfigError
 
 PriceStyle = Literal["plain", "padded"]
-
-_MAX_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +143,7 @@ def _read_number(text: str, decimals: int) -> float | None:
 
 
 def _finite(text: str) -> float | None:
-    return float(text) if len(text) <= _MAX_DIGITS else None  # longer numbers are no prices, and no exact floats
+    return float(text) if len(text) <= 15 else None  # longer numbers are no prices, and no exact floats
 
 
 # Maximum number of digits for which all prices are tokenized one by one. 100,000 prices take a few seconds.
@@ -170,19 +168,6 @@ def choose_price_format(
         problem = f"prompt.price_width is {width}, the dearest training item costs {max_price:g}{in_steps}"
         raise ConfigError([problem], f"prompt.price_width: {needed}")
     return PriceFormat("padded", width or needed, unit.decimals, unit.symbol)
-
-
-def refuse_inexact(price_format: PriceFormat, max_price: float) -> None:
-    """Raise a PricerError if the highest price, or a padded price, has more digits than a float can hold."""
-    needed = width_for([max_price], price_format.decimals)
-    if (price_format.width or 0) > _MAX_DIGITS >= needed:
-        problem = f"prompt.price_width is {price_format.width}: prices of more than {_MAX_DIGITS} digits are not exact"
-        raise ConfigError([problem], f"prompt.price_width: {needed}")
-    if needed > _MAX_DIGITS:
-        raise DataError(
-            f"the dearest training item costs {max_price:g}: prices of more than {_MAX_DIGITS} digits are not exact",
-            "data.max_price leaves out items that cost more",
-        )
 
 
 def choose_estimator(wanted: str, unit: PriceUnit, *, has_distribution: bool) -> str:

@@ -84,8 +84,10 @@ class PriceUnit:
 
     @property
     def error_digits(self) -> int:
-        """Decimals of an error, which is a mean of many: at least two, unless a step is above 1."""
-        return max(2, self.decimals) if self.decimals >= 0 else 0
+        """Decimals of an error, which is a mean and so finer than a step: one more, at least two; none if a step is
+        above 1.
+        """
+        return max(2, self.decimals + 1) if self.decimals >= 0 else 0
 
     def to_steps(self, price: float) -> int:
         """The price in whole steps, halves to even. A ValueError unless it is a number above zero."""
@@ -108,8 +110,10 @@ class PriceUnit:
     def _round(self, amount: float, towards: Callable[[float], int]) -> float:
         decimals = self.decimals + 2
         if decimals >= 0:
-            return towards(amount * 10**decimals) / 10**decimals
-        return float(towards(amount / 10**-decimals) * 10**-decimals)
+            scale = int(10**decimals)
+            return towards(amount * scale) / scale
+        scale = int(10**-decimals)
+        return float(towards(amount / scale) * scale)
 
     def price(self, amount: float) -> str:
         """A price: `$227.00`, `12.5 kWh`."""

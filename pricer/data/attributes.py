@@ -1,10 +1,12 @@
 """A description made of several columns, for tables that have attributes (brand, year, mileage) and no text."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What spreadsheets and statistics programs write into an empty cell.
 _EMPTY = {"", "#n/a", "<na>", "n/a", "na", "nan", "null"}
+_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 
 
 def describe(values: Mapping[str, Any], columns: Sequence[str]) -> str:
@@ -24,8 +26,8 @@ def read_description(values: Mapping[str, Any], description: str | Sequence[str]
 
 
 def write_cell(value: Any) -> str:
-    """The cell as a text on one line, empty for an empty cell. A number has no trailing zeros, because the same number
-    can be 2017 in one file and 2017.0 in another.
+    """The cell as a text on one line, empty for an empty cell. A whole number has no decimals, because it can be 2017 in
+    one file and 2017.0 in another.
     """
     if value is None:
         return ""
@@ -34,4 +36,6 @@ def write_cell(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = ", ".join(map(write_cell, value)) if isinstance(value, list | tuple) else " ".join(str(value).split())
+    if whole := _WHOLE.fullmatch(text):
+        return whole[1]
     return "" if text.casefold() in _EMPTY else text

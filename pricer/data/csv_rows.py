@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pricer.config import DataConfig
+from pricer.data.attributes import described_columns
 from pricer.data.rows import Row, SourceFile, list_columns, shorten
 from pricer.data.text_files import MAX_CHARACTERS, open_text, read_lines
 from pricer.errors import ConfigError, DataError
@@ -43,11 +44,11 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     if any("\0" in name for name in header):
         raise DataError(f"{file.name} is not {config.encoding}: its header has NUL bytes", "data.encoding: utf-16-le")
     named = [name for name in header if name]
-    is_known = config.description in named or config.price in named
+    is_known = any(name in named for name in (*described_columns(config.description), config.price))
     if not is_known and any(_NUMBER.fullmatch(name) and not _YEAR.fullmatch(name) for name in named):
         raise DataError(
             f"{file.name} seems to have no header: its first row is {shorten(', '.join(header), 100)}",
-            f"add a first line that names the columns: {config.description},{config.price}",
+            f"add a first line that names the columns: description,price",
         )
     if doubled := list(dict.fromkeys(name for name in named if named.count(name) > 1)):
         raise DataError(f"{file.name} has two columns named {list_columns(doubled)}", "rename one of them")
@@ -162,7 +163,7 @@ def _fit(sample: str, delimiter: str, config: DataConfig) -> tuple[int, float, i
     if not rows or len(rows[0]) < 2:
         return ()
     header = [name.strip() for name in rows[0]]
-    known = sum(name in header for name in (config.description, config.price))
+    known = sum(name in header for name in (*described_columns(config.description), config.price))
     return known, sum(len(row) == len(header) for row in rows) / len(rows), len(header)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -21,8 +22,8 @@ from pricer.errors import ConfigError
 PriceTokens = DigitTokens | PriceTrie
 """The tokens of all prices in a format: digit tokens if they are in numeric order, else a trie."""
 
-# Minimum number of description tokens for which a prompt makes sense.
-_MIN_DESCRIPTION = 8
+MIN_DESCRIPTION = 8
+"""Minimum number of description tokens for which a prompt makes sense."""
 # Number of texts that are tokenized at once. A tokenizer's record takes a hundred bytes per token, the token id four.
 _TEXTS_AT_ONCE = 1000
 # Maximum number of digits in a token.
@@ -67,17 +68,27 @@ class Encoder:
         self._tail = tail
         self.answer_tokens = answer_tokens
 
+    def within(self, max_length: int) -> "Encoder":
+        """The same encoder with another maximum length."""
+        other = copy(self)
+        other._max_length = max_length
+        return other
+
+    def lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """The tokens that each prompt needs with its whole description and the longest completion."""
+        return [len(ids) + self.answer_tokens for ids in self._prompt_ids([prompt.text for prompt in prompts])]
+
     def check(self, prompt: Prompt) -> None:
         """Raise a ConfigError if the question, the lead and a price leave no room for a description."""
         (frame,) = self._prompt_ids([prompt.head + prompt.tail])
-        if len(frame) + self.answer_tokens + _MIN_DESCRIPTION > self._max_length:
+        if len(frame) + self.answer_tokens + MIN_DESCRIPTION > self._max_length:
             raise self._too_small(len(frame))
 
     def _too_small(self, frame: int) -> ConfigError:
         frame += self.answer_tokens
         return ConfigError(
             [f"prompt.max_length is {self._max_length}: the question and the price alone take {frame} tokens"],
-            f"prompt.max_length of at least {frame + _MIN_DESCRIPTION}; most descriptions need 100 more",
+            f"prompt.max_length of at least {frame + MIN_DESCRIPTION}; most descriptions need 100 more",
         )
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[TokenizedPrompt]:

@@ -32,12 +32,14 @@ class Base:
 
 
 def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
-    """The base that `model.base` names, downloaded if necessary; without `weights` only its config.json is needed."""
+    """The base that `model.base` names, downloaded if necessary. Without `weights`, only its JSON files are needed: its
+    config and its tokenizer.
+    """
     folder = _local_folder(config.base)
     if folder is None:
         base = _download(config, weights=weights)
     else:
-        # Sizes need only config.json, and hashing gigabytes of weights takes minutes.
+        # Hashing gigabytes of weights takes minutes.
         base = Base(config.base, folder, _content_revision(folder) if weights else "")
         if weights and config.revision not in (None, base.revision):
             raise ModelError(
@@ -68,6 +70,15 @@ def read_config(base: Base) -> dict[str, Any]:
             "pricer runs no code from a model: choose an architecture that transformers knows",
         )
     return config
+
+
+def read_context(base: Base) -> int | None:
+    """The maximum number of tokens that a base was trained for, from its config.json; None if it does not say."""
+    config = read_config(base)
+    decoder = config.get("text_config", config)  # bases that also read images keep their decoder's settings there
+    names = ("max_position_embeddings", "n_positions")
+    found = (decoder.get(name) for name in names) if isinstance(decoder, dict) else ()
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
 
 
 def names_a_folder(name: str) -> bool:
@@ -137,7 +148,7 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
         RevisionNotFoundError,
     )
 
-    name, wanted = config.base, _WANTED if weights else ["config.json"]
+    name, wanted = config.base, _WANTED if weights else ["*.json"]
     nowhere = f"there is no base {name} on the Hub, nor a folder of that name"
     problems: dict[type[Exception], tuple[str, str]] = {
         GatedRepoError: gated(name),  # before its base class

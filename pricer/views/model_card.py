@@ -19,6 +19,7 @@ from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection, other_test_looks
 from pricer.views import formatting
+from pricer.views.markdown import code, one_line
 
 if TYPE_CHECKING:
     from pricer.config import RunConfig
@@ -28,8 +29,6 @@ TAGS = ("lora", "price-prediction", "pricer")
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 # The pattern of the Hub's licence identifiers. The Hub refuses a card with an unknown licence.
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-# Characters that have no meaning for Markdown inside a code span.
-_PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +146,9 @@ def model_card(
         base_model=base if recipe.base_on_hub and _HUB_ID.fullmatch(base) else None,
         datasets=(data_id,) if data_id else (),
         tags=TAGS,
-        dataset_name=_line(data) or "unnamed",
+        dataset_name=one_line(data) or "unnamed",
         dataset_type=data_id or re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-") or "unnamed",
-        dataset_revision=_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
+        dataset_revision=one_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
         results=(*_stated(val), *(_stated(test) if test else ())),
         body=body,
     )
@@ -166,7 +165,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "code": _code,
+        "code": code,
         "literal": _literal,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
@@ -232,23 +231,6 @@ def _steps(evaluation: Evaluation) -> str:
 def _without_folder(name: str) -> str:
     """The last part of a local path: a public card must not show the folders of somebody's disk."""
     return name if name.startswith("builtin:") else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-
-
-def _line(text: str) -> str:
-    """One line of visible characters: no line breaks, no control characters, no change of the writing direction."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _code(text: str) -> str:
-    """Any text as code, within a line or a table cell.
-
-    A code span cannot hold every text: the Hub renders mathematics before Markdown, even in code spans, and a pipe ends
-    a table cell. If a text has other than plain characters, its punctuation is therefore written as entities.
-    """
-    text = _line(text)
-    if _PLAIN.fullmatch(text):
-        return f"`{text}`"
-    return f"<code>{re.sub(r'[!-/:-@[-`{-~]', lambda found: f'&#{ord(found[0])};', text)}</code>"
 
 
 def _literal(text: str) -> str:

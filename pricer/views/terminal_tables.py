@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.core.predictions import Prediction
 
 RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
+_HELD_OUT = {"val": "validation", "test": "test"}
 _RUN_SPARED = ("checkpoints", "by", "n", "started", "best", "scored", "picked", "steps")
 
 
@@ -45,19 +46,13 @@ def reported(result: "Reported") -> None:
 
 
 def planned(plan: "Plan") -> None:
-    """Print the table of `pricer train --dry-run`."""
+    """Print the tables of `pricer train --dry-run`, and to stderr what training would warn of."""
     sizes = plan.sizes
-    rows = [
-        (
-            "training items",
-            f"{plan.items:,}"
-            + (" (data.train_limit; the data was not read)" if plan.items_are_a_limit else "")
-            + (
-                f" (data.max_price leaves out {plan.items_above_max_price:,} of all items)"
-                if plan.items_above_max_price
-                else ""
-            ),
-        ),
+    rows = [("training items", _training_items(plan))]
+    for split, held_out in (plan.held_out or {}).items():
+        interval = f": an error's 95 % interval is {held_out.interval} at most" if held_out.interval else ""
+        rows.append((f"{_HELD_OUT[split]} items", f"{held_out.items:,}{interval}"))
+    rows += [
         ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
         ("checkpoints", f"{plan.checkpoints:,}"),
         ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {size(sizes.base_bytes)} as {plan.precision}"),
@@ -65,11 +60,26 @@ def planned(plan: "Plan") -> None:
         ("all checkpoints", f"{size(plan.upload_bytes)} to keep or upload"),
     ]
     _aligned(rows)
+    if plan.defaults:
+        terminal.line("")
+        terminal.line("settings that are auto:")
+        width = max(len(f"{default.value:g}") for default in plan.defaults.values())
+        _aligned(
+            [(f"  {name}", f"{default.value:<{width}g}  {default.reason}") for name, default in plan.defaults.items()]
+        )
     if plan.gpu is None:
         terminal.note("memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40")
     else:
         terminal.line("")
         _gpu_table(plan.gpu)
+    for note in plan.notes:
+        terminal.note(note)
+
+
+def _training_items(plan: "Plan") -> str:
+    if plan.held_out is None:
+        return f"{plan.items:,} (data.train_limit; the data was not read)"
+    return f"{plan.items:,}"
 
 
 def _gpu_table(plan: "GpuPlan") -> None:

@@ -15,7 +15,7 @@ import pytest
 from pricer.commands import train
 from pricer.commands.parts.baselines import BASELINES
 from pricer.commands.parts.setup import Setup, prepare
-from pricer.config import AdapterConfig, DataConfig, HubConfig, RunConfig, TrainConfig
+from pricer.config import AdapterConfig, DataConfig, HubConfig, PromptConfig, RunConfig, TrainConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.training import Progress, Validation
@@ -30,7 +30,8 @@ from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
 CONFIG = RunConfig(
-    data=DataConfig(train_limit=48, val_limit=12, test_limit=8),
+    data=DataConfig(val_fraction=0.1, test_fraction=0.1, train_limit=48, val_limit=12, test_limit=8),
+    prompt=PromptConfig(max_length=128),
     adapter=AdapterConfig(r=4),
     train=TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, checkpoint_every=2, log_every=1, val_items=4),
 )

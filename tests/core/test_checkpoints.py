@@ -40,7 +40,7 @@ def test_the_revision_is_the_one_that_earlier_checkpoints_were_recorded_under() 
     [
         ({"answer_tokens": 1}, "answer_tokens is 1"),
         ({"answer_tokens": 65}, "answer_tokens is 65"),
-        ({"price_format": PriceFormat("padded", 16)}, "price_format.width is 16"),
+        ({"price_format": PriceFormat("padded", 100)}, "price_format.width is 100"),
         ({"price_format": PriceFormat("padded", 0)}, "price_format.width is 0"),
         ({"max_price": 0.0}, "max_price is 0.0, not a price above zero"),
         ({"max_price": float("inf")}, "max_price is inf, not a price above zero"),

@@ -119,7 +119,7 @@ def test_a_rule_decides_what_is_a_hit_and_on_which_scale_errors_are_relative() -
 
     def hits(error: float | None, share: float) -> list[bool]:
         rule = ScoreRule(cents, error, share)
-        return score_predictions(predictions, items, 1.0, rule=rule).hit.tolist()
+        return list(score_predictions(predictions, items, 1.0, rule=rule).hit)
 
     assert hits(None, 0.2) == [False, True, False]
     assert hits(0.06, 0.2) == [True, True, False]

@@ -48,14 +48,14 @@ def test_steps_have_at_most_six_decimals_or_zeros() -> None:
     ("unit", "price", "short", "error", "signed"),
     [
         (DOLLARS, "$1,234.50", "$1,234", "−$1,234.50", "+$0.12"),
-        (PriceUnit("$", 2), "$1,234.50", "$1,234.50", "−$1,234.50", "+$0.12"),
-        (PriceUnit("$", 3), "$1,234.500", "$1,234.500", "−$1,234.500", "+$0.125"),
+        (PriceUnit("$", 2), "$1,234.50", "$1,234.50", "−$1,234.500", "+$0.125"),
+        (PriceUnit("$", 3), "$1,234.500", "$1,234.500", "−$1,234.5000", "+$0.1250"),
         (PriceUnit("€", -2), "€1,234", "€1,234", "−€1,234", "+€0"),
         (PriceUnit("US$"), "US$1,234.50", "US$1,234", "−US$1,234.50", "+US$0.12"),
-        # An error is a mean, so it has decimals where prices have none.
+        # An error is a mean, so it has a decimal more than prices.
         (PriceUnit("kWh"), "1,234 kWh", "1,234 kWh", "−1,234.50 kWh", "+0.12 kWh"),
         (PriceUnit("kWh", 1), "1,234.5 kWh", "1,234.5 kWh", "−1,234.50 kWh", "+0.12 kWh"),
-        (PriceUnit("€/kWh", 3), "1,234.500 €/kWh", "1,234.500 €/kWh", "−1,234.500 €/kWh", "+0.125 €/kWh"),
+        (PriceUnit("€/kWh", 3), "1,234.500 €/kWh", "1,234.500 €/kWh", "−1,234.5000 €/kWh", "+0.1250 €/kWh"),
     ],
 )
 def test_currency_signs_stand_before_the_number_and_other_units_after_it(
@@ -175,4 +175,4 @@ def test_what_the_config_says_comes_before_ready_made_prompts_and_these_before_t
 def test_forty_dollars_make_a_hit_only_where_they_say_something(
     wanted: float | None, unit: PriceUnit, median: float, hit_error: float | None
 ) -> None:
-    assert choose_hit_error(wanted, unit, median)[0] == hit_error  # type: ignore[arg-type]
+    assert choose_hit_error(wanted, unit, median)[0] == hit_error

@@ -156,9 +156,9 @@ class TestCompiling:
         assert self.chosen(30, wanted=False) == StepSettings(16)
 
     def test_on_a_cpu_nothing_is_compiled_and_who_asked_for_it_is_told(self, model: Any) -> None:
-        said: list[str] = []
+        config, said = TrainConfig(batch_size=16, compile=True), list[str]()
 
-        assert choose_step_settings(model, self.EXAMPLES, TrainConfig(compile=True), 0, said.append) == StepSettings(16)
+        assert choose_step_settings(model, self.EXAMPLES, config, 0, said.append) == StepSettings(16)
         assert said == ["train.compile is for GPUs: the model's layers are not compiled"]
 
     @pytest.mark.parametrize(

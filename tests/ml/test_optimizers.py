@@ -16,7 +16,7 @@ from pricer.ml.sft import trainer_arguments
 
 
 def test_an_optimizer_that_is_named_is_taken_on_any_device() -> None:
-    config = TrainConfig(optimizer="adamw_torch")
+    config = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-4, checkpoint_every=1, optimizer="adamw_torch")
 
     assert trainer_arguments(config, Precision("cuda", "nf4", "float32"), Path("state"))["optim"] == "adamw_torch"
 

@@ -191,7 +191,15 @@ def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
     ],
 )
 def test_the_recipe_reaches_the_trainer(precision: Precision, optimizer: str, bf16: bool, fp16: bool) -> None:
-    config = TrainConfig(learning_rate=1e-4, warmup=0.03, weight_decay=0.001, max_grad_norm=0.3, batch_size=8)
+    config = TrainConfig(
+        epochs=1,
+        batch_size=8,
+        checkpoint_every=1,
+        learning_rate=1e-4,
+        warmup=0.03,
+        weight_decay=0.001,
+        max_grad_norm=0.3,
+    )
 
     arguments = trainer_arguments(config, precision, Path("state"))
 

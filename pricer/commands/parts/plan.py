@@ -1,31 +1,44 @@
-"""`pricer train --dry-run`: the steps, sizes and memory of a run, before anybody rents a GPU for it."""
+"""`pricer train --dry-run`: the settings, steps, sizes and memory of a run, before anybody rents a GPU for it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from pricer.commands.parts.settling import Facts, Machine, describe_interval, find_warnings, settle_defaults
+from pricer.commands.parts.setup import prepare
 from pricer.config import RunConfig
+from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
-from pricer.data.preparation import load_items, require
-from pricer.data.sources import local_path
+from pricer.core.units import PriceUnit
+from pricer.data.source_files import is_hub_name
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import PAGED, Precision, gpu_here
 from pricer.stores.bases import find_base
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A held-out split: its number of items, and the 95 % interval of an error at most; None if it is unknown."""
+
+    items: int
+    interval: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The size of a run.
 
-    `items` is the number of training items. `items_are_a_limit`: the data is not on this machine, and `items` is
-    `data.train_limit`. `items_above_max_price` is the number of items that `data.max_price` left out of all
-    splits. `upload_bytes` is the size of all checkpoints together. `gpu` is None if no GPU was named and
-    this machine has none.
+    `items` is the number of training items. `held_out` is None if the data was not read; `items` is then
+    `data.train_limit`. `defaults` has the value and the reason of each `auto`. `upload_bytes` is the size of all
+    checkpoints together.
+    `gpu` is None if no GPU was named and this machine has none. `notes` are lines that `pricer train` would show, too.
     """
 
     items: int
-    items_are_a_limit: bool
-    items_above_max_price: int
+    held_out: Mapping[Split, HeldOut] | None
+    defaults: Mapping[str, Default]
     steps: int
     steps_per_epoch: int
     checkpoints: int
@@ -33,26 +46,40 @@ class Plan:
     upload_bytes: int
     precision: str
     gpu: GpuPlan | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is known of a run before it is planned."""
+
+    config: RunConfig
+    defaults: Mapping[str, Default]
+    items: int
+    held_out: Mapping[Split, HeldOut] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
-    """Plan a run. Reads only its config, its data (if they are on this machine) and the config.json of the base.
+    """Plan a run. What training would refuse is refused here, too. Of the base, only its config and tokenizer are read.
 
-    Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it.
+    Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it. A Hub data set is
+    not downloaded if `data.train_limit` says how many items there are and no setting needs more.
     """
-    model, train = config.model, config.train
-    if gpu is None and model.device != "cpu":
+    if gpu is None and config.model.device != "cpu":
         gpu = gpu_here()
-    limit = config.data.train_limit
-    is_limit = limit is not None and local_path(config.data) is None
-    found = None if is_limit else load_items(config.data)
-    items = len(require(found, Split.TRAIN, config.data)) if found else limit or 0
-    steps = train.steps(items)
-    checkpoints = math.ceil(steps / train.checkpoint_every)
     # The precision on the planned GPU, which this machine may not have.
     automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
-    dtype = automatic if model.compute_dtype == "auto" else model.compute_dtype
-    sizes = measure(find_base(model, weights=False).folder, config.adapter, Precision("cpu", model.quantization, dtype))
+    dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
+    machine = Machine(Precision("cpu", config.model.quantization, dtype), gpu, is_planned=True)
+    limit = config.data.train_limit
+    is_far = is_hub_name(config.data.source) and not Path(config.data.source).exists()
+    is_read = limit is None or not is_far or config.prompt.max_length == "auto"
+    prepared = _read(config, machine) if is_read or limit is None else _assume(config, machine, limit)
+    train = prepared.config.train
+    steps = train.steps(prepared.items)
+    checkpoints = math.ceil(steps / train.checkpoint_every)
+    sizes = measure(find_base(config.model, weights=False).folder, config.adapter, machine.precision)
     gpu_plan = (
         None
         if gpu is None
@@ -60,19 +87,43 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
             gpu,
             sizes.training,
             batch_size=train.batch_size,
-            tokens=config.prompt.max_length,
+            tokens=prepared.config.prompt.max_length,
             paged=train.optimizer == PAGED,
         )
     )
     return Plan(
-        items=items,
-        items_are_a_limit=is_limit,
-        items_above_max_price=found.summary.dropped.get("above max_price", 0) if found and found.summary else 0,
+        items=prepared.items,
+        held_out=prepared.held_out,
+        defaults=prepared.defaults,
         steps=steps,
-        steps_per_epoch=train.steps_per_epoch(items),
+        steps_per_epoch=train.steps_per_epoch(prepared.items),
         checkpoints=checkpoints,
         sizes=sizes,
         upload_bytes=checkpoints * sizes.adapter_bytes,
-        precision=f"{model.quantization}/{dtype}",
+        precision=f"{config.model.quantization}/{dtype}",
         gpu=gpu_plan,
+        notes=prepared.notes,
     )
+
+
+def _read(config: RunConfig, machine: Machine) -> _Prepared:
+    """Prepare a run as for training, with its data."""
+    setup = prepare(config, machine)
+    items, unit = setup.items, setup.template.price_format.price_unit
+    return _Prepared(
+        config=setup.config,
+        defaults=setup.defaults,
+        items=len(items.train),
+        held_out={
+            split: HeldOut(len(items.items(split)), describe_interval(items, split, unit))
+            for split in (Split.VAL, Split.TEST)
+        },
+        notes=(*setup.notes, *find_warnings(setup)),
+    )
+
+
+def _assume(config: RunConfig, machine: Machine, items: int) -> _Prepared:
+    """Prepare a run whose data is not read, with this number of training items."""
+    base = find_base(config.model, weights=False)
+    settled, defaults = settle_defaults(Facts(items, None, PriceUnit(), lambda: ([], 0), config, base, machine))
+    return _Prepared(settled, defaults, items)

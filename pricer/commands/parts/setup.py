@@ -1,15 +1,17 @@
 """Check and settle everything before weights are loaded: items, template, tokens, and the limits of this machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from pricer.commands.parts.settling import Facts, Machine, measure_lengths, settle_defaults
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Answers, Checkpoint
 from pricer.core.data_summary import explain_summary
+from pricer.core.defaults import Default
 from pricer.core.evaluation import EvalSpec, Scored
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split, prompt_tail
 from pricer.core.metrics import choose_hit_error
@@ -21,22 +23,18 @@ from pricer.core.prices import (
     explain_greedy,
     explain_padding,
     format_price,
-    refuse_inexact,
     refuse_zeros,
     width_for,
 )
 from pricer.core.units import PriceUnit, choose_decimals, choose_lead, choose_question
 from pricer.data.preparation import load_items, require, training_prices
-from pricer.errors import CheckpointError, DataError, ModelError, RunError
+from pricer.errors import DataError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import (
-    PAGED,
     Precision,
-    choose_optimizer,
     choose_precision,
     device_name,
-    read_state,
-    refuse_several_gpus,
+    gpu_here,
 )
 from pricer.ml.tokens import (
     Encoder,
@@ -50,16 +48,20 @@ from pricer.ml.tokens import (
 from pricer.stores.bases import Base, find_base
 from pricer.stores.runs import Run
 
+# Maximum number of tokens of a price with the end of text. A tokenizer with one token per digit writes 27 digits in it.
+_MAX_ANSWER = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned. `answers`
-    is for the manifests of checkpoints.
-    `price_tokens` says how prices are tokenized; None: no distribution over prices can be computed. `notes` are lines
-    that the user should see once.
+    """The checked parts of a run. In `config` every `auto` is settled and the revision of the base is pinned.
+    `defaults` has the value and the reason of each `auto` that the data decided. `price_tokens` says how prices are
+    tokenized; None: no distribution over prices can be computed. `notes` are lines that the user should see once.
+    `answers` is for the manifests of checkpoints.
     """
 
     config: RunConfig
+    defaults: Mapping[str, Default]
     items: ItemSet
     answers: Answers
     base: Base
@@ -127,22 +129,28 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
     return {device_name(setup.precision): not dense_bytes(model)}
 
 
-def prepare(config: RunConfig) -> Setup:
-    """Read and check everything that can be wrong. Raises a PricerError before a model is loaded."""
+def prepare(config: RunConfig, machine: Machine | None = None) -> Setup:
+    """Read and check everything that can be wrong, for a machine (None: this one). Raises a PricerError before a model
+    is loaded.
+    """
     items = load_items(config.data)
     require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
+    if machine is None:
+        precision = choose_precision(config.model)
+        is_limited = precision.device == "cuda" and config.prompt.max_length == "auto"
+        machine = Machine(precision, gpu_here() if is_limited else None)
     prices, max_price, prompt = training_prices(items), items.max_train_price, config.prompt
-    unit, notes = _choose_unit(config, prices)
-    refuse_zeros(prices.tolist(), unit)
-    precision = choose_precision(config.model)
-    base = find_base(config.model)
+    base = find_base(config.model, weights=not machine.is_planned)
     tokenizer = load_tokenizer(base.folder)
-    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True))
+    unit, why = _choose_unit(config, prices)
+    notes = [f"data.decimals: {unit.decimals}, because {why}"] if why and unit.decimals else []
+    refuse_zeros(prices.tolist(), unit)
+    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True, found=items.prompts_lead))
+    digits = width_for([max_price], unit.decimals)
     splits = splits_digits(tokenizer, tail)
     # Prices of this length can be decoded exactly if they are padded, but not if they are plain.
-    digits = width_for([max_price], unit.decimals)
     can_pad = digits > MAX_PLAIN_DIGITS and find_digit_tokens(tokenizer, tail, digits) is not None
     price_format = choose_price_format(
         prompt.price_format,
@@ -151,24 +159,33 @@ def prepare(config: RunConfig) -> Setup:
         max_price=max_price,
         unit=unit,
     )
-    refuse_inexact(price_format, max_price)
-    tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=price_format.width is not None))
-    completions = [format_price(price, price_format) for price in np.unique(prices).tolist()]
-    answer_tokens = count_answer_tokens(tokenizer, tail, completions)
+    lead = choose_lead(prompt.lead, unit, is_padded=price_format.width is not None, found=items.prompts_lead)
+    question = choose_question(prompt.question, unit, items.prompts_question)
+    completions = {format_price(price, price_format) for price in np.unique(prices).tolist()}
+    answer_tokens = count_answer_tokens(tokenizer, prompt_tail(lead), completions)
+    _refuse_endless_price(answer_tokens, max_price)
+    # The length of the prompts is one of the settings that are chosen from their lengths.
+    encoder = Encoder(tokenizer, 0, prompt_tail(lead), answer_tokens)
+    lengths = partial(measure_lengths, encoder, PromptTemplate(question, lead, price_format, 0), items)
+    config, defaults = settle_defaults(Facts(len(items.train), items, unit, lengths, config, base, machine))
+    asked = config.prompt.model_copy(update={"question": question, "lead": lead})
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
-    setup = _assemble(config, items, answers, base, tokenizer, precision)
+    setup = _assemble(config.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
     notes += explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, unit, can_pad=can_pad))
-    return replace(setup, notes=tuple(notes))
+    defaults = {"data.decimals": Default(unit.decimals, why), **defaults} if why else defaults
+    return replace(setup, defaults=defaults, notes=tuple(notes))
 
 
 def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
     """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
-    comes from another trainer and does not say how it answers.
+    comes from another trainer and does not say how it answers, or the config leaves the length of prompts open.
     """
+    if config.prompt.max_length == "auto":
+        return prepare(config)
     if checkpoint.answers is None:
         try:
             return prepare(config)
@@ -186,8 +203,9 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
 def _assemble(
     config: RunConfig, items: ItemSet, answers: Answers, base: Base, tokenizer: Any, precision: Precision
 ) -> Setup:
-    """Make a Setup without notes from what is known of its answers."""
+    """Make a Setup, without notes and defaults, from what is known of its answers."""
     prompt, price_format, unit = config.prompt, answers.price_format, answers.price_format.price_unit
+    assert prompt.max_length != "auto"  # settled in training
     lead = choose_lead(prompt.lead, unit, is_padded=price_format.width is not None)
     template = PromptTemplate(choose_question(prompt.question, unit), lead, price_format, prompt.max_length)
     digits = price_format.width or width_for([answers.max_price], unit.decimals)
@@ -212,6 +230,7 @@ def _assemble(
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in settled.items()}
     return Setup(
         config=config.model_copy(update=sections),
+        defaults={},
         items=items,
         answers=answers,
         base=base,
@@ -224,56 +243,21 @@ def _assemble(
     )
 
 
-def _choose_unit(config: RunConfig, prices: np.ndarray) -> tuple[PriceUnit, list[str]]:
-    """The unit of the prices with its step, and a note if `data.decimals: auto` chose other than whole units."""
+def _refuse_endless_price(answer_tokens: int, max_price: float) -> None:
+    """Raise a DataError if a price is so high that it takes more tokens than any sensible price."""
+    if answer_tokens > _MAX_ANSWER:
+        raise DataError(
+            f"the dearest training item costs {max_price:g}, which takes {answer_tokens:,} tokens to write",
+            "data.max_price leaves out what cannot be a price",
+        )
+
+
+def _choose_unit(config: RunConfig, prices: np.ndarray) -> tuple[PriceUnit, str]:
+    """The unit of the prices with its step, and the reason for the step; empty unless `data.decimals` is auto."""
     data = config.data
     if data.decimals != "auto":
-        return PriceUnit(data.unit, data.decimals), []
-    lowest, quartile, median = (float(value) for value in np.quantile(prices, [0, 0.25, 0.5]))
+        return PriceUnit(data.unit, data.decimals), ""
+    ordered = np.sort(prices)
+    lowest, quartile, median = float(ordered[0]), float(ordered[len(ordered) // 4]), float(np.median(ordered))
     decimals, why = choose_decimals(data.decimals, data.unit, lowest=lowest, lower_quartile=quartile, median=median)
-    return PriceUnit(data.unit, decimals), [f"data.decimals: {decimals}, because {why}"] if decimals else []
-
-
-def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:
-    """The config with the optimizer settled for this machine. A ModelError if this machine cannot train it.
-
-    `resume` is the command that resumes the run on another machine. None: the run is new, and its config can change.
-    """
-    elsewhere = resume and f"on a machine with a GPU: {resume}"
-    try:
-        precision = choose_precision(config.model)
-    except ModelError as error:
-        raise ModelError(error.message, elsewhere or error.hint) from None
-    refuse_several_gpus(precision)
-    optimizer = choose_optimizer(config.train.optimizer, precision.device)
-    if optimizer == PAGED and precision.device == "cpu":
-        why = "model.device is cpu" if config.model.device == "cpu" else "this machine has no CUDA device"
-        raise ModelError(
-            f"train.optimizer is {optimizer}, which needs a GPU, but {why}", elsewhere or "train.optimizer: auto"
-        )
-    return config.model_copy(update={"train": config.train.model_copy(update={"optimizer": optimizer})})
-
-
-def settle_resumed(run: Run, state_folder: Path | None, note: Callable[[str], None]) -> RunConfig:
-    """The config of a run that is resumed here from the training state in a folder (None: from the beginning). A
-    PricerError if this machine cannot continue the training with the same optimizer and precision.
-    """
-    resume = f"pricer train --resume --run {run.name}"
-    put_back = f"put {run.folder / 'config.yaml'} back as it was, or train another run"
-    settled, state = settle_optimizer(run.config(), resume), read_state(state_folder) if state_folder else None
-    optimizer, precision = settled.train.optimizer, choose_precision(settled.model)
-    if state and state.optimizer not in (None, "bitsandbytes" if optimizer == PAGED else "torch"):
-        raise CheckpointError(
-            f"the training state of {run.name} was not written by train.optimizer = {optimizer}", put_back
-        )
-    first = run.facts().get("precision", precision.label)
-    if first != precision.label:
-        # On a CPU, float16 trains the adapter in float32, because there is no gradient scaler for CPUs.
-        needs_gpu = first == Precision("cuda", precision.quantization, precision.dtype).label
-        raise RunError(
-            f"{run.name} began to train in {first}, this is {precision.label}",
-            f"on a machine with a GPU: {resume}" if needs_gpu else put_back,
-        )
-    if state and not state.has_gpu_random and precision.device == "cuda":
-        note(f"{run.name} was trained on a CPU so far; on a GPU it will not end with the same adapter bit for bit")
-    return settled
+    return PriceUnit(data.unit, decimals), why

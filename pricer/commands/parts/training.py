@@ -113,12 +113,13 @@ class Recorder:
 
 
 def describe_machine(setup: Setup) -> dict[str, Any]:
-    """The facts in run.json about data, machine and versions."""
+    """The facts in run.json about data, defaults, machine and versions."""
     items = setup.items
     return {
         "device": device_name(setup.precision),
         "precision": setup.precision.label,
         "seed": setup.config.train.seed,
+        "defaults": {setting: asdict(default) for setting, default in setup.defaults.items()},
         "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
         "data": asdict(items.summary) if items.summary else None,
         "data_folder": None if items.folder is None else str(items.folder),

@@ -85,7 +85,8 @@ class PredictionDetails:
 @dataclass(frozen=True, slots=True, eq=False)
 class RunReport:
     """The content of a report about one run. `status` describes its progress in a few words. Prices are in `unit`.
-    `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about it.
+    `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about
+    it.
     """
 
     name: str

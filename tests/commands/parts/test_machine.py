@@ -9,8 +9,9 @@ import torch
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.hub_runs import resume_hub_run
-from pricer.commands.parts.setup import prepare, settle_optimizer, settle_resumed
-from pricer.config import ModelConfig, RunConfig, TrainConfig
+from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
+from pricer.commands.parts.setup import prepare
+from pricer.config import ModelConfig, PromptConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config, to_yaml
 from pricer.core.items import Split
 from pricer.errors import CheckpointError, ModelError, PricerError, RunError
@@ -34,7 +35,7 @@ def gpus(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails as soon as data or a base would be looked for."""
-    monkeypatch.setattr(train, "prepare", lambda config: pytest.fail("data and base were looked for"))
+    monkeypatch.setattr(train, "prepare", lambda *_: pytest.fail("data and base were looked for"))
 
 
 def a_config(optimizer: str = "auto", **model: Any) -> RunConfig:
@@ -124,7 +125,7 @@ def test_the_optimizer_is_pinned_with_the_run(trained: Path) -> None:
 def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(2, monkeypatch)
 
-    assert prepare(CONFIG).precision.device == "cuda"
+    assert prepare(CONFIG.model_copy(update={"prompt": PromptConfig(max_length=96)})).precision.device == "cuda"
 
 
 def test_the_peak_of_scoring_is_that_of_the_runs_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What is settled before a weight is loaded: which estimator is scored."""
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
 from pricer.core.prices import PriceFormat
 from pricer.data.preparation import load_items
-from pricer.errors import DataError, PricerError
+from pricer.errors import DataError
 from pricer.ml.base import load_tokenizer
 from pricer.ml.devices import Precision
 from pricer.ml.tokens import PriceTokens
@@ -94,24 +93,6 @@ def test_the_answers_are_what_training_found(setup: Setup) -> None:
 
     # 16 prices: the median is the mean of the eighth and the ninth. Four digits and the end of text.
     assert setup.answers == Answers(PriceFormat("padded", 4), 5, prices[-1], (prices[7] + prices[8]) / 2)
-
-
-@pytest.mark.parametrize(
-    ("price", "width", "problem"),
-    [
-        (1e300, None, "the dearest training item costs 1e+300: prices of more than 15 digits are not exact"),
-        (5.0, 16, "prompt.price_width is 16: prices of more than 15 digits are not exact"),
-    ],
-)
-def test_prices_that_no_float_holds_are_refused(price: float, width: int | None, problem: str) -> None:
-    config = RunConfig(
-        data=DataConfig(source=jsonl({"description": "a lamp", "price": price}), val_fraction=0, test_fraction=0),
-        prompt=PromptConfig(price_format="padded", price_width=width),
-        train=CONFIG.train.model_copy(update={"val_items": 0}),
-    )
-
-    with pytest.raises(PricerError, match=re.escape(problem)):
-        prepare(config)
 
 
 def a_base(tokenizer: Callable[[], Any]) -> str:

@@ -48,7 +48,7 @@ def config_for(path: Path) -> RunConfig:
     return RunConfig(
         data=DataConfig(source=str(path), category="kind", val_fraction=0.2, test_fraction=0.7),
         prompt=PromptConfig(question=f"<img src=x onerror={TAKEN}> What does this cost?"),
-        train=TrainConfig(epochs=3),
+        train=TrainConfig(epochs=3, learning_rate=1e-4),
     )
 
 

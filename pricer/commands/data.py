@@ -1,0 +1,118 @@
+"""`pricer data`: clean, split and count the data of a config, and show what a model gets to read of it."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from pricer.commands.parts.settling import Machine, describe_interval, find_warnings
+from pricer.commands.parts.setup import Setup, prepare
+from pricer.config import RunConfig
+from pricer.core.data_summary import DataSummary, explain_summary
+from pricer.core.items import Split, prompt_tail
+from pricer.core.prices import format_price
+from pricer.core.prompt_facts import PromptFacts, PromptSample, WrittenPrice, measure_lengths
+from pricer.core.units import PriceUnit
+from pricer.errors import DataError
+from pricer.ml.devices import Precision, gpu_here
+from pricer.ml.tokens import tokenize_continuations
+from pricer.stores.files import write_atomically
+from pricer.views.data_card import data_card
+
+_CARD = "README.md"
+_SAMPLES = 3
+# Training items whose prompts are measured. The first items of a split are a random sample.
+_MEASURED = 10_000
+# Quantiles of all prices that are shown as tokens: places in DataSummary.price_quantiles.
+_SHOWN_QUANTILES = (1, 3, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared data set. `held_out` has a sentence for each held-out split. `notes` say why prices are written so, if
+    that needs a reason. `next_command` is what to do next.
+    """
+
+    source: str
+    folder: Path
+    summary: DataSummary
+    unit: PriceUnit
+    prompts: PromptFacts
+    held_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    next_command: str
+
+
+def prepare_data(config: RunConfig, name: str) -> Prepared:
+    """Make the data folder of a config, or open it if it is there, and write its card. `name` is the config in
+    commands. A PricerError if the data or the tokenizer of the base cannot be used; the weights are not needed.
+    """
+    setup = prepare(config, planned_machine(config))
+    items = setup.items
+    if items.summary is None or items.folder is None:
+        raise DataError(f"{config.data.source} has no data folder")
+    prepared = Prepared(
+        source=config.data.source,
+        folder=items.folder,
+        summary=items.summary,
+        unit=setup.template.price_format.price_unit,
+        prompts=_describe_prompts(setup, items.summary),
+        held_out=tuple(_describe_held_out(setup)),
+        notes=tuple(note for note in setup.notes if note not in explain_summary(items.summary, items.folder)),
+        warnings=tuple(dict.fromkeys([*items.summary.warnings, *find_warnings(setup)])),
+        next_command=f"pricer train{'' if name == 'quickstart' else f' {shlex.quote(name)}'}",
+    )
+    write_atomically(items.folder / _CARD, data_card(prepared))
+    return prepared
+
+
+def planned_machine(config: RunConfig) -> Machine:
+    """What is here, for a config that is only looked at: no weights are loaded."""
+    model = config.model
+    dtype = "float32" if model.compute_dtype == "auto" else model.compute_dtype
+    gpu = None if model.device == "cpu" else gpu_here()
+    return Machine(Precision("cpu", model.quantization, dtype), gpu, is_planned=True)
+
+
+def _describe_prompts(setup: Setup, summary: DataSummary) -> PromptFacts:
+    template, items = setup.template, setup.items.train[:_MEASURED]
+    lengths = setup.encoder.lengths([template.prompt(item) for item in items])
+    samples = [
+        PromptSample(template.prompt(item).text, template.completion(item), length)
+        for item, length in zip(items[:_SAMPLES], lengths[:_SAMPLES], strict=True)
+    ]
+    style, default = template.price_format, setup.defaults.get("prompt.max_length")
+    width = "" if style.width is None else f", {style.width} digits"
+    return PromptFacts(
+        base=setup.base.name,
+        max_length=template.max_length,
+        max_length_reason=default.reason if default else "",
+        price_format=f"{style.style}{width}",
+        lengths=measure_lengths(lengths, template.max_length),
+        prices=tuple(_write_prices(setup, summary)),
+        samples=tuple(samples),
+    )
+
+
+def _write_prices(setup: Setup, summary: DataSummary) -> list[WrittenPrice]:
+    """A low, a middle, a high and the highest training price, as completions and tokens."""
+    quantiles = [summary.price_quantiles[place] for place in _SHOWN_QUANTILES]
+    style, unit = setup.template.price_format, setup.template.price_format.price_unit
+    prices = sorted({unit.from_steps(max(unit.to_steps(price), 1)) for price in quantiles})
+    prices = [price for price in prices if price < setup.items.max_train_price] + [setup.items.max_train_price]
+    texts = [format_price(price, style) for price in prices]
+    tokens = tokenize_continuations(setup.tokenizer, prompt_tail(setup.template.lead), texts)
+    return [
+        WrittenPrice(price, text, tuple(setup.tokenizer.decode([token]) for token in ids))
+        for price, text, ids in zip(prices, texts, tokens, strict=True)
+    ]
+
+
+def _describe_held_out(setup: Setup) -> list[str]:
+    """For each held-out split, the interval that an error on it will have."""
+    sentences = []
+    for split, name in ((Split.VAL, "validation"), (Split.TEST, "test")):
+        if interval := describe_interval(setup.items, split):
+            count = len(setup.items.items(split))
+            sentences.append(f"{count:,} {name} items: the 95 % interval of an error is {interval} at most.")
+    return sentences

@@ -1,0 +1,30 @@
+"""Text from outside as Markdown that the Hub shows as it is."""
+
+import re
+
+# Characters that have no meaning for Markdown inside a code span.
+_PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
+
+
+def one_line(text: str) -> str:
+    """One line of visible characters: no line breaks, no control characters, no change of the writing direction."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def code(text: str) -> str:
+    """Any text as code, within a line or a table cell.
+
+    A code span cannot hold every text: the Hub renders mathematics before Markdown, even in code spans, and a pipe ends
+    a table cell. If a text has other than plain characters, its punctuation is therefore written as entities.
+    """
+    text = one_line(text)
+    return f"`{text}`" if _PLAIN.fullmatch(text) else f"<code>{_as_entities(text)}</code>"
+
+
+def code_block(text: str) -> str:
+    """Any text of several lines as a block of code."""
+    return f"<pre>{chr(10).join(_as_entities(one_line(line)) for line in text.splitlines())}</pre>"
+
+
+def _as_entities(text: str) -> str:
+    return re.sub(r"[!-/:-@[-`{-~]", lambda found: f"&#{ord(found[0])};", text)
