@@ -112,7 +112,7 @@ def _describe_held_out(setup: Setup) -> list[str]:
     """For each held-out split, the interval that an error on it will have."""
     sentences = []
     for split, name in ((Split.VAL, "validation"), (Split.TEST, "test")):
-        if interval := describe_interval(setup.items, split):
+        if interval := describe_interval(setup.items, split, setup.answers.price_format.price_unit):
             count = len(setup.items.items(split))
             sentences.append(f"{count:,} {name} items: the 95 % interval of an error is {interval} at most.")
     return sentences

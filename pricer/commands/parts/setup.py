@@ -184,8 +184,6 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
     """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
     comes from another trainer and does not say how it answers, or the config leaves the length of prompts open.
     """
-    if config.prompt.max_length == "auto":
-        return prepare(config)
     if checkpoint.answers is None:
         try:
             return prepare(config)
@@ -195,6 +193,8 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
                 f"data are needed: {error.message}",
                 error.hint,
             ) from None
+    if config.prompt.max_length == "auto":  # the command line gave this config, which was never settled
+        return prepare(config)
     base = find_base(config.model)
     tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
     return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)
