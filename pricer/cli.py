@@ -59,11 +59,16 @@ def train(
     given = config != "quickstart" or bool(override) or dry_run
     _refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
     _refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
-    from pricer.config_file import config_path, load_config
+    from pricer.config_file import config_path, load_config, parse_config
     from pricer.views import terminal_progress, terminal_tables
 
-    to_repo = [f"hub.repo={repo}"] if repo and not resume else []
-    settings = None if resume else load_config(config_path(config), [*(override or []), *to_repo])
+    overrides = [*(override or []), *([f"hub.repo={repo}"] if repo and not resume else [])]
+    # The quickstart's settings are for its own data. Other data gets the defaults, which look at it.
+    has_own_data = config == "quickstart" and any(given.startswith("data.source=") for given in overrides)
+    stem = "run" if has_own_data else Path(config).stem
+    settings = None
+    if not resume:
+        settings = parse_config(b"", "", overrides) if has_own_data else load_config(config_path(config), overrides)
     if settings and dry_run:
         from pricer.commands.parts.plan import plan
         from pricer.core.gpus import find_gpu
@@ -74,7 +79,7 @@ def train(
         from pricer.commands import train as command
 
         if settings:
-            result = command.start(settings, Path(config).stem, run, watcher)
+            result = command.start(settings, stem, run, watcher)
         else:
             result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
     terminal_tables.trained(result)
@@ -193,7 +198,7 @@ def runs(as_json: JsonOption = False) -> None:
 @exit_codes()
 def predict(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")] = None,
-    file: Annotated[Path | None, _option("--file FILE", "One text a line, or JSON lines (.jsonl).")] = None,
+    file: Annotated[Path | None, _option("--file FILE", "A .csv, .jsonl or .parquet file, or one text a line.")] = None,
     run: RunOption = None,
     repo: RepoOption = None,
     checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Default: best, else last.")] = None,

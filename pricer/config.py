@@ -146,7 +146,7 @@ class PromptConfig(_Section):
 
     question: str = "auto"
     """First line of every prompt. `auto`: the question of ready-made prompts, or one that fits `data.unit` and
-    `data.decimals`: `What does this cost to the nearest dollar?`"""
+    `data.decimals`, such as `What does this cost to the nearest dollar?`."""
     lead: str = "auto"
     """Last line of every prompt, which the completion continues. `auto`: chosen like the question: `Price is $`."""
     price_format: Literal["auto", "plain", "padded"] = "auto"

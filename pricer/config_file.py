@@ -1,7 +1,9 @@
 """Config files: YAML to and from a RunConfig. All problems of a file are reported together, each with its line."""
 
 import difflib
+import re
 import reprlib
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ CONFIGS = next(
     Path("configs"),
 )
 
+# Files that only `data.source` can name. A .json file may be a config: JSON is YAML.
+_DATA_FILE = re.compile(r"\.(csv|tsv|jsonl|ndjson|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
 
 # Several times the number of existing settings.
 _MAX_SETTINGS = 300
@@ -39,6 +43,8 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a config file and apply `section.key=value` overrides. A ConfigError names every problem and its place."""
+    if path.is_file() and _DATA_FILE.search(path.name):
+        raise ConfigError([f"{path} is data, not a config"], f"pricer init {shlex.quote(str(path))}")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

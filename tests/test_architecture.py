@@ -83,7 +83,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         (
             "huggingface_hub",
             {
-                *("data/hub_data.py", "data/hub_problems.py", "data/old_sources.py", "commands/parts/model_card.py"),
+                *("data/hub_data.py", "data/hub_problems.py", "commands/parts/model_card.py"),
                 *(f"stores/{name}.py" for name in ("bases", "hub", "hub_errors", "machine")),
             },
         ),

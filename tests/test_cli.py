@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,8 @@ import pytest
 
 import pricer
 from pricer.cli import app
-from pricer.config import DataConfig
 from pricer.core.items import Split
-from pricer.data.preparation import load_items
+from pricer.stores.bases import ASSETS
 from pricer.stores.files import write_json
 from tests.repositories import RUNNER, Cli
 
@@ -195,26 +195,73 @@ def test_a_dry_run_of_the_quickstart() -> None:
 
     # 5,013 training items / 50 = 100.3: 101 steps an epoch.
     lines = result.out.splitlines()
-    assert lines[0] == "training items   5,013"
-    assert lines[1] == "optimizer steps  202 (101 an epoch)"
+    assert lines[0] == "training items    5,013"
+    assert lines[1] == "validation items  618: an error's 95 % interval is ± $27 at most"
+    assert lines[3] == "optimizer steps   202 (101 an epoch)"
     assert not Path("runs").exists()
 
 
-def test_a_dry_run_counts_what_a_maximum_price_leaves_out() -> None:
-    result = Cli("train", "--dry-run", "--set", "data.max_price=2000")
+def test_a_dry_run_counts_what_a_rule_leaves_out() -> None:
+    rows = [json.dumps({"description": f"A lamp of {n} watts", "price": 10 + n}) for n in range(60)]
 
-    everything = load_items(DataConfig())
-    items = [*everything.train, *everything.val, *everything.test]
-    dear = sum(item.price > 2000 for item in items)
-    train = sum(item.price <= 2000 for item in everything.train)
-    assert result.out.splitlines()[0] == (
-        f"training items   {train:,} (data.max_price leaves out {dear:,} of all items)"
+    result = Cli("train", "--dry-run", "--set", f"data.source={write('items.jsonl', *rows)}", *LIMIT)
+
+    # Prices from 60 to 69 are above 59.
+    assert "left out: 10 of 60 rows (above max_price 10)" in result.err
+
+
+def test_a_dry_run_says_what_auto_stands_for_and_why() -> None:
+    result = Cli("train", "--dry-run", "--set", f"data.source={write('items.jsonl', *GOOD)}")
+
+    shown = dict(line.split(maxsplit=1) for line in result.out.split("settings that are auto:\n")[1].splitlines())
+    assert shown["train.learning_rate"] == "0.002  the base has 2.2 M parameters, and smaller bases need more"
+    assert re.fullmatch(r"0\.2 +\d+ items give an error's 95 % interval of at most ± \$\d+", shown["data.val_fraction"])
+    assert shown.keys() >= {"prompt.max_length", "train.epochs", "train.batch_size", "train.checkpoint_every"}
+    assert "validation items cannot tell checkpoints apart, 100 are a minimum: set a larger data" in result.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["data.val_fraction=0"], "error: the val split of items.jsonl is empty: data.val_fraction is 0"),
+        (
+            ["prompt.price_format=padded", "prompt.price_width=1"],
+            "error: prompt.price_width is 1, the dearest training item costs 68",
+        ),
+        (["prompt.max_length=9"], "error: prompt.max_length is 9: the question and the price alone take "),
+    ],
+)
+def test_a_dry_run_refuses_what_training_refuses(settings: list[str], problem: str) -> None:
+    write("items.jsonl", *GOOD)
+    options = [part for setting in ("data.source=items.jsonl", *settings) for part in ("--set", setting)]
+
+    planned, trained = Cli("train", "--dry-run", *options), Cli("train", *options)
+
+    assert planned.err.startswith(problem)
+    assert (planned.code, planned.err) == (trained.code, trained.err)
+
+
+def test_a_price_without_end_is_refused_even_if_the_length_is_auto() -> None:
+    write("items.jsonl", *GOOD, *[json.dumps({"description": f"A star {n}", "price": 1e300}) for n in range(40)])
+
+    fails(
+        Cli("train", "--dry-run", "--set", "data.source=items.jsonl"),
+        "error: the dearest training item costs 1e+300, which takes 302 tokens to write",
+        " hint: data.max_price leaves out what cannot be a price",
     )
-    assert dear > 1000
+
+
+def llama_3b() -> Path:
+    """The config of Llama 3.2 3B with a tokenizer, and without weights."""
+    folder = Path("llama-3.2-3b")
+    shutil.copytree(Path(__file__).parent / "bases" / folder.name, folder)
+    for file in (ASSETS / "base").glob("tokenizer*.json"):
+        shutil.copy(file, folder)
+    return folder.resolve()
 
 
 def test_a_dry_run_for_a_gpu_estimates_its_memory() -> None:
-    result = Cli("train", "--dry-run", "--gpu", "T4", "--set", f"model.base={LLAMA_3B}", *T4_RECIPE)
+    result = Cli("train", "--dry-run", "--gpu", "T4", "--set", f"model.base={llama_3b()}", *T4_RECIPE)
 
     # A T4 has no bfloat16. 1.26 GB of activations are 28 x 2 x 3072 x 4096 of inputs and 135,528 x 4096 of one layer.
     assert result.out.splitlines()[-11:] == [
@@ -236,7 +283,7 @@ def test_a_dry_run_for_a_gpu_estimates_its_memory() -> None:
 def test_a_dry_run_says_what_is_dequantized_and_what_is_paged() -> None:
     paged = ("--set", "train.optimizer=paged_adamw_32bit")
 
-    result = Cli("train", "--dry-run", "--gpu", "a100-40", "--set", f"model.base={LLAMA_3B}", *T4_RECIPE, *paged)
+    result = Cli("train", "--dry-run", "--gpu", "a100-40", "--set", f"model.base={llama_3b()}", *T4_RECIPE, *paged)
 
     # 28 x 3072 x (2 x 3072 + 2 x 1024 + 3 x 8192) weights of 2 bytes are 5.64 GB, a seventh of what is free, and all
     # 3,212,749,824 are 6.43. Any optimizer has two numbers of 4 bytes for each of 18,350,080.
@@ -263,7 +310,7 @@ def test_a_gpu_that_is_not_known() -> None:
     )
 
 
-LLAMA_3B = Path(__file__).parent / "bases" / "llama-3.2-3b"
+LIMIT = ["--set", "data.max_price=59"]
 T4_RECIPE = [
     option
     for setting in (

@@ -1,5 +1,6 @@
 """One YAML file is one run."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,16 @@ class TestFiles:
         assert raised.value.problems == ["there is no config nowhere.yaml"]
         assert raised.value.hint.startswith("known by name: ")
         assert "quickstart" in raised.value.hint
+
+    @pytest.mark.parametrize("name", ["ok.csv", "my items.JSONL", "a.tsv.gz", "a.parquet"])
+    def test_data_in_place_of_a_config_is_answered_with_init(self, name: str) -> None:
+        Path(name).write_text("description,price\n", encoding="utf-8")
+
+        with pytest.raises(ConfigError) as raised:
+            load_config(Path(name))
+
+        assert raised.value.problems == [f"{name} is data, not a config"]
+        assert raised.value.hint == f"pricer init {shlex.quote(name)}"
 
     def test_a_folder_is_no_config(self) -> None:
         with pytest.raises(ConfigError, match=r"^. cannot be read: Is a directory$"):

@@ -127,13 +127,10 @@ def _runs_disk() -> Iterator[Finding]:
 
 
 def _caches() -> Iterator[Finding]:
-    from pricer.data.sources import data_cache
     from pricer.stores.hub import cache
 
     disk = machine.look_at_disk(cache())
     yield machine_checks.judge_cache_disk(str(disk.folder), disk.free, disk.problem)
-    folder, variable = data_cache()
-    yield from machine_checks.judge_data_cache(str(folder), variable, machine.look_at_disk(folder).problem)
 
 
 def _wandb() -> Iterator[Finding]:

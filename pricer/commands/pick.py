@@ -111,12 +111,14 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     is_new = all((e.candidate.id, e.spec.fingerprint) != (picked_id, spec) for e in evaluations)
     others = other_test_looks(evaluations, picked_id, spec, recorded)
     known = next((one for one in recorded if one.is_of(picked_id, spec)), None)
-    metric, coverage = evaluation.metric(selection.metric), scored.breakdown.coverage if scored.breakdown else ()
+    assert scored.breakdown is not None  # a single checkpoint has one
+    metric, coverage = evaluation.metric(selection.metric), scored.breakdown.coverage
+    near = scored.breakdown.near_copies
     if known:
-        confirmation = replace(known, metric=metric, coverage=coverage)
+        confirmation = replace(known, metric=metric, coverage=coverage, near_copies=near)
     else:
         before = tuple(dict.fromkeys(others))
-        confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage)
+        confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage, near)
         run.add_confirmation(confirmation)
     problem = picked.problem
     if is_new and problem is None:

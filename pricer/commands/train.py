@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.hub_runs import resume_hub_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
@@ -60,6 +61,8 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     setup = _prepare(settle_optimizer(config), watcher)
     for text in (*describe_defaults(setup), *find_warnings(setup)):
         watcher.note(text)
+    if setup.items.folder and not (setup.items.folder / CARD).exists():
+        write_card(setup)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts

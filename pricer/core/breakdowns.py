@@ -1,7 +1,7 @@
 """Breakdowns: the error of an evaluation by price band, by category, and for the worst items."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,13 +69,24 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
+class NearCopies:
+    """The `n` items with a near-copy among the training items, and the errors of the others (None: there are none). A
+    model can remember the price of a near-copy, so only the others say what it does with a new product.
+    """
+
+    n: int
+    others: Group | None
+
+
+@dataclass(frozen=True, slots=True)
 class Breakdown:
     """The breakdown of one evaluation.
 
     `price_bands` are in ascending order of price, `categories` in descending order of size (empty if no item has a
     category). `worst` has the largest error first. `coverage` has one report for each level of intervals. `coverage`
     and `abstention` are empty without distributions. `calibrated_on` is the number of validation items that the
-    intervals were calibrated on, None if the intervals are raw.
+    intervals were calibrated on, None if the intervals are raw. `near_copies` is None if no item has a near-copy among
+    the training items.
     """
 
     overall: Group
@@ -86,6 +97,7 @@ class Breakdown:
     coverage: tuple[CoverageReport, ...] = ()
     abstention: tuple[AbstentionPoint, ...] = ()
     calibrated_on: int | None = None
+    near_copies: NearCopies | None = None
 
 
 def break_down(
@@ -94,9 +106,11 @@ def break_down(
     predictions: Sequence[Prediction] = (),
     calibrations: Mapping[float, Calibration | None] | None = None,
     worst: int = 10,
+    near_copies: Collection[str] = (),
 ) -> Breakdown:
     """Break down the scores in `table`. `items` and `predictions` are in the same order as the table. `predictions` are
     only needed for intervals, which `calibrations` correct by level. `worst` is the number of items to list.
+    `near_copies` has the ids of items with a near-copy among the training items; other ids in it do not matter.
 
     Raises a ValueError if the table is empty or does not match the items.
     """
@@ -125,7 +139,16 @@ def break_down(
         coverage=coverage,
         abstention=abstention,
         calibrated_on=used.n + used.no_price if used and coverage else None,
+        near_copies=_near_copies(table, near_copies),
     )
+
+
+def _near_copies(table: ScoreTable, ids: Collection[str]) -> NearCopies | None:
+    is_copy = np.array([item_id in ids for item_id in table.item_id.tolist()])
+    if not is_copy.any():
+        return None
+    others = None if is_copy.all() else _group("without near-copies", table.rows(~is_copy))
+    return NearCopies(int(is_copy.sum()), others)
 
 
 def _by_price(table: ScoreTable) -> tuple[Group, ...]:

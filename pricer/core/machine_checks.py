@@ -159,16 +159,6 @@ def judge_cache_disk(folder: str, free: int | None, problem: str) -> Finding:
     return _judge_free("Hub cache", folder, free, hint, little=_LITTLE_CACHE, none=-math.inf)
 
 
-def judge_data_cache(folder: str, variable: str, problem: str) -> list[Finding]:
-    """A finding if the cache of `datasets` cannot be written; `datasets` copies even local files into it. The
-    environment variable `variable` moves the cache.
-    """
-    if not problem:
-        return []
-    text = f"{folder} cannot be written, and no data can be read without it: {problem}"
-    return [Finding("data cache", "failed", text, f"set {variable} to a folder that can be written")]
-
-
 def _judge_free(name: str, folder: str, free: int | None, hint: str, *, little: float, none: float) -> Finding:
     if free is None:
         return Finding(name, "unknown", f"how much is free for {folder} cannot be said")

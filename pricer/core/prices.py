@@ -36,7 +36,11 @@ class PriceFormat:
     @property
     def price_unit(self) -> PriceUnit:
         """The unit and its step."""
-        return PriceUnit(self.unit, self.decimals)
+        return _unit(self.unit, self.decimals)
+
+
+# Every item asks for it, and making one checks the symbol.
+_unit = cache(PriceUnit)
 
 
 def width_for(prices: Iterable[float], decimals: int = 0) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, compare_to_best
 from pricer.core.evaluation import Evaluation, ScoreTable
@@ -202,7 +203,8 @@ class Confirmation:
 
     `look` is the number of this measurement among all measurements of the run's checkpoints on the test split. Only the
     first one is on an unseen split. `before` names the checkpoints that were measured earlier. `coverage` is how often
-    the intervals held there; empty without intervals.
+    the intervals held there; empty without intervals. `near_copies` says what the test items with a near-copy among the
+    training items change; None if there are none.
     """
 
     when: str
@@ -212,6 +214,7 @@ class Confirmation:
     look: int
     before: tuple[str, ...]
     coverage: tuple[CoverageReport, ...] = ()
+    near_copies: NearCopies | None = None
 
     def is_of(self, checkpoint_id: str | None, spec_fingerprint: str) -> bool:
         """Whether it measured that checkpoint under that spec."""

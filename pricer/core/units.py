@@ -24,6 +24,8 @@ _NAMES = {
 }
 # Whole steps are fine enough if they change the lower quartile by at most half of a step in ten.
 _MIN_QUARTILE_STEPS = 10
+# A lower quartile from which on prices in a currency have two decimals, not three.
+_MIN_CENTS = 0.05
 # Above this median, prices are written in steps above 1, with about this number of digits.
 _LARGE_MEDIAN = 1e5
 _LARGE_DIGITS = 4
@@ -35,11 +37,12 @@ def check_symbol(symbol: str) -> str:
     """
     currency = sum(unicodedata.category(c) == "Sc" for c in symbol)
     known = all(c.isalnum() or c in _MARKS or unicodedata.category(c) == "Sc" for c in symbol)
-    is_plain = known and currency <= 1 and symbol.strip() == symbol and not symbol[:1].isdigit()
-    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or "  " in symbol:
+    is_plain = known and currency <= 1 and "  " not in symbol and not symbol.endswith(" ")
+    begins = not symbol[:1].isdigit() and symbol[:1] not in "/·.- "
+    if not symbol or len(symbol) > _MAX_SYMBOL or not is_plain or not begins:
         raise ValueError(
-            f"{symbol[:40]!a} is no unit: it needs 1 to {_MAX_SYMBOL} letters, digits after the first character, "
-            f"at most one currency sign, and of other characters only {_MARKS.replace(' ', '')} and single spaces"
+            f"{symbol[:40]!a} is no unit: it has 1 to {_MAX_SYMBOL} letters, digits, single spaces and signs of "
+            f"{_MARKS.replace(' ', '')}, at most one currency sign, and begins with a letter, a currency sign, % or °"
         )
     return symbol
 
@@ -177,10 +180,11 @@ def choose_decimals(
         return -zeros, f"the median price is {unit.short_price(median)}: about {_LARGE_DIGITS} digits are written"
     decimals = next((number for number in range(MAX_DECIMALS) if _is_fine(lower_quartile, number)), MAX_DECIMALS)
     if decimals:
-        # Nobody writes $1.5.
-        decimals = 2 if unit.is_before and decimals == 1 else decimals
+        # Nobody writes $1.5, and prices of several cents are whole cents.
+        is_in_cents = unit.is_before and lower_quartile >= _MIN_CENTS
+        decimals = 2 if is_in_cents else decimals
         quartile = PriceUnit(symbol, decimals).price(lower_quartile)
-        return decimals, f"whole units would change the lower quartile of prices, {quartile}, by up to more than 5 %"
+        return decimals, f"whole units would change the lower quartile of prices, {quartile}, by more than 5 %"
     if not unit.to_steps(lowest) and PriceUnit(symbol, 2).to_steps(lowest):
         return 2, f"the lowest price, {unit.exact(lowest)}, would be written as 0 in whole units"
     return 0, "whole units are fine enough for these prices"

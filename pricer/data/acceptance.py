@@ -12,7 +12,7 @@ from pricer.data.cleaning import CANNOT_BE_READ, Cleaned, Drop, clean, quote
 from pricer.data.layouts import Layout, Rejection, find_layout
 from pricer.data.numbers import NOT_A_NUMBER, Price, read_price
 from pricer.data.rejects import MAX_NAMED, Rejects
-from pricer.data.rows import Row, Source
+from pricer.data.rows import Row, Source, list_columns
 from pricer.data.source_files import name_split
 from pricer.data.splits import NO_SPLIT, NUMBERS, parse_time
 from pricer.data.spool import Spool
@@ -56,10 +56,10 @@ def find_source_layout(source: Source, config: DataConfig) -> Layout:
     extra = (config.title, config.category, config.time_column, config.split_column if config.keep_splits else None)
     if missing := [column for column in extra if column and column not in source.columns]:
         raise DataError(
-            f"{config.source} has no column {', '.join(missing)}; it has {', '.join(source.columns) or 'no columns'}",
+            f"{config.source} has no column {', '.join(missing)}; it has {list_columns(source.columns)}",
             "name the columns in the config: data.title, data.category, data.split_column, data.time_column",
         )
-    with closing(source.rows()) as rows:  # type: ignore[type-var]
+    with closing(source.rows()) as rows:
         first = [row.values for row in itertools.islice(rows, _FIRST_ROWS) if not row.problem]
     return find_layout(config, source.columns, first, config.source)
 
@@ -72,7 +72,7 @@ def accept_rows(
     """
     tally = Tally()
     is_strict = config.on_bad_row == "error"
-    with closing(source.rows()) as rows:  # type: ignore[type-var]
+    with closing(source.rows()) as rows:
         for row in rows:
             tally.rows += 1
             if tally.rows % _NOTE_EVERY == 0:

@@ -1,5 +1,6 @@
 """One row becomes an Item's texts and price, or the reason why it does not."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,9 @@ def find_price(text: str, price: float, config: DataConfig) -> tuple[bool, bool]
         found = read_price(number.rstrip(".,'’"), config.decimal_mark)
         return isinstance(found, Price) and (abs(found.value - price) < 0.005 or found.value == round(price))
 
+    # Most texts do not have the price's digits, and need no slow search. A group of thousands has three digits.
+    if not any(f"{number:.0f}"[-3:] in text for number in (math.floor(price), round(price))):
+        return False, False
     last = _LAST_NUMBER.search(text[-60:])
     if last and is_price(last[1]):
         return True, True

@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,13 +43,15 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     if not header:
         raise DataError(f"{file.name} is empty")
     if any("\0" in name for name in header):
-        raise DataError(f"{file.name} is not {config.encoding}: its header has NUL bytes", "data.encoding: utf-16-le")
+        raise DataError(
+            f"{file.name} is not {config.encoding.upper()}: its header has NUL bytes", "data.encoding: utf-16-le"
+        )
     named = [name for name in header if name]
-    is_known = any(name in named for name in (*described_columns(config.description), config.price))
+    is_known = any(name in named for name in _used_columns(config))
     if not is_known and any(_NUMBER.fullmatch(name) and not _YEAR.fullmatch(name) for name in named):
         raise DataError(
             f"{file.name} seems to have no header: its first row is {shorten(', '.join(header), 100)}",
-            f"add a first line that names the columns: description,price",
+            f"add a first line that names the columns: {','.join(_used_columns(config))}",
         )
     if doubled := list(dict.fromkeys(name for name in named if named.count(name) > 1)):
         raise DataError(f"{file.name} has two columns named {list_columns(doubled)}", "rename one of them")
@@ -57,7 +60,7 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     return tuple(named)
 
 
-def read_csv_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+def read_csv_rows(file: SourceFile, index: int, config: DataConfig) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     dialect = _find_dialect(file, config)
     with open_text(file, config.encoding) as text:
@@ -144,29 +147,39 @@ def _find_dialect(file: SourceFile, config: DataConfig) -> _Dialect:
         delimiter = config.delimiter or named[1]  # type: ignore[index]
     else:
         is_tsv = ".tsv" in [suffix.lower() for suffix in Path(file.name).suffixes]
-        found = [(_fit(sample, each, config), each) for each in _DELIMITERS]
-        delimiter = max(found, key=lambda pair: pair[0])[1] if max(found)[0] else "\t" if is_tsv else ","
-    header = next(_read_sample(rest if named else sample, delimiter), [])
+        candidates = sorted(_DELIMITERS, key="\t,;|".index if is_tsv else _DELIMITERS.index)
+        delimiter = max(candidates, key=lambda each: _fit(sample, each, config))  # the first of equals
+    header = next(iter(_read_sample(rest if named else sample, delimiter)), [])
     skips_space = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
     return _Dialect(delimiter, 1 if named else 0, skips_space)
 
 
+def _used_columns(config: DataConfig) -> tuple[str, ...]:
+    return (*described_columns(config.description), config.price)
+
+
 def _can_separate(delimiter: str) -> bool:
-    return not (delimiter.isalnum() or delimiter in '"\r\n\\ .')
+    return not (delimiter.isalnum() or delimiter in '"\r\n\0\\ .')
 
 
 def _fit(sample: str, delimiter: str, config: DataConfig) -> tuple[int, float, int] | tuple[()]:
     """How well a delimiter fits: configured columns in the header, share of rows as long as the header, columns. Empty
     if it separates nothing.
     """
-    rows = list(islice((row for row in _read_sample(sample, delimiter) if row), _SAMPLE_ROWS))
+    rows = _read_sample(sample, delimiter)
     if not rows or len(rows[0]) < 2:
         return ()
     header = [name.strip() for name in rows[0]]
-    known = sum(name in header for name in (*described_columns(config.description), config.price))
+    known = sum(name in header for name in _used_columns(config))
     return known, sum(len(row) == len(header) for row in rows) / len(rows), len(header)
 
 
-def _read_sample(sample: str, delimiter: str) -> Iterator[list[str]]:
+def _read_sample(sample: str, delimiter: str) -> list[list[str]]:
+    """The first rows that are not blank. Errors are left to the strict reader."""
     csv.field_size_limit(MAX_CHARACTERS)
-    return csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        rows.extend(
+            islice(filter(None, csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)), _SAMPLE_ROWS)
+        )
+    return rows

@@ -1,7 +1,7 @@
 """A Hub data set in a format that only `datasets` can read, such as Arrow, as a Source."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class _Stream:
     parts: tuple[Any, ...]
     config: DataConfig
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row]:
         """Every row."""
         for index, part in enumerate(self.parts):
             with hub_problems(self.config):

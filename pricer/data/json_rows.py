@@ -1,11 +1,11 @@
 """The rows of a JSON file: an object in each line, or one array of objects."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
 from pricer.config import DataConfig
-from pricer.data.json_values import JSON_HINT, SPACE, DoubledKeyError, parse_json, read_array
+from pricer.data.json_values import JSON_HINT, SPACE, parse_json, read_array
 from pricer.data.rows import Row, SourceFile, shorten
 from pricer.data.text_files import open_text, read_lines
 from pricer.errors import DataError
@@ -28,33 +28,33 @@ def read_json_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def read_json_rows(file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+def read_json_rows(file: SourceFile, index: int, config: DataConfig) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
+    for line, text, value in read_json_values(file, config):
+        if isinstance(value, dict):
+            yield Row(value, index, line)
+        elif isinstance(value, Exception):
+            yield Row({}, index, line, str(value), shorten(text))
+        else:
+            yield Row({}, index, line, f"a row is a JSON object, this is {shorten(text, 40)}", shorten(text))
+
+
+def read_json_values(file: SourceFile, config: DataConfig) -> Generator[tuple[int, str, Any]]:
+    """Yield the line, the text and the value of every line that is not blank, or of every element of an array. The
+    value is an exception if the line or the element is broken.
+    """
     with open_text(file, config.encoding) as text:
         is_array = text.read(_START).lstrip(SPACE).startswith("[")
     with open_text(file, config.encoding) as text:
-        if is_array:
-            for line, element, value in read_array(text, file):
-                yield _row(value, index, line, element)
-        else:
-            yield from _read_objects(text, file, index)
+        yield from read_array(text, file) if is_array else _read_objects(text, file)
 
 
-def _read_objects(text: TextIO, file: SourceFile, index: int) -> Iterator[Row]:
+def _read_objects(text: TextIO, file: SourceFile) -> Iterator[tuple[int, str, Any]]:
     for number, line in enumerate(read_lines(text, file), start=1):
         if line.isspace():
             continue
         try:
             value = parse_json(line)
         except ValueError as error:
-            yield Row({}, index, number, str(error), shorten(line))
-            continue
-        yield _row(value, index, number, line)
-
-
-def _row(value: Any, index: int, line: int, text: str) -> Row:
-    if isinstance(value, dict):
-        return Row(value, index, line)
-    if isinstance(value, DoubledKeyError):
-        return Row({}, index, line, str(value), shorten(text))
-    return Row({}, index, line, f"a row is a JSON object, this is {shorten(text, 40)}", shorten(text))
+            value = error
+        yield number, line, value

@@ -27,7 +27,7 @@ def parse_json(text: str) -> Any:
         value = _STRICT.decode(text)
     except (DoubledKeyError, RecursionError, ValueError) as error:
         raise ValueError(explain_json(error)) from None
-    return _replace_surrogates(value, text)
+    return _mend_surrogates(value, text)
 
 
 def explain_json(error: Exception) -> str:
@@ -90,7 +90,7 @@ class _Pieces:
         value, end = self._decode()
         text = self._buffer[self._place : end]
         self._place = end
-        return start, text, _replace_surrogates(value, text)
+        return start, text, _mend_surrogates(value, text)
 
     def error(self, problem: str, place: int | None = None) -> DataError:
         """The error for the current place, or the given one."""
@@ -134,19 +134,23 @@ def _decode_first(text: str, place: int) -> tuple[Any, int]:
         return error, json.JSONDecoder().raw_decode(text, place)[1]
 
 
-def _replace_surrogates(value: Any, text: str) -> Any:
-    if "\\ud" in text or "\\uD" in text:
-        return _without_surrogates(value)
-    return value
+def replace_surrogates(text: str) -> str:
+    """The text with � in place of every lone surrogate."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _without_surrogates(value: Any) -> Any:
+def _mend_surrogates(value: Any, text: str) -> Any:
+    """Replace the lone surrogates in a value that was read from `text`."""
+    return _mend(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _mend(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return replace_surrogates(value)
     if isinstance(value, list):
-        return [_without_surrogates(each) for each in value]
+        return [_mend(each) for each in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+        return {_mend(key): _mend(each) for key, each in value.items()}
     return value
 
 

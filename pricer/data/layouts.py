@@ -7,6 +7,7 @@ from typing import Any
 from pricer.config import DataConfig
 from pricer.data.attributes import described_columns, read_description
 from pricer.data.ready_prompts import Splitter, find_frame, look_like_prompts, split_chat, split_prompt
+from pricer.data.rows import list_columns
 from pricer.errors import DataError
 
 NOT_A_PROMPT = "not a prompt"
@@ -134,6 +135,6 @@ def _title_and_category(config: DataConfig, row: Values) -> tuple[Any, Any]:
 def _require(wanted: Sequence[str], columns: Sequence[str], where: str) -> None:
     if missing := [column for column in wanted if column not in columns]:
         raise DataError(
-            f"{where} has no column {', '.join(missing)}; it has {', '.join(columns) or 'no columns'}",
+            f"{where} has no column {', '.join(missing)}; it has {list_columns(columns)}",
             "name the columns in the config: data.description, data.price",
         )

@@ -6,6 +6,7 @@ arrays, without a Python object for each.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from html import unescape
@@ -28,11 +29,20 @@ _PAIRS_AT_ONCE = 20_000
 _MAX_LEADERS = 64
 
 
+class _WordHashes(dict[str, int]):
+    """The 64-bit hashes of words, each computed once."""
+
+    def __missing__(self, word: str) -> int:
+        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        found = self[word] = int.from_bytes(digest, "little")
+        return found
+
+
 class Signer:
     """Computes signatures. It remembers the hashes of words."""
 
     def __init__(self) -> None:
-        self._hashes: dict[str, int] = {}
+        self._hashes = _WordHashes()
 
     def sign(self, texts: Sequence[str]) -> np.ndarray:
         """The signatures of texts, uint32 (texts, VALUES). Texts that differ only in case, punctuation, markup,
@@ -44,18 +54,12 @@ class Signer:
             self._hashes.clear()
         words = [split_words(text) for text in texts]
         lengths = np.fromiter(map(len, words), np.int64, len(words))
-        flat = np.fromiter((self._hash(word) for each in words for word in each), np.uint64, int(lengths.sum()))
+        hashes = map(self._hashes.__getitem__, itertools.chain.from_iterable(words))
+        flat = np.fromiter(hashes, np.uint64, int(lengths.sum()))
         sequences, starts = _hash_sequences(flat, lengths)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(sequences, starts, VALUES, _SEED)
         # rensa has no other way to numpy.
         return np.array(matrix.to_rows(), np.uint32).reshape(len(words), VALUES)
-
-    def _hash(self, word: str) -> int:
-        found = self._hashes.get(word)
-        if found is None:
-            digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            found = self._hashes[word] = int.from_bytes(digest, "little")
-        return found
 
 
 def split_words(text: str) -> list[str]:

@@ -1,7 +1,8 @@
 """The rows of a Parquet file as plain values, read batch by batch."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,8 @@ from pricer.data.text_files import unreadable
 from pricer.errors import DataError, first_line
 
 _BATCH = 512
+# With a buffer a column is read in pieces. Without one, a whole row group is in memory, often a whole file.
+_BUFFER = 2**20
 # Text does not compress so well: a file beyond both has absurd sizes in its metadata.
 _MAX_RATIO = 200
 _MAX_UNPACKED = 256 * 2**20
@@ -27,7 +30,7 @@ def read_parquet_columns(file: SourceFile) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_parquet_rows(file: SourceFile, index: int) -> Iterator[Row]:
+def read_parquet_rows(file: SourceFile, index: int) -> Generator[Row]:
     """Every row. `index` is the file's place in its source."""
     number = 0
     with _open_parquet(file) as parquet:
@@ -59,10 +62,10 @@ def _open_parquet(file: SourceFile) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     try:
-        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False) as parquet:
+        with file.path.open("rb") as data, pq.ParquetFile(data, pre_buffer=False, buffer_size=_BUFFER) as parquet:
             _refuse_absurd_sizes(file, parquet.metadata)
             yield parquet
-    except (OSError, MemoryError, pa.ArrowException) as error:
+    except (OSError, MemoryError, UnicodeDecodeError, pa.ArrowException) as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             raise unreadable(file, error) from None
         problem = f"{file.name} is truncated, damaged, or not Parquet: {first_line(error)}"
@@ -83,7 +86,6 @@ def _refuse_absurd_sizes(file: SourceFile, metadata: Any) -> None:
 def _read_column(column: Any) -> list[Any]:
     """A column as a list of plain values."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -93,8 +95,6 @@ def _read_column(column: Any) -> list[Any]:
     if pa.types.is_timestamp(kind):
         # Python's times have no nanoseconds.
         column = column.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    if pa.types.is_floating(kind):
-        column = pc.if_else(pc.is_nan(column), None, column)
     values = column.to_pylist()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind):
         return values  # type: ignore[no-any-return]
@@ -102,7 +102,7 @@ def _read_column(column: Any) -> list[Any]:
 
 
 def simplify_value(value: Any) -> Any:
-    """A value that JSON could hold: dates as text, decimals as numbers, bytes as text if they are UTF-8."""
+    """A value that JSON could hold: dates as text, decimals as numbers, UTF-8 bytes as text, NaN as None."""
     if isinstance(value, list | tuple):
         return [simplify_value(each) for each in value]
     if isinstance(value, dict):
@@ -122,6 +122,7 @@ def _decode(value: bytes) -> str | bytes:
 
 _CHANGES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (Decimal, float),
+    (float, lambda number: None if math.isnan(number) else number),
     (datetime.date, lambda date: date.isoformat()),  # also a datetime
     (datetime.time, lambda time: time.isoformat()),
     (datetime.timedelta, str),

@@ -1,6 +1,6 @@
 """The rows of a source, before they are checked, and where each one came from."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -63,7 +63,7 @@ class Source(Protocol):
     def revision(self) -> str | None:
         """The commit of a Hub data set, else None."""
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row]:
         """Every row, in the order of files and lines. A DataError if a file cannot be read any further."""
 
 

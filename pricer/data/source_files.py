@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pricer.core.items import Split
-from pricer.data.rows import SourceFile
+from pricer.data.rows import SourceFile, shorten
 from pricer.data.text_files import CODECS
 from pricer.errors import DataError
 
@@ -26,6 +26,13 @@ def find_files(source: str) -> tuple[SourceFile, ...] | None:
     """The local files that a source names: an embedded data set, a file, a folder or a pattern. None if it can only be
     a Hub data set. The files of a folder or a pattern get the split that their names say.
     """
+    try:
+        return _find_files(source)
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be read, an unknown ~user
+        raise DataError(f"{shorten(source, 100)} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _find_files(source: str) -> tuple[SourceFile, ...] | None:
     if source.startswith("builtin:"):
         path = ASSETS / f"{source.removeprefix('builtin:')}.jsonl"
         if not path.is_file() or path.parent != ASSETS:

@@ -1,7 +1,7 @@
 """Opens `data.source`: which files it has, their splits and columns, and the rows in them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from pricer.config import DataConfig
@@ -11,15 +11,10 @@ from pricer.data.csv_rows import read_csv_columns, read_csv_rows
 from pricer.data.hub_data import download_hub_files, find_hub_files
 from pricer.data.hub_streams import open_stream
 from pricer.data.json_rows import read_json_columns, read_json_rows
-from pricer.data.old_sources import data_cache as data_cache  # noqa: PLC0414
-from pricer.data.old_sources import local_path as local_path  # noqa: PLC0414
-from pricer.data.old_sources import locate_rows as locate_rows  # noqa: PLC0414
-from pricer.data.old_sources import read_rows as read_rows  # noqa: PLC0414
-from pricer.data.old_sources import unreadable as unreadable  # noqa: PLC0414
 from pricer.data.parquet_rows import read_parquet_columns, read_parquet_rows
 from pricer.data.rows import Row, Source, SourceFile, list_columns
 from pricer.data.source_files import find_files, require_one_kind
-from pricer.data.text_files import unreadable as unreadable_file
+from pricer.data.text_files import unreadable
 from pricer.errors import DataError
 
 # Columns of ready-made prompts, which data.layout knows.
@@ -38,7 +33,7 @@ class _Files:
     hashes: tuple[str, ...]
     config: DataConfig
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Generator[Row]:
         """Every row. A DataError at the end of a file that is not what it was when the source was opened."""
         for index, (file, expected) in enumerate(zip(self.files, self.hashes, strict=True)):
             yield from _read_rows(self.kind, file, index, self.config)
@@ -55,6 +50,9 @@ def open_source(config: DataConfig) -> Source:
         return _open_files(_join_held_out(files, config), None, config)
     found = find_hub_files(config)
     if not found.are_readable:
+        if config.val_source or config.test_source:
+            problem = f"{config.source} is in a format that cannot be joined with files of this machine"
+            raise DataError(problem, "data.val_source: null, data.test_source: null")
         return open_stream(found, config)
     return _open_files(_join_held_out(download_hub_files(found, config), config), found.revision, config)
 
@@ -95,15 +93,9 @@ def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[S
 
 
 def _require_same_columns(files: Sequence[SourceFile], columns: Sequence[tuple[str, ...]], config: DataConfig) -> None:
-    used = (
-        *described_columns(config.description),
-        config.price,
-        config.title,
-        config.category,
-        config.split_column,
-        config.time_column,
-    )
-    for name in dict.fromkeys((*used, *_PROMPT_COLUMNS)):
+    optional = (config.title, config.category, config.split_column, config.time_column)
+    used = (*described_columns(config.description), config.price, *optional, *_PROMPT_COLUMNS)
+    for name in dict.fromkeys(used):
         having = [file for file, each in zip(files, columns, strict=True) if name in each]
         if name is None or len(having) in (0, len(files)):
             continue
@@ -120,7 +112,7 @@ def _read_columns(kind: str, file: SourceFile, config: DataConfig) -> tuple[str,
     return read_csv_columns(file, config) if kind == "csv" else read_json_columns(file, config)
 
 
-def _read_rows(kind: str, file: SourceFile, index: int, config: DataConfig) -> Iterator[Row]:
+def _read_rows(kind: str, file: SourceFile, index: int, config: DataConfig) -> Generator[Row]:
     if kind == "parquet":
         return read_parquet_rows(file, index)
     return read_csv_rows(file, index, config) if kind == "csv" else read_json_rows(file, index, config)
@@ -131,7 +123,7 @@ def _hash_file(file: SourceFile) -> str:
         with file.path.open("rb") as data:
             return hashlib.file_digest(data, "sha256").hexdigest()
     except OSError as error:
-        raise unreadable_file(file, error) from None
+        raise unreadable(file, error) from None
 
 
 def _fingerprint(files: Sequence[SourceFile], hashes: Sequence[str]) -> str:

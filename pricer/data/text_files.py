@@ -22,6 +22,8 @@ _MAX_UNPACKED = 32 * 2**20
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Python calls these encodings, too.
+_NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
 _CHUNK = 2**20
 
 
@@ -73,6 +75,8 @@ def check_encoding(name: str) -> str:
     try:
         info = codecs.lookup(name)
         "".encode(name)  # refuses codecs that are not for text, such as base64
+        if info.name.replace("-", "_") in _NOT_FOR_FILES:
+            raise LookupError(name)
     except (LookupError, UnicodeError, ValueError):
         problem = f"data.encoding is {name!r}: there is no such encoding"
         raise ConfigError([problem], "for example data.encoding: utf-16, or windows-1252") from None
@@ -114,7 +118,7 @@ class _Unpacked(io.RawIOBase):
 
 def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataError:
     """The error for bytes that are not in the encoding. The file is read again to find the line."""
-    named = "utf-8" if encoding == "utf-8-sig" else encoding
+    named = "UTF-8" if encoding == "utf-8-sig" else encoding.upper()
     decoder = codecs.getincrementaldecoder(encoding)()
     line, start, last = 1, b"", ""
     with _open_bytes(file) as data:
@@ -123,8 +127,10 @@ def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataEr
             start = start or chunk[:4]
             try:
                 text = last + decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as found:
+            except UnicodeError as found:
                 error = found
+                if not isinstance(found, UnicodeDecodeError):
+                    break
                 line += _count_line_ends(last + found.object[: found.start].decode(encoding, "replace"))
                 break
             if not chunk:
@@ -138,8 +144,8 @@ def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataEr
     guess = next((name for bom, name in _BOMS.items() if start.startswith(bom)), None)
     if guess:
         return DataError(f"{file.name} is UTF-16, not {named}: {byte}", f"data.encoding: {guess}")
-    hint = "save the file as UTF-8" if named != "utf-8" else "data.encoding: windows-1252, or save the file as UTF-8"
-    return DataError(f"not {named.upper()}: {byte}", hint)
+    hint = "save the file as UTF-8" if named != "UTF-8" else "data.encoding: windows-1252, or save the file as UTF-8"
+    return DataError(f"not {named}: {byte}", hint)
 
 
 def _count_line_ends(text: str) -> int:

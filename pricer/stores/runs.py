@@ -198,7 +198,10 @@ def create_run(config: RunConfig, stem: str, name: str | None, facts: Mapping[st
 
 
 def free_name(stem: str) -> str:
-    """The first name of `stem`, `stem-2`, `stem-3` … that is free."""
+    """The first name of `stem`, `stem-2`, `stem-3` … that is free. Spaces, brackets and the like become dashes, so that
+    a command with the name can be pasted.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)[:80].strip("-._") or "run"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(name for name in names if not _is_run(RUNS / name))
 

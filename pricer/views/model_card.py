@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.intervals import CoverageReport
@@ -20,6 +21,7 @@ from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection, other_test_looks
 from pricer.views import formatting
 from pricer.views.markdown import code, one_line
+from pricer.views.tables import describe_near_copies
 
 if TYPE_CHECKING:
     from pricer.config import RunConfig
@@ -83,13 +85,14 @@ def model_card(
     pricer_version: str,
     dropped: int = 0,
     coverage: Sequence[CoverageReport] = (),
+    near_copies: NearCopies | None = None,
 ) -> Card:
     """The card of `checkpoint`, which `selection` chose, at `commit` of the repository `repo`.
 
     The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
     `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `dropped` is
     the number of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if
-    unknown. Text from outside cannot become markup.
+    unknown, as are `near_copies`. Text from outside cannot become markup.
 
     A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """
@@ -137,6 +140,9 @@ def model_card(
             versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
             license=license_id,
             coverage=coverage,
+            near_copies=near_copies
+            and test
+            and describe_near_copies(near_copies, test.metric("mae").n, val.spec.price_unit),
             pricer_version=pricer_version,
         )
     )

@@ -22,7 +22,7 @@ from pricer.views.formatting import (
 )
 
 if TYPE_CHECKING:
-    from pricer.core.breakdowns import Breakdown, Group
+    from pricer.core.breakdowns import Breakdown, Group, NearCopies
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
@@ -117,6 +117,18 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
         for group in groups
     ]
     return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
+
+
+def describe_near_copies(found: "NearCopies", n: int, unit: PriceUnit) -> str:
+    """What the items with a near-copy among the training items change, in a sentence or two. `n` is the number of all
+    scored items.
+    """
+    have = "item has" if found.n == 1 else "items have"
+    counted = f"{found.n:,} of {n:,} {have} a near-copy among the training items."
+    if found.others is None:
+        return counted
+    error = error_with_half_width(found.others.mae, found.others.mae_interval, unit)
+    return f"{counted} On the other {found.others.n:,}, the mean absolute error is {error}."
 
 
 def worst_table(breakdown: "Breakdown", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:

@@ -35,8 +35,6 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
     _table("Splits", data_tables.splits_table(summary), spared=("from", "near-copies"))
     for line in (data_tables.describe_splits(summary), *result.held_out, data_tables.describe_near_duplicates(summary)):
         terminal.line(line)
-    if summary.price_in_description:
-        terminal.line(data_tables.describe_leaks(summary))
     _table("Prices", data_tables.prices_table(summary, unit))
     terminal.line(data_tables.describe_prices(summary, unit))
     if summary.categories:

@@ -98,6 +98,8 @@ def show_breakdown(name: str, breakdown: "Breakdown", unit: PriceUnit) -> None:
     )
     bias = error_with_half_width(overall.bias, overall.bias_interval, unit, signed=True)
     terminal.line(f"bias {bias} (estimate − price), mean absolute error {unit.error(overall.mae)}{carried}")
+    if breakdown.near_copies:
+        terminal.line(tables.describe_near_copies(breakdown.near_copies, overall.n, unit))
     if breakdown.coverage:
         corrected_on = breakdown.calibrated_on
         how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
@@ -179,6 +181,8 @@ def confirmation(result: "Picked", confirmed: "Confirmed") -> None:
     show = with_half_width if kind(selection.metric) == "price" else with_interval
     on_test = show(found.metric, unit)
     terminal.line(f"confirmed: {label(selection.metric)} {on_test} on {found.metric.n:,} test items; {validation}")
+    if found.near_copies:
+        terminal.line(tables.describe_near_copies(found.near_copies, found.metric.n, unit))
     others = ", ".join(confirmed.others)
     if confirmed.is_new and others:
         terminal.note(

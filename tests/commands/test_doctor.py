@@ -93,29 +93,6 @@ class TestCommand:
         )
         assert lines[-1] == "training cannot work here: packages, disk"
 
-    @pytest.mark.parametrize("variable", ["HF_HOME", "HF_DATASETS_CACHE"])
-    def test_a_cache_that_cannot_be_written_fails_since_local_data_goes_through_it(
-        self, machine: None, variable: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        Path("file").write_text("", encoding="utf-8")
-        folder = Path.cwd() / "file"
-        if variable == "HF_HOME":
-            monkeypatch.delenv("HF_DATASETS_CACHE")
-            monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(folder))
-            cache = folder / "datasets"
-        else:
-            monkeypatch.setenv("HF_DATASETS_CACHE", str(folder))
-            cache = folder
-
-        code, lines = run()
-
-        assert code == 1
-        assert (
-            f"data cache     FAILED   {cache} cannot be written, and no data can be read without it:"
-            f" {folder} is not a folder → set {variable} to a folder that can be written"
-        ) in lines
-        assert lines[-1] == "training cannot work here: data cache"
-
     def test_one_of_several_processes_fails_as_training_does(
         self, machine: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,4 +1,4 @@
-"""Prices in cents, in kWh and in hundreds of thousands of euros, from a file to a report: the unit is right everywhere."""
+"""Prices in cents, in kWh and in hundreds of thousands of euros: the unit is right from the file to the report."""
 
 import json
 from dataclasses import dataclass

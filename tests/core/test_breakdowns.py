@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricer.core.breakdowns import Breakdown, Group, Miss, Tail, break_down
+from pricer.core.breakdowns import Breakdown, Group, Miss, NearCopies, Tail, break_down
 from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.items import Item
 from pricer.core.metrics import ScoreRule, wilson_interval
@@ -239,3 +239,17 @@ def test_the_order_of_the_items_does_not_show() -> None:
     turned = break_down(scores_of(items[::-1], estimates[::-1]), items[::-1])
 
     assert turned == break_down(scores_of(items, estimates), items)
+
+
+def test_the_error_without_near_copies_of_training_items_is_apart() -> None:
+    items = [an_item("a", 100.0), an_item("b", 100.0), an_item("c", 100.0)]
+    scores = scores_of(items, [100.0, 130.0, 150.0])
+
+    found = break_down(scores, items, near_copies={"a", "of another split"}).near_copies
+
+    # Without a, the errors are 30 and 50.
+    assert found is not None
+    assert found.others is not None
+    assert (found.n, found.others.n, found.others.mae) == (1, 2, 40.0)
+    assert break_down(scores, items).near_copies is None
+    assert break_down(scores, items, near_copies="abc").near_copies == NearCopies(3, None)

@@ -281,16 +281,6 @@ class TestMemoryAndDisk:
             "disk", "failed", "/data/runs is not a folder", "remove or rename /data/runs"
         )
 
-    def test_data_that_cannot_be_read_for_want_of_a_cache_fails(self) -> None:
-        assert checks.judge_data_cache("/hf/datasets", "HF_HOME", "") == []
-        assert checks.judge_data_cache("/hf/datasets", "HF_HOME", "Permission denied") == [
-            Finding(
-                *("data cache", "failed"),
-                "/hf/datasets cannot be written, and no data can be read without it: Permission denied",
-                "set HF_HOME to a folder that can be written",
-            )
-        ]
-
 
 class TestHub:
     def test_logged_in(self) -> None:

@@ -18,6 +18,8 @@ def test_these_can_be_a_unit(symbol: str) -> None:
         "",
         "k" * 17,
         "2m",
+        "/h",
+        "-kWh",
         " kWh",
         "kWh ",
         "k  Wh",
@@ -34,7 +36,7 @@ def test_these_can_be_a_unit(symbol: str) -> None:
     ],
 )
 def test_these_cannot_be_a_unit(symbol: str) -> None:
-    with pytest.raises(ValueError, match=r"is no unit: it needs 1 to 16 letters"):
+    with pytest.raises(ValueError, match=r"is no unit: it has 1 to 16 letters"):
         PriceUnit(symbol)
 
 
@@ -92,26 +94,28 @@ def test_a_setting_is_written_with_the_decimals_that_it_needs() -> None:
             "$",
             (1.0, 9.9, 30.0),
             2,
-            "whole units would change the lower quartile of prices, $9.90, by up to more than 5 %",
+            "whole units would change the lower quartile of prices, $9.90, by more than 5 %",
         ),
         (
             "kWh",
             (1.0, 9.9, 30.0),
             1,
-            "whole units would change the lower quartile of prices, 9.9 kWh, by up to more than 5 %",
+            "whole units would change the lower quartile of prices, 9.9 kWh, by more than 5 %",
         ),
         (
             "$",
             (0.02, 0.12, 0.25),
             2,
-            "whole units would change the lower quartile of prices, $0.12, by up to more than 5 %",
+            "whole units would change the lower quartile of prices, $0.12, by more than 5 %",
         ),
         (
             "$",
             (0.001, 0.02, 0.25),
             3,
-            "whole units would change the lower quartile of prices, $0.020, by up to more than 5 %",
+            "whole units would change the lower quartile of prices, $0.020, by more than 5 %",
         ),
+        # 0.5 of 8 cents is more than 5 %, too, but such prices are whole cents.
+        ("$", (0.02, 0.08, 0.25), 2, "whole units would change the lower quartile of prices, $0.08, by more than 5 %"),
         # A few prices below a unit.
         ("$", (0.49, 20.0, 60.0), 2, "the lowest price, $0.49, would be written as 0 in whole units"),
         ("$", (0.0001, 20.0, 60.0), 0, "whole units are fine enough for these prices"),  # refused, see refuse_zeros

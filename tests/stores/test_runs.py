@@ -27,6 +27,12 @@ class TestCreatingAndFinding:
     def test_runs_of_one_config_are_numbered(self) -> None:
         assert [a_run().name for _ in range(3)] == ["quickstart", "quickstart-2", "quickstart-3"]
 
+    @pytest.mark.parametrize(
+        ("stem", "name"), [("my config (1)", "my-config-1"), ("-x", "x"), ("ünï $(ls)", "n-ls"), ("()", "run")]
+    )
+    def test_an_automatic_name_can_be_pasted(self, stem: str, name: str) -> None:
+        assert create_run(CONFIG, stem, None, {}).name == name
+
     def test_a_name_that_is_taken_is_refused(self) -> None:
         a_run("mine")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pricer.config import DataConfig, ModelConfig, RunConfig
+from pricer.core.breakdowns import Group, NearCopies
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference
 from pricer.core.evaluation import EvalSpec, Evaluation
@@ -214,7 +215,7 @@ With pricer: `pricer eval --repo user/lamp-pricer --checkpoint best`.
 ## Limits
 
 The tables show all that was measured, on items from the same source as the training items: no other source, no other
-kind of product, no later prices. Items with the same words are in one split; near copies may be in two.
+kind of product, no later prices. Items with the same words are in one split, and so are near-duplicates.
 An answer is one number. These were greedy, without the distribution over prices that an interval is read from.
 
 Written by pricer `0.2.0` from the records of the run.
@@ -465,6 +466,51 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
     assert f'"user/lamp-pricer", revision="{COMMIT}", subfolder="step-000200")\n' in card.body
 
 
+@pytest.mark.parametrize(
+    ("price_format", "said", "value"),
+    [
+        (PriceFormat("plain", None, 1, "kWh"), "one before `kWh` takes precedence", "40.00 kWh (39.00 to 41.00)"),
+        (
+            PriceFormat("padded", 4, 1, "kWh"),
+            "the 4 digits that the answer starts with, in steps of 0.10 kWh; fewer digits",
+            "40.00 kWh (39.00 to 41.00)",
+        ),
+        (PriceFormat("plain", None, -2, "€"), "one behind <code>€</code> takes precedence", "€40 (39 to 41)"),
+        (
+            PriceFormat("padded", 4, -2, "€"),
+            "the 4 digits that the answer starts with, in steps of €100; fewer digits",
+            "€40 (39 to 41)",
+        ),
+        (
+            PriceFormat("padded", 4, 0, "€"),
+            "the 4 digits that the answer starts with, in whole euros; fewer digits",
+            "€40.00 (39.00 to 41.00)",
+        ),
+    ],
+)
+def test_a_card_in_another_unit_says_no_dollars(price_format: PriceFormat, said: str, value: str) -> None:
+    unit = price_format.price_unit
+    spec = replace(HUB_SPEC, unit=unit.symbol, decimals=unit.decimals, hit_error=None, hit_share=0.1)
+    template = replace(TEMPLATE, question="How much?", lead="It is ", price_format=price_format)
+    recipe = changed(
+        replace(RECIPE, template=template),
+        data={"unit": unit.symbol, "decimals": unit.decimals, "max_price": 500.0},
+        prompt={"question": template.question, "lead": template.lead},
+    )
+
+    card = card_of([on_hub(None, 90.0, spec), on_hub(100, 50.0, spec), on_hub(200, 40.0, spec)], recipe=recipe)
+
+    text = text_of(card)
+    assert said in text
+    assert f"with its price in {unit.plural}." in text
+    assert f"| MAE: mean absolute error in {unit.plural} | {value} |" in text
+    assert "hits: answers off by less than 10% of the price" in text
+    assert f"items above {unit.price(500.0)} left out" in text
+    assert "$" not in text
+    assert "dollar" not in text
+    assert f"MAE: mean absolute error in {unit.plural}" in {result.label for result in card.results}
+
+
 def test_what_a_checkpoint_does_not_state_is_not_said_in_its_name() -> None:
     foreign = a_checkpoint(200, base="maker/small", base_revision=None, prompt_fingerprint=None, epoch=None)
     card = card_of([on_hub(200, 40.0, id=foreign.id, epoch=None)], foreign)
@@ -602,3 +648,15 @@ def test_an_answer_has_an_interval_where_the_distribution_is_read_and_the_card_s
     assert gives + held in known
     assert gives + " Written by" in unknown
     assert "These were greedy, without the distribution over prices that an interval is read from. Written" in greedy
+
+
+def test_the_card_says_what_near_copies_in_the_test_split_change() -> None:
+    tested = [*MEASURED, on_hub(200, 44.0, spec=HUB_TEST, n=60)]
+    others = Group("", 57, 1.0, 2.0, 3.0, 46.5, (40.5, 52.5), 0.0, None, 0.5, (0.4, 0.6), 0)
+
+    card = text_of(card_of(tested, near_copies=NearCopies(3, others)))
+
+    assert (
+        "Items with the same words are in one split. 3 of 60 items have a near-copy among the training items. "
+        "On the other 57, the mean absolute error is $46.50 ± 6.00."
+    ) in card

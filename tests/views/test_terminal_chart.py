@@ -4,13 +4,14 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
 
 from pricer.core.evaluation import Evaluation
 from pricer.views.terminal_evaluations import draw_errors
-from tests.builders import a_run, an_evaluation
+from tests.builders import a_run, a_spec, an_evaluation
 
 CURVE = [an_evaluation(step, mae) for step, mae in ((100, 50.0), (200, 20.0), (300, 10.0), (400, 30.0))]
 RIDGE = "tf-idf + ridge"
@@ -49,6 +50,22 @@ def test_the_best_is_marked_where_it_stands(capsys: pytest.CaptureFixture[str]) 
     assert best.startswith("$10┤")
     # 300 stands two thirds of the way between the first and the last column of the curve.
     assert best.index("●") == 4 + round(2 / 3 * 75)
+
+
+@pytest.mark.parametrize(
+    ("unit", "decimals", "caption", "label"),
+    [("kWh", 1, "● step 300: 10.00 kWh", "50 kWh┤"), ("€", -2, "● step 300: €10", "€50┤")],
+)
+def test_the_axis_has_the_unit(
+    unit: str, decimals: int, caption: str, label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = a_spec(unit=unit, decimals=decimals)
+
+    text = "\n".join(drawn(capsys, [replace(evaluation, spec=spec) for evaluation in CURVE]))
+
+    assert caption in text
+    assert label in text
+    assert "$" not in text
 
 
 def test_a_pick_by_another_metric_is_marked_as_such(capsys: pytest.CaptureFixture[str]) -> None:

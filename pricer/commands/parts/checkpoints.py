@@ -1,6 +1,6 @@
 """A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -86,13 +86,19 @@ def is_local_folder(base: str) -> bool:
 
 
 def saved_breakdown(
-    run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], val_items: Sequence[Item]
+    run: Run,
+    checkpoint_id: str,
+    spec: EvalSpec,
+    items: Sequence[Item],
+    val_items: Sequence[Item],
+    near_copies: Collection[str] = (),
 ) -> Breakdown:
     """Break down an evaluation of a checkpoint from its scores and its saved predictions. `items` are the items of its
     spec. A KeyError if a prediction is missing.
 
     Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
-    was evaluated on them under the same spec. Intervals for validation items are not corrected.
+    was evaluated on them under the same spec. Intervals for validation items are not corrected. `near_copies` has the
+    ids of the items with a near-copy among the training items.
     """
     table = run.evaluations.scores(checkpoint_id, spec)
     assert table is not None  # scores are kept with the evaluation
@@ -103,7 +109,8 @@ def saved_breakdown(
         predictions, prices = _predictions(run, checkpoint_id, own, known), [item.price for item in known]
         for level in LEVELS:
             calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level, spec.decimals)
-    return break_down(table, items, _predictions(run, checkpoint_id, spec, items), calibrations)
+    predictions = _predictions(run, checkpoint_id, spec, items)
+    return break_down(table, items, predictions, calibrations, near_copies=near_copies)
 
 
 def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:

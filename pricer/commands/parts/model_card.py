@@ -45,6 +45,7 @@ def card_text(
         pricer_version=pricer.__version__,
         dropped=dropped,
         coverage=confirmed[-1].coverage if confirmed else (),
+        near_copies=confirmed[-1].near_copies if confirmed else None,
     )
     return render_card(card)
 

@@ -68,6 +68,9 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
         tiles=tiles(report),
         tested=tested and tables.evaluation_table([tested.evaluation, *tested.baselines], tested.evaluation),
         ranking=held_out and tables.ranking(held_out),
+        near_copies=details
+        and details.breakdown.near_copies
+        and tables.describe_near_copies(details.breakdown.near_copies, details.breakdown.overall.n, report.unit),
         coverage=details and tables.coverage_table(details.breakdown, report.unit),
         categories=details
         and tables.groups_table("category", details.breakdown.categories, lambda name: shorten(name, 60), report.unit),

@@ -181,9 +181,8 @@ def test_a_maximum_price_brings_plain_prices_and_the_median_back_and_says_what_i
     assert sorted(item.price for item in setup.items.train) == [227.0, 999.0]
     assert (setup.config.prompt.price_format, setup.config.eval.estimator) == ("plain", "median")
     assert sizes(setup.price_tokens) == [1000]
-    assert setup.notes == (
-        f"left out: 1 of 3 rows (above max_price 1); {setup.items.folder}/rejected.jsonl lists them",
-    )
+    listed = f"{setup.items.folder}/rejected.jsonl"
+    assert setup.notes == (f"left out: 1 of 3 rows (above max_price 1); {listed} lists them",)
 
 
 def test_a_padded_width_that_is_too_wide_for_the_tokenizer_is_named() -> None:

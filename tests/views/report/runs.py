@@ -46,7 +46,8 @@ def write_items(path: Path, n: int = 240) -> None:
 def config_for(path: Path) -> RunConfig:
     """The config of such a run: most items are test items, the hostile ones among them."""
     return RunConfig(
-        data=DataConfig(source=str(path), category="kind", val_fraction=0.2, test_fraction=0.7),
+        # The markup stays in the texts: the page has to make it harmless.
+        data=DataConfig(source=str(path), category="kind", val_fraction=0.2, test_fraction=0.7, strip_markup=False),
         prompt=PromptConfig(question=f"<img src=x onerror={TAKEN}> What does this cost?"),
         train=TrainConfig(epochs=3, learning_rate=1e-4),
     )

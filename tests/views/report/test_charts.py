@@ -9,7 +9,8 @@ import pytest
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import Evaluation, score_predictions
 from pricer.core.items import Item
-from pricer.core.units import DOLLARS
+from pricer.core.metrics import ScoreRule
+from pricer.core.units import DOLLARS, PriceUnit
 from pricer.views.report.curves import Curve
 from pricer.views.report.figures import as_figure, as_json, hover_text, plotly_text
 from pricer.views.report.page import run_page
@@ -17,7 +18,7 @@ from pricer.views.report.predictions import scatter_chart
 from pricer.views.report.training import loss_chart, loss_scale, training_charts
 from pricer.views.report.validation import error_chart, error_scale, overtraining_chart
 from pricer.views.report.values import HeldOut, PredictionDetails, RunReport, TrainingLog
-from tests.builders import an_evaluation, predictions_of
+from tests.builders import an_evaluation, an_item, predictions_of
 
 LOG = TrainingLog(
     epoch=Curve.of([(1, 0.5), (2, 1.0)]),
@@ -160,6 +161,19 @@ def test_dots_are_green_orange_or_red_by_how_far_off_they_are() -> None:
     ]
     assert [len(trace["x"]) for trace in chart.traces[1:]] == [2, 2, 1, 1]
     assert chart.note.endswith("1 without a price: $100.00 is imputed.")
+
+
+def test_the_colours_of_dots_follow_the_limits_of_the_rule() -> None:
+    # Off by 0.05 of 0.50, by 0.15 of 0.50, and by 0.30 of 0.50, with limits of 20 % and 40 %.
+    items = [an_item(key, 0.5) for key in "abc"]
+    rule = ScoreRule(PriceUnit("€", 2), hit_error=None)
+    table = score_predictions(predictions_of(items, [0.55, 0.65, 0.8]), items, 0.5, rule=rule)
+
+    chart = scatter_chart(PredictionDetails(an_evaluation(10, 0.1), table, None, break_down(table, items)))
+
+    assert [name.rsplit(" (")[0] for name in names(chart.traces)] == ["hit: within 20 %", "within 40 %", "further off"]
+    assert chart.traces[1]["hovertemplate"] == "true €%{x:,.2f}<br>predicted €%{customdata:,.2f}<extra></extra>"
+    assert all(tick.startswith("€0.") for tick in chart.layout["xaxis"]["ticktext"])
 
 
 def test_a_predicted_price_of_nothing_has_a_place_on_the_logarithmic_axis() -> None:
