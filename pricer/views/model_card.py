@@ -211,7 +211,7 @@ def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> 
 
 def _stated(evaluation: Evaluation) -> list[Result]:
     return [
-        Result(evaluation.spec.split.value, name, formatting.description(name, evaluation.spec.rule), metric.value)
+        Result(str(evaluation.spec.split), name, formatting.description(name, evaluation.spec.rule), metric.value)
         for name in METRICS
         if (metric := evaluation.metric(name)).value is not None
     ]

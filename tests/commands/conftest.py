@@ -122,6 +122,7 @@ def untrained(_setup: Setup) -> Run:
             "base_revision": _setup.base.revision,
             "prompt_fingerprint": _setup.template.fingerprint,
             "data_fingerprint": _setup.items.fingerprint,
+            "answers": _setup.answers,
         }
         run.store.push(a_saved_checkpoint(Path("out"), step, b"%d" % step, **own)[0], step)
     return run
