@@ -77,7 +77,7 @@ def init(source: str, options: Options, output: Path | None, ask: Ask | None) ->
 
 def _open(source: str) -> tuple[Source, DataConfig, Rows]:
     """Open a source in the encoding that it has, and read one row more than the sample, if there are so many."""
-    config = DataConfig(source=source)
+    config, tried = DataConfig(source=source), {"utf-8"}
     while True:
         try:
             opened = open_source(config)
@@ -86,8 +86,9 @@ def _open(source: str) -> tuple[Source, DataConfig, Rows]:
             # The reader knows which encoding the file may have. Each is tried once: in windows-1252 all bytes mean
             # something.
             suggested = re.match(r"data\.encoding: ([\w-]+)", error.hint)
-            if suggested is None or config.encoding != "utf-8":
+            if suggested is None or suggested[1] in tried:
                 raise
+            tried.add(suggested[1])
             config = config.model_copy(update={"encoding": suggested[1]})
             continue
         if not rows:

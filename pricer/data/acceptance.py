@@ -8,13 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from pricer.config import DataConfig
+from pricer.data.attributes import described_columns
 from pricer.data.cleaning import CANNOT_BE_READ, Cleaned, Drop, clean, quote
 from pricer.data.layouts import Layout, Rejection, find_layout
 from pricer.data.numbers import NOT_A_NUMBER, Price, read_price
 from pricer.data.rejects import MAX_NAMED, Rejects
 from pricer.data.rows import Row, Source, list_columns
 from pricer.data.source_files import name_split
-from pricer.data.splits import NO_SPLIT, NUMBERS, parse_time
+from pricer.data.splits import NO_SPLIT, NUMBERS, is_date, parse_time
 from pricer.data.spool import Spool
 from pricer.errors import DataError
 
@@ -23,8 +24,8 @@ NO_SPLIT_NAMED, NO_TIME = "no split", "no time"
 # Rows that say which layout a source has.
 _FIRST_ROWS = 200
 _NOTE_EVERY = 100_000
-# A share of rows below this may end in their price by chance.
-_MAX_ENDING_IN_PRICE, _MIN_ENDING_IN_PRICE = 0.5, 5
+# A share of rows below this may begin or end with their price by chance.
+_MAX_STATING_PRICE, _MIN_STATING_PRICE = 0.5, 5
 
 
 @dataclass(slots=True)
@@ -35,17 +36,19 @@ class Tally:
     accepted: int = 0
     had_markup: int = 0
     shows_price: int = 0
-    ends_in_price: int = 0
+    states_price: int = 0
     ambiguous: int = 0
     other_mark: int = 0
     currencies: Counter[str] = field(default_factory=Counter)
+    # The place of the first row whose time is a date (True) or a number (False).
+    times: dict[bool, str] = field(default_factory=dict)
 
     def count(self, cleaned: Cleaned) -> None:
         """Count an accepted row."""
         self.accepted += 1
         self.had_markup += cleaned.had_markup
         self.shows_price += cleaned.shows_price
-        self.ends_in_price += cleaned.ends_in_price
+        self.states_price += cleaned.states_price
         self.ambiguous += cleaned.price.is_ambiguous
         if cleaned.price.currency:
             self.currencies[cleaned.price.currency] += 1
@@ -61,14 +64,21 @@ def find_source_layout(source: Source, config: DataConfig) -> Layout:
         )
     with closing(source.rows()) as rows:
         first = [row.values for row in itertools.islice(rows, _FIRST_ROWS) if not row.problem]
-    return find_layout(config, source.columns, first, config.source)
+    layout = find_layout(config, source.columns, first, config.source)
+    shown = {"data.description": described_columns(config.description), "data.title": (config.title,)}
+    if naming := [setting for setting, names in shown.items() if layout.name == "columns" and config.price in names]:
+        raise DataError(
+            f"{naming[0]} names the price column, {config.price}, so the model would read every price",
+            f"take {config.price} out of {naming[0]}",
+        )
+    return layout
 
 
 def accept_rows(
     source: Source, layout: Layout, config: DataConfig, spool: Spool, rejects: Rejects, note: Callable[[str], None]
 ) -> Tally:
     """Read all rows into the spool and the rejects. A DataError if too many rows are rejected, or if the descriptions
-    end in their prices.
+    begin or end with their prices.
     """
     tally = Tally()
     is_strict = config.on_bad_row == "error"
@@ -83,7 +93,13 @@ def accept_rows(
     if not tally.rows:
         raise DataError(f"{config.source} has no rows")
     rejects.refuse(tally.rows, config.max_rejected, is_strict=is_strict, hint=_hint(tally, rejects, config))
-    _refuse_ends(tally, config)
+    _refuse_stated_prices(tally, config)
+    if len(tally.times) > 1:
+        raise DataError(
+            f"{config.time_column} has dates ({tally.times[True]}) and numbers ({tally.times[False]}), which have no "
+            "common order",
+            "write all of them the same way, for example 2024-01-31",
+        )
     return tally
 
 
@@ -100,6 +116,9 @@ def _accept(
     else:
         cleaned, split, time = found
         tally.count(cleaned)
+        if config.time_column:
+            is_dated = is_date(row.values[config.time_column])
+            tally.times.setdefault(is_dated, source.files[row.file].place(row.line))
         spool.add(cleaned, row, split, time)
 
 
@@ -145,11 +164,11 @@ def _other_mark(config: DataConfig) -> str:
     return "," if config.decimal_mark == "." else "."
 
 
-def _refuse_ends(tally: Tally, config: DataConfig) -> None:
-    """Raise a DataError if most descriptions end in their price: a model would copy it."""
-    count = tally.ends_in_price
-    if count >= _MIN_ENDING_IN_PRICE and count > _MAX_ENDING_IN_PRICE * tally.accepted:
+def _refuse_stated_prices(tally: Tally, config: DataConfig) -> None:
+    """Raise a DataError if most descriptions begin or end with their price: a model would copy it."""
+    count = tally.states_price
+    if count >= _MIN_STATING_PRICE and count > _MAX_STATING_PRICE * tally.accepted:
         raise DataError(
-            f"{count:,} of {tally.accepted:,} descriptions of {config.source} end in their own price",
+            f"{count:,} of {tally.accepted:,} descriptions of {config.source} begin or end with their own price",
             "data.layout: prompts, if they are whole prompts; otherwise take the price out of them",
         )

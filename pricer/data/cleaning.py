@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,9 @@ _SIGN = r"[$€£¥₹]|\b(?:USD|EUR|GBP|dollars?|euros?)\b"
 _MARKED_NUMBER = re.compile(
     rf"(?:{_SIGN}|\b(?:price|costs?)\b[^0-9\n]{{0,10}})\s?({_NUMBER})|({_NUMBER})\s?(?:{_SIGN})", re.IGNORECASE
 )
-_LAST_NUMBER = re.compile(rf"(?<![\w.,'’])({_NUMBER})\W*$")
+# A number that stands apart, as a label does: `12.50 – a lamp`, `a lamp, 12.50 USD`.
+_FIRST_NUMBER = re.compile(rf"\W*({_NUMBER})\s?(?:{_SIGN})?\s*[–—:;|\n-]", re.IGNORECASE)
+_LAST_NUMBER = re.compile(rf"(?<![\w.,'’])({_NUMBER})\s?(?:{_SIGN})?\W*$", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,8 +40,8 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A row that can be used. `had_markup`: markup or control characters were removed. `shows_price`: the description
-    contains the price, `ends_in_price`: it ends in it.
+    """A row that can be used. `had_markup`: markup or control characters were removed. `shows_price`: title or
+    description contains the price, `states_price`: one of them begins or ends with it.
     """
 
     description: str
@@ -47,7 +50,7 @@ class Cleaned:
     category: str | None
     had_markup: bool
     shows_price: bool
-    ends_in_price: bool
+    states_price: bool
 
     @property
     def text(self) -> str:
@@ -63,13 +66,15 @@ def clean(cells: Cells, config: DataConfig, price_column: str) -> Cleaned | Reje
     if not isinstance(description, str):
         return Rejection(NOT_TEXT, f"{column} is {quote(description)}, not text")
     text = _clean_text(description, config)
-    if not text.strip():
+    if not any(unicodedata.category(letter)[0] not in "CMZ" for letter in text):
         return Rejection(NO_DESCRIPTION, f"{column} is {quote(description)}, which has no text")
     price = read_price(cells.price, config.decimal_mark)
     if isinstance(price, str):
         return Rejection(price, f"{price_column} is {_price_problem(price, cells.price)}")
     title, category = (_clean_text(write_cell(cell), config) or None for cell in (cells.title, cells.category))
-    cleaned = Cleaned(text, price, title, category, text != description, *find_price(text, price.value, config))
+    found = [find_price(shown, price.value, config) for shown in (title, text) if shown]
+    shows_price, states_price = map(any, zip(*found, strict=True))
+    cleaned = Cleaned(text, price, title, category, text != description, shows_price, states_price)
     reason = _rule_against(cleaned, config)
     return Drop(reason) if reason else cleaned
 
@@ -96,8 +101,8 @@ def _clean_text(text: str, config: DataConfig) -> str:
 
 
 def find_price(text: str, price: float, config: DataConfig) -> tuple[bool, bool]:
-    """Whether the text contains the price or the rounded price, and whether it ends in it. A number without a currency
-    sign or a word such as `price` before it counts only at the end: sizes and years are numbers, too.
+    """Whether the text contains the price or the rounded price, and whether it begins or ends with it. A number without
+    a currency sign or a word such as `price` before it counts only there: sizes and years are numbers, too.
     """
 
     def is_price(number: str) -> bool:
@@ -107,8 +112,8 @@ def find_price(text: str, price: float, config: DataConfig) -> tuple[bool, bool]
     # Most texts do not have the price's digits, and need no slow search. A group of thousands has three digits.
     if not any(f"{number:.0f}"[-3:] in text for number in (math.floor(price), round(price))):
         return False, False
-    last = _LAST_NUMBER.search(text[-60:])
-    if last and is_price(last[1]):
+    edges = (_FIRST_NUMBER.match(text[:60]), _LAST_NUMBER.search(text[-60:]))
+    if any(is_price(found[1]) for found in edges if found):
         return True, True
     return any(is_price(found[1] or found[2]) for found in _MARKED_NUMBER.finditer(text)), False
 

@@ -22,8 +22,7 @@ from pricer.data.column_names import (
     name_words,
 )
 from pricer.data.leaks import find_leaks
-
-_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "eval", "holdout"}
+from pricer.data.source_files import name_split
 
 # The share of cells above zero from which a column can be the price at all.
 _MIN_POSITIVE = 0.5
@@ -176,8 +175,8 @@ def _names_price(name: str, price: str) -> bool:
 
 
 def _says_split(name: str, cells: Sequence[Any]) -> bool:
-    values = {cell.strip().casefold() for cell in cells if isinstance(cell, str)}
-    return bool(SPLIT & set(name_words(name))) and values <= _SPLITS and bool(values)
+    values = {cell for cell in cells if isinstance(cell, str)}
+    return bool(SPLIT & set(name_words(name))) and bool(values) and all(map(name_split, values))
 
 
 def _find_title(facts: Iterable[ColumnFacts]) -> str | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
             f"{file.name} seems to have no header: its first row is {shorten(', '.join(header), 100)}",
             f"add a first line that names the columns: {','.join(_used_columns(config))}",
         )
-    if doubled := list(dict.fromkeys(name for name in named if named.count(name) > 1)):
+    if doubled := [name for name, count in Counter(named).items() if count > 1]:
         raise DataError(f"{file.name} has two columns named {list_columns(doubled)}", "rename one of them")
     if first is None:
         raise DataError(f"{file.name} has a header and no rows")

@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ ROOT = Path("data")
 """Where data folders are, in the working directory."""
 _FACTS = "data.json"
 _MAX_FACTS = 10_000_000
+_SEAL = "sha256"
 # The end of the name of a folder that is being made. Nobody else's folder in `data` may be taken for one.
 _UNFINISHED = ".unfinished"
 
@@ -87,28 +88,55 @@ def find_folder(key: str) -> DataFolder | None:
     """The data folder that a key leads to; None if there is none. A DataError if its files have changed."""
     for path in sorted(ROOT.glob(f"*/{_FACTS}")):
         folder = path.parent
-        is_other = folder.name.startswith(".") or path.stat().st_size > _MAX_FACTS
-        if is_other or key.encode() not in path.read_bytes():
+        try:
+            is_other = folder.name.startswith(".") or path.stat().st_size > _MAX_FACTS
+            is_other = is_other or key.encode() not in path.read_bytes()
+        except OSError:  # not a file, not ours to read, or deleted meanwhile
             continue
-        facts = _read_facts(folder)
-        if key in facts.keys:
+        if not is_other and key in (facts := _read_facts(folder)).keys:
             _verify(folder, facts)
             return DataFolder(folder, facts)
     return None
 
 
+def open_published(path: Path, keys: Sequence[str]) -> DataFolder:
+    """The data folder that was just published, or that was already there under this name. All keys lead to it from now
+    on. A DataError if what is there is something else.
+    """
+    folder = find_folder(keys[0])
+    if folder is None:
+        raise _changed(path / _FACTS)
+    if set(keys) <= set(folder.facts.keys):
+        return folder
+    facts = replace(folder.facts, keys=tuple(dict.fromkeys((*folder.facts.keys, *keys))))
+    with _locked(ROOT):
+        write_facts(folder.path, facts)
+    return DataFolder(folder.path, facts)
+
+
 def write_facts(folder: Path, facts: DataFacts) -> None:
-    """Write data.json."""
-    text = json.dumps(asdict(facts), indent=2, ensure_ascii=False)
-    (folder / _FACTS).write_text(text + "\n", encoding="utf-8")
+    """Write data.json, completely or not at all."""
+    record = asdict(facts)
+    text = json.dumps({**record, _SEAL: _seal(record)}, indent=2, ensure_ascii=False)
+    scratch = folder / f".{_FACTS}"
+    scratch.write_text(text + "\n", encoding="utf-8")
+    _sync(scratch)
+    scratch.replace(folder / _FACTS)
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """A hash of the content of data.json, which shows edits by hand."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _read_facts(folder: Path) -> DataFacts:
     try:
         record = json.loads((folder / _FACTS).read_bytes())
+        if record.pop(_SEAL) != _seal(record):
+            raise ValueError("edited")
         summary = DataSummary.from_record(record["summary"])
         return DataFacts(**{**record, "keys": tuple(record["keys"]), "summary": summary})
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise _changed(folder / _FACTS) from None
 
 
@@ -122,7 +150,7 @@ def _verify(folder: Path, facts: DataFacts) -> None:
     for name in (item_file(folder, split).name for split in Split):
         try:
             found = sha256_of(folder / name)
-        except FileNotFoundError:
+        except OSError:
             found = None
         if found != facts.files.get(name):
             raise _changed(folder / name)
@@ -159,7 +187,7 @@ def _publish(scratch: Path, target: Path) -> Path:
     try:
         scratch.rename(target)
     except OSError:
-        if not (target / _FACTS).is_file():
+        if not os.path.lexists(target):
             raise
     _sync(target.parent)
     return target

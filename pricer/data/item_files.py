@@ -52,11 +52,11 @@ def prices_in(path: Path, count: int) -> np.ndarray:
     return pq.read_table(path, columns=["price"])["price"].to_numpy()[:count]  # type: ignore[no-any-return]
 
 
-def ids_in(path: Path, count: int) -> list[str]:
-    """The ids of the first `count` Items."""
+def places_in(path: Path, count: int) -> np.ndarray:
+    """The places of the first `count` Items (see `hash_place`): Items with the same words have the same place."""
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, columns=["id"])["id"].slice(0, count).to_pylist()  # type: ignore[no-any-return]
+    return pq.read_table(path, columns=["place"])["place"].to_numpy()[:count]  # type: ignore[no-any-return]
 
 
 def near_copies_in(path: Path) -> list[str]:

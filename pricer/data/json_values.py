@@ -1,6 +1,7 @@
 """JSON, parsed as strictly as it allows: a value in a line, or the elements of an array that is read piece by piece."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -157,8 +158,7 @@ def _mend(value: Any) -> Any:
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        doubled = next(name for name in names if names.count(name) > 1)
+        doubled = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise DoubledKeyError(f"{shorten(doubled, 40)} is given twice")
     return values
 

@@ -8,6 +8,7 @@ arrays, without a Python object for each.
 import hashlib
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from html import unescape
 
@@ -21,7 +22,7 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 # Chinese and Japanese are written without spaces: each character is a word.
 _NO_SPACES = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _WORD = re.compile(r"[^\W_]+")
-_INVISIBLE = {ord(mark): None for mark in "\u00ad\u200b\u200c\u200d\u2060\ufeff"}
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 # Words whose hashes are kept. Texts with more different words are rare, and memory is not.
 _MAX_CACHED = 500_000
 _PAIRS_AT_ONCE = 20_000
@@ -70,7 +71,9 @@ def split_words(text: str) -> list[str]:
     if "<" in clean:
         clean = _TAG.sub(" ", clean)
     if not clean.isascii():
-        clean = _NO_SPACES.sub(lambda found: f" {found[0]} ", clean.translate(_INVISIBLE))
+        # NFKC: é is one character or two, and letters and digits have wide forms.
+        clean = unicodedata.normalize("NFKC", _INVISIBLE.sub("", clean))
+        clean = _NO_SPACES.sub(lambda found: f" {found[0]} ", clean)
     return _WORD.findall(clean.casefold()) or [text.strip()]
 
 

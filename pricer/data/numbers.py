@@ -102,7 +102,7 @@ def _patterns(decimal_mark: str, unit: str) -> tuple[re.Pattern[str], re.Pattern
     one = re.compile(
         rf"(?P<open>\()?(?P<minus>[-−–])? ?(?:(?P<before>{currency}) ?)?(?P<minus_after>[-−–])?"
         rf"(?P<number>{number})(?P<exponent>e[+-]?[0-9]{{1,3}})?(?:[.,][-–—]{{1,2}})?"
-        rf" ?(?P<after>{currency})?\)?",
+        rf" ?(?P<after>{currency})?(?(open)\))",
         re.IGNORECASE,
     )
     plain = rf"(?:(?:{currency}) ?)?(?:[0-9][0-9.,'’]*) ?(?:{currency})?"

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -25,7 +26,7 @@ def read_parquet_columns(file: SourceFile) -> tuple[str, ...]:
         if parquet.metadata.num_rows < 1:
             raise DataError(f"{file.name} has no rows")
         names = parquet.schema_arrow.names
-    if doubled := list(dict.fromkeys(name for name in names if names.count(name) > 1)):
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{file.name} has two columns named {list_columns(doubled)}", "rename one of them")
     return tuple(names)
 

@@ -14,7 +14,7 @@ import numpy as np
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split
 from pricer.data.acceptance import accept_rows, find_source_layout
-from pricer.data.folder import DataFacts, DataFolder, build_folder, find_folder, sha256_of, write_facts
+from pricer.data.folder import DataFacts, DataFolder, build_folder, find_folder, open_published, sha256_of, write_facts
 from pricer.data.item_files import ROW_GROUP, item_file, prices_in, write_items
 from pricer.data.near_duplicates import find_groups
 from pricer.data.rejects import Rejects
@@ -82,10 +82,9 @@ def prepare_data(config: DataConfig, note: Note | None = None) -> DataFolder:
     name = _name(config.source)
     with build_folder(name) as (scratch, publish):
         final_key = _build(scratch, source, config, key, note)
-        publish(f"{name}-{final_key[:8]}")
-    folder = find_folder(key)
-    assert folder is not None  # it was renamed to this place, by this process or by another
-    return folder
+        path = publish(f"{name}-{final_key[:8]}")
+    # It may have been there already, under the final key alone: with shares that the config gave.
+    return open_published(path, (final_key, key))
 
 
 def _key(source: Source, config: DataConfig, fractions: Mapping[str, float] | None = None) -> str:
@@ -160,7 +159,9 @@ def _choose(rows: Accepted, kept: np.ndarray, config: DataConfig, note: Note) ->
     places = place_groups(rows.place[kept], rows.second[kept], groups)
     times = rows.time[kept] if config.time_column else None
     assignment = assign_splits(rows.split[kept], places, config.val_fraction, config.test_fraction, times)
-    return Chosen(kept, assignment, groups, find_near_copies(assignment.numbers, groups))
+    # Where near-duplicates are ignored, texts with the same words are still copies.
+    copies = np.unique(places, return_inverse=True)[1] if groups is None else groups
+    return Chosen(kept, assignment, groups, find_near_copies(assignment.numbers, copies))
 
 
 def _write_splits(folder: Path, rows: Accepted, chosen: Chosen) -> dict[str, str]:

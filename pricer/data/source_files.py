@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pricer.core.items import Split
@@ -47,7 +47,9 @@ def _find_files(source: str) -> tuple[SourceFile, ...] | None:
         return _folder_files(path)
     if glob.has_magic(source):
         found = sorted(Path(each) for each in glob.glob(str(path), recursive=True))  # noqa: PTH207  # absolute patterns
-        files = [each for each in found if each.is_file() and file_kind(each.name)]
+        # A link to a folder above it leads to the same files again and again.
+        unique = {(each.resolve(), each.name): each for each in reversed(found) if file_kind(each.name)}
+        files = _require_files(reversed(unique.values()))
         if not files:
             raise DataError(f"no {FORMATS} file matches {source}", "a pattern in quotes, for example 'items/*.csv'")
         return _with_splits(files)
@@ -91,12 +93,22 @@ def require_one_kind(source: str, files: Sequence[SourceFile]) -> str:
 
 
 def _folder_files(folder: Path) -> tuple[SourceFile, ...]:
-    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if files := [path for path in names if file_kind(path.name)]:
+    names = sorted(path for path in folder.iterdir() if file_kind(path.name) and not path.name.startswith("."))
+    if files := _require_files(names):
         return _with_splits(files)
     below = next((path for path in sorted(folder.glob("*/*")) if file_kind(path.name)), None)
     hint = f"data.source: '{folder}/*/*{below.suffix}'" if below else "name the file inside it"
     raise DataError(f"{folder} holds no {FORMATS} file", hint)
+
+
+def _require_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths. A DataError if one is no file: its rows would be missing, and nobody would notice."""
+    found = list(paths)
+    if other := next((path for path in found if not path.is_file()), None):
+        raise DataError(
+            f"{shorten(str(other))} is a folder, a broken link or a device, not a file", "rename or remove it"
+        )
+    return found
 
 
 def source_file(path: Path, name: str, split: Split | None = None) -> SourceFile:
@@ -105,4 +117,7 @@ def source_file(path: Path, name: str, split: Split | None = None) -> SourceFile
 
 
 def _with_splits(paths: Sequence[Path]) -> tuple[SourceFile, ...]:
-    return tuple(source_file(path, str(path), name_split(path.name)) for path in paths)
+    """The files with the splits that their names say, or else the names of their folders, if there are several."""
+    are_apart = len({path.parent for path in paths}) > 1
+    splits = [name_split(path.name) or (name_split(path.parent.name) if are_apart else None) for path in paths]
+    return tuple(source_file(path, str(path), split) for path, split in zip(paths, splits, strict=True))

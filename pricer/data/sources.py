@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pricer.config import DataConfig
 from pricer.core.items import Split
@@ -61,7 +62,8 @@ def _open_files(files: tuple[SourceFile, ...], revision: str | None, config: Dat
     kind = require_one_kind(config.source, files)
     columns = [_read_columns(kind, file, config) for file in files]
     _require_same_columns(files, columns, config)
-    common = tuple(name for name in columns[0] if all(name in each for each in columns[1:]))
+    others = [frozenset(each) for each in columns[1:]]
+    common = tuple(name for name in columns[0] if all(name in each for each in others))
     hashes = tuple(_hash_file(file) for file in files)
     return _Files(files, common, _fingerprint(files, hashes), revision, kind, hashes, config)
 
@@ -70,6 +72,7 @@ def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[S
     """The files of the source, and those of `data.val_source` and `data.test_source`. A file that is named there, too,
     counts only there.
     """
+    held_out: set[Path] = set()
     for split, source in ((Split.VAL, config.val_source), (Split.TEST, config.test_source)):
         if source is None:
             continue
@@ -77,6 +80,10 @@ def _join_held_out(files: tuple[SourceFile, ...], config: DataConfig) -> tuple[S
         if found is None:
             raise DataError(f"there is no file or folder {source}", f"data.{split}_source names local files")
         named = {file.path.resolve() for file in found}
+        if both := held_out & named:
+            problem = f"{min(both)} is in data.val_source and in data.test_source"
+            raise DataError(problem, "other files for one of them, or null: what is missing is cut from train")
+        held_out |= named
         files = tuple(file for file in files if file.path.resolve() not in named)
         if twice := next((file for file in files if file.split is split), None):
             raise DataError(

@@ -36,13 +36,20 @@ def parse_time(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if math.isfinite(number):
-        # 20240131 and 2024-01-31 never stand in one column, so both scales grow with time.
         return number
     try:
         moment = datetime.fromisoformat(str(value).strip())
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def is_date(value: Any) -> bool:
+    """Whether a time that can be parsed is a date. Numbers and dates have no common order."""
+    try:
+        return not math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return True
 
 
 def place_groups(places: np.ndarray, second: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -94,10 +101,8 @@ def _ages(times: np.ndarray, places: np.ndarray) -> np.ndarray:
     return ages
 
 
-def find_near_copies(numbers: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def find_near_copies(numbers: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Whether each item is held out and has a member of its group among the training items."""
-    if groups is None:
-        return np.zeros(len(numbers), np.bool_)
     is_train = numbers == NUMBERS[Split.TRAIN]
     in_train = np.zeros(int(groups.max(initial=-1)) + 1, np.bool_)
     in_train[groups[is_train]] = True

@@ -64,6 +64,17 @@ class TokenTable(Sequence[TokenizedExample]):
         prompt = TokenizedPrompt(self.rows["id"][index].as_py(), ids[:start], bool(self.cut[index]))
         return TokenizedExample(prompt, ids, start)
 
+    def is_sound(self, vocabulary: int) -> bool:
+        """Whether every example lies within the file, and every token within a vocabulary of this size."""
+        for part in self.rows["input_ids"].chunks:
+            part.validate(full=True)
+        ids = [each for each in self._ids if len(each)]
+        return (
+            all(each.min() >= 0 and each.max() < vocabulary for each in ids)
+            and bool(np.all((self._starts >= 0) & (self._starts <= self.lengths)))
+            and not any(column.null_count for column in self.rows.columns)
+        )
+
     def longest(self, count: int) -> list[TokenizedExample]:
         """The longest examples, the longest first. Of equally long ones the first comes first."""
         return [self[int(index)] for index in np.argsort(-self.lengths, kind="stable")[:count]]

@@ -21,6 +21,7 @@ def cleaned(description: Any = "A lamp", price: Any = 5, **settings: Any) -> Cle
         (" \n", "no description", "description is empty"),
         (None, "no description", "description is empty"),
         ("<p></p>", "no description", "description is '<p></p>', which has no text"),
+        ("\u200d\ufe0f", "no description", "description is '\\u200d️', which has no text"),
         (5, "description is not text", "description is 5, not text"),
         (["x"], "description is not text", "description is ['x'], not text"),
     ],
@@ -121,11 +122,23 @@ def test_half_a_character_pair_is_replaced_and_two_halves_are_joined() -> None:
         ("A lamp, listed in 1994, red", 1994, False, False),
         ("A lamp, $22 off", 227, False, False),
         ("A lamp, $1227 list", 227, False, False),
+        ("227.50 – a lamp", 227.5, True, True),
+        ("$228: a lamp", 227.5, True, True),
+        ("227 lamps", 227, False, False),
+        ("A lamp for 227.50 USD", 227.5, True, True),
         ("A lamp", 5, False, False),
     ],
 )
 def test_a_price_in_a_description_is_found(text: str, price: float, shows: bool, ends: bool) -> None:
     assert find_price(text, price, DataConfig()) == (shows, ends)
+
+
+def test_a_price_in_a_title_is_found_too() -> None:
+    found = clean(Cells("A lamp of brass", 227.5, "Lamp, $227.50"), DataConfig(), "price")
+
+    assert isinstance(found, Cleaned)
+    assert found.shows_price
+    assert found.states_price
 
 
 def test_a_description_that_shows_its_price_is_dropped_where_that_is_asked_for() -> None:

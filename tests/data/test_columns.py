@@ -137,6 +137,7 @@ def test_a_column_that_says_the_split_is_no_attribute() -> None:
     assert recognise(table).split_column == "split"
     assert recognise(table).description == ("km",)
     assert recognise({**table, "split": BRANDS}).split_column is None
+    assert recognise({**table, "split": ["train", "holdout"] * 30}).split_column is None
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,16 @@ class TestFolder:
 
         assert load_items(settled).folder == items.folder
 
+    def test_auto_finds_the_folder_that_was_made_with_its_shares(self) -> None:
+        source = jsonl(*rows(30))
+        # A fifth of 30 items is what auto takes for each split.
+        given = prepare_data(DataConfig(source=source, val_fraction=0.2, test_fraction=0.2))
+
+        assert [prepare_data(DataConfig(source=source)).path for _ in range(2)] == [given.path] * 2
+        made = given.path.stat().st_mtime_ns
+        assert prepare_data(DataConfig(source=source)).path.stat().st_mtime_ns == made
+        assert len(folders()) == 1
+
     def test_other_content_in_a_file_of_the_same_time_and_size_has_another_folder(self) -> None:
         source = jsonl(LAMP, *rows(30))
         before, first = Path(source).stat(), load_items(DataConfig(source=source))
@@ -83,19 +93,24 @@ class TestFolder:
         ("name", "damage"),
         [
             *((f"{split}.parquet", damage) for split in ("train", "val", "test") for damage in ("a byte less", "gone")),
-            ("data.json", "no summary"),
+            *(("data.json", damage) for damage in ("edited", "empty", "gone", "a folder", "other keys")),
         ],
     )
     def test_a_folder_that_changed_is_refused(self, name: str, damage: str) -> None:
         config = DataConfig(source=jsonl(*rows(30)))
         file = prepare_data(config).path / name
         content = file.read_bytes()
-        if damage == "gone":
+        if damage in ("gone", "a folder"):
             file.unlink()
+            if damage == "a folder":
+                file.mkdir()
         elif damage == "a byte less":
             file.write_bytes(content[:200] + content[201:])
+        elif damage == "empty":
+            file.write_bytes(b"")
         else:
-            file.write_text(json.dumps({**json.loads(content), "summary": {}}))
+            edits = {"keys": []} if damage == "other keys" else {"fractions": {"val": 0.3}}
+            file.write_text(json.dumps({**json.loads(content), **edits}))
 
         with pytest.raises(DataError) as raised:
             prepare_data(config)

@@ -30,6 +30,8 @@ def same(one: str, other: str, similarity: float = 0.8) -> bool:
         f"<p>{TEXT}</p>",
         TEXT.replace("brass lamp", "brass&nbsp;lamp"),
         TEXT.replace("with", "w\u200bith"),
+        TEXT.replace("with", "\u200ewith\u202c"),
+        TEXT.replace("brass", "ｂｒａｓｓ"),  # wide letters
         TEXT.replace(" ", "\n\t "),
         TEXT.replace(" of 2 m", ""),  # 25 words have 21 sequences, 18 of which are left: 18 / 21 = 0.86
         TEXT.replace("2 m", "3 m"),
@@ -50,6 +52,10 @@ def test_short_texts_need_the_same_words() -> None:
     assert same("A lamp", "a LAMP!")
     assert not same("A lamp", "A bed")
     assert not same("!!!", "???")
+
+
+def test_a_letter_with_an_accent_is_one_character_or_two() -> None:
+    assert same("Crème brûlée", "Cre\u0300me bru\u0302le\u0301e")
 
 
 def test_words_of_languages_without_spaces_are_their_characters() -> None:

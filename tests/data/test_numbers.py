@@ -48,7 +48,7 @@ def test_a_price_with_a_decimal_comma_is_read(text: str, price: float) -> None:
         ("call for price", NOT_A_NUMBER), ("POA", NOT_A_NUMBER), ("free", NOT_A_NUMBER), ("three", NOT_A_NUMBER),
         ("12,99", NOT_A_NUMBER), ("1.299.000", NOT_A_NUMBER), ("1,29", NOT_A_NUMBER), ("12 kg", NOT_A_NUMBER),
         ("1_000", NOT_A_NUMBER), ("99¢", NOT_A_NUMBER), ("1.2k", NOT_A_NUMBER), ("$", NOT_A_NUMBER),
-        (".", NOT_A_NUMBER),
+        (".", NOT_A_NUMBER), ("5)", NOT_A_NUMBER), ("(5", NOT_A_NUMBER),
         ("5 5", NOT_A_NUMBER), ("€5 $5", NOT_A_NUMBER), ("inf", NOT_A_NUMBER), (math.inf, NOT_A_NUMBER),
         (10**400, NOT_A_NUMBER), ("1e999", NOT_A_NUMBER), ("9" * 400, NOT_A_NUMBER), (True, NOT_A_NUMBER),
         ([3], NOT_A_NUMBER), ({"usd": 3}, NOT_A_NUMBER), ("0x10", NOT_A_NUMBER),

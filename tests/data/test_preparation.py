@@ -169,7 +169,16 @@ class TestRejectedRows:
     def test_descriptions_that_end_in_their_price_are_refused(self) -> None:
         source = jsonl(*({"description": f"lamp {i}. Only ${100 + i}", "price": 100 + i} for i in range(20)))
 
-        assert error(source).message == "20 of 20 descriptions of items.jsonl end in their own price"
+        assert error(source).message == "20 of 20 descriptions of items.jsonl begin or end with their own price"
+
+    @pytest.mark.parametrize(
+        ("settings", "setting"),
+        [({"description": ["description", "price"]}, "data.description"), ({"title": "price"}, "data.title")],
+    )
+    def test_the_price_is_no_part_of_the_text(self, settings: dict[str, Any], setting: str) -> None:
+        found = error(jsonl(*rows(20)), **settings)
+
+        assert found.message == f"{setting} names the price column, price, so the model would read every price"
 
     def test_a_column_that_says_the_split_may_say_nothing_else(self) -> None:
         source = jsonl(*rows(30, part="train"), *rows(1, part="holdout"))
@@ -215,6 +224,15 @@ class TestRepeatedItems:
         source = jsonl(*first, *({**row, "description": row["description"] + " new"} for row in first))
 
         assert summary(source, near_duplicates="ignore").near_duplicate_groups == 0
+
+    def test_where_they_are_ignored_repeated_words_are_still_counted(self) -> None:
+        jsonl(*rows(30), name="own/train.jsonl")
+        test = [text(500), text(3), text(3).upper(), text(4) + " new"]
+        jsonl(*({"description": each, "price": 7} for each in test), name="own/test.jsonl")
+
+        found = summary("own", near_duplicates="ignore", val_fraction=0)
+
+        assert found.near_copies == {"val": 0, "test": 2}
 
     def test_a_group_with_many_of_all_items_is_a_warning(self) -> None:
         source = jsonl(*rows(60), *({"description": f"{text(0)} {i}", "price": 50} for i in range(20)))
@@ -281,6 +299,15 @@ class TestOwnSplits:
         # The days 20 to 17 are the newest fifth, 16 and 15 the tenth before them; prices are 9 + day.
         assert sorted(item.price for item in items.test) == [26, 27, 28, 29]
         assert sorted(item.price for item in items.val) == [24, 25]
+
+    def test_dates_and_numbers_have_no_common_order(self) -> None:
+        source = jsonl(*({**row, "day": "2024-01-31" if i else 2023} for i, row in enumerate(rows(20))))
+
+        found = error(source, time_column="day")
+
+        assert found.message == (
+            "day has dates (items.jsonl, line 2) and numbers (items.jsonl, line 1), which have no common order"
+        )
 
 
 class TestLimits:

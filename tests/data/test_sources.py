@@ -383,6 +383,34 @@ class TestWhichFiles:
         assert [file.name for file in found] == ["items/a/one.csv", "items/b/two.csv"]
         assert values("items[1].csv") == [("A lamp", "12")]
 
+    def test_folders_give_files_their_splits_where_names_do_not(self) -> None:
+        for name in ("train/a.csv", "test/a.csv", "test/val.csv"):
+            write(name, HEAD + "A lamp,12\n")
+
+        files = open_source(DataConfig(source="*/*.csv")).files
+
+        assert [(file.name, file.split) for file in files] == [
+            ("test/a.csv", Split.TEST),
+            ("test/val.csv", Split.VAL),
+            ("train/a.csv", Split.TRAIN),
+        ]
+        (alone,) = open_source(DataConfig(source="train/*.csv")).files
+        assert alone.split is None
+
+    def test_a_link_that_leads_back_repeats_no_file(self) -> None:
+        write("items/a.csv", HEAD + "A lamp,12\n")
+        Path("items/again").symlink_to(".")
+
+        assert [file.name for file in open_source(DataConfig(source="items/**/*.csv")).files] == ["items/a.csv"]
+
+    def test_a_file_cannot_hold_both_validation_and_test_items(self) -> None:
+        for name in ("a.csv", "held.csv"):
+            write(name, HEAD + "A lamp,12\n")
+
+        message, _ = error("a.csv", val_source="held.csv", test_source="./held.csv")
+
+        assert message == f"{Path('held.csv').resolve()} is in data.val_source and in data.test_source"
+
     def test_a_single_file_has_no_split_by_its_name(self) -> None:
         (file,) = open_source(DataConfig(source=write("crash-test.csv", HEAD + "A lamp,12\n"))).files
 
@@ -423,6 +451,8 @@ class TestWhichFiles:
              "data.keep_splits: false splits all items anew"),
             ("unlike", {"test_source": "held"}, "test items are both in unlike/test.csv and in data.test_source, held",
              "data.test_source: null, or another pattern as data.source"),
+            ("odd", {}, "odd/test.csv is a folder, a broken link or a device, not a file", "rename or remove it"),
+            ("odd/*", {}, "odd/test.csv is a folder, a broken link or a device, not a file", "rename or remove it"),
             ("unlike", {"val_source": "user/name"}, "there is no file or folder user/name",
              "data.val_source names local files"),
         ],
@@ -430,12 +460,13 @@ class TestWhichFiles:
     def test_what_is_not_there_or_does_not_fit_is_named(
         self, source: str, settings: dict[str, str], message: str, hint: str
     ) -> None:
-        for name in ("mixed/a.csv", "unlike/train.csv", "held/test.csv", "deep/a/b.csv"):
+        for name in ("mixed/a.csv", "unlike/train.csv", "held/test.csv", "deep/a/b.csv", "odd/train.csv"):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             write(name, HEAD + "A lamp,12\n")
         write("unlike/test.csv", "description,cost\nA lamp,12\n")
         write("mixed/b.jsonl", LAMP)
         write("none/notes.md", "# Notes")
+        Path("odd/test.csv").symlink_to("gone.csv")
 
         assert error(source, **settings) == (message, hint)
 

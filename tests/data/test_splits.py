@@ -99,4 +99,3 @@ def test_a_held_out_item_with_a_member_of_its_group_in_train_is_a_near_copy() ->
     numbers, groups = np.array([TRAIN, TEST, VAL, TEST, TRAIN]), np.array([0, 0, 1, 1, 2])
 
     assert find_near_copies(numbers, groups).tolist() == [False, True, False, False, False]
-    assert not find_near_copies(numbers, None).any()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricer.config import DataConfig
-from pricer.core.items import Item, Split
-from pricer.data.item_files import ids_in, item_file
+from pricer.core.items import Item, Split, hash_place
+from pricer.data.item_files import item_file, places_in
 from pricer.data.preparation import load_items
 from pricer.errors import DataError
 from pricer.stores.runs import Run
@@ -38,14 +38,16 @@ def load_other_data(config: DataConfig, source: str) -> OtherData:
 
 
 def count_trained(run: Run, items: Sequence[Item]) -> int | None:
-    """The number of items that the run was trained on; None if its data folder is not on this machine."""
+    """The number of items with the words of an item that the run was trained on, whatever their prices. None if the
+    run's data folder is not on this machine.
+    """
     facts = run.facts()
     try:
         path = item_file(Path(facts["data_folder"]), Split.TRAIN)
-        known = set(ids_in(path, facts["items"]["train"]))  # data.train_limit takes the first ones
+        known = frozenset(places_in(path, facts["items"]["train"]).tolist())  # data.train_limit takes the first ones
     except (OSError, TypeError, ValueError, KeyError):
         return None
-    return sum(item.id in known for item in items)
+    return sum(hash_place(item.text) in known for item in items)
 
 
 def explain_trained(trained: int | None, n: int) -> str:

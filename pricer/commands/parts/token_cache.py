@@ -37,12 +37,12 @@ def tokenize_training(setup: Setup, note: Callable[[str], None]) -> TokenTable:
                 return open_table(Path(scratch) / _TABLE)  # a mapped file lives on after its name is removed
         target = folder / f"tokens-{_key(setup)}"
         with locked(folder):  # a second process waits for the tokens of the first
-            table = _read(target, count)
+            table = _read(target, count, len(setup.tokenizer))
             if table is None:
                 _delete_leftovers(folder)
                 with new_folder(target) as fresh:
                     _write(fresh, setup, note)
-                table = _read(target, count)
+                table = _read(target, count, len(setup.tokenizer))
     except OSError as error:
         raise DataError(
             f"the tokens of the training items cannot be written: {error.strerror or error}", "make room on the disk"
@@ -79,11 +79,12 @@ def _batches(setup: Setup) -> Iterator[Sequence[TokenizedExample]]:
         yield setup.encoder.examples([setup.template.example(item) for item in items])
 
 
-def _read(target: Path, count: int) -> TokenTable | None:
-    """The tokens in a folder; None if they are missing or not what was written."""
+def _read(target: Path, count: int, vocabulary: int) -> TokenTable | None:
+    """The tokens in a folder; None if they are missing, not what was written, or not for a vocabulary of this size."""
     with suppress(OSError, ValueError, KeyError):
         if read_json(target / _RECORD) == {"rows": count, "sha256": sha256_of(target / _TABLE)}:
-            return open_table(target / _TABLE)
+            table = open_table(target / _TABLE)
+            return table if len(table) == count and table.is_sound(vocabulary) else None
     return None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pricer.commands.parts import token_cache
@@ -12,7 +13,9 @@ from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.token_cache import tokenize_training
 from pricer.config import DataConfig, RunConfig
 from pricer.errors import DataError
+from pricer.ml.token_table import open_table
 from pricer.ml.tokens import TokenizedExample
+from pricer.stores.files import sha256_of, write_json
 from tests.ml.test_token_table import as_values
 
 NOTES: list[str] = []
@@ -93,6 +96,20 @@ def test_a_file_that_is_cut_off_or_gone_is_made_again(setup: Setup, made: list[i
 
         assert tokens(setup) == uncached(setup)
         assert made == [10, 10, 5]
+
+
+@pytest.mark.parametrize(("column", "value"), [("input_ids", [10**6]), ("input_ids", [-1]), ("start", 9999)])
+def test_tokens_that_another_program_wrote_are_made_again(setup: Setup, column: str, value: object) -> None:
+    tokens(setup)
+    path = folders(setup)[0] / "tokens.arrow"
+    table = open_table(path).rows
+    place = table.schema.get_field_index(column)
+    changed = pa.chunked_array([[value] * len(table)], table.schema.field(place).type)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.set_column(place, table.schema.field(place), changed))
+    write_json(path.with_name("tokens.json"), {"rows": len(table), "sha256": sha256_of(path)})
+
+    assert tokens(setup) == uncached(setup)
 
 
 def test_a_kill_in_the_middle_leaves_no_tokens_and_the_next_call_cleans_up(
