@@ -44,8 +44,9 @@ def read_csv_columns(file: SourceFile, config: DataConfig) -> tuple[str, ...]:
     if not header:
         raise DataError(f"{file.name} is empty")
     if any("\0" in name for name in header):
+        order = "be" if header[0].startswith("\0") else "le"
         raise DataError(
-            f"{file.name} is not {config.encoding.upper()}: its header has NUL bytes", "data.encoding: utf-16-le"
+            f"{file.name} is not {config.encoding.upper()}: its header has NUL bytes", f"data.encoding: utf-16-{order}"
         )
     named = [name for name in header if name]
     is_known = any(name in named for name in _used_columns(config))

@@ -21,7 +21,8 @@ _MAX_RATIO = 200
 _MAX_UNPACKED = 32 * 2**20
 
 CODECS = {".gz": "gzip", ".zst": "zstd"}
-_BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# UTF-32 first: its mark begins with that of UTF-16.
+_BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 # Python calls these encodings, too.
 _NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
 _CHUNK = 2**20
@@ -143,7 +144,7 @@ def _undecodable(file: SourceFile, encoding: str, error: UnicodeError) -> DataEr
     byte = f"byte 0x{error.object[error.start]:02x} ({file.place(line)})"
     guess = next((name for bom, name in _BOMS.items() if start.startswith(bom)), None)
     if guess:
-        return DataError(f"{file.name} is UTF-16, not {named}: {byte}", f"data.encoding: {guess}")
+        return DataError(f"{file.name} is {guess.upper()}, not {named}: {byte}", f"data.encoding: {guess}")
     hint = "save the file as UTF-8" if named != "UTF-8" else "data.encoding: windows-1252, or save the file as UTF-8"
     return DataError(f"not {named}: {byte}", hint)
 

@@ -146,6 +146,12 @@ def test_a_semicolon_an_old_encoding_and_a_decimal_comma_are_found() -> None:
     assert (data.encoding, data.decimal_mark, data.unit) == ("windows-1252", ",", "€")
 
 
+def test_utf_16_without_a_mark_is_found() -> None:
+    init_here(write_csv("lamps.csv", [{**row, "name": "Größe"} for row in items()], encoding="utf-16-le"))
+
+    assert load_config(Path("lamps.yaml")).data.encoding == "utf-16-le"
+
+
 @pytest.mark.parametrize("layout", ["prompts", "messages"])
 def test_ready_made_prompts_need_no_columns(layout: str) -> None:
     rows: list[dict[str, Any]] = []

@@ -250,6 +250,10 @@ class TestFilesThatCannotBeRead:
              "data.encoding: utf-16"),
             ("a.csv", (HEAD + "A hat,3\n").encode("utf-16-le"), "a.csv is not UTF-8: its header has NUL bytes",
              "data.encoding: utf-16-le"),
+            ("a.csv", (HEAD + "A hat,3\n").encode("utf-16-be"), "a.csv is not UTF-8: its header has NUL bytes",
+             "data.encoding: utf-16-be"),
+            ("a.csv", (HEAD + "A hat,3\n").encode("utf-32"), "a.csv is UTF-32, not UTF-8: byte 0xff (a.csv, line 1)",
+             "data.encoding: utf-32"),
             ("a.jsonl", "hello\nyou\n", "broken JSON: Expecting value (a.jsonl, line 1)", JSON),
             ("a.json", '{\n"price": 1}', "broken JSON: Expecting property name enclosed in double quotes "
              "(a.json, line 1)", JSON),
