@@ -298,11 +298,11 @@ def test_what_a_dear_item_does_to_the_estimator_is_said_when_training_and_when_s
         file.writelines(json.dumps(row) + "\n" for row in (dear, dearer))
     config = RunConfig(
         data=CONFIG.data.model_copy(
-            update={"source": "items.jsonl", "max_price": 1_000_000.0, "test_fraction": 0, "train_limit": None}
+            update={"source": "items.jsonl", "max_price": 1_000_000.0, "test_fraction": 0.0, "train_limit": None}
         ),
         prompt=CONFIG.prompt.model_copy(update={"price_format": "plain"}),
         adapter=CONFIG.adapter,
-        train=CONFIG.train.model_copy(update={"epochs": 1, "val_items": 0}),
+        train=CONFIG.train.model_copy(update={"epochs": 1.0, "val_items": 0}),
     )
     training, scoring = Listener(), Listener()
 
