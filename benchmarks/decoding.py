@@ -45,7 +45,7 @@ def main() -> None:
         [prompts[index] for index in batch]
         for batch in make_batches([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     ]
-    length = setup.encoder.answer_length
+    length = setup.encoder.answer_tokens
     decoder = TreeDecoder(
         *(model, setup.tokenizer, setup.template.price_format, length), setup.price_tokens, config.eval.residual_mass
     )

@@ -148,7 +148,7 @@ def _answers(report: Report) -> None:
     whole = scorer.predict(prompts)
     single = [scorer.predict([prompt])[0] for prompt in prompts]
     trained.model.eval()
-    greedy = generate(trained.model, setup.tokenizer, prompts, setup.encoder.answer_length)
+    greedy = generate(trained.model, setup.tokenizer, prompts, setup.encoder.answer_tokens)
     same_as_generate = sum(a.completion == completion for a, completion in zip(whole, greedy, strict=True))
     facts = {
         "as_generate": same_as_generate,

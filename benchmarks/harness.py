@@ -68,7 +68,7 @@ def write_task(folder: Path, setup: Setup, count: int) -> Path:
         "doc_to_text": "{{prompt}}",
         "doc_to_target": "{{price}}",
         "target_delimiter": "",
-        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": setup.encoder.answer_length},
+        "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": setup.encoder.answer_tokens},
         "metric_list": [{"metric": "exact_match"}],
     }
     (folder / "price.yaml").write_text(json.dumps(task), encoding="utf-8")  # JSON is YAML, too

@@ -49,7 +49,7 @@ def main() -> None:
         model = PeftModel.from_pretrained(load_base(setup.base.folder, setup.precision), folder).eval()
         config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=setup.encoder.answer_length,
+            max_new_tokens=setup.encoder.answer_tokens,
             eos_token_id=setup.tokenizer.eos_token_id,
             pad_token_id=setup.tokenizer.pad_token_id,
         )

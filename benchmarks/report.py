@@ -149,6 +149,7 @@ def _score(
     run: Run, data: ItemSet, spec: EvalSpec, checkpoint: Checkpoint, spread: float, random: np.random.Generator
 ) -> None:
     """Answers that are off by a factor of about 1 ± `spread`, with intervals that say so."""
+    assert isinstance(spec.split, Split)
     items = data.items(spec.split)[: spec.limit]
     factors = np.exp(random.normal(0, spread, len(items)))
     predictions = []

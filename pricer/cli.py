@@ -91,7 +91,8 @@ def evaluate(
     run: RunOption = None,
     all_checkpoints: Annotated[bool, _option("--all-checkpoints", "Score every checkpoint.")] = False,
     checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")] = None,
-    split: Annotated[Literal["val", "test"], _option("--split", "Held-out items to score on.")] = "val",
+    split: Annotated[Literal["val", "test"] | None, _option("--split", "Items to score on. Default: val.")] = None,
+    data: Annotated[str | None, _option("--data FILE", "Score on all items of other data: a file, folder, …")] = None,
     limit: Annotated[int | None, _option("--limit N", "Only the first N items.", minimum=1)] = None,
     repo: RepoOption = None,
     config: Annotated[str | None, _option("--config CONFIG", "With --repo: the data and the prompt.")] = None,
@@ -106,12 +107,14 @@ def evaluate(
     is_both = all_checkpoints and checkpoint is not None
     _refuse_if(is_both, "--checkpoint", "give --all-checkpoints or --checkpoint, not both")
     _refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
-    _refuse_if(race and split != "val", "--race", "a race chooses a checkpoint, which only --split val may do")
+    _refuse_if(data is not None and split is not None, "--split", "--data scores all items, whatever their split")
+    is_val = data is None and split in (None, "val")
+    _refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
     from pricer.views import terminal, terminal_evaluations, terminal_progress
 
     with terminal_progress.Watcher() as watcher:
-        from pricer.commands.evaluate import evaluate_run
+        from pricer.commands.evaluate import evaluate_on_data, evaluate_run
         from pricer.commands.parts.hub_runs import GivenConfig, open_run
         from pricer.commands.parts.wandb_report import send
         from pricer.config_file import config_path
@@ -119,7 +122,10 @@ def evaluate(
         given = GivenConfig(config_path(config) if config else None, override or [])
         source = open_run(run, repo, watcher.note, given)
         which = "all" if all_checkpoints else checkpoint or "last"
-        result = evaluate_run(source, which, Split(split), limit, watcher, race=race)
+        if data is not None:
+            result = evaluate_on_data(source, which, data, limit, watcher)
+        else:
+            result = evaluate_run(source, which, Split(split or "val"), limit, watcher, race=race)
     if not as_json:
         terminal_evaluations.draw_errors(result.evaluations)
     terminal_evaluations.evaluated(result, as_json=as_json)

@@ -59,7 +59,8 @@ def data(
     settings = load_config(config_path(config), override or [])
     from pricer.commands.data import prepare_data
 
-    result = prepare_data(settings, config)
+    overrides = [part for setting in override or [] for part in ("--set", setting)]
+    result = prepare_data(settings, [*([] if config == "quickstart" else [config]), *overrides])
     terminal_data.prepared(result, as_json=as_json)
 
 

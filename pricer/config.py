@@ -148,7 +148,7 @@ class PromptConfig(_Section):
     """First line of every prompt. `auto`: the question of ready-made prompts, or one that fits `data.unit` and
     `data.decimals`, such as `What does this cost to the nearest dollar?`."""
     lead: str = "auto"
-    """Last line of every prompt, which the completion continues. `auto`: chosen like the question: `Price is $`."""
+    """Last line of every prompt. The completion continues it. `auto`: like the question, for example `Price is $`."""
     price_format: Literal["auto", "plain", "padded"] = "auto"
     """`plain` writes 227.00, `padded` 0227, without a decimal point. `auto`: padded if the tokenizer splits digits, or
     if plain prices have more than 5 digits and padded prices have an exact median; otherwise plain."""

@@ -61,6 +61,7 @@ def a_checkpoint(step: int = 5, adapter: bytes = b"weights", **changes: Any) -> 
         data_fingerprint="da7a",
         adapter_sha256=hashlib.sha256(adapter).hexdigest(),
         adapter_config_sha256=hashlib.sha256(b"{}").hexdigest(),
+        answers=None,
     )
     return replace(checkpoint, **changes)
 

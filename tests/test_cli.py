@@ -62,6 +62,8 @@ def test_the_installed_command_shows_its_version() -> None:
         ("eval --all-checkpoints --checkpoint last", "--checkpoint: give --all-checkpoints or --checkpoint, not both"),
         ("eval --race", "--race: a race compares several checkpoints: add --all-checkpoints"),
         ("eval --race --all-checkpoints --split test", "a race chooses a checkpoint, which only --split val may do"),
+        ("eval --race --all-checkpoints --data a.csv", "a race chooses a checkpoint, which only --split val may do"),
+        ("eval --data a.csv --split val", "--split: --data scores all items, whatever their split"),
         ("predict lamp --file lamps.txt", "--file: give a text or --file, not both"),
         ("predict lamp --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
         ("pick --metric luck", "'luck' is not one of mae, median_ae, rmsle, r2, mape, hit_rate"),

@@ -1,6 +1,7 @@
 """`pricer data`: clean, split and count the data of a config, and show what a model gets to read of it."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from pricer.ml.tokens import tokenize_continuations
 from pricer.stores.files import write_atomically
 from pricer.views.data_card import data_card
 
-_CARD = "README.md"
+CARD = "README.md"
 _SAMPLES = 3
 # Training items whose prompts are measured. The first items of a split are a random sample.
-_MEASURED = 10_000
+_MEASURED = 4_000
 # Quantiles of all prices that are shown as tokens: places in DataSummary.price_quantiles.
 _SHOWN_QUANTILES = (1, 3, 5)
 
@@ -43,16 +44,20 @@ class Prepared:
     next_command: str
 
 
-def prepare_data(config: RunConfig, name: str) -> Prepared:
-    """Make the data folder of a config, or open it if it is there, and write its card. `name` is the config in
+def prepare_data(config: RunConfig, arguments: Sequence[str]) -> Prepared:
+    """Make the data folder of a config, or open it if it is there, and write its card. `arguments` name the config in
     commands. A PricerError if the data or the tokenizer of the base cannot be used; the weights are not needed.
     """
-    setup = prepare(config, planned_machine(config))
+    return write_card(prepare(config, planned_machine(config)), arguments)
+
+
+def write_card(setup: Setup, arguments: Sequence[str] = ()) -> Prepared:
+    """Describe the data of a setup, and write the card of its data folder."""
     items = setup.items
     if items.summary is None or items.folder is None:
-        raise DataError(f"{config.data.source} has no data folder")
+        raise DataError(f"{setup.config.data.source} has no data folder")
     prepared = Prepared(
-        source=config.data.source,
+        source=setup.config.data.source,
         folder=items.folder,
         summary=items.summary,
         unit=setup.template.price_format.price_unit,
@@ -60,9 +65,9 @@ def prepare_data(config: RunConfig, name: str) -> Prepared:
         held_out=tuple(_describe_held_out(setup)),
         notes=tuple(note for note in setup.notes if note not in explain_summary(items.summary, items.folder)),
         warnings=tuple(dict.fromkeys([*items.summary.warnings, *find_warnings(setup)])),
-        next_command=f"pricer train{'' if name == 'quickstart' else f' {shlex.quote(name)}'}",
+        next_command=shlex.join(["pricer", "train", *arguments]),
     )
-    write_atomically(items.folder / _CARD, data_card(prepared))
+    write_atomically(items.folder / CARD, data_card(prepared))
     return prepared
 
 

@@ -1,19 +1,21 @@
 """`pricer eval`: score checkpoints and baselines on held-out items. Nothing is scored twice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign, saved_breakdown
+from pricer.commands.parts.other_data import count_trained, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
-from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
 from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.core.breakdowns import Breakdown
 from pricer.core.checkpoints import Candidate, Checkpoint, tag_name
 from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
-from pricer.core.items import Split
+from pricer.core.items import Item, Split
+from pricer.data.preparation import require
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report
 
@@ -23,7 +25,8 @@ class Evaluated:
     """The result of `pricer eval`.
 
     `evaluations` has the baselines first, then the checkpoints by step. A single checkpoint has a `breakdown`, a race
-    has a `race`. `report` is for W&B; None: this run is not on W&B.
+    has a `race`. `report` is for W&B; None: this run is not on W&B. `source` names other data that were scored, and
+    `trained` is the number of its items that the run was trained on; None: unknown.
     """
 
     run: Run
@@ -33,6 +36,8 @@ class Evaluated:
     breakdown: Breakdown | None = None
     race: RaceRecord | None = None
     report: Report | None = None
+    source: str | None = None
+    trained: int | None = None
 
 
 def evaluate_run(
@@ -41,22 +46,60 @@ def evaluate_run(
     """Evaluate the checkpoints of a run that `which` names (see `choose_checkpoints`), and the baselines, on the first
     `limit` items (None: all) of a split. In a `race`, bad checkpoints drop out before they are scored on all items.
     """
+    checkpoints = _choose(run, which, watcher)
+    setup = prepare(run.config())
+    items = require(setup.items, split, setup.config.data)
+    job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items)
+    return _evaluate(job, watcher, race=race)
+
+
+def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watcher: Watcher) -> Evaluated:
+    """Evaluate the checkpoints that `which` names, and the baselines that need no training items, on other data: the
+    first `limit` items (None: all) of a source as in `data.source`, whatever their split. The training data are not
+    read, unless the checkpoints come from another trainer.
+    """
+    checkpoints = _choose(run, which, watcher)
+    setup = prepare_to_ask(run.config(), checkpoints[0])
+    data = load_other_data(setup.config.data, source)
+    scored = data.items[:limit]
+    trained = count_trained(run, scored)
+    watcher.note(explain_trained(trained, len(scored)))
+    spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
+    job = _Job(run, which, checkpoints, setup, spec, data.items)
+    return replace(_evaluate(job, watcher), source=source, trained=trained)
+
+
+def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:
     if waiting := [entry.name for entry in run.outbox.entries() if entry.kind == "checkpoint"]:
         watcher.note(f"not on the Hub yet, so not scored: {', '.join(waiting)} (pricer push --run {run.name})")
-    checkpoints = choose_checkpoints(run, which)
-    setup = prepare(run.config())
+    return choose_checkpoints(run, which)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is scored on which items: the checkpoints that `which` names, and the items of the spec's split or data."""
+
+    run: Run
+    which: str
+    checkpoints: Sequence[Checkpoint]
+    setup: Setup
+    spec: EvalSpec
+    items: Sequence[Item]
+
+
+def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
+    run, setup, spec, checkpoints = job.run, job.setup, job.spec, job.checkpoints
     for checkpoint in checkpoints:
-        refuse_foreign(checkpoint, setup)
+        refuse_foreign(checkpoint, setup, any_data=spec.split == "data")
     run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
-    spec = setup.spec(split, limit)
-    with open_session(run, setup, spec, len(checkpoints), watcher) as session:
+    with open_session(run, setup, spec, job.items, len(checkpoints), watcher) as session:
         # The baselines come first, before any adapter is loaded: one of them is the untuned base.
         baselines = evaluate_baselines(session, setup)
         scored = race_checkpoints(session, checkpoints) if race else score_checkpoints(session, checkpoints)
     evaluations, breakdown, report = (*baselines, *scored), None, None
-    if which != "all":
+    if job.which != "all":
         val, near_copies = setup.items.val, setup.items.near_copies
         breakdown = saved_breakdown(run, checkpoints[0].id, spec, session.items, val, near_copies)
     if setup.config.tracking.mode != "off":

@@ -5,16 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.hub_runs import resume_hub_run
+from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
     Setup,
     load_base_of,
     prepare,
     record_dequantized,
-    settle_optimizer,
-    settle_resumed,
 )
+from pricer.commands.parts.token_cache import tokenize_training
 from pricer.commands.parts.training import Recorder, catch_stop_signals, describe_machine, explain_full_disk
 from pricer.commands.parts.uploads import claim, uploads
 from pricer.commands.parts.wandb_report import open_tracker
@@ -26,7 +27,7 @@ from pricer.ml.adapters import add_adapter
 from pricer.ml.devices import device_name, remove_launcher_variables
 from pricer.ml.micro_batch import StepSettings, choose_step_settings
 from pricer.ml.sft import fine_tune
-from pricer.ml.tokens import TokenizedExample
+from pricer.ml.token_table import TokenTable
 from pricer.ml.validation import prepare_validation
 from pricer.stores.runs import Run, check_runs_folder, create_run, find_run, free_name, refuse_name
 
@@ -47,7 +48,7 @@ class _Training:
     """A model with its adapter, its training examples, and how a step is computed. `facts` are for run.json."""
 
     model: Any
-    examples: list[TokenizedExample]
+    examples: TokenTable
     settings: StepSettings
     facts: dict[str, Any]
 
@@ -60,6 +61,8 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     setup = _prepare(settle_optimizer(config), watcher)
     for text in (*describe_defaults(setup), *find_warnings(setup)):
         watcher.note(text)
+    if setup.items.folder and not (setup.items.folder / CARD).exists():
+        write_card(setup)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, None, watcher)
     facts = describe_machine(setup) | training.facts
@@ -141,7 +144,7 @@ def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
     """
     config = setup.config.train
     model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)
-    examples = setup.encoder.examples([setup.template.example(item) for item in setup.items.train])
+    examples = tokenize_training(setup, watcher.note)
     device = device_name(setup.precision)
     requested = config.model_dump(include={"batch_size", "micro_batch", "activation_checkpointing", "compile"})
     known = run.facts().get("step_settings", {}) if run else {}
@@ -162,7 +165,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
     run.delete_metrics_after(reached)
     run.training_states.delete_after(reached)
     examples = training.examples
-    if cut := sum(example.prompt.cut for example in examples):
+    if cut := int(examples.cut.sum()):
         watcher.note(
             f"{cut:,} of {len(examples):,} training descriptions ({cut / len(examples):.0%}) were cut to "
             f"{setup.template.max_length} tokens (prompt.max_length)"
@@ -175,7 +178,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
         setup.items.val[: config.val_items],
         setup.template,
         setup.encoder,
-        fallback=setup.items.train_median,
+        fallback=setup.answers.train_median,
         batch_tokens=setup.batch_tokens,
     )
     with ExitStack() as stack:

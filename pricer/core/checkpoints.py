@@ -2,15 +2,45 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from pricer.core.prices import PriceFormat
+
 SOUP_SIZES = (2, 3)
 """The numbers of neighbouring checkpoints that are averaged."""
 _MAX_MEMBERS = 8
+# Limits for a manifest that comes from a stranger.
+_MAX_ANSWER_TOKENS, _MAX_WIDTH = 64, 99
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """How a checkpoint writes prices, and what its training data say about them. With it, the checkpoint can be asked
+    for prices on a machine that does not have the data.
+
+    `answer_tokens` is the maximum number of tokens in an answer, its end-of-text token included. `max_price` and
+    `train_median` are the highest and the median training price. A field out of bounds is a ValueError.
+    """
+
+    price_format: PriceFormat
+    answer_tokens: int
+    max_price: float
+    train_median: float
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.answer_tokens <= _MAX_ANSWER_TOKENS:
+            raise ValueError(f"answer_tokens is {str(self.answer_tokens)[:20]}")
+        if self.price_format.width is not None and not 1 <= self.price_format.width <= _MAX_WIDTH:
+            raise ValueError(f"price_format.width is {str(self.price_format.width)[:20]}")
+        for name in ("max_price", "train_median"):
+            price = getattr(self, name)
+            if not 0 < price < math.inf:
+                raise ValueError(f"{name} is {price}, not a price above zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +58,7 @@ class Checkpoint:
     `step` counts optimizer steps, and `epoch` counts passes over the training items (3.5: half-way through the fourth).
     `base_revision` is a commit hash, or the content hash of a local base. A field is None if the checkpoint comes from
     another trainer that did not record it. `commit` and `folder` are its place on the Hub, and not part of its
-    identity.
+    identity. Without `answers`, it can only be asked on a machine that has the training data.
 
     A soup is the average of its `members`, which are sorted by step. Its `step` and `epoch` come from the last member.
     Fields that contradict each other are a ValueError.
@@ -42,6 +72,7 @@ class Checkpoint:
     data_fingerprint: str | None
     adapter_sha256: str
     adapter_config_sha256: str
+    answers: Answers | None
     members: tuple[Member, ...] = ()
     commit: str | None = field(default=None, compare=False)
     folder: str = field(default="", compare=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -15,20 +16,23 @@ from pricer.core.metrics import DEFAULT_RULE, METRICS, Metric, ScoreRule, mean_i
 from pricer.core.predictions import ESTIMATORS, Prediction
 from pricer.core.units import PriceUnit
 
+Scored = Split | Literal["data"]
+"""Whose items are scored: the run's own, by split, or those of other data. No checkpoint is chosen by other data."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvalSpec:
     """What must be equal for two Evaluations to be comparable.
 
-    The first `limit` items of the split are scored (None: all). `fallback` is the price that is imputed for an answer
-    without a price. Prices are in `unit`, in steps of 10^-`decimals`. `hit_error` and `hit_share` are the limits of a
-    hit, see ScoreRule. `precision` names the quantization and the compute dtype, and in 16 bits also the
-    dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may ignore. It is None if
-    distributions are computed completely or not computed.
+    The first `limit` items of the split, or of the other data, are scored (None: all). `fallback` is the price that is
+    imputed for an answer without a price. Prices are in `unit`, in steps of 10^-`decimals`. `hit_error` and `hit_share`
+    are the limits of a hit, see ScoreRule. `precision` names the quantization and the compute dtype, and in 16 bits
+    also the dtypes of adapter and logits. `residual_mass` is the share of a distribution that a search may ignore. It
+    is None if distributions are computed completely or not computed.
     """
 
     data_fingerprint: str
-    split: Split
+    split: Scored
     limit: int | None
     prompt_fingerprint: str
     base: str

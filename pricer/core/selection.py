@@ -110,17 +110,19 @@ def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, 
 def rank_evaluations(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
     """The evaluations of checkpoints and soups, the best by `metric` first. Ties are in the order of candidates.
 
-    Raises a RunError if there are none, if specs differ, or if the metric is undefined. The test split is a RunError
-    too, because choosing on it would bias the winner's number.
+    Raises a RunError if there are none, if specs differ, or if the metric is undefined. Without validation items it is
+    a RunError too: choosing on the test split would bias the winner's number.
     """
     kept = [e for e in evaluations if not e.candidate.is_baseline]
     if not kept:
         raise RunError("no checkpoint has been evaluated yet", "pricer eval --all-checkpoints")
+    if (splits := {e.spec.split for e in kept}).isdisjoint({Split.VAL}):
+        problem = "a checkpoint is not chosen on the test split: the number to publish would be part of the choice"
+        if Split.TEST not in splits:
+            problem = "a checkpoint is chosen on the run's own validation items, and not on other data"
+        raise RunError(problem, "pricer eval --all-checkpoints --split val")
     if len({e.spec.fingerprint for e in kept}) > 1:
         raise RunError("these evaluations were made under different specs and cannot be ranked together")
-    if kept[0].spec.split is Split.TEST:
-        problem = "a checkpoint is not chosen on the test split: the number to publish would be part of the choice"
-        raise RunError(problem, "pricer eval --all-checkpoints --split val")
     undefined = [e.name for e in kept if e.metric(metric).value is None]
     if undefined:
         raise RunError(f"{metric} is undefined for {', '.join(undefined)}", "choose another --metric")

@@ -57,7 +57,7 @@ class PriceUnit:
     def __post_init__(self) -> None:
         check_symbol(self.symbol)
         if abs(self.decimals) > MAX_DECIMALS:
-            raise ValueError(f"decimals is {self.decimals}, not between {-MAX_DECIMALS} and {MAX_DECIMALS}")
+            raise ValueError(f"decimals is {str(self.decimals)[:20]}, not between {-MAX_DECIMALS} and {MAX_DECIMALS}")
 
     @property
     def is_before(self) -> bool:

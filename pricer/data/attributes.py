@@ -26,8 +26,8 @@ def read_description(values: Mapping[str, Any], description: str | Sequence[str]
 
 
 def write_cell(value: Any) -> str:
-    """The cell as a text on one line, empty for an empty cell. A whole number has no decimals, because it can be 2017 in
-    one file and 2017.0 in another.
+    """The cell as a text on one line; empty for an empty cell. A whole number has no decimals, because it can be 2017
+    in one file and 2017.0 in another.
     """
     if value is None:
         return ""

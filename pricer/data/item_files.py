@@ -52,6 +52,13 @@ def prices_in(path: Path, count: int) -> np.ndarray:
     return pq.read_table(path, columns=["price"])["price"].to_numpy()[:count]  # type: ignore[no-any-return]
 
 
+def ids_in(path: Path, count: int) -> list[str]:
+    """The ids of the first `count` Items."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=["id"])["id"].slice(0, count).to_pylist()  # type: ignore[no-any-return]
+
+
 def near_copies_in(path: Path) -> list[str]:
     """The ids of the Items with a near-copy among the training items."""
     import pyarrow.parquet as pq

@@ -15,7 +15,7 @@ from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split
 from pricer.data.acceptance import accept_rows, find_source_layout
 from pricer.data.folder import DataFacts, DataFolder, build_folder, find_folder, sha256_of, write_facts
-from pricer.data.item_files import ROW_GROUP, item_file, write_items
+from pricer.data.item_files import ROW_GROUP, item_file, prices_in, write_items
 from pricer.data.near_duplicates import find_groups
 from pricer.data.rejects import Rejects
 from pricer.data.rows import Source
@@ -31,9 +31,12 @@ Note = Callable[[str], None]
 
 # A change of what the steps do makes other folders.
 _VERSION = 1
-# Settings that change nothing in a data folder. The content stands for the files, and a limit is applied when the
-# items are read.
-_NOT_IN_KEY = {"source", "val_source", "test_source", "revision", "train_limit", "val_limit", "test_limit"}
+# Settings that change nothing in a data folder. The content stands for the files, a limit is applied when the items are
+# read, and unit and decimals when prices are written.
+_NOT_IN_KEY = {
+    *("source", "val_source", "test_source", "revision", "train_limit", "val_limit", "test_limit"),
+    *("unit", "decimals"),
+}
 # More items than this take a while to compare.
 _NOTE_ABOVE = 100_000
 
@@ -58,6 +61,13 @@ def require(items: ItemSet, split: Split, config: DataConfig) -> Sequence[Item]:
         raise DataError(f"{empty}; rows left out by rules of the config: {reasons}", "other limits, or more items")
     setting = "data.train_limit" if split is Split.TRAIN else f"data.{split}_fraction"
     raise DataError(empty, f"more items, or another {setting}")
+
+
+def training_prices(items: ItemSet) -> np.ndarray:
+    """The prices of the training items, in their order. From a data folder, no item is read."""
+    if items.folder is None:
+        return np.array([item.price for item in items.train], dtype=np.float64)
+    return prices_in(item_file(items.folder, Split.TRAIN), len(items.train))
 
 
 def prepare_data(config: DataConfig, note: Note | None = None) -> DataFolder:

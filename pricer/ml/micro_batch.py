@@ -16,6 +16,7 @@ from pricer.errors import ModelError, first_line
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import OutOfMemoryError, free_memory, is_out_of_memory, right_padded
 from pricer.ml.loss import completion_loss
+from pricer.ml.token_table import TokenTable
 from pricer.ml.tokens import TokenizedExample
 
 # Bytes of AdamW's two moments for each trained parameter.
@@ -53,7 +54,7 @@ def choose_step_settings(
         if config.compile is True:
             note("train.compile is for GPUs: the model's layers are not compiled")
         return requested
-    longest = sorted(examples, key=lambda example: -len(example.ids))[: config.batch_size]
+    longest = TokenTable.of(examples).longest(config.batch_size)
 
     measure = partial(_measure_step, model, longest, pad)
     settings, seconds = find_fastest(config, measure, can_recompute=can_recompute(model))

@@ -26,6 +26,7 @@ from pricer.ml.micro_batch import (
     set_checkpointing,
     use_compiled,
 )
+from pricer.ml.token_table import TokenTable
 from pricer.ml.tokens import TokenizedExample
 
 
@@ -154,11 +155,11 @@ class _Events(TrainerCallback):
         self.since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
-def build_dataset(examples: Sequence[TokenizedExample]) -> datasets.Dataset:
-    """The examples in the Trainer's format: token ids, and the start of the completion."""
-    return datasets.Dataset.from_dict(
-        {"input_ids": [example.ids for example in examples], "start": [example.start for example in examples]}
-    )
+def build_dataset(table: TokenTable) -> datasets.Dataset:
+    """The examples in the Trainer's format: token ids, and the start of the completion. A mapped file stays mapped."""
+    rows = datasets.table.InMemoryTable(table.rows.select(["input_ids", "start"]))
+    # Without a fingerprint, `datasets` would copy all rows to compute one.
+    return datasets.Dataset(rows, fingerprint="tokens")
 
 
 def collate(rows: Sequence[dict[str, Any]], pad: int) -> dict[str, Any]:
@@ -190,16 +191,17 @@ def fine_tune(
     `on_checkpoint(folder, step)` gets every saved folder, with the adapter and the training state. Passing the folder
     as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
     """
+    table = TokenTable.of(examples)
     trainer = _Trainer(
         model=model,
         args=SFTConfig(**trainer_arguments(config, precision, state_folder)),
-        train_dataset=build_dataset(examples),
+        train_dataset=build_dataset(table),
         data_collator=partial(collate, pad=tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[_Events(on_checkpoint, on_progress, should_stop)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.order = EpochOrder([len(example.ids) for example in examples], config.batch_size, config.seed)
+    trainer.order = EpochOrder(table.lengths, config.batch_size, config.seed)
     trainer.settings, trainer.note = settings, note
     trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     set_checkpointing(model, trainer.settings.activation_checkpointing)

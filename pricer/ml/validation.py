@@ -38,7 +38,7 @@ def prepare_validation(
     ]
 
     def validate() -> Validation:
-        decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_length)
+        decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_tokens)
         was_training = model.training
         model.eval()
         try:

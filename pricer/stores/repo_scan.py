@@ -174,6 +174,7 @@ def _describe_places(hub: Hub, places: Sequence[_Place]) -> tuple[list[tuple[Che
             data_fingerprint=None,
             adapter_sha256=adapter.sha256,
             adapter_config_sha256=hashlib.sha256(config).hexdigest(),
+            answers=None,
             commit=place.commit,
             folder=place.folder,
         )

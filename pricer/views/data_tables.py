@@ -86,14 +86,9 @@ def describe_near_duplicates(summary: "DataSummary") -> str:
     leak = "".join(
         f" {count:,} {name} items have a near-copy among the training items." for name, count in copies.items()
     )
-    groups = f"{summary.near_duplicate_groups:,} group{'s' * (summary.near_duplicate_groups > 1)} of near-duplicates"
-    return f"{groups} hold {summary.items_in_groups:,} items, the largest {summary.largest_group:,}.{leak}"
-
-
-def describe_leaks(summary: "DataSummary") -> str:
-    """A sentence about the items whose description contains their own price."""
-    count = summary.price_in_description
-    return f"{count:,} description{'s contain their' if count > 1 else ' contains its'} own price."
+    count = summary.near_duplicate_groups
+    groups = f"{count:,} groups of near-duplicates hold" if count > 1 else "1 group of near-duplicates holds"
+    return f"{groups} {summary.items_in_groups:,} items, the largest {summary.largest_group:,}.{leak}"
 
 
 def describe_prices(summary: "DataSummary", unit: PriceUnit) -> str:

@@ -185,7 +185,7 @@ def candidate_name(candidate: "Candidate") -> str:
 
 def scored_items(spec: "EvalSpec", n: int) -> str:
     """The items of an evaluation in words: their number, their split, and the estimator."""
-    which = {"val": "validation", "test": "test", "train": "training"}[spec.split.value]
+    which = {"val": "validation", "test": "test", "train": "training", "data": "other"}[spec.split]
     return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"
 
 

@@ -175,6 +175,8 @@ def _environment() -> Environment:
         "literal": _literal,
         "steps": _steps,
         "number": lambda count: f"{count:,}",
+        # A run that another trainer made can have settings that are still auto.
+        "setting": lambda value: value if isinstance(value, str) else f"{value:g}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
         "label": formatting.label,
         "description": formatting.description,
@@ -209,7 +211,7 @@ def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> 
 
 def _stated(evaluation: Evaluation) -> list[Result]:
     return [
-        Result(evaluation.spec.split.value, name, formatting.description(name, evaluation.spec.rule), metric.value)
+        Result(str(evaluation.spec.split), name, formatting.description(name, evaluation.spec.rule), metric.value)
         for name in METRICS
         if (metric := evaluation.metric(name)).value is not None
     ]

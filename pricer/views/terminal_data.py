@@ -35,8 +35,6 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
     _table("Splits", data_tables.splits_table(summary), spared=("from", "near-copies"))
     for line in (data_tables.describe_splits(summary), *result.held_out, data_tables.describe_near_duplicates(summary)):
         terminal.line(line)
-    if summary.price_in_description:
-        terminal.line(data_tables.describe_leaks(summary))
     _table("Prices", data_tables.prices_table(summary, unit))
     terminal.line(data_tables.describe_prices(summary, unit))
     if summary.categories:
@@ -70,7 +68,8 @@ def initialised(result: "Initialised") -> None:
         terminal.line(f"{name:<{width}}  {shorten(value, 400)}")
     terminal.line(f"written: {', '.join(str(path) for path in result.written)}")
     if result.problem:
-        terminal.note(f"not yet ready to train: {result.problem.message}\n hint: {result.problem.hint}")
+        hint = f"\n hint: {result.problem.hint}" if result.problem.hint else ""
+        terminal.note(f"not ready to train: {result.problem.message}{hint}")
     terminal.note(f"next: {result.next_command}")
 
 

@@ -30,7 +30,7 @@ from tests.repositories import put_back, put_base, use_cache
 
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
 CONFIG = RunConfig(
-    data=DataConfig(val_fraction=0.1, test_fraction=0.1, train_limit=48, val_limit=12, test_limit=8),
+    data=DataConfig(decimals=0, val_fraction=0.1, test_fraction=0.1, train_limit=48, val_limit=12, test_limit=8),
     prompt=PromptConfig(max_length=128),
     adapter=AdapterConfig(r=4),
     train=TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, checkpoint_every=2, log_every=1, val_items=4),
@@ -122,6 +122,7 @@ def untrained(_setup: Setup) -> Run:
             "base_revision": _setup.base.revision,
             "prompt_fingerprint": _setup.template.fingerprint,
             "data_fingerprint": _setup.items.fingerprint,
+            "answers": _setup.answers,
         }
         run.store.push(a_saved_checkpoint(Path("out"), step, b"%d" % step, **own)[0], step)
     return run

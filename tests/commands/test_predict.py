@@ -1,6 +1,7 @@
 """`pricer predict`: each text gets its price, in the order of the texts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from pricer.commands.parts.setup import prepare, prepare_to_ask
 from pricer.commands.predict import Predicted, predict, predict_items
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
+from pricer.core.prices import PriceFormat
 from pricer.data.texts import parse_text
 from pricer.errors import CheckpointError, PricerError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
+from tests.builders import a_saved_checkpoint
 from tests.commands.conftest import Listener
 from tests.commands.sessions import FakeScorer
 from tests.loopback_hub import Repo
@@ -32,7 +35,7 @@ def priced(run: Run, which: str | None, *texts: str, listener: Listener | None =
 
 
 def test_answers_keep_the_order_of_the_texts_even_where_ids_repeat(run: Run) -> None:
-    setup = prepare_to_ask(run.config())
+    setup = prepare_to_ask(run.config(), run.store.checkpoints()[0])
     items = [Item("same", "A lamp " * count, 1.0) for count in (3, 9, 1)]
 
     scorer = Counter(lambda adapter, item: None)
@@ -58,15 +61,24 @@ def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None
     assert found.predictions[0].distribution.quantiles == saved.distribution.quantiles
 
 
-def test_the_data_are_not_needed_where_the_config_says_how_prices_are_written(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_: object) -> None:
         raise AssertionError("the data were read")
 
     monkeypatch.setattr("pricer.commands.parts.setup.load_items", gone)
 
     assert len(priced(run, "last", "A lamp").predictions) == 1
+
+
+def test_a_checkpoint_with_answers_of_another_prompt_is_refused(run: Run) -> None:
+    (first, *_), folder = run.store.checkpoints(), Path("changed")
+    assert first.answers is not None
+    wider = replace(first.answers, price_format=PriceFormat("padded", 5))
+    changed = {name: getattr(first, name) for name in ("base", "base_revision", "prompt_fingerprint")}
+    run.store.push(a_saved_checkpoint(folder, 8, b"8", **changed, answers=wider)[0], 8)
+
+    with pytest.raises(CheckpointError, match=r"step 8 \(.{7}\) was trained with prompt "):
+        priced(run, "8", "A lamp")
 
 
 def test_without_a_pick_the_last_checkpoint_answers_and_says_so(run: Run) -> None:

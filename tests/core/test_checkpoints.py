@@ -1,12 +1,16 @@
 """What a checkpoint is, and in which order candidates come."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from pricer.core.checkpoints import Candidate, Checkpoint, Member, tag_name, windows_around
+from pricer.core.checkpoints import Answers, Candidate, Checkpoint, Member, tag_name, windows_around
+from pricer.core.prices import PriceFormat
 from tests.builders import a_checkpoint
+
+ANSWERS = Answers(PriceFormat("padded", 4), answer_tokens=5, max_price=5399.0, train_median=2144.0)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +23,7 @@ from tests.builders import a_checkpoint
         {"prompt_fingerprint": "9a3f"},
         {"data_fingerprint": "da7b"},
         {"adapter_sha256": "00"},
+        {"answers": ANSWERS},
     ],
 )
 def test_the_revision_changes_with_every_part_of_the_manifest(change: dict[str, Any]) -> None:
@@ -27,7 +32,25 @@ def test_the_revision_changes_with_every_part_of_the_manifest(change: dict[str, 
 
 def test_the_revision_is_the_one_that_earlier_checkpoints_were_recorded_under() -> None:
     # A change here makes every stored checkpoint "not what its manifest says".
-    assert a_checkpoint().id == "7c87faeeb9cdfc7d3410cca095472290f453417c"
+    assert a_checkpoint().id == "b95e97aab5047bb0e3fdb7502766760e97806007"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"answer_tokens": 1}, "answer_tokens is 1"),
+        ({"answer_tokens": 65}, "answer_tokens is 65"),
+        ({"price_format": PriceFormat("padded", 100)}, "price_format.width is 100"),
+        ({"price_format": PriceFormat("padded", 0)}, "price_format.width is 0"),
+        ({"max_price": 0.0}, "max_price is 0.0, not a price above zero"),
+        ({"max_price": float("inf")}, "max_price is inf, not a price above zero"),
+        ({"train_median": -1.0}, "train_median is -1.0, not a price above zero"),
+        ({"train_median": float("nan")}, "train_median is nan, not a price above zero"),
+    ],
+)
+def test_answers_out_of_bounds_are_refused(change: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+        replace(ANSWERS, **change)
 
 
 def test_names_sort_as_steps_do() -> None:

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ BRANDS = [NUMBERS.choice(["Audi", "BMW", "VW", "Opel"]) for _ in range(COUNT)]
 COUNTS = list(range(COUNT))
 
 
-def recognise(table: dict[str, Sequence[Any]], **given: Any) -> Recognised:
+def recognise(table: Mapping[str, Any], **given: Any) -> Recognised:
     rows = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
     return recognise_columns(list(table), rows, Given(**given))
 
@@ -163,7 +163,7 @@ def test_a_column_that_says_the_split_is_no_attribute() -> None:
         ),
     ],
 )
-def test_what_is_unsure_becomes_a_question(table: dict[str, Sequence[Any]], question: Question) -> None:
+def test_what_is_unsure_becomes_a_question(table: Mapping[str, Any], question: Question) -> None:
     assert recognise(table).question == question
 
 

@@ -49,7 +49,7 @@ def test_a_4_bit_base_takes_a_step_and_answers(tmp_path: Path) -> None:
     assert measured.gpu_utilisation is not None
     assert 0 <= measured.gpu_utilisation <= 100
     model.eval()
-    predictor = TreeDecoder(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_length)
+    predictor = TreeDecoder(model, setup.tokenizer, setup.template.price_format, setup.encoder.answer_tokens)
     (prediction,) = predictor.predict(setup.encoder.prompts([setup.template.prompt(setup.items.val[0])]))
     assert prediction.item_id == setup.items.val[0].id
 

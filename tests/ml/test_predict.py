@@ -57,7 +57,7 @@ def follow_up(model: Any, prompt: TokenizedPrompt, paths: Sequence[Sequence[int]
 
 
 def test_greedy_is_what_generate_gives(setup: Setup, model: Any, prompts: list[TokenizedPrompt]) -> None:
-    length = setup.encoder.answer_length
+    length = setup.encoder.answer_tokens
 
     read = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length).predict(prompts)
 

@@ -15,6 +15,7 @@ from pricer.ml.base import load_tokenizer
 from pricer.ml.tokens import (
     Encoder,
     PriceTokens,
+    count_answer_tokens,
     find_digit_tokens,
     find_price_tokens,
     splits_digits,
@@ -63,7 +64,7 @@ def test_what_is_taught_goes_on_from_the_prompt_without_a_blank(
 ) -> None:
     tokenizer = loaded(name)
     template = PromptTemplate("What does this cost to the nearest dollar?", "Price is $", price_format, 96)
-    encoder = Encoder(tokenizer, 96, TAIL, [written])
+    encoder = Encoder(tokenizer, 96, TAIL, count_answer_tokens(tokenizer, TAIL, [written]))
 
     (asked,) = encoder.prompts([template.prompt(LAMP)])
     (taught,) = encoder.examples([template.example(LAMP)])
@@ -72,7 +73,7 @@ def test_what_is_taught_goes_on_from_the_prompt_without_a_blank(
     assert taught.ids[: taught.start].tolist() == asked.ids.tolist()
     # The prompt, start-of-text token included, and what follows are what the whole text is.
     assert taught.ids[:-1].tolist() == tokenizer(template.prompt(LAMP).text + written)["input_ids"]
-    assert encoder.answer_length == len(written) + 1
+    assert encoder.answer_tokens == len(written) + 1
     assert tokenizer.batch_decode([taught.ids[taught.start :]], skip_special_tokens=True) == [written]
 
 
@@ -118,7 +119,7 @@ def test_levels_are_digits_groups_of_three_or_none(
 @pytest.mark.parametrize("name", [*WITH_BLANK, *WITHOUT_BLANK])
 def test_what_is_read_is_what_is_taught_whatever_the_lead(name: str, lead: str) -> None:
     tokenizer, tail = loaded(name), prompt_tail(lead)
-    encoder = Encoder(tokenizer, 96, tail, ["0227"])
+    encoder = Encoder(tokenizer, 96, tail, 5)
 
     # One lead gets the 1,000 plain prices below $1,000, the others 100.
     plain = 3 if lead == LEADS[0] else 2

@@ -20,6 +20,7 @@ from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import StepSettings, requested_settings
 from pricer.ml.sft import build_dataset, collate, fine_tune, trainer_arguments
+from pricer.ml.token_table import TokenTable
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def test_nothing_pickled_is_kept_beside_the_training_state(short: Path) -> None:
 def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
     examples = setup.encoder.examples([setup.template.example(setup.items.train[0])])
 
-    (row,) = build_dataset(examples)
+    (row,) = build_dataset(TokenTable.of(examples))
 
     start = examples[0].start
     assert row["input_ids"] == examples[0].ids.tolist()

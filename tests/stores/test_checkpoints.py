@@ -18,6 +18,7 @@ from tests.builders import a_checkpoint, a_saved_checkpoint, write_soup
 from tests.memory_store import MemoryStore
 
 ADAPTER = "adapter_model.safetensors"
+PADDED = {"style": "padded", "width": 4, "decimals": 0, "unit": "$"}
 
 
 def folder_store() -> CheckpointStore:
@@ -281,6 +282,39 @@ class TestFolderStore:
     def test_a_manifest_that_is_none_is_named(self, content: str, reason: str) -> None:
         Path("out").mkdir()
         Path("out/manifest.json").write_text(content)
+
+        with pytest.raises(CheckpointError, match=f"^out/manifest.json is not a manifest: {reason}"):
+            read_manifest(Path("out"))
+
+    @pytest.mark.parametrize(
+        ("answers", "reason"),
+        [
+            ("MISSING", "answers is missing"),
+            ([], "answers is "),
+            ({"answer_tokens": 5}, "answers.price_format is missing"),
+            ({"answer_tokens": "5"}, "answers.answer_tokens is '5': Input should be a valid integer"),
+            ({"answer_tokens": True}, "answers.answer_tokens is True: Input should be a valid integer"),
+            ({"answer_tokens": 10**400}, "answers: answer_tokens is 10000000000000000000$"),
+            ({"answer_tokens": 1_000_000_000}, "answers: answer_tokens is 1000000000"),
+            ({"max_price": -1.0}, "answers: max_price is -1.0, not a price above zero"),
+            ({"train_median": None}, "answers.train_median is None: Input should be a valid number"),
+            ({"price_format": {**PADDED, "unit": "\x1b[31m$"}}, r"answers.price_format: '\\x1b\[31m\$' is no unit"),
+            ({"price_format": {**PADDED, "decimals": 10**400}}, "answers.price_format: decimals is 1000000"),
+            ({"price_format": {**PADDED, "style": "roman"}}, "answers.price_format.style is 'roman'"),
+            ({"price_format": {**PADDED, "style": "plain"}}, "answers.price_format: a padded price needs a width"),
+            ({"price_format": {**PADDED, "width": 10**9}}, "answers: price_format.width is 1000000000"),
+            ({"eval": "import os"}, "answers.eval is unknown"),
+        ],
+    )
+    def test_answers_from_a_stranger_are_read_strictly(self, answers: Any, reason: str) -> None:
+        whole = {"price_format": PADDED, "max_price": 99.0, "train_median": 9.0}
+        manifest = a_checkpoint(5).to_json()
+        del manifest["id"], manifest["answers"]
+        if answers != "MISSING":
+            one_field = isinstance(answers, dict) and answers != {"answer_tokens": 5}
+            manifest["answers"] = {**whole, "answer_tokens": 5, **answers} if one_field else answers
+        Path("out").mkdir()
+        Path("out/manifest.json").write_text(json.dumps(manifest))
 
         with pytest.raises(CheckpointError, match=f"^out/manifest.json is not a manifest: {reason}"):
             read_manifest(Path("out"))

@@ -177,6 +177,7 @@ class TestCommits:
                 data_fingerprint=None,
                 adapter_sha256=sha256(b"weights %d" % step),
                 adapter_config_sha256=sha256(adapter_config()),
+                answers=None,
             )
             for step in (2, 4, 1000)
         )

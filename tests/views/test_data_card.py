@@ -97,7 +97,6 @@ Splits
 The source has its own test split; validation items are cut from its training items.
 95 validation items: the 95 % interval of an error is ± $9 at most.
 2 groups of near-duplicates hold 5 items, the largest 3. 4 test items have a near-copy among the training items.
-6 descriptions contain their own price.
 
 Prices
 

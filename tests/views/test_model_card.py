@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pricer.config import DataConfig, ModelConfig, RunConfig
+from pricer.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.breakdowns import Group, NearCopies
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference
@@ -31,6 +31,7 @@ COMMIT = "c0de" * 10
 CONFIG = RunConfig(
     model=ModelConfig(compute_dtype="bfloat16"),
     data=DataConfig(source="user/lamps", revision="da7e"),
+    train=TrainConfig(epochs=3, batch_size=16, learning_rate=1e-4),
 )
 RECIPE = Recipe(CONFIG, TEMPLATE, 4000, base_on_hub=True, data_on_hub=True)
 
@@ -464,6 +465,12 @@ def test_padded_prices_titles_layers_and_folders_are_said_where_they_are() -> No
     assert "- Adapter: LoRA on `q_proj`, `v_proj`; r 32" in text_of(card)
     assert "- Data: `user/lamps` on the Hub, at no pinned revision; trained on 4,000" in text_of(card)
     assert f'"user/lamp-pricer", revision="{COMMIT}", subfolder="step-000200")\n' in card.body
+
+
+def test_settings_that_a_run_of_another_trainer_leaves_open_are_said_to_be_auto() -> None:
+    recipe = changed(RECIPE, train={"epochs": "auto", "batch_size": "auto", "learning_rate": "auto"})
+
+    assert "set to auto epochs, auto items a step, learning rate auto" in text_of(card_of(recipe=recipe))
 
 
 @pytest.mark.parametrize(

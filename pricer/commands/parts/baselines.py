@@ -13,7 +13,7 @@ _MAX_EMBEDDED = 5000
 
 
 def _train_median(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    return _as_predictions(session, [setup.items.train_median] * len(session.items))
+    return _as_predictions(session, [setup.answers.train_median] * len(session.items))
 
 
 def _step(session: EvaluationSession) -> float:
@@ -57,10 +57,20 @@ BASELINES: dict[str, Callable[[EvaluationSession, Setup], list[Prediction]]] = {
 """How each baseline predicts the prices of a session's items, by name, in the order in which tables show them."""
 
 
+_NEED_TRAINING_ITEMS = ("tf-idf + ridge", "base embeddings + ridge")
+
+
 def evaluate_baselines(session: EvaluationSession, setup: Setup) -> list[Evaluation]:
-    """The Evaluation of each baseline: read if it exists, otherwise made. Only baselines that need the base load it."""
+    """The Evaluation of each baseline: read if it exists, otherwise made. Only baselines that need the base load it.
+    Without training items in the setup, the baselines that need them are left out, with a note.
+    """
     evaluations, saved = [], session.run.evaluations
+    left_out = [] if setup.items.train else [name for name in BASELINES if name in _NEED_TRAINING_ITEMS]
+    if left_out:
+        session.watcher.note(f"left out, because they need the training items: {', '.join(left_out)}")
     for name, predict in BASELINES.items():
+        if name in left_out:
+            continue
         folder = name.replace(" + ", "-").replace(" ", "-")
         evaluation = session.find(folder)
         if evaluation is None:

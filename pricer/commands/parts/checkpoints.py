@@ -1,10 +1,11 @@
 """A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Answers, Checkpoint
 from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
@@ -44,7 +45,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
 
 def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
     """Raise a CheckpointError if the checkpoint was trained with another prompt, another base or (unless `any_data`)
-    other data than the setup has. Facts that the checkpoint does not state are not compared.
+    other data than the setup has, or if it answers in another way. Facts that the checkpoint does not state are not
+    compared.
     """
     base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
     stated = {
@@ -59,11 +61,23 @@ def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = F
                 f"this run has {what} {present}",
                 "scores would not be comparable: put the run's config and data back as they were in training",
             )
+    _refuse_other_answers(checkpoint, setup.answers)
     if base is None and checkpoint.base != setup.base.name and not is_local_folder(checkpoint.base):
         raise CheckpointError(
             f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {setup.base.name}",
             f"--set model.base={checkpoint.base}",
         )
+
+
+def _refuse_other_answers(checkpoint: Checkpoint, answers: Answers) -> None:
+    if checkpoint.answers in (None, answers):
+        return
+    stated, present = asdict(checkpoint.answers), asdict(answers)
+    other = [f"{name} {stated[name]}, not {present[name]}" for name in stated if stated[name] != present[name]]
+    raise CheckpointError(
+        f"the manifest of checkpoint step {checkpoint.step} ({checkpoint.id[:7]}) states {'; '.join(other)}",
+        "the manifest or the run's data were changed by hand: put them back",
+    )
 
 
 def is_local_folder(base: str) -> bool:

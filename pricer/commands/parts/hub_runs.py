@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
-from pricer.commands.parts.setup import settle_optimizer
+from pricer.commands.parts.resuming import settle_optimizer
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError

@@ -10,7 +10,7 @@ from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
-from pricer.core.items import Item, ItemSet
+from pricer.core.items import Item, ItemSet, Split
 from pricer.data.preparation import load_items
 from pricer.errors import PricerError
 from pricer.redaction import redact
@@ -105,6 +105,7 @@ def _prediction_details(
         known = zip(table.item_id.tolist(), table.price.tolist(), strict=True)
         unknown = [Item(item_id, "", price) for item_id, price in known]
         return PredictionDetails(evaluation, table, None, break_down(table, unknown)), problem
+    assert isinstance(spec.split, Split)  # a report shows the run's own items
     items = [_redacted(item) for item in data.items(spec.split)[: spec.limit]]
     if table.item_id.tolist() != [item.id for item in items] or table.price.tolist() != [item.price for item in items]:
         return None, f"The scores behind {name} are of other items than the data of this run."

@@ -15,7 +15,6 @@ from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.data.preparation import require
 from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt
@@ -123,12 +122,12 @@ class EvaluationSession:
 
 @contextmanager
 def open_session(
-    run: Run, setup: Setup, spec: EvalSpec, checkpoints: int, watcher: Watcher
+    run: Run, setup: Setup, spec: EvalSpec, items: Sequence[Item], checkpoints: int, watcher: Watcher
 ) -> Iterator[EvaluationSession]:
-    """Open a session under a spec of this setup. `checkpoints` is the number of checkpoints to score. While it is open,
-    no other process scores this run.
+    """Open a session under a spec of this setup. `items` are the items of the spec's split or data, and `checkpoints`
+    is the number of checkpoints to score. While it is open, no other process scores this run.
     """
-    items = require(setup.items, spec.split, setup.config.data)[: spec.limit]
+    items = items[: spec.limit]
     prompts = setup.prompts(items)
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
@@ -204,7 +203,7 @@ def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
         base,
         setup.tokenizer,
         setup.template.price_format,
-        setup.encoder.answer_length,
+        setup.encoder.answer_tokens,
         setup.price_tokens,
         setup.config.eval.residual_mass,
     )

@@ -11,6 +11,8 @@ from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Member, soup_name, windows_around
 from pricer.core.evaluation import Evaluation
+from pricer.core.items import Split
+from pricer.data.preparation import require
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of
@@ -27,7 +29,8 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
         watcher.note("there is one checkpoint, and none to average it with")
         return []
     setup = prepare(run.config())
-    if setup.spec(best.spec.split, best.spec.limit) != best.spec:
+    # Only validation evaluations are ranked.
+    if setup.spec(Split.VAL, best.spec.limit) != best.spec:
         raise RunError(
             f"the checkpoints of {run.name} were scored under another spec than it has today, on other data, another "
             "base, another precision or by another estimator",
@@ -35,7 +38,8 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
         )
     for checkpoint in {c.id: c for window in windows for c in window}.values():
         refuse_foreign(checkpoint, setup)
-    with open_session(run, setup, best.spec, len(windows), watcher) as session:
+    items = require(setup.items, Split.VAL, setup.config.data)
+    with open_session(run, setup, best.spec, items, len(windows), watcher) as session:
         return score_checkpoints(session, [_soup_of(session, window) for window in windows])
 
 

@@ -106,6 +106,7 @@ class Recorder:
             data_fingerprint=self.setup.items.fingerprint,
             adapter_sha256=sha256_of(folder / ADAPTER),
             adapter_config_sha256=sha256_of(path),
+            answers=self.setup.answers,
         )
         write_manifest(folder, checkpoint)
         return checkpoint
@@ -124,7 +125,7 @@ def describe_machine(setup: Setup) -> dict[str, Any]:
         "data_folder": None if items.folder is None else str(items.folder),
         "data_fingerprint": items.fingerprint,
         "prompt_fingerprint": setup.template.fingerprint,
-        "train_median": items.train_median,
+        "train_median": setup.answers.train_median,
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }

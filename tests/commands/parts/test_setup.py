@@ -11,13 +11,18 @@ import pytest
 
 from pricer.commands.parts.setup import Setup, load_base_of, prepare, prepare_to_ask
 from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
+from pricer.core.checkpoints import Answers
 from pricer.core.items import Split
 from pricer.core.prefix_search import PriceTrie
+from pricer.core.prices import PriceFormat
+from pricer.data.preparation import load_items
+from pricer.errors import DataError
 from pricer.ml.base import load_tokenizer
 from pricer.ml.devices import Precision
 from pricer.ml.tokens import PriceTokens
 from pricer.stores.bases import ASSETS
 from pricer.stores.runs import create_run
+from tests.builders import a_checkpoint
 from tests.data.item_files import jsonl
 from tests.small_tokenizers import WITH_BLANK, WITHOUT_BLANK, saved
 
@@ -45,13 +50,49 @@ def test_the_residual_mass_is_part_of_the_spec_only_for_a_prefix_search(setup: S
     assert replace(plain, config=greedy).spec(Split.VAL, None).residual_mass is None
 
 
-def test_asking_is_set_up_as_training_was_without_the_data(setup: Setup) -> None:
-    asking = prepare_to_ask(setup.config)
+@pytest.fixture
+def gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without the training data."""
+
+    def missing(_: object) -> None:
+        raise DataError("there is no file items.csv", "look for it")
+
+    monkeypatch.setattr("pricer.commands.parts.setup.load_items", missing)
+
+
+@pytest.mark.usefixtures("gone")
+@pytest.mark.parametrize("style", ["padded", "plain"])
+def test_asking_is_set_up_as_training_was_without_the_data(style: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pricer.commands.parts.setup.load_items", load_items)
+        setup = prepare(CONFIG.model_copy(update={"prompt": PromptConfig.model_validate({"price_format": style})}))
+
+    asking = prepare_to_ask(setup.config, a_checkpoint(answers=setup.answers))
 
     assert asking.items.train == ()
     assert asking.template == setup.template
-    assert asking.encoder.answer_length == setup.encoder.answer_length
-    assert prepare_to_ask(CONFIG).items == setup.items  # nothing is settled in it: the data are read
+    assert asking.encoder.answer_tokens == setup.encoder.answer_tokens
+    assert type(asking.price_tokens) is type(setup.price_tokens)
+    assert asking.config == setup.config
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_checkpoint_that_does_not_say_how_it_answers_needs_its_training_data() -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_to_ask(CONFIG, a_checkpoint(answers=None))
+
+    assert caught.value.message == (
+        "step-000005 comes from another trainer and does not say how it writes prices, so its training data are "
+        "needed: there is no file items.csv"
+    )
+    assert caught.value.hint == "look for it"
+
+
+def test_the_answers_are_what_training_found(setup: Setup) -> None:
+    prices = sorted(item.price for item in setup.items.train)
+
+    # 16 prices: the median is the mean of the eighth and the ninth. Four digits and the end of text.
+    assert setup.answers == Answers(PriceFormat("padded", 4), 5, prices[-1], (prices[7] + prices[8]) / 2)
 
 
 def a_base(tokenizer: Callable[[], Any]) -> str:
@@ -89,7 +130,7 @@ def test_a_run_on_a_sentencepiece_base_teaches_digits_alone_and_reads_them_exact
 
     written = {"".join(tokenizer.convert_ids_to_tokens(e.ids[e.start :].tolist())) for e in examples}
     assert written == {"0227</s>", "1299</s>"}
-    assert setup.encoder.answer_length == 4 + 1
+    assert setup.encoder.answer_tokens == 4 + 1
     assert sizes(setup.price_tokens) == [10] * 4
     assert setup.notes == ()
 

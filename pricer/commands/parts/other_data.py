@@ -1,0 +1,57 @@
+"""Data that a run was not trained on: their items, and how many of them the run knows from its training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pricer.config import DataConfig
+from pricer.core.items import Item, Split
+from pricer.data.item_files import ids_in, item_file
+from pricer.data.preparation import load_items
+from pricer.errors import DataError
+from pricer.stores.runs import Run
+
+# What the run's config says about its own files, splits and samples. Its columns and rules for cleaning apply.
+_OWN = {
+    **dict.fromkeys(("val_source", "test_source", "revision", "subset", "split_column", "time_column")),
+    **dict.fromkeys(("train_limit", "val_limit", "test_limit", "max_per_category", "max_per_price_band")),
+    **dict.fromkeys(("val_fraction", "test_fraction"), 0.0),
+    "keep_splits": False,
+    "near_duplicates": "ignore",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OtherData:
+    """Labelled items, sorted by their place, and a hash that changes with any of them."""
+
+    items: Sequence[Item]
+    fingerprint: str
+
+
+def load_other_data(config: DataConfig, source: str) -> OtherData:
+    """All items of a source (as in `data.source`), read and cleaned as the run's config says."""
+    found = load_items(config.model_copy(update={**_OWN, "source": source}))
+    if not found.train:
+        raise DataError(f"{source} has no item that can be scored")
+    return OtherData(found.train, found.fingerprint)
+
+
+def count_trained(run: Run, items: Sequence[Item]) -> int | None:
+    """The number of items that the run was trained on; None if its data folder is not on this machine."""
+    facts = run.facts()
+    try:
+        path = item_file(Path(facts["data_folder"]), Split.TRAIN)
+        known = set(ids_in(path, facts["items"]["train"]))  # data.train_limit takes the first ones
+    except (OSError, TypeError, ValueError, KeyError):
+        return None
+    return sum(item.id in known for item in items)
+
+
+def explain_trained(trained: int | None, n: int) -> str:
+    """A line about the items that the run was trained on."""
+    if trained is None:
+        return "whether the run was trained on some of these items is unknown: its data folder is not here"
+    if trained == 0:
+        return f"the run was trained on none of these {n:,} items"
+    return f"the run was trained on {trained:,} of these {n:,} items: its error on new items is higher"
