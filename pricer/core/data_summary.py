@@ -13,7 +13,7 @@ class DataSummary:
     """Counts of a prepared data set. A reason is a short phrase, such as `no price` or `duplicate`.
 
     `layout` is `columns`, `prompts` or `messages`. `markup_removed` counts the items whose texts had markup or control
-    characters.
+    characters. `by_time`: what the source did not split was cut by time and not by a hash.
 
     `rejected` rows could not be used, and `dropped` rows were left out by a rule of the config. `items` counts the
     items of each split. `own_splits` are the splits that the source had. `revision` is the commit of a Hub data set.
@@ -45,6 +45,7 @@ class DataSummary:
     categories: Mapping[str, int] = field(default_factory=dict)
     """The number of items of each of the 20 largest categories; empty if there are none."""
     warnings: tuple[str, ...] = ()
+    by_time: bool = False
     layout: str = "columns"
     markup_removed: int = 0
 

@@ -50,13 +50,6 @@ def hash_place(text: str) -> float:
     return hash_places(text)[0]
 
 
-def assign_split(place: float, val_fraction: float, test_fraction: float) -> Split:
-    """The split of an Item, from its place. It does not change when other items are added."""
-    if place < test_fraction:
-        return Split.TEST
-    return Split.VAL if place < test_fraction + val_fraction else Split.TRAIN
-
-
 @dataclass(frozen=True, slots=True)
 class ItemSet:
     """All Items of a run by split, each sorted by place, so that the first N are a random sample. The sequences may

@@ -152,7 +152,7 @@ def _read(
 def _is_price_elsewhere(row: Row, layout: Layout, config: DataConfig) -> bool:
     """Whether a price that cannot be read is one with the other decimal mark."""
     cells = layout.read(row.values)
-    return isinstance(cells, Rejection) or isinstance(read_price(cells.price, _other_mark(config)), Price)
+    return isinstance(cells, Rejection) or isinstance(read_price(cells.price, _other_mark(config), config.unit), Price)
 
 
 def _hint(tally: Tally, rejects: Rejects, config: DataConfig) -> str:

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pricer.config import DataConfig
@@ -22,12 +23,6 @@ PRICE_IN_DESCRIPTION = "price in description"
 
 _NUMBER = r"[0-9][0-9.,'’]*"
 _SIGN = r"[$€£¥₹]|\b(?:USD|EUR|GBP|dollars?|euros?)\b"
-_MARKED_NUMBER = re.compile(
-    rf"(?:{_SIGN}|\b(?:price|costs?)\b[^0-9\n]{{0,10}})\s?({_NUMBER})|({_NUMBER})\s?(?:{_SIGN})", re.IGNORECASE
-)
-# A number that stands apart, as a label does: `12.50 – a lamp`, `a lamp, 12.50 USD`.
-_FIRST_NUMBER = re.compile(rf"\W*({_NUMBER})\s?(?:{_SIGN})?\s*[–—:;|\n-]", re.IGNORECASE)
-_LAST_NUMBER = re.compile(rf"(?<![\w.,'’])({_NUMBER})\s?(?:{_SIGN})?\W*$", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -112,10 +107,25 @@ def find_price(text: str, price: float, config: DataConfig) -> tuple[bool, bool]
     # Most texts do not have the price's digits, and need no slow search. A group of thousands has three digits.
     if not any(f"{number:.0f}"[-3:] in text for number in (math.floor(price), round(price))):
         return False, False
-    edges = (_FIRST_NUMBER.match(text[:60]), _LAST_NUMBER.search(text[-60:]))
+    marked, first, last = _price_patterns(config.unit)
+    edges = (first.match(text[:60]), last.search(text[-60:]))
     if any(is_price(found[1]) for found in edges if found):
         return True, True
-    return any(is_price(found[1] or found[2]) for found in _MARKED_NUMBER.finditer(text)), False
+    return any(is_price(found[1] or found[2]) for found in marked.finditer(text)), False
+
+
+@cache
+def _price_patterns(unit: str) -> tuple[re.Pattern[str], ...]:
+    """The patterns of a number with a sign beside it, and of one that stands apart at the beginning or at the end, as a
+    label does: `12.50 – a lamp`, `a lamp, 12.50 USD`.
+    """
+    sign = rf"(?:{_SIGN}|{re.escape(unit)})"
+    patterns = (
+        rf"(?:{sign}|\b(?:price|costs?)\b[^0-9\n]{{0,10}})\s?({_NUMBER})|({_NUMBER})\s?{sign}",
+        rf"\W*({_NUMBER})\s?{sign}?\s*[–—:;|\n-]",
+        rf"(?<![\w.,'’])({_NUMBER})\s?{sign}?\W*$",
+    )
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
 
 
 def quote(value: Any, length: int = 80) -> str:

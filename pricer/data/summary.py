@@ -71,6 +71,7 @@ def summarize(
         price_quantiles=tuple(np.quantile(prices, _QUANTILES).tolist()) if len(prices) else (),
         price_bands=count_bands(prices),
         categories=_largest_categories(accepted, chosen.rows),
+        by_time=config.time_column is not None,
         layout=layout.name,
         markup_removed=tally.had_markup,
     )

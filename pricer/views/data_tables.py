@@ -71,8 +71,10 @@ def describe_splits(summary: "DataSummary") -> str:
     """A sentence about the origin of the splits."""
     own = [SPLIT_NAMES.get(split, split) for split in summary.items if split in summary.own_splits]
     cut = [SPLIT_NAMES.get(split, split) for split in summary.items if split not in summary.own_splits]
+    if not own and summary.by_time:
+        return "The splits are cut by time: the newest items are for testing, those before them for validation."
     if not own:
-        return "The splits are cut by a hash of the texts: an item keeps its split when other items are added."
+        return "The splits are cut by a hash of the texts: an item keeps its split when others are added that differ."
     kept = f"The source has its own {_join(own)} split{'s' * (len(own) > 1)}"
     held_out = [name for name in cut if name != "training"]
     return f"{kept}; {_join(held_out)} items are cut from its training items." if held_out else f"{kept}."

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pricer.core.items import Split, assign_split, hash_place, hash_places
+from pricer.core.items import hash_place, hash_places
 from pricer.core.prices import PriceFormat
 from tests.builders import TEMPLATE, an_item
 
@@ -38,21 +38,6 @@ def test_the_two_places_of_a_text_are_independent() -> None:
 
 def test_a_text_that_is_not_valid_unicode_has_a_place() -> None:
     assert 0 <= hash_place("lamp \ud800") < 1
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        (0.0, Split.TEST),
-        (0.249, Split.TEST),
-        (0.25, Split.VAL),
-        (0.749, Split.VAL),
-        (0.75, Split.TRAIN),
-        (0.999, Split.TRAIN),
-    ],
-)
-def test_test_comes_first_then_val_then_train(place: float, expected: Split) -> None:
-    assert assign_split(place, val_fraction=0.5, test_fraction=0.25) is expected
 
 
 def test_a_prompt_is_question_description_and_lead_with_blank_lines_between() -> None:

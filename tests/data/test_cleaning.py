@@ -133,6 +133,12 @@ def test_a_price_in_a_description_is_found(text: str, price: float, shows: bool,
     assert find_price(text, price, DataConfig()) == (shows, ends)
 
 
+def test_the_unit_marks_a_price_too() -> None:
+    assert find_price("A fridge, 227.5 kWh", 227.5, DataConfig(unit="kWh")) == (True, True)
+    assert find_price("A fridge of 227.5 kWh in white", 227.5, DataConfig(unit="kWh")) == (True, False)
+    assert find_price("A fridge, 227.5 kWh", 227.5, DataConfig()) == (False, False)
+
+
 def test_a_price_in_a_title_is_found_too() -> None:
     found = clean(Cells("A lamp of brass", 227.5, "Lamp, $227.50"), DataConfig(), "price")
 

@@ -109,7 +109,7 @@ class TestFolder:
         elif damage == "empty":
             file.write_bytes(b"")
         else:
-            edits = {"keys": []} if damage == "other keys" else {"fractions": {"val": 0.3}}
+            edits: dict[str, object] = {"keys": []} if damage == "other keys" else {"fractions": {"val": 0.3}}
             file.write_text(json.dumps({**json.loads(content), **edits}))
 
         with pytest.raises(DataError) as raised:

@@ -220,3 +220,13 @@ def test_text_from_a_file_cannot_become_markup() -> None:
     assert "desks|<b>" not in card
     assert token not in card
     assert "\n# hf" not in card
+
+
+def test_the_card_says_what_the_splits_depend_on() -> None:
+    cards = [
+        data_card(replace(PREPARED, summary=replace(SUMMARY, own_splits=(), by_time=by_time)))
+        for by_time in (False, True)
+    ]
+
+    assert ["cut by a hash" in card for card in cards] == [True, False]
+    assert ["cut by time" in card for card in cards] == [False, True]
