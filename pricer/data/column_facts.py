@@ -12,10 +12,12 @@ from pricer.data.attributes import write_cell
 
 Mark = Literal[".", ","]
 
-_CODES = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "¥", "RMB": "¥", "INR": "₹", "CHF": "CHF"}
-_CODES |= {code: code for code in ("AUD", "CAD", "BRL", "PLN", "SEK", "NOK", "DKK", "CZK", "TRY", "RUB", "KRW", "ZAR")}
+CURRENCY_CODES = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "¥", "RMB": "¥", "INR": "₹", "CHF": "CHF"}
+CURRENCY_CODES |= {
+    code: code for code in ("AUD", "CAD", "BRL", "PLN", "SEK", "NOK", "DKK", "CZK", "TRY", "RUB", "KRW", "ZAR")
+}
 _NAMES = {"DOLLAR": "$", "DOLLARS": "$", "EURO": "€", "EUROS": "€", "POUNDS": "£"}
-_CODE = re.compile(rf"(?<![A-Za-z])({'|'.join([*_CODES, *_NAMES])})(?![A-Za-z])", re.IGNORECASE)
+_CODE = re.compile(rf"(?<![A-Za-z])({'|'.join([*CURRENCY_CODES, *_NAMES])})(?![A-Za-z])", re.IGNORECASE)
 # A number with grouping marks, and nothing but a currency around it.
 _NUMBER = re.compile(r"[-+−]?[0-9]+(?:[.,'’\s][0-9]+)*")
 _COMMA_DECIMALS = re.compile(r"(?:\.[0-9]{3})+,[0-9]+$|^[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})$|^0,[0-9]+$")
@@ -144,4 +146,4 @@ def _unit_in(text: str) -> str | None:
     if sign:
         return sign
     code = _CODE.search(text)
-    return {**_CODES, **_NAMES}[code[1].upper()] if code else None
+    return {**CURRENCY_CODES, **_NAMES}[code[1].upper()] if code else None

@@ -1,5 +1,6 @@
 """The DataSummary of a prepared data set, with warnings about what would waste a run or falsify its result."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from pricer.config import DataConfig
 from pricer.core.data_summary import DataSummary, count_bands
 from pricer.core.items import Split
 from pricer.data.acceptance import Tally
+from pricer.data.column_facts import CURRENCY_CODES
 from pricer.data.layouts import Layout
 from pricer.data.rejects import Rejects
 from pricer.data.splits import NUMBERS, Assignment
@@ -93,9 +95,7 @@ def _warnings(summary: DataSummary, prices: np.ndarray, tally: Tally, config: Da
             f"{tally.ambiguous:,} prices are written like {example}, and are read as less than 1,000; "
             f'if they are thousands, set data.decimal_mark: "{other}"'
         )
-    if len(tally.currencies) > 1:
-        found = ", ".join(f"{currency} {n:,}" for currency, n in tally.currencies.most_common(5))
-        yield f"prices are in several currencies ({found}) and are not converted"
+    yield from _warn_of_currencies(tally, config)
     if total and (outliers := int((prices > _OUTLIER * np.median(prices)).sum())):
         are = "price is" if outliers == 1 else "prices are"
         yield (
@@ -115,3 +115,17 @@ def _warnings(summary: DataSummary, prices: np.ndarray, tally: Tally, config: Da
     for split, count in summary.near_copies.items():
         if count:
             yield f"{count:,} of {summary.items[split]:,} {split} items have a near-copy among the training items"
+
+
+def _warn_of_currencies(tally: Tally, config: DataConfig) -> Iterator[str]:
+    found: Counter[str] = Counter()
+    for currency, count in tally.currencies.items():
+        found[CURRENCY_CODES.get(currency.upper(), currency)] += count
+    if len(found) > 1:
+        listed = ", ".join(f"{currency} {n:,}" for currency, n in found.most_common(5))
+        yield f"prices are in several currencies ({listed}) and are not converted"
+    known = {*CURRENCY_CODES.values(), *CURRENCY_CODES}
+    if len(found) == 1 and (currency := next(iter(found))) in known and config.unit in known:
+        unit = CURRENCY_CODES.get(config.unit, config.unit)
+        if currency != unit:
+            yield f"{found[currency]:,} prices are written in {currency}, and data.unit is {config.unit}"

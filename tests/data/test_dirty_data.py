@@ -122,7 +122,7 @@ def test_prices_of_another_country_markup_and_control_characters() -> None:
         rows[place] = {**rows[place], "description": form.format(rows[place]["description"])}
     rows[40] = {**rows[40], "price": "12,00 - 15,00 €"}
 
-    items = load_items(DataConfig(source=write_csv(rows), decimal_mark=","))
+    items = load_items(DataConfig(source=write_csv(rows), decimal_mark=",", unit="€"))
 
     found = everything(items)
     assert listed(items) == [("price is a range", 42)]

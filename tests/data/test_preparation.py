@@ -391,6 +391,13 @@ class TestWarnings:
 
         assert summary(source).warnings == ("prices are in several currencies ($ 2, € 1) and are not converted",)
 
+    def test_codes_are_the_currencies_of_their_signs(self) -> None:
+        source = jsonl(*({"description": text(i), "price": p} for i, p in enumerate(("€5", "6 EUR", "7"))))
+
+        assert summary(source).warnings == ("2 prices are written in €, and data.unit is $",)
+        assert summary(source, unit="€").warnings == ()
+        assert summary(source, unit="kWh").warnings == ()
+
     def test_descriptions_that_show_their_price_are_a_warning(self) -> None:
         source = jsonl(*rows(30), {"description": "Now $77 only, a bed", "price": 77})
 
