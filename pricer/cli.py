@@ -64,10 +64,13 @@ def train(
     if not resume:
         settings = parse_config(b"", "", overrides) if has_own_data else load_config(config_path(config), overrides)
     if settings and dry_run:
-        from pricer.commands.parts.plan import plan
+        from pricer.commands.parts.plan import plan as make_plan
         from pricer.core.gpus import find_gpu
 
-        terminal_tables.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
+        planned_gpu = find_gpu(gpu) if gpu is not None else None
+        with terminal_progress.Watcher() as watcher:
+            plan = make_plan(settings, planned_gpu, watcher.preparing)
+        terminal_tables.planned(plan)
         return
     with terminal_progress.Watcher() as watcher:
         from pricer.commands import train as command

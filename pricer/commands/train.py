@@ -119,7 +119,7 @@ def _leave_launcher(watcher: Watcher) -> None:
 
 def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
     """The Setup of a config. Its notes are shown before anything slow begins."""
-    setup = prepare(config)
+    setup = prepare(config, progress=watcher.preparing)
     for note in setup.notes:
         watcher.note(note)
     return setup
@@ -144,7 +144,7 @@ def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
     """
     config = setup.config.train
     model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)
-    examples = tokenize_training(setup, watcher.note)
+    examples = tokenize_training(setup, watcher.preparing)
     device = device_name(setup.precision)
     requested = config.model_dump(include={"batch_size", "micro_batch", "activation_checkpointing", "compile"})
     known = run.facts().get("step_settings", {}) if run else {}

@@ -24,7 +24,7 @@ from pricer.core.items import Item, ItemSet, PromptTemplate, Split
 from pricer.core.memory import fit_to_gpu, largest_length
 from pricer.core.units import PriceUnit
 from pricer.ml.base import Sizes, measure
-from pricer.ml.devices import Precision
+from pricer.ml.devices import Precision, gpu_here
 from pricer.ml.tokens import MIN_DESCRIPTION, Encoder
 from pricer.stores.bases import Base, read_context
 
@@ -44,6 +44,16 @@ class Machine:
     precision: Precision
     gpu: Gpu | None
     is_planned: bool = False
+
+
+def planned_machine(config: RunConfig, gpu: Gpu | None = None) -> Machine:
+    """The machine for a config that is only looked at. `gpu` None: the GPU of this machine, if the run may use it."""
+    if gpu is None and config.model.device != "cpu":
+        gpu = gpu_here()
+    # The precision on the planned GPU, which this machine may not have.
+    automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
+    dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
+    return Machine(Precision("cpu", config.model.quantization, dtype), gpu, is_planned=True)
 
 
 @dataclass(frozen=True)
