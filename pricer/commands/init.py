@@ -175,7 +175,7 @@ def _settle(config: RunConfig, watcher: Watcher) -> _Settled:
         return _Settled(folder=folder, problem=error)
     style, highest = setup.template.price_format, setup.items.max_train_price
     unit = style.price_unit
-    settled = {name: f"Now {default.value:g}: {default.reason}." for name, default in setup.defaults.items()}
+    settled = {name: f"Now {default.text}: {default.reason}." for name, default in setup.defaults.items()}
     settled["data.decimals"] = f"Now {unit.decimals}: prices are written in steps of {unit.exact(unit.step)}."
     written = f"{unit.exact(highest)} is written {format_price(highest, style)}"
     settled["prompt.price_format"] = f"Now {style.style}: {written}."

@@ -7,17 +7,26 @@ and 800,000 items. And measurements with the bundled base, which EXPERIMENTS.md 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """The value that `auto` stands for, and the reason: a phrase that continues `because`."""
+    """The value that `auto` stands for (a number, a text, or None for nothing), and the reason: a phrase that continues
+    `because`.
+    """
 
-    value: int | float
+    value: Any
     reason: str
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown, a sentence in quotes."""
+        if isinstance(self.value, str):
+            return f'"{self.value}"' if " " in self.value else self.value
+        return "none" if self.value is None else f"{self.value:g}"
 
 
 # The share of each held-out split where its limits do not decide.

@@ -22,6 +22,7 @@ from pricer.core.defaults import (
 from pricer.core.gpus import Gpu
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split
 from pricer.core.memory import fit_to_gpu, largest_length
+from pricer.core.metrics import choose_hit_error
 from pricer.core.units import PriceUnit
 from pricer.ml.base import Sizes, measure
 from pricer.ml.devices import Precision, gpu_here
@@ -95,9 +96,35 @@ def measure_lengths(encoder: Encoder, template: PromptTemplate, items: ItemSet) 
     return lengths, frame + MIN_DESCRIPTION
 
 
+def explain_answers(
+    asked: RunConfig, settled: RunConfig, items: ItemSet, *, one_digit_tokens: bool
+) -> dict[str, Default]:
+    """The reasons for what unit, tokenizer and ready-made prompts decided, by setting. `asked` is the config before.
+    `one_digit_tokens`: the tokenizer gives each digit a token.
+    """
+    is_padded, is_greedy = settled.prompt.price_format == "padded", settled.eval.estimator == "greedy"
+    _, why_hit = choose_hit_error("auto", settled.data.price_unit, items.train_median)
+    padded = "every digit is a token" if one_digit_tokens else "the highest price is too long for a plain one"
+    reasons = {
+        "prompt.price_format": padded if is_padded else "this tokenizer has tokens of several digits",
+        "prompt.question": "the data has ready-made prompts" if items.prompts_question else "it fits unit and step",
+        "prompt.lead": "the data has ready-made prompts" if items.prompts_lead else "it fits unit and price format",
+        "eval.estimator": f"{'no' if is_greedy else 'a'} distribution over prices can be computed",
+        "eval.hit_error": why_hit,
+    }
+    found = {}
+    if is_padded and asked.prompt.price_width is None:
+        found["prompt.price_width"] = Default(settled.prompt.price_width, "the highest price has that many digits")
+    for setting, reason in reasons.items():
+        section, name = setting.split(".")
+        if getattr(getattr(asked, section), name) == "auto":
+            found[setting] = Default(getattr(getattr(settled, section), name), reason)
+    return found
+
+
 def describe_defaults(setup: "Setup") -> list[str]:
-    """A line with the settings that the data decided; an empty list if there are none."""
-    values = [f"{setting}={default.value:g}" for setting, default in setup.defaults.items()]
+    """A line with the settings that the data decided, without whole sentences; an empty list if there are none."""
+    values = [f"{name}={default.text}" for name, default in setup.defaults.items() if " " not in default.text]
     return [f"auto: {', '.join(values)} (--dry-run and run.json say why)"] if values else []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pricer.commands.parts.settling import Facts, Machine, measure_lengths, settle_defaults
+from pricer.commands.parts.settling import Facts, Machine, explain_answers, measure_lengths, settle_defaults
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Answers, Checkpoint
 from pricer.core.data_summary import explain_summary
@@ -168,17 +168,18 @@ def prepare(config: RunConfig, machine: Machine | None = None, progress: Progres
     # The length of the prompts is one of the settings that are chosen from their lengths.
     encoder = Encoder(tokenizer, 0, prompt_tail(lead), answer_tokens)
     lengths = partial(measure_lengths, encoder, PromptTemplate(question, lead, price_format, 0), items)
-    config, defaults = settle_defaults(Facts(len(items.train), items, unit, lengths, config, base, machine))
-    asked = config.prompt.model_copy(update={"question": question, "lead": lead})
+    settled, defaults = settle_defaults(Facts(len(items.train), items, unit, lengths, config, base, machine))
+    asked = settled.prompt.model_copy(update={"question": question, "lead": lead})
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
-    setup = _assemble(config.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
+    setup = _assemble(settled.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
     notes += explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, unit, can_pad=can_pad))
     defaults = {"data.decimals": Default(unit.decimals, why), **defaults} if why else defaults
-    return replace(setup, defaults=defaults, notes=tuple(notes))
+    explained = explain_answers(config, setup.config, items, one_digit_tokens=splits)
+    return replace(setup, defaults=defaults | explained, notes=tuple(notes))
 
 
 def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None) -> Setup:
