@@ -191,8 +191,8 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-# Above this share, most of what a description says may be lost.
-_MUCH_CUT = 0.1
+MUCH_CUT = 0.1
+"""Where more descriptions are cut, most of what they say may be lost."""
 
 
 def find_waste(
@@ -210,7 +210,7 @@ def find_waste(
             f"there will be one checkpoint and nothing to choose from, because train.checkpoint_every is "
             f"{checkpoint_every:,} and the training has {_count(steps, 'step')}: --set {remedy}"
         )
-    if cut > _MUCH_CUT:
+    if cut > MUCH_CUT:
         remedy = f"--set prompt.max_length={enough}" if enough > max_length else "take a base with a longer context"
         found.append(
             f"{cut:.0%} of the descriptions are longer than prompt.max_length ({max_length:,} tokens) and will be cut: "

@@ -128,8 +128,10 @@ def describe_defaults(setup: "Setup") -> list[str]:
     return [f"auto: {', '.join(values)} (--dry-run and run.json say why)"] if values else []
 
 
-def find_warnings(setup: "Setup") -> list[str]:
-    """Sentences about what would waste a training with this Setup, each with what to set."""
+def find_warnings(setup: "Setup", cut: float | None = None) -> list[str]:
+    """Sentences about what would waste a training with this Setup, each with what to set. `cut` is the share of the
+    training descriptions that are cut; None: it is measured on a sample.
+    """
     train, items = setup.config.train, setup.items
     lengths, least = measure_lengths(setup.encoder, setup.template, items)
     return find_waste(
@@ -137,7 +139,7 @@ def find_warnings(setup: "Setup") -> list[str]:
         epochs=train.epochs,
         checkpoint_every=train.checkpoint_every,
         val_items=len(items.val),
-        cut=count_cut(lengths, setup.template.max_length),
+        cut=count_cut(lengths, setup.template.max_length) if cut is None else cut,
         max_length=setup.template.max_length,
         enough=int(choose_max_length(lengths, least, read_context(setup.base), None).value),
     )
