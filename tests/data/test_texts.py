@@ -131,7 +131,8 @@ def test_a_description_of_several_columns_is_read_as_in_training() -> None:
 
 
 def test_many_missing_columns_are_one_short_line() -> None:
-    config = DataConfig(source="cars.csv", description=[f"feature {number}" for number in range(120)])
+    names = [f"feature {number}" for number in range(120)]
+    config = DataConfig(source="cars.csv", description=names)
 
     with pytest.raises(DataError) as caught:
         read("cars.csv", "brand\nAudi\n", config)

@@ -10,6 +10,7 @@ from pricer.commands.parts.settling import (
     Machine,
     describe_interval,
     find_warnings,
+    list_open,
     planned_machine,
     settle_defaults,
 )
@@ -130,4 +131,5 @@ def _assume(config: RunConfig, machine: Machine, items: int) -> _Prepared:
     """Prepare a run whose data is not read, with this number of training items."""
     base = find_base(config.model, weights=False)
     settled, defaults = settle_defaults(Facts(items, None, PriceUnit(), lambda: ([], 0), config, base, machine))
-    return _Prepared(settled, defaults, items)
+    unsettled = f"not settled, because the data was not read: {', '.join(list_open(settled))}"
+    return _Prepared(settled, defaults, items, notes=(unsettled,) if list_open(settled) else ())

@@ -89,6 +89,15 @@ def settle_defaults(facts: Facts) -> tuple[RunConfig, dict[str, Default]]:
     return config, found
 
 
+def list_open(config: RunConfig) -> list[str]:
+    """The settings that are still `auto` and that the data decides."""
+    return [
+        setting
+        for setting in ("data.decimals", *_CHOICES, *_ANSWERS)
+        if getattr(getattr(config, setting.split(".")[0]), setting.split(".")[1]) == "auto"
+    ]
+
+
 def measure_lengths(encoder: Encoder, template: PromptTemplate, items: ItemSet) -> tuple[list[int], int]:
     """Tokens of a sample of training prompts with the longest price, and the least that a prompt needs."""
     lengths = encoder.lengths([template.prompt(item) for item in items.train[:_SAMPLE]])
@@ -190,6 +199,8 @@ def _find_room(facts: Facts, config: RunConfig, most: int) -> int | None:
     )
 
 
+# How the model is asked and how its answers are written and judged. They are settled with the tokenizer.
+_ANSWERS = ("prompt.price_format", "prompt.question", "prompt.lead", "eval.estimator", "eval.hit_error")
 # In this order, because checkpoint_every depends on epochs and batch size, and the room in a GPU on the batch size.
 _CHOICES: Mapping[str, Callable[[Facts, RunConfig], Default | None]] = {
     "data.val_fraction": lambda facts, _: _choose_share(facts, Split.VAL),
