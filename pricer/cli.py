@@ -13,9 +13,7 @@ import typer
 import pricer
 from pricer import cli_data
 from pricer.cli_errors import OUTPUT_CLOSED, exit_codes, output_is_closed
-from pricer.cli_options import JsonOption, SetOption
-from pricer.cli_options import make_option as _option
-from pricer.cli_options import refuse_if as _refuse_if
+from pricer.cli_options import JsonOption, RepoOption, RunOption, SetOption, make_option, refuse_if
 from pricer.core.metrics import choosing_metrics
 
 app = typer.Typer(
@@ -26,12 +24,8 @@ app = typer.Typer(
 )
 
 
-RunOption = Annotated[str | None, _option("--run NAME", "Name of the run. Default: the newest.")]
-RepoOption = Annotated[str | None, _option("--repo USER/NAME", "Use the run in this Hub repository.")]
-
-
 @app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, _option("--version", "Show the version.")] = False) -> None:
+def _options(version: Annotated[bool, make_option("--version", "Show the version.")] = False) -> None:
     if version:
         typer.echo(f"pricer {pricer.__version__}")
         raise typer.Exit
@@ -49,16 +43,16 @@ def train(
         str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled one.")
     ] = "quickstart",
     override: SetOption = None,
-    run: Annotated[str | None, _option("--run NAME", "Name of the run. Default: after the config.")] = None,
-    resume: Annotated[bool, _option("--resume", "Continue the newest run, or --run, with its config.")] = False,
-    repo: Annotated[str | None, _option("--repo USER/NAME", "Push to it; with --resume, continue its run.")] = None,
-    dry_run: Annotated[bool, _option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
-    gpu: Annotated[str | None, _option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,
+    run: Annotated[str | None, make_option("--run NAME", "Name of the run. Default: after the config.")] = None,
+    resume: Annotated[bool, make_option("--resume", "Continue the newest run, or --run, with its config.")] = False,
+    repo: Annotated[str | None, make_option("--repo USER/NAME", "Push to it; with --resume, continue its run.")] = None,
+    dry_run: Annotated[bool, make_option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
+    gpu: Annotated[str | None, make_option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
     given = config != "quickstart" or bool(override) or dry_run
-    _refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
-    _refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
+    refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
+    refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
     from pricer.config_file import config_path, load_config, parse_config
     from pricer.views import terminal_progress, terminal_tables
 
@@ -70,10 +64,13 @@ def train(
     if not resume:
         settings = parse_config(b"", "", overrides) if has_own_data else load_config(config_path(config), overrides)
     if settings and dry_run:
-        from pricer.commands.parts.plan import plan
+        from pricer.commands.parts.plan import plan as make_plan
         from pricer.core.gpus import find_gpu
 
-        terminal_tables.planned(plan(settings, find_gpu(gpu) if gpu is not None else None))
+        planned_gpu = find_gpu(gpu) if gpu is not None else None
+        with terminal_progress.Watcher() as watcher:
+            plan = make_plan(settings, planned_gpu, watcher.preparing)
+        terminal_tables.planned(plan)
         return
     with terminal_progress.Watcher() as watcher:
         from pricer.commands import train as command
@@ -89,27 +86,31 @@ def train(
 @exit_codes()
 def evaluate(
     run: RunOption = None,
-    all_checkpoints: Annotated[bool, _option("--all-checkpoints", "Score every checkpoint.")] = False,
-    checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")] = None,
-    split: Annotated[Literal["val", "test"] | None, _option("--split", "Items to score on. Default: val.")] = None,
-    data: Annotated[str | None, _option("--data FILE", "Score on all items of other data: a file, folder, …")] = None,
-    limit: Annotated[int | None, _option("--limit N", "Only the first N items.", minimum=1)] = None,
+    all_checkpoints: Annotated[bool, make_option("--all-checkpoints", "Score every checkpoint.")] = False,
+    checkpoint: Annotated[
+        str | None, make_option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")
+    ] = None,
+    split: Annotated[Literal["val", "test"] | None, make_option("--split", "Items to score on. Default: val.")] = None,
+    data: Annotated[
+        str | None, make_option("--data FILE", "Score on all items of other data: a file, folder, …")
+    ] = None,
+    limit: Annotated[int | None, make_option("--limit N", "Only the first N items.", minimum=1)] = None,
     repo: RepoOption = None,
-    config: Annotated[str | None, _option("--config CONFIG", "With --repo: the data and the prompt.")] = None,
+    config: Annotated[str | None, make_option("--config CONFIG", "With --repo: the data and the prompt.")] = None,
     override: SetOption = None,
-    race: Annotated[bool, _option("--race", "With --all-checkpoints: drop the worse half in rounds.")] = False,
+    race: Annotated[bool, make_option("--race", "With --all-checkpoints: drop the worse half in rounds.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
     _refuse_run_and_repo(run, repo)
     is_own = repo is None and (config is not None or bool(override))
-    _refuse_if(is_own, "--config", "a run has its own config; only with --repo is there a choice")
+    refuse_if(is_own, "--config", "a run has its own config; only with --repo is there a choice")
     is_both = all_checkpoints and checkpoint is not None
-    _refuse_if(is_both, "--checkpoint", "give --all-checkpoints or --checkpoint, not both")
-    _refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
-    _refuse_if(data is not None and split is not None, "--split", "--data scores all items, whatever their split")
+    refuse_if(is_both, "--checkpoint", "give --all-checkpoints or --checkpoint, not both")
+    refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
+    refuse_if(data is not None and split is not None, "--split", "--data scores all items, whatever their split")
     is_val = data is None and split in (None, "val")
-    _refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
+    refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
     from pricer.core.items import Split
     from pricer.views import terminal, terminal_evaluations, terminal_progress
 
@@ -138,18 +139,18 @@ def evaluate(
 def pick(
     run: RunOption = None,
     repo: RepoOption = None,
-    metric: Annotated[str, _option(f"--metric <{'|'.join(choosing_metrics())}>", "What best means.")] = "mae",
+    metric: Annotated[str, make_option(f"--metric <{'|'.join(choosing_metrics())}>", "What best means.")] = "mae",
     candidates: Annotated[
         Literal["checkpoints", "soup"],
-        _option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
+        make_option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
     ] = "checkpoints",
-    confirm: Annotated[bool, _option("--confirm", "Also score the pick on the test split, once.")] = False,
+    confirm: Annotated[bool, make_option("--confirm", "Also score the pick on the test split, once.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
     _refuse_run_and_repo(run, repo)
     is_unknown = metric not in choosing_metrics()
-    _refuse_if(is_unknown, "--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
+    refuse_if(is_unknown, "--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
     # OpenBLAS reads this when numpy is imported. The matrix products here are short, so a second thread gains little.
     # When another process used the cores, waiting for each other slowed the threads from 1 s to 25 s.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -198,17 +199,21 @@ def runs(as_json: JsonOption = False) -> None:
 @exit_codes()
 def predict(
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A description. Default: standard input.")] = None,
-    file: Annotated[Path | None, _option("--file FILE", "A .csv, .jsonl or .parquet file, or one text a line.")] = None,
+    file: Annotated[
+        Path | None, make_option("--file FILE", "A .csv, .jsonl or .parquet file, or one text a line.")
+    ] = None,
     run: RunOption = None,
     repo: RepoOption = None,
-    checkpoint: Annotated[str | None, _option("--checkpoint STEP|ID|best|last", "Default: best, else last.")] = None,
-    as_json: Annotated[bool, _option("--json", "Print one line of JSON for each text.")] = False,
+    checkpoint: Annotated[
+        str | None, make_option("--checkpoint STEP|ID|best|last", "Default: best, else last.")
+    ] = None,
+    as_json: Annotated[bool, make_option("--json", "Print one line of JSON for each text.")] = False,
 ) -> None:
     """Price one description or many, each with an 80 % interval."""
     _refuse_run_and_repo(run, repo)
-    _refuse_if(text is not None and file is not None, "--file", "give a text or --file, not both")
+    refuse_if(text is not None and file is not None, "--file", "give a text or --file, not both")
     is_missing = text is None and file is None and sys.stdin.isatty()
-    _refuse_if(is_missing, "TEXT", "give a text, --file, or JSON lines on standard input")
+    refuse_if(is_missing, "TEXT", "give a text, --file, or JSON lines on standard input")
     from pricer.data.texts import read_input
     from pricer.views import terminal_progress, terminal_tables
 
@@ -228,13 +233,13 @@ def report(
         list[str] | None, typer.Argument(metavar="RUN", help="Runs to compare.", show_default=False)
     ] = None,
     run: RunOption = None,
-    output: Annotated[Path | None, _option("--output FILE", "Default: report.html in the run's folder.")] = None,
-    png: Annotated[bool, _option("--png", "Also write the main charts as pictures.")] = False,
+    output: Annotated[Path | None, make_option("--output FILE", "Default: report.html in the run's folder.")] = None,
+    png: Annotated[bool, make_option("--png", "Also write the main charts as pictures.")] = False,
 ) -> None:
     """Write one HTML page of charts and tables about a run or several."""
-    _refuse_if(bool(runs) and run is not None, "--run", "name the runs, or give --run, not both")
+    refuse_if(bool(runs) and run is not None, "--run", "name the runs, or give --run, not both")
     names = runs or ([run] if run is not None else [])
-    _refuse_if(len(set(names)) < len(names), "RUN", "name each run once")
+    refuse_if(len(set(names)) < len(names), "RUN", "name each run once")
     from pricer.commands.report import report as command
     from pricer.views import terminal, terminal_tables
 
@@ -269,7 +274,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def _refuse_run_and_repo(run: str | None, repo: str | None) -> None:
-    _refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
+    refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
 
 
 def main() -> None:

@@ -36,11 +36,12 @@ def init(
     from pricer.commands.init import Options
     from pricer.commands.init import init as command
     from pricer.data.columns import Given
-    from pricer.views import terminal_data
+    from pricer.views import terminal_data, terminal_progress
 
     given = Given(tuple(description) if description else None, price, title, category, decimal_mark)
     is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    result = command(source, Options(given, unit, base, time), output, _ask if is_terminal else None)
+    ask = _ask if is_terminal else None
+    result = command(source, Options(given, unit, base, time), output, ask, terminal_progress.Watcher)
     terminal_data.initialised(result)
 
 
@@ -54,13 +55,15 @@ def data(
 ) -> None:
     """Clean, split and count the data of a config."""
     from pricer.config_file import config_path, load_config
-    from pricer.views import terminal_data
+    from pricer.views import terminal_data, terminal_progress
 
     settings = load_config(config_path(config), override or [])
-    from pricer.commands.data import prepare_data
-
     overrides = [part for setting in override or [] for part in ("--set", setting)]
-    result = prepare_data(settings, [*([] if config == "quickstart" else [config]), *overrides])
+    arguments = [*([] if config == "quickstart" else [config]), *overrides]
+    with terminal_progress.Watcher() as watcher:
+        from pricer.commands.data import prepare_data
+
+        result = prepare_data(settings, arguments, watcher)
     terminal_data.prepared(result, as_json=as_json)
 
 

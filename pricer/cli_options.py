@@ -21,3 +21,5 @@ SetOption = Annotated[
     list[str] | None, make_option("--set KEY=VALUE", "Override a setting: train.epochs=2. Repeatable.")
 ]
 JsonOption = Annotated[bool, make_option("--json", "Print everything as JSON.")]
+RunOption = Annotated[str | None, make_option("--run NAME", "Name of the run. Default: the newest.")]
+RepoOption = Annotated[str | None, make_option("--repo USER/NAME", "Use the run in this Hub repository.")]

@@ -6,6 +6,7 @@ import pytest
 
 from pricer.commands.parts.plan import Plan, plan
 from pricer.config_file import CONFIGS, load_config
+from pricer.core.prices import PriceFormat, format_price
 
 BASES = Path(__file__).parent / "bases"
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -21,6 +22,22 @@ def test_a_config_loads_and_starts_with_the_command_that_runs_it(file: Path) -> 
 
 def planned(name: str, base: str) -> Plan:
     return plan(load_config(CONFIGS / f"{name}.yaml", [f"model.base={BASES / base}"]))
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b-a100", "llama-3.2-3b-a100", "llama-3.2-3b-t4"])
+def test_a_published_recipe_writes_whole_dollars_and_never_0(name: str) -> None:
+    data = load_config(CONFIGS / f"{name}.yaml").data
+    assert isinstance(data.min_price, float)
+
+    assert data.price_unit.to_steps(data.min_price) == 1
+    assert data.price_unit.to_steps(data.min_price - 0.01) == 0
+    assert format_price(227.4, PriceFormat("plain", None, data.price_unit.decimals)) == "227.00"
+
+
+def test_a_plan_without_the_data_says_what_it_could_not_settle() -> None:
+    (note,) = planned("llama-3.1-8b-a100", "llama-3.1-8b").notes
+
+    assert note.startswith("not settled, because the data was not read: data.test_fraction, prompt.lead, ")
 
 
 def test_the_400_000_item_run() -> None:

@@ -41,7 +41,7 @@ class Bomb:
 
 
 class World:
-    """A folder in which one of pricer's commands runs: only runs/ and what HF_HOME names may change in it."""
+    """A folder in which one of pricer's commands runs: only runs/, data/ and what HF_HOME names may change in it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder / "world"
@@ -76,11 +76,11 @@ class World:
         assert len(result.err) < 2000
 
     def _listing(self) -> dict[str, bytes | None]:
-        allowed = (self._folder / "cache", self._work / "runs")
+        allowed = (self._folder / "cache", self._work / "runs", self._work / "data")
         return {
             str(path): path.read_bytes() if path.is_file() else None
             for path in sorted(self._folder.rglob("*"))
-            if not path.is_relative_to(allowed[0]) and not path.is_relative_to(allowed[1])
+            if not any(path.is_relative_to(folder) for folder in allowed)
         }
 
 

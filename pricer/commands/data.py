@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pricer.commands.parts.settling import Machine, describe_interval, find_warnings
+from pricer.commands.parts.settling import describe_interval, find_warnings, planned_machine
 from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.token_cache import tokenize_training
+from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.data_summary import DataSummary, explain_summary
 from pricer.core.items import Split, prompt_tail
@@ -14,7 +16,6 @@ from pricer.core.prices import format_price
 from pricer.core.prompt_facts import PromptFacts, PromptSample, WrittenPrice, measure_lengths
 from pricer.core.units import PriceUnit
 from pricer.errors import DataError
-from pricer.ml.devices import Precision, gpu_here
 from pricer.ml.tokens import tokenize_continuations
 from pricer.stores.files import write_atomically
 from pricer.views.data_card import data_card
@@ -28,9 +29,17 @@ _SHOWN_QUANTILES = (1, 3, 5)
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingTokens:
+    """The number of tokens that an epoch of training reads, and of descriptions that are cut."""
+
+    count: int
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A prepared data set. `held_out` has a sentence for each held-out split. `notes` say why prices are written so, if
-    that needs a reason. `next_command` is what to do next.
+    that needs a reason. `next_command` is what to do next. `tokens` is None if none were made.
     """
 
     source: str
@@ -42,13 +51,18 @@ class Prepared:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     next_command: str
+    tokens: TrainingTokens | None = None
 
 
-def prepare_data(config: RunConfig, arguments: Sequence[str]) -> Prepared:
-    """Make the data folder of a config, or open it if it is there, and write its card. `arguments` name the config in
-    commands. A PricerError if the data or the tokenizer of the base cannot be used; the weights are not needed.
+def prepare_data(config: RunConfig, arguments: Sequence[str], watcher: Watcher) -> Prepared:
+    """Make the data folder of a config, or open it if it is there, write its card, and keep the tokens in it that
+    training reads. `arguments` name the config in commands. A PricerError if the data or the tokenizer of the base
+    cannot be used; the weights are not needed.
     """
-    return write_card(prepare(config, planned_machine(config)), arguments)
+    setup = prepare(config, planned_machine(config), watcher.preparing)
+    prepared = write_card(setup, arguments)
+    table = tokenize_training(setup, watcher.preparing)
+    return replace(prepared, tokens=TrainingTokens(int(table.lengths.sum()), int(table.cut.sum())))
 
 
 def write_card(setup: Setup, arguments: Sequence[str] = ()) -> Prepared:
@@ -69,14 +83,6 @@ def write_card(setup: Setup, arguments: Sequence[str] = ()) -> Prepared:
     )
     write_atomically(items.folder / CARD, data_card(prepared))
     return prepared
-
-
-def planned_machine(config: RunConfig) -> Machine:
-    """What is here, for a config that is only looked at: no weights are loaded."""
-    model = config.model
-    dtype = "float32" if model.compute_dtype == "auto" else model.compute_dtype
-    gpu = None if model.device == "cpu" else gpu_here()
-    return Machine(Precision("cpu", model.quantization, dtype), gpu, is_planned=True)
 
 
 def _describe_prompts(setup: Setup, summary: DataSummary) -> PromptFacts:

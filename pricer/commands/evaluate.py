@@ -47,7 +47,7 @@ def evaluate_run(
     `limit` items (None: all) of a split. In a `race`, bad checkpoints drop out before they are scored on all items.
     """
     checkpoints = _choose(run, which, watcher)
-    setup = prepare(run.config())
+    setup = prepare(run.config(), progress=watcher.preparing)
     items = require(setup.items, split, setup.config.data)
     job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items)
     return _evaluate(job, watcher, race=race)
@@ -59,8 +59,8 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     read, unless the checkpoints come from another trainer.
     """
     checkpoints = _choose(run, which, watcher)
-    setup = prepare_to_ask(run.config(), checkpoints[0])
-    data = load_other_data(setup.config.data, source)
+    setup = prepare_to_ask(run.config(), checkpoints[0], watcher.preparing)
+    data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
     trained = count_trained(run, scored)
     watcher.note(explain_trained(trained, len(scored)))

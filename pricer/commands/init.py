@@ -3,12 +3,14 @@
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pricer.commands.parts.draft import Findings, Setting, choose_base, draft_head, draft_settings
+from pricer.commands.parts.watcher import Watcher
 from pricer.config import DataConfig, RunConfig
 from pricer.config_file import parse_config, to_commented_yaml
 from pricer.config_schema import SCHEMA_FILE, schema_text
@@ -26,6 +28,7 @@ _SAMPLE = 5_000
 _FIRST = 200
 
 Ask = Callable[[Question], str]
+OpenWatcher = Callable[[], AbstractContextManager[Watcher]]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -41,19 +44,21 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What was recognised, as names and values for a person, and the files that were written. `problem` is what keeps
-    the config from being trained as it is; None if nothing is known. `next_command` is what to do next.
+    """What was recognised, as names and values for a person, and the files that were written. `folder` is the data
+    folder that training will use; None if none was made. `problem` is what keeps the config from being trained as it
+    is; None if nothing is known. `next_command` is what to do next.
     """
 
     recognised: tuple[tuple[str, str], ...]
     written: tuple[Path, ...]
+    folder: Path | None
     problem: PricerError | None
     next_command: str
 
 
-def init(source: str, options: Options, output: Path | None, ask: Ask | None) -> Initialised:
+def init(source: str, options: Options, output: Path | None, ask: Ask | None, open_watcher: OpenWatcher) -> Initialised:
     """Write a config for a source. `ask` answers what the data does not decide; None: this is a DataError that names
-    the candidates and the option. A PricerError if the output exists.
+    the candidates and the option. `open_watcher` is called after the last question. A PricerError if the output exists.
     """
     target = output or Path(f"{_name_config(source)}.yaml")
     if target.exists() or target.is_symlink():
@@ -69,10 +74,15 @@ def init(source: str, options: Options, output: Path | None, ask: Ask | None) ->
     found = Findings(source, config, columns, layout, len(rows), are_all, splits, options.unit, options.time_column)
     base, head = _choose_base(options.base), draft_head(shlex.quote(str(target)), found)
     text = _write_config(head, draft_settings(found, base, {}))
-    settled, problem = _settle(parse_config(text.encode(), str(target))) if are_all else ({}, None)
-    text = _write_config(head, draft_settings(found, base, settled))
+    settled = _Settled()
+    if are_all:
+        with open_watcher() as watcher:
+            settled = _settle(parse_config(text.encode(), str(target)), watcher)
+    text = _write_config(head, draft_settings(found, base, settled.values))
     written = _write(target, text)
-    return Initialised(found.describe(), written, problem, f"pricer data {shlex.quote(str(target))}")
+    return Initialised(
+        found.describe(), written, settled.folder, settled.problem, f"pricer data {shlex.quote(str(target))}"
+    )
 
 
 def _open(source: str) -> tuple[Source, DataConfig, Rows]:
@@ -143,22 +153,34 @@ def _recognise(
     return found
 
 
-def _settle(config: RunConfig) -> tuple[Mapping[str, str], PricerError | None]:
-    """What each `auto` is now, and why training would refuse the config; None: it would not."""
-    from pricer.commands.data import planned_machine
-    from pricer.commands.parts.setup import prepare
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What each `auto` is now, the data folder, and why training would refuse the config (None: it would not)."""
 
+    values: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    problem: PricerError | None = None
+
+
+def _settle(config: RunConfig, watcher: Watcher) -> _Settled:
+    """Prepare the data of a config. Only data of a few rows are prepared here, because that takes a moment."""
+    from pricer.commands.parts.settling import planned_machine
+    from pricer.commands.parts.setup import prepare
+    from pricer.data.preparation import prepare_data
+
+    folder = None
     try:
+        folder = prepare_data(config.data, watcher.preparing).path
         setup = prepare(config, planned_machine(config))
     except PricerError as error:
-        return {}, error
+        return _Settled(folder=folder, problem=error)
     style, highest = setup.template.price_format, setup.items.max_train_price
     unit = style.price_unit
-    settled = {name: f"Now {default.value:g}: {default.reason}." for name, default in setup.defaults.items()}
+    settled = {name: f"Now {default.text}: {default.reason}." for name, default in setup.defaults.items()}
     settled["data.decimals"] = f"Now {unit.decimals}: prices are written in steps of {unit.exact(unit.step)}."
     written = f"{unit.exact(highest)} is written {format_price(highest, style)}"
     settled["prompt.price_format"] = f"Now {style.style}: {written}."
-    return settled, None
+    return _Settled(settled, folder)
 
 
 def _choose_base(wanted: str | None) -> Setting:

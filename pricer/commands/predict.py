@@ -38,7 +38,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     (checkpoint,) = choose_checkpoints(run, which or "last")
     if which is None:
         watcher.note(f"no best checkpoint of {run.name} has been picked yet: this is the last one, {checkpoint.name}")
-    setup = prepare_to_ask(config, checkpoint)
+    setup = prepare_to_ask(config, checkpoint, watcher.preparing)
     refuse_foreign(checkpoint, setup, any_data=True)
     run.pin_config(setup.config)
     adapter = run.store.fetch(checkpoint)

@@ -16,12 +16,19 @@ from pricer.commands.parts.setup import (
     record_dequantized,
 )
 from pricer.commands.parts.token_cache import tokenize_training
-from pricer.commands.parts.training import Recorder, catch_stop_signals, describe_machine, explain_full_disk
+from pricer.commands.parts.training import (
+    Recorder,
+    catch_stop_signals,
+    describe_data,
+    describe_machine,
+    explain_full_disk,
+)
 from pricer.commands.parts.uploads import claim, uploads
 from pricer.commands.parts.wandb_report import open_tracker
 from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.defaults import MUCH_CUT
 from pricer.errors import Interrupted, RunError
 from pricer.ml.adapters import add_adapter
 from pricer.ml.devices import device_name, remove_launcher_variables
@@ -59,12 +66,18 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     check_runs_folder()
     _leave_launcher(watcher)
     setup = _prepare(settle_optimizer(config), watcher)
-    for text in (*describe_defaults(setup), *find_warnings(setup)):
+    for text in describe_defaults(setup):
         watcher.note(text)
+    examples = tokenize_training(setup, watcher.preparing)
+    cut = float(examples.cut.mean())
+    for text in find_warnings(setup, cut):
+        watcher.note(text)
+    if cut <= MUCH_CUT:  # otherwise a warning has said it
+        _say_cut(examples, setup, watcher)
     if setup.items.folder and not (setup.items.folder / CARD).exists():
         write_card(setup)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
-    training = _load(setup, None, watcher)
+    training = _load(setup, examples, None, watcher)
     facts = describe_machine(setup) | training.facts
     if config.hub.repo is not None:
         name = name or free_name(stem)
@@ -101,8 +114,10 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
         state = run.training_states.newest()
         setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
         _refuse_changed(run, setup)
-        training = _load(setup, run, watcher)
-        run.record(**training.facts)
+        examples = tokenize_training(setup, watcher.preparing)
+        _say_cut(examples, setup, watcher)
+        training = _load(setup, examples, run, watcher)
+        run.record(**describe_data(setup), **training.facts)
         return _train(run, setup, training, state, watcher)
 
 
@@ -119,7 +134,7 @@ def _leave_launcher(watcher: Watcher) -> None:
 
 def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
     """The Setup of a config. Its notes are shown before anything slow begins."""
-    setup = prepare(config)
+    setup = prepare(config, progress=watcher.preparing)
     for note in setup.notes:
         watcher.note(note)
     return setup
@@ -138,13 +153,20 @@ def _refuse_changed(run: Run, setup: Setup) -> None:
             )
 
 
-def _load(setup: Setup, run: Run | None, watcher: Watcher) -> _Training:
+def _say_cut(examples: TokenTable, setup: Setup, watcher: Watcher) -> None:
+    if cut := int(examples.cut.sum()):
+        watcher.note(
+            f"{cut:,} of {len(examples):,} training descriptions ({cut / len(examples):.1%}) are cut to "
+            f"{setup.template.max_length} tokens (prompt.max_length)"
+        )
+
+
+def _load(setup: Setup, examples: TokenTable, run: Run | None, watcher: Watcher) -> _Training:
     """Load everything that training needs. A resumed `run` computes a step as it did before on this device, because
     another division into parts is rounded differently. If the config has changed, it chooses again.
     """
     config = setup.config.train
     model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)
-    examples = tokenize_training(setup, watcher.note)
     device = device_name(setup.precision)
     requested = config.model_dump(include={"batch_size", "micro_batch", "activation_checkpointing", "compile"})
     known = run.facts().get("step_settings", {}) if run else {}
@@ -164,12 +186,6 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
     reached = state[1] if state else 0
     run.delete_metrics_after(reached)
     run.training_states.delete_after(reached)
-    examples = training.examples
-    if cut := int(examples.cut.sum()):
-        watcher.note(
-            f"{cut:,} of {len(examples):,} training descriptions ({cut / len(examples):.0%}) were cut to "
-            f"{setup.template.max_length} tokens (prompt.max_length)"
-        )
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
     validate = prepare_validation(
@@ -193,7 +209,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
             finished = fine_tune(
                 training.model,
                 setup.tokenizer,
-                examples,
+                training.examples,
                 config,
                 setup.precision,
                 state_folder=run.training_states.folder,

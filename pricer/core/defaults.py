@@ -7,17 +7,26 @@ and 800,000 items. And measurements with the bundled base, which EXPERIMENTS.md 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Auto = Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """The value that `auto` stands for, and the reason: a phrase that continues `because`."""
+    """The value that `auto` stands for (a number, a text, or None for nothing), and the reason: a phrase that continues
+    `because`.
+    """
 
-    value: int | float
+    value: Any
     reason: str
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown, a sentence in quotes."""
+        if isinstance(self.value, str):
+            return f'"{self.value}"' if " " in self.value else self.value
+        return "none" if self.value is None else f"{self.value:g}"
 
 
 # The share of each held-out split where its limits do not decide.
@@ -182,8 +191,8 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-# Above this share, most of what a description says may be lost.
-_MUCH_CUT = 0.1
+MUCH_CUT = 0.1
+"""Where more descriptions are cut, most of what they say may be lost."""
 
 
 def find_waste(
@@ -201,7 +210,7 @@ def find_waste(
             f"there will be one checkpoint and nothing to choose from, because train.checkpoint_every is "
             f"{checkpoint_every:,} and the training has {_count(steps, 'step')}: --set {remedy}"
         )
-    if cut > _MUCH_CUT:
+    if cut > MUCH_CUT:
         remedy = f"--set prompt.max_length={enough}" if enough > max_length else "take a base with a longer context"
         found.append(
             f"{cut:.0%} of the descriptions are longer than prompt.max_length ({max_length:,} tokens) and will be cut: "

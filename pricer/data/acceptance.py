@@ -21,9 +21,11 @@ from pricer.errors import DataError
 
 NO_SPLIT_NAMED, NO_TIME = "no split", "no time"
 
+Progress = Callable[[str, str], None]
+"""Receives what is being done, and how far it is or how much there is to do."""
 # Rows that say which layout a source has.
 _FIRST_ROWS = 200
-_NOTE_EVERY = 100_000
+_REPORT_EVERY = 5_000
 # A share of rows below this may begin or end with their price by chance.
 _MAX_STATING_PRICE, _MIN_STATING_PRICE = 0.5, 5
 
@@ -75,7 +77,7 @@ def find_source_layout(source: Source, config: DataConfig) -> Layout:
 
 
 def accept_rows(
-    source: Source, layout: Layout, config: DataConfig, spool: Spool, rejects: Rejects, note: Callable[[str], None]
+    source: Source, layout: Layout, config: DataConfig, spool: Spool, rejects: Rejects, progress: Progress
 ) -> Tally:
     """Read all rows into the spool and the rejects. A DataError if too many rows are rejected, or if the descriptions
     begin or end with their prices.
@@ -85,8 +87,8 @@ def accept_rows(
     with closing(source.rows()) as rows:
         for row in rows:
             tally.rows += 1
-            if tally.rows % _NOTE_EVERY == 0:
-                note(f"{tally.rows:,} rows read")
+            if tally.rows % _REPORT_EVERY == 0:
+                progress("reading rows", f"{tally.rows:,}")
             _accept(row, source, layout, config, spool, rejects, tally)
             if is_strict and rejects.rejected.total() == MAX_NAMED:
                 break

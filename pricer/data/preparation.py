@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split
-from pricer.data.acceptance import accept_rows, find_source_layout
+from pricer.data.acceptance import Progress, accept_rows, find_source_layout
 from pricer.data.folder import DataFacts, DataFolder, build_folder, find_folder, open_published, sha256_of, write_facts
 from pricer.data.item_files import ROW_GROUP, item_file, prices_in, write_items
 from pricer.data.near_duplicates import find_groups
@@ -27,21 +27,17 @@ from pricer.data.spool import Accepted, Spool
 from pricer.data.summary import Chosen, summarize
 from pricer.errors import DataError
 
-Note = Callable[[str], None]
-
 # A change of what the steps do makes other folders.
 _VERSION = 1
 # Settings that change nothing in a data folder. The content stands for the files, a limit is applied when the items are
 # read, and decimals when prices are written.
 _NOT_IN_KEY = {"source", "val_source", "test_source", "revision", "train_limit", "val_limit", "test_limit", "decimals"}
-# More items than this take a while to compare.
-_NOTE_ABOVE = 100_000
 
 
-def load_items(config: DataConfig, note: Note | None = None) -> ItemSet:
+def load_items(config: DataConfig, progress: Progress | None = None) -> ItemSet:
     """The items of a config, from its data folder, which is made first if there is none."""
     limits = {Split.TRAIN: config.train_limit, Split.VAL: config.val_limit, Split.TEST: config.test_limit}
-    return prepare_data(config, note).items(limits)
+    return prepare_data(config, progress).items(limits)
 
 
 def require(items: ItemSet, split: Split, config: DataConfig) -> Sequence[Item]:
@@ -67,18 +63,18 @@ def training_prices(items: ItemSet) -> np.ndarray:
     return prices_in(item_file(items.folder, Split.TRAIN), len(items.train))
 
 
-def prepare_data(config: DataConfig, note: Note | None = None) -> DataFolder:
+def prepare_data(config: DataConfig, progress: Progress | None = None) -> DataFolder:
     """The data folder of a config, which is made if there is none with this content and these settings. A DataError if
     the data cannot be used, or the files of the folder have changed since they were written.
     """
-    note = note or (lambda _: None)
+    progress = progress or (lambda *_: None)
     source = open_source(config)
     key = _key(source, config)
     if folder := find_folder(key):
         return folder
     name = _name(config.source)
     with build_folder(name) as (scratch, publish):
-        final_key = _build(scratch, source, config, key, note)
+        final_key = _build(scratch, source, config, key, progress)
         path = publish(f"{name}-{final_key[:8]}")
     # It may have been there already, under the final key alone: with shares that the config gave.
     return open_published(path, (final_key, key))
@@ -99,7 +95,7 @@ def _name(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "items"
 
 
-def _build(folder: Path, source: Source, config: DataConfig, key: str, note: Note) -> str:
+def _build(folder: Path, source: Source, config: DataConfig, key: str, progress: Progress) -> str:
     """Write all files of a data folder. Returns the key that names it."""
     work = folder / "work"
     work.mkdir()
@@ -108,12 +104,13 @@ def _build(folder: Path, source: Source, config: DataConfig, key: str, note: Not
         closing(Rejects(folder / "rejected.jsonl", source.files)) as rejects,
         closing(Spool(work, sign=config.near_duplicates == "together")) as spool,
     ):
-        tally = accept_rows(source, layout, config, spool, rejects, note)
+        tally = accept_rows(source, layout, config, spool, rejects, progress)
         rows = spool.finish()
         kept, left_out = select_rows(rows, config)
         for reason, indices in left_out.items():
             _drop(reason, indices, rows, rejects)
-    chosen = _choose(rows, kept, config, note)
+    chosen = _choose(rows, kept, config, progress)
+    progress("writing splits", f"{len(chosen.rows):,} items")
     content = _write_splits(folder, rows, chosen)
     summary = summarize(rows, chosen, tally, rejects, layout, config, source.revision)
     fractions = {str(split): share for split, share in chosen.assignment.fractions.items()}
@@ -146,12 +143,11 @@ def _drop(reason: str, indices: np.ndarray, rows: Accepted, rejects: Rejects) ->
             rejects.drop(reason, int(rows.file[row]), int(rows.line[row]), {**shown, "price": float(rows.price[row])})
 
 
-def _choose(rows: Accepted, kept: np.ndarray, config: DataConfig, note: Note) -> Chosen:
+def _choose(rows: Accepted, kept: np.ndarray, config: DataConfig, progress: Progress) -> Chosen:
     """Group the kept rows, and give each its split."""
     groups = None
     if rows.signatures is not None:
-        if len(kept) > _NOTE_ABOVE:
-            note(f"comparing {len(kept):,} items for near-duplicates")
+        progress("comparing for near-duplicates", f"{len(kept):,} items")
         groups = find_groups(rows.signatures, kept, config.near_duplicate_similarity)
     places = place_groups(rows.place[kept], rows.second[kept], groups)
     times = rows.time[kept] if config.time_column else None

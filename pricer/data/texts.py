@@ -18,6 +18,8 @@ from pricer.data.source_files import file_kind, source_file
 from pricer.data.text_files import open_text, read_lines
 from pricer.errors import DataError
 
+# Missing columns that a message names.
+_NAMED = 2
 _JSON_HINT = "a line is an object or a string in quotes; plain texts come in a .txt file"
 
 
@@ -84,8 +86,10 @@ def _read_table(file: SourceFile, kind: str, config: DataConfig) -> Iterator[Ite
     columns = read_parquet_columns(file) if kind == "parquet" else read_csv_columns(file, config)
     needed = (*described_columns(config.description), *([config.title] if config.title else []))
     if lacking := [name for name in needed if name not in columns]:
+        named = " and no column ".join(shorten(name, 40) for name in lacking[:_NAMED])
+        more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         raise DataError(
-            f"{file.name} has no column {' and no column '.join(lacking)}; it has {list_columns(columns)}",
+            f"{file.name} has no column {named}{more}; it has {list_columns(columns)}",
             "the columns need the names that the run's own data has",
         )
     with closing(read_parquet_rows(file, 0) if kind == "parquet" else read_csv_rows(file, 0, config)) as rows:

@@ -5,6 +5,11 @@ import re
 # Characters that have no meaning for Markdown inside a code span.
 _PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
 
+# Characters with a meaning for HTML or mathematics.
+_BLOCK = re.compile(r"[&<>$\\]")
+# Those and the ones with a meaning for Markdown within a line, such as the marks of a bare address.
+_INLINE = re.compile(r"[&<>$\\`*_\[\]|~!#@{}]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
 
 def one_line(text: str) -> str:
     """One line of visible characters: no line breaks, no control characters, no change of the writing direction."""
@@ -15,16 +20,16 @@ def code(text: str) -> str:
     """Any text as code, within a line or a table cell.
 
     A code span cannot hold every text: the Hub renders mathematics before Markdown, even in code spans, and a pipe ends
-    a table cell. If a text has other than plain characters, its punctuation is therefore written as entities.
+    a table cell. If a text has other than plain characters, what has a meaning is therefore written as entities.
     """
     text = one_line(text)
-    return f"`{text}`" if _PLAIN.fullmatch(text) else f"<code>{_as_entities(text)}</code>"
+    return f"`{text}`" if _PLAIN.fullmatch(text) else f"<code>{_as_entities(_INLINE, text)}</code>"
 
 
 def code_block(text: str) -> str:
-    """Any text of several lines as a block of code."""
-    return f"<pre>{chr(10).join(_as_entities(one_line(line)) for line in text.splitlines())}</pre>"
+    """Any text of several lines as a block of code. Markdown has no meaning in `<pre>`: HTML has, and mathematics."""
+    return f"<pre>{chr(10).join(_as_entities(_BLOCK, one_line(line)) for line in text.splitlines())}</pre>"
 
 
-def _as_entities(text: str) -> str:
-    return re.sub(r"[!-/:-@[-`{-~]", lambda found: f"&#{ord(found[0])};", text)
+def _as_entities(special: re.Pattern[str], text: str) -> str:
+    return special.sub(lambda found: f"&#{ord(found[0])};", text)

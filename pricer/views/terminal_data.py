@@ -24,7 +24,8 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
     summary, unit = result.summary, result.unit
     if as_json:
         values = {"folder": str(result.folder), "source": result.source, "unit": unit.symbol, **asdict(summary)}
-        terminal.record_in_ascii(values | {"prompts": asdict(result.prompts)})
+        values |= {"prompts": asdict(result.prompts), "tokens": result.tokens and asdict(result.tokens)}
+        terminal.record_in_ascii(values)
         return
     kept = sum(summary.items.values())
     terminal.line(f"{result.source}: {summary.rows:,} rows, {kept:,} items")
@@ -42,6 +43,8 @@ def prepared(result: "Prepared", *, as_json: bool) -> None:
     _prompts(result.prompts, result)
     for warning in result.warnings:
         terminal.note(f"warning: {warning}")
+    if result.tokens:
+        terminal.line(f"\n{result.tokens.count:,} training tokens are kept in the folder.")
     terminal.line(f"\nfolder: {result.folder}")
     terminal.note(f"next: {result.next_command}")
 
@@ -67,6 +70,8 @@ def initialised(result: "Initialised") -> None:
     for name, value in result.recognised:
         terminal.line(f"{name:<{width}}  {shorten(value, 400)}")
     terminal.line(f"written: {', '.join(str(path) for path in result.written)}")
+    if result.folder:
+        terminal.line(f"data folder: {result.folder}")
     if result.problem:
         hint = f"\n hint: {result.problem.hint}" if result.problem.hint else ""
         terminal.note(f"not ready to train: {result.problem.message}{hint}")

@@ -1,6 +1,8 @@
 """The progress of training, scoring and uploading: a live line on a terminal, and lines that stay."""
 
+import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 # Weight of the past in the smoothed loss of the live line, per logged step.
 _SMOOTHING = 0.8
+# Without a terminal: seconds of preparation that need no line, and seconds between two lines about the same thing.
+_SHORT, _BETWEEN_LINES = 2.0, 15.0
 
 
 class Watcher:
@@ -31,6 +35,7 @@ class Watcher:
         self._loss: float | None = None
         self._logged: Progress | None = None
         self._uploading = False
+        self._preparation = _Preparation()
 
     def __enter__(self) -> "Watcher":
         # Without a terminal, a live line would fill a file with control characters.
@@ -45,6 +50,13 @@ class Watcher:
     def note(self, text: str) -> None:
         """Print a line that stays."""
         self._console.print(harmless(text), markup=False, soft_wrap=True)
+
+    def preparing(self, what: str, reached: str) -> None:
+        """Update the live line of the preparation of data. Without a terminal, print a line from time to time."""
+        text = f"{what} · {reached}"
+        self._update(text)
+        if not self._console.is_terminal and self._preparation.is_due(what, time.monotonic()):
+            self.note(text)
 
     def progress(self, progress: "Progress", next_checkpoint: int) -> None:
         """Update the live line of training."""
@@ -99,6 +111,26 @@ class Watcher:
             self._first = (time.monotonic(), done)
         seconds, since = time.monotonic() - self._first[0], done - self._first[1]
         return seconds / since * (total - done) if since else None
+
+
+@dataclass(slots=True)
+class _Preparation:
+    """Decides which reports of a preparation become lines: none of the first seconds, and after that one for each new
+    thing that is done and one every few seconds.
+    """
+
+    began: float | None = None
+    what: str = ""
+    shown: float = -math.inf
+
+    def is_due(self, what: str, now: float) -> bool:
+        """Whether a report about `what` at `now`, in seconds, becomes a line."""
+        if self.began is None:
+            self.began = now
+        if now - self.began < _SHORT or (what == self.what and now - self.shown < _BETWEEN_LINES):
+            return False
+        self.what, self.shown = what, now
+        return True
 
 
 def training_line(

@@ -63,9 +63,10 @@ def planned(plan: "Plan") -> None:
     if plan.defaults:
         terminal.line("")
         terminal.line("settings that are auto:")
-        width = max(len(f"{default.value:g}") for default in plan.defaults.values())
+        # Sentences, such as the question, are longer than the column of the values.
+        width = max(len(default.text) for default in plan.defaults.values() if " " not in default.text)
         _aligned(
-            [(f"  {name}", f"{default.value:<{width}g}  {default.reason}") for name, default in plan.defaults.items()]
+            [(f"  {name}", f"{default.text:<{width}}  {default.reason}") for name, default in plan.defaults.items()]
         )
     if plan.gpu is None:
         terminal.note("memory: --gpu NAME estimates what training takes of a GPU, for instance --gpu a100-40")

@@ -42,6 +42,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.prepared: list[tuple[str, str]] = []
         self.steps: list[int] = []
         self.next_checkpoints: list[int] = []
         self.checkpoints: list[tuple[Checkpoint, Validation | None]] = []
@@ -50,6 +51,9 @@ class Listener:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def preparing(self, what: str, reached: str) -> None:
+        self.prepared.append((what, reached))
 
     def progress(self, progress: Progress, next_checkpoint: int) -> None:
         if progress.loss is None:
@@ -146,6 +150,9 @@ class Stopper(Listener):
     def __init__(self, step: int, number: int | None) -> None:
         super().__init__()
         self._step, self._number = step, number
+
+    def preparing(self, what: str, reached: str) -> None:
+        self.prepared.append((what, reached))
 
     def progress(self, progress: Progress, next_checkpoint: int) -> None:
         super().progress(progress, next_checkpoint)

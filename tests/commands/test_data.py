@@ -6,6 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pricer.commands.data import prepare_data
+from pricer.commands.parts.setup import prepare
+from pricer.commands.parts.token_cache import tokenize_training
+from pricer.config_file import load_config
+from tests.commands.conftest import Listener
 from tests.repositories import Cli
 
 WORDS = ["lamp", "oak", "steel", "table", "wide", "small", "round", "blue", "chair", "desk", "shelf", "frame"]
@@ -123,6 +128,8 @@ Sample prompt 3, 49 tokens, completion 858
   round frame chair frame oak blue steel frame small chair desk oak oak desk 200
   Price is $
 
+11,671 training tokens are kept in the folder.
+
 folder: data/lamps-1a2b3c4d"""
 
 
@@ -177,3 +184,25 @@ def test_a_changed_folder_is_refused() -> None:
 
     assert result.err.splitlines()[0] == f"error: {train} changed since it was written"
     assert result.code == 1
+
+
+def test_training_reads_the_tokens_that_were_made_here() -> None:
+    record = json.loads(Cli("data", write_items(), "--json").out)
+    reports: list[tuple[str, str]] = []
+
+    table = tokenize_training(prepare(load_config(Path("lamps.yaml"), [])), lambda *report: reports.append(report))
+
+    assert reports == []
+    assert record["tokens"] == {"count": int(table.lengths.sum()), "cut": int(table.cut.sum())}
+
+
+def test_every_part_of_the_preparation_reports_its_progress() -> None:
+    listener = Listener()
+
+    prepare_data(load_config(Path(write_items()), []), [], listener)
+
+    assert listener.prepared == [
+        ("comparing for near-duplicates", "402 items"),
+        ("writing splits", "402 items"),
+        ("tokenizing", "0 of 247 training items"),
+    ]

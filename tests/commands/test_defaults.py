@@ -2,6 +2,7 @@
 
 import csv
 import random
+import re
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,8 @@ from tests.commands.conftest import Listener
 NAMED = {
     *("data.decimals", "data.val_fraction", "data.test_fraction", "prompt.max_length"),
     *("train.batch_size", "train.learning_rate", "train.checkpoint_every"),
+    *("prompt.question", "prompt.lead", "prompt.price_format", "prompt.price_width"),
+    *("eval.estimator", "eval.hit_error"),
 }
 
 
@@ -63,6 +66,7 @@ def test_a_run_keeps_what_auto_stood_for_and_says_why() -> None:
     items = run.facts()["items"]["train"]
     reason = f"{items} training items give 5 steps an epoch"
     assert defaults["train.batch_size"] == {"value": 8, "reason": reason}
+    assert defaults["eval.hit_error"] == {"value": 40, "reason": "usual for median prices from $40 to $4,000"}
     saved = yaml.safe_load((run.folder / "config.yaml").read_text())
     for setting, default in defaults.items():
         section, name = setting.split(".")
@@ -94,3 +98,16 @@ def test_a_length_fits_into_the_memory_of_the_planned_gpu() -> None:
     assert cramped.template.max_length < roomy.template.max_length <= 1024
     assert cramped.defaults["prompt.max_length"].reason.startswith("it is what fits into the GPU's memory; ")
     assert any(" of the descriptions are longer than prompt.max_length (" in text for text in find_warnings(cramped))
+
+
+def test_a_hit_error_of_none_and_a_sentence_have_their_reasons() -> None:
+    houses = written(60, 12)
+    text = Path("houses.csv").read_text()
+    Path("houses.csv").write_text(re.sub(r",(\d+)$", r",\g<1>00", text, flags=re.MULTILINE))
+
+    found = plan(RunConfig(data=houses)).defaults
+
+    # Prices of 10,000 to 79,300.
+    assert found["eval.hit_error"].text == "none"
+    assert found["eval.hit_error"].reason.startswith("$40 says nothing about a median of $")
+    assert found["prompt.question"].text == '"What does this cost to the nearest dollar?"'

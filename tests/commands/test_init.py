@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pricer.commands.init import Initialised, Options, init
+from pricer.commands.parts.setup import prepare
 from pricer.config_file import load_config
 from pricer.config_schema import schema_text
 from pricer.core.gpus import Gpu
 from pricer.data.columns import Given, Question
 from pricer.errors import DataError, PricerError
+from pricer.views.terminal_progress import Watcher
 from tests.loopback_hub import LoopbackHub
 from tests.repositories import Cli
 
@@ -67,7 +69,7 @@ def write_parquet(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def init_here(source: str, **given: Any) -> Initialised:
-    return init(source, Options(Given(**given)), None, None)
+    return init(source, Options(Given(**given)), None, None, Watcher)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,7 @@ def test_a_file_becomes_a_config_that_trains(name: str, write: Any) -> None:
 
     result = Cli("init", source)
 
+    (folder,) = Path("data").iterdir()
     assert result.out.splitlines() == [
         "rows         150",
         "price        price, in $",
@@ -86,12 +89,15 @@ def test_a_file_becomes_a_config_that_trains(name: str, write: Any) -> None:
         "category     category",
         "left out     sku: an identifier",
         "written: items.yaml, pricer.schema.json",
+        f"data folder: {folder}",
     ]
     assert (result.code, result.err) == (0, "next: pricer data items.yaml\n")
-    data = load_config(Path("items.yaml")).data
+    config = load_config(Path("items.yaml"))
+    data = config.data
     assert (data.source, data.description, data.price, data.title, data.category) == (
         source, "description", "price", "name", "category",
     )  # fmt: skip
+    assert prepare(config).items.folder == folder  # training makes no other one
     planned = Cli("train", "items.yaml", "--dry-run")
     assert (planned.code, "training items" in planned.out) == (0, True)
 
@@ -208,7 +214,7 @@ def test_on_a_terminal_it_asks() -> None:
         asked.append(question)
         return question.candidates[1]
 
-    init("loans.csv", Options(Given()), None, answer)
+    init("loans.csv", Options(Given()), None, answer, Watcher)
 
     assert asked == [Question("price", "which column is the price?", ("loan_amount", "annual_income"))]
     assert load_config(Path("loans.yaml")).data.price == "annual_income"
@@ -259,7 +265,7 @@ def test_a_wide_table_has_all_its_columns_in_the_config() -> None:
         "wide.jsonl", [{**{name: numbers.randrange(99) for name in names}, "price": place + 1} for place in range(60)]
     )
 
-    init("wide.jsonl", Options(Given(price="price")), None, None)
+    init("wide.jsonl", Options(Given(price="price")), None, None, Watcher)
 
     text = Path("wide.yaml").read_text(encoding="utf-8")
     assert load_config(Path("wide.yaml")).data.description == names
@@ -291,7 +297,7 @@ def test_options_decide_what_the_data_says_otherwise() -> None:
     write_csv("items.csv", [{**row, "sold": 2000 + place} for place, row in enumerate(items())])
     given = Given(description=("name", "category"), price="price", title="sku")
 
-    init("items.csv", Options(given, "€", "acme/base", "sold"), Path("own.yaml"), None)
+    init("items.csv", Options(given, "€", "acme/base", "sold"), Path("own.yaml"), None, Watcher)
 
     config = load_config(Path("own.yaml"))
     assert config.data.description == ["name", "category"]
@@ -321,6 +327,7 @@ def test_a_problem_of_the_data_is_said_and_the_config_is_written() -> None:
 
     assert isinstance(found.problem, DataError)
     assert Path("items.yaml").exists()
+    assert (found.folder, list(Path("data").glob("*"))) == (None, [])
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,14 @@ def test_a_description_of_several_columns_is_read_as_in_training() -> None:
     assert read("cars.jsonl", '{"brand": "Audi"}\n"An Audi"', config) == [("1", "brand: Audi"), ("2", "An Audi")]
     with pytest.raises(DataError, match=r"^cars\.csv has no column year; it has brand$"):
         read("cars.csv", "brand\nAudi\n", config)
+
+
+def test_many_missing_columns_are_one_short_line() -> None:
+    names = [f"feature {number}" for number in range(120)]
+    config = DataConfig(source="cars.csv", description=names)
+
+    with pytest.raises(DataError) as caught:
+        read("cars.csv", "brand\nAudi\n", config)
+
+    missing = "no column feature 0 and no column feature 1 and 118 more"
+    assert caught.value.message == f"cars.csv has {missing}; it has brand"

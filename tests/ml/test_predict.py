@@ -1,6 +1,7 @@
 """Decoding: the greedy answers are those of `generate`, and the distributions those of asking for every price."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,10 +135,18 @@ class Numbers:
         self._ids = {text: index for index, text in enumerate(self._texts)}
         self.size = len(self._texts)
 
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [self._encode(text) for text in texts]}
+    @property
+    def backend_tokenizer(self) -> "Numbers":
+        return self
 
-    def _encode(self, text: str) -> list[int]:
+    def no_truncation(self) -> None: ...
+
+    def no_padding(self) -> None: ...
+
+    def encode_batch_fast(self, texts: list[str], **_: Any) -> list[Any]:
+        return [SimpleNamespace(ids=self.encode(text)) for text in texts]
+
+    def encode(self, text: str) -> list[int]:
         number, point, _ = text.partition(".")
         groups = [number[start : start + self._group] for start in range(0, len(number), self._group)]
         return [*(self._ids[group] for group in groups), *([self.point] if point else [])]
@@ -183,7 +192,7 @@ def test_every_way_to_write_two_digits_is_read_as_by_asking_for_every_price(
     model = a_small_model(tokenizer)
     price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
     assert isinstance(price_tokens, kind)
-    texts = tokenizer([format_steps(price, price_format) for price in range(100)])["input_ids"]
+    texts = [tokenizer.encode(format_steps(price, price_format)) for price in range(100)]
     written = [(*ids, tokenizer.eos_token_id) for ids in texts]
 
     predictions = a_decoder(model, tokenizer, price_format, 2).predict(ASKED)
@@ -219,7 +228,7 @@ def test_prices_in_other_steps_have_the_distribution_of_the_same_number_of_dolla
     def predict(price_format: PriceFormat) -> list[Prediction]:
         price_tokens = find_price_tokens(tokenizer, "", price_format, 2)
         if as_trie:
-            texts = tokenizer([format_steps(number, price_format) for number in range(100)])["input_ids"]
+            texts = [tokenizer.encode(format_steps(number, price_format)) for number in range(100)]
             price_tokens = build_trie({number: [*ids, tokenizer.eos_token_id] for number, ids in enumerate(texts)})
         return TreeDecoder(model, tokenizer, price_format, 5, price_tokens).predict(ASKED)
 

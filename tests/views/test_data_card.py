@@ -210,6 +210,18 @@ def test_the_card_is_one_for_the_hub() -> None:
     assert "| rejected: price is a range | 7 | 0.7% |" in body
 
 
+def test_a_sample_prompt_can_be_read_in_the_file_itself() -> None:
+    sample = PromptSample('Is this 9.5" (24), *new*?\n\nA & B <i>\\(x\\)</i>\n\nPrice is $', "0240", 30)
+
+    card = data_card(replace(PREPARED, prompts=replace(PROMPTS, samples=(sample,))))
+
+    # Only what HTML or mathematics would take for something else is written as an entity.
+    assert (
+        '<pre>Is this 9.5" (24), *new*?\n\nA &#38; B &#60;i&#62;&#92;(x&#92;)&#60;/i&#62;\n\nPrice is &#36;0240</pre>'
+        in card
+    )
+
+
 def test_text_from_a_file_cannot_become_markup() -> None:
     token = f"hf_{'a' * 30}"
 

@@ -10,7 +10,7 @@ from pricer.core.evaluation import evaluate
 from pricer.core.training import Progress
 from pricer.stores.runs import Run
 from pricer.views.terminal_evaluations import evaluated
-from pricer.views.terminal_progress import training_line
+from pricer.views.terminal_progress import Watcher, training_line
 from tests.builders import SPEC, a_checkpoint, an_item, predictions_of
 
 LOGGED = Progress(
@@ -62,3 +62,23 @@ def test_a_table_cuts_no_cell_however_narrow_the_terminal(
     assert "…" not in shown.out
     assert max(len(line) for line in shown.out.splitlines()) <= width
     assert ("no room for " in shown.err) == ("RMSLE" not in shown.out or "MAPE" not in shown.out)
+
+
+def test_a_long_preparation_says_what_is_done_and_a_short_one_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([0, 1.9, 2.1, 10, 17.2, 18, 18.5])
+    monkeypatch.setattr("pricer.views.terminal_progress.time.monotonic", lambda: next(seconds))
+
+    with Watcher() as watcher:
+        for rows in (5_000, 10_000, 15_000, 20_000, 25_000):
+            watcher.preparing("reading rows", f"{rows:,}")
+        watcher.preparing("writing splits", "25,000 items")
+        watcher.preparing("writing splits", "25,000 items")
+
+    # Lines about the same thing are 15 seconds apart.
+    assert capsys.readouterr().err.splitlines() == [
+        "reading rows · 15,000",
+        "reading rows · 25,000",
+        "writing splits · 25,000 items",
+    ]

@@ -202,4 +202,16 @@ def _facts(hub: Hub, commit: str) -> dict[str, Any]:
         values = record.get(name)
         if isinstance(values, dict) and all(isinstance(value, kind) for value in values.values()):
             facts[name] = values
+    if isinstance(defaults := record.get("defaults"), dict):
+        facts["defaults"] = {name: values for name, values in defaults.items() if _is_default(values)}
     return facts
+
+
+def _is_default(values: Any) -> bool:
+    """Whether a value from run.json is that of an `auto` with its reason."""
+    return (
+        isinstance(values, dict)
+        and values.keys() == {"value", "reason"}
+        and isinstance(values["value"], int | float | str | None)
+        and isinstance(values["reason"], str)
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pricer.config import DataConfig
 from pricer.core.items import Item, Split, hash_place
+from pricer.data.acceptance import Progress
 from pricer.data.item_files import item_file, places_in
 from pricer.data.preparation import load_items
 from pricer.errors import DataError
@@ -29,9 +30,9 @@ class OtherData:
     fingerprint: str
 
 
-def load_other_data(config: DataConfig, source: str) -> OtherData:
+def load_other_data(config: DataConfig, source: str, progress: Progress | None = None) -> OtherData:
     """All items of a source (as in `data.source`), read and cleaned as the run's config says."""
-    found = load_items(config.model_copy(update={**_OWN, "source": source}))
+    found = load_items(config.model_copy(update={**_OWN, "source": source}), progress)
     if not found.train:
         raise DataError(f"{source} has no item that can be scored")
     return OtherData(found.train, found.fingerprint)

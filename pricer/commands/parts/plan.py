@@ -5,16 +5,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pricer.commands.parts.settling import Facts, Machine, describe_interval, find_warnings, settle_defaults
+from pricer.commands.parts.settling import (
+    Facts,
+    Machine,
+    describe_interval,
+    find_warnings,
+    list_open,
+    planned_machine,
+    settle_defaults,
+)
 from pricer.commands.parts.setup import prepare
 from pricer.config import RunConfig
 from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
 from pricer.core.units import PriceUnit
+from pricer.data.acceptance import Progress
 from pricer.data.source_files import is_hub_name
 from pricer.ml.base import Sizes, measure
-from pricer.ml.devices import PAGED, Precision, gpu_here
+from pricer.ml.devices import PAGED
 from pricer.stores.bases import find_base
 
 
@@ -60,22 +69,18 @@ class _Prepared:
     notes: tuple[str, ...] = ()
 
 
-def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
+def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = None) -> Plan:
     """Plan a run. What training would refuse is refused here, too. Of the base, only its config and tokenizer are read.
 
     Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it. A Hub data set is
     not downloaded if `data.train_limit` says how many items there are and no setting needs more.
     """
-    if gpu is None and config.model.device != "cpu":
-        gpu = gpu_here()
-    # The precision on the planned GPU, which this machine may not have.
-    automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
-    dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
-    machine = Machine(Precision("cpu", config.model.quantization, dtype), gpu, is_planned=True)
+    machine = planned_machine(config, gpu)
+    gpu = machine.gpu
     limit = config.data.train_limit
     is_far = is_hub_name(config.data.source) and not Path(config.data.source).exists()
     is_read = limit is None or not is_far or config.prompt.max_length == "auto"
-    prepared = _read(config, machine) if is_read or limit is None else _assume(config, machine, limit)
+    prepared = _read(config, machine, progress) if is_read or limit is None else _assume(config, machine, limit)
     train = prepared.config.train
     steps = train.steps(prepared.items)
     checkpoints = math.ceil(steps / train.checkpoint_every)
@@ -100,15 +105,15 @@ def plan(config: RunConfig, gpu: Gpu | None = None) -> Plan:
         checkpoints=checkpoints,
         sizes=sizes,
         upload_bytes=checkpoints * sizes.adapter_bytes,
-        precision=f"{config.model.quantization}/{dtype}",
+        precision=f"{config.model.quantization}/{machine.precision.dtype}",
         gpu=gpu_plan,
         notes=prepared.notes,
     )
 
 
-def _read(config: RunConfig, machine: Machine) -> _Prepared:
+def _read(config: RunConfig, machine: Machine, progress: Progress | None) -> _Prepared:
     """Prepare a run as for training, with its data."""
-    setup = prepare(config, machine)
+    setup = prepare(config, machine, progress)
     items, unit = setup.items, setup.template.price_format.price_unit
     return _Prepared(
         config=setup.config,
@@ -126,4 +131,5 @@ def _assume(config: RunConfig, machine: Machine, items: int) -> _Prepared:
     """Prepare a run whose data is not read, with this number of training items."""
     base = find_base(config.model, weights=False)
     settled, defaults = settle_defaults(Facts(items, None, PriceUnit(), lambda: ([], 0), config, base, machine))
-    return _Prepared(settled, defaults, items)
+    unsettled = f"not settled, because the data was not read: {', '.join(list_open(settled))}"
+    return _Prepared(settled, defaults, items, notes=(unsettled,) if list_open(settled) else ())

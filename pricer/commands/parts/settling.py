@@ -22,9 +22,10 @@ from pricer.core.defaults import (
 from pricer.core.gpus import Gpu
 from pricer.core.items import Item, ItemSet, PromptTemplate, Split
 from pricer.core.memory import fit_to_gpu, largest_length
+from pricer.core.metrics import choose_hit_error
 from pricer.core.units import PriceUnit
 from pricer.ml.base import Sizes, measure
-from pricer.ml.devices import Precision
+from pricer.ml.devices import Precision, gpu_here
 from pricer.ml.tokens import MIN_DESCRIPTION, Encoder
 from pricer.stores.bases import Base, read_context
 
@@ -44,6 +45,16 @@ class Machine:
     precision: Precision
     gpu: Gpu | None
     is_planned: bool = False
+
+
+def planned_machine(config: RunConfig, gpu: Gpu | None = None) -> Machine:
+    """The machine for a config that is only looked at. `gpu` None: the GPU of this machine, if the run may use it."""
+    if gpu is None and config.model.device != "cpu":
+        gpu = gpu_here()
+    # The precision on the planned GPU, which this machine may not have.
+    automatic = "bfloat16" if gpu is None or gpu.bfloat16 else "float16"
+    dtype = automatic if config.model.compute_dtype == "auto" else config.model.compute_dtype
+    return Machine(Precision("cpu", config.model.quantization, dtype), gpu, is_planned=True)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,15 @@ def settle_defaults(facts: Facts) -> tuple[RunConfig, dict[str, Default]]:
     return config, found
 
 
+def list_open(config: RunConfig) -> list[str]:
+    """The settings that are still `auto` and that the data decides."""
+    return [
+        setting
+        for setting in ("data.decimals", *_CHOICES, *_ANSWERS)
+        if getattr(getattr(config, setting.split(".")[0]), setting.split(".")[1]) == "auto"
+    ]
+
+
 def measure_lengths(encoder: Encoder, template: PromptTemplate, items: ItemSet) -> tuple[list[int], int]:
     """Tokens of a sample of training prompts with the longest price, and the least that a prompt needs."""
     lengths = encoder.lengths([template.prompt(item) for item in items.train[:_SAMPLE]])
@@ -85,14 +105,42 @@ def measure_lengths(encoder: Encoder, template: PromptTemplate, items: ItemSet) 
     return lengths, frame + MIN_DESCRIPTION
 
 
+def explain_answers(
+    asked: RunConfig, settled: RunConfig, items: ItemSet, *, one_digit_tokens: bool
+) -> dict[str, Default]:
+    """The reasons for what unit, tokenizer and ready-made prompts decided, by setting. `asked` is the config before.
+    `one_digit_tokens`: the tokenizer gives each digit a token.
+    """
+    is_padded, is_greedy = settled.prompt.price_format == "padded", settled.eval.estimator == "greedy"
+    _, why_hit = choose_hit_error("auto", settled.data.price_unit, items.train_median)
+    padded = "every digit is a token" if one_digit_tokens else "the highest price is too long for a plain one"
+    reasons = {
+        "prompt.price_format": padded if is_padded else "this tokenizer has tokens of several digits",
+        "prompt.question": "the data has ready-made prompts" if items.prompts_question else "it fits unit and step",
+        "prompt.lead": "the data has ready-made prompts" if items.prompts_lead else "it fits unit and price format",
+        "eval.estimator": f"{'no' if is_greedy else 'a'} distribution over prices can be computed",
+        "eval.hit_error": why_hit,
+    }
+    found = {}
+    if is_padded and asked.prompt.price_width is None:
+        found["prompt.price_width"] = Default(settled.prompt.price_width, "the highest price has that many digits")
+    for setting, reason in reasons.items():
+        section, name = setting.split(".")
+        if getattr(getattr(asked, section), name) == "auto":
+            found[setting] = Default(getattr(getattr(settled, section), name), reason)
+    return found
+
+
 def describe_defaults(setup: "Setup") -> list[str]:
-    """A line with the settings that the data decided; an empty list if there are none."""
-    values = [f"{setting}={default.value:g}" for setting, default in setup.defaults.items()]
+    """A line with the settings that the data decided, without whole sentences; an empty list if there are none."""
+    values = [f"{name}={default.text}" for name, default in setup.defaults.items() if " " not in default.text]
     return [f"auto: {', '.join(values)} (--dry-run and run.json say why)"] if values else []
 
 
-def find_warnings(setup: "Setup") -> list[str]:
-    """Sentences about what would waste a training with this Setup, each with what to set."""
+def find_warnings(setup: "Setup", cut: float | None = None) -> list[str]:
+    """Sentences about what would waste a training with this Setup, each with what to set. `cut` is the share of the
+    training descriptions that are cut; None: it is measured on a sample.
+    """
     train, items = setup.config.train, setup.items
     lengths, least = measure_lengths(setup.encoder, setup.template, items)
     return find_waste(
@@ -100,7 +148,7 @@ def find_warnings(setup: "Setup") -> list[str]:
         epochs=train.epochs,
         checkpoint_every=train.checkpoint_every,
         val_items=len(items.val),
-        cut=count_cut(lengths, setup.template.max_length),
+        cut=count_cut(lengths, setup.template.max_length) if cut is None else cut,
         max_length=setup.template.max_length,
         enough=int(choose_max_length(lengths, least, read_context(setup.base), None).value),
     )
@@ -151,6 +199,8 @@ def _find_room(facts: Facts, config: RunConfig, most: int) -> int | None:
     )
 
 
+# How the model is asked and how its answers are written and judged. They are settled with the tokenizer.
+_ANSWERS = ("prompt.price_format", "prompt.question", "prompt.lead", "eval.estimator", "eval.hit_error")
 # In this order, because checkpoint_every depends on epochs and batch size, and the room in a GPU on the batch size.
 _CHOICES: Mapping[str, Callable[[Facts, RunConfig], Default | None]] = {
     "data.val_fraction": lambda facts, _: _choose_share(facts, Split.VAL),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pricer.commands.parts.settling import Facts, Machine, measure_lengths, settle_defaults
+from pricer.commands.parts.settling import Facts, Machine, explain_answers, measure_lengths, settle_defaults
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Answers, Checkpoint
 from pricer.core.data_summary import explain_summary
@@ -27,6 +27,7 @@ from pricer.core.prices import (
     width_for,
 )
 from pricer.core.units import PriceUnit, choose_decimals, choose_lead, choose_question
+from pricer.data.acceptance import Progress
 from pricer.data.preparation import load_items, require, training_prices
 from pricer.errors import DataError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
@@ -129,11 +130,11 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
     return {device_name(setup.precision): not dense_bytes(model)}
 
 
-def prepare(config: RunConfig, machine: Machine | None = None) -> Setup:
-    """Read and check everything that can be wrong, for a machine (None: this one). Raises a PricerError before a model
-    is loaded.
+def prepare(config: RunConfig, machine: Machine | None = None, progress: Progress | None = None) -> Setup:
+    """Read and check everything that can be wrong, for a machine (None: this one). `progress` is for data that is not
+    prepared yet. Raises a PricerError before a model is loaded.
     """
-    items = load_items(config.data)
+    items = load_items(config.data, progress)
     require(items, Split.TRAIN, config.data)
     if config.train.val_items:
         require(items, Split.VAL, config.data)
@@ -167,26 +168,27 @@ def prepare(config: RunConfig, machine: Machine | None = None) -> Setup:
     # The length of the prompts is one of the settings that are chosen from their lengths.
     encoder = Encoder(tokenizer, 0, prompt_tail(lead), answer_tokens)
     lengths = partial(measure_lengths, encoder, PromptTemplate(question, lead, price_format, 0), items)
-    config, defaults = settle_defaults(Facts(len(items.train), items, unit, lengths, config, base, machine))
-    asked = config.prompt.model_copy(update={"question": question, "lead": lead})
+    settled, defaults = settle_defaults(Facts(len(items.train), items, unit, lengths, config, base, machine))
+    asked = settled.prompt.model_copy(update={"question": question, "lead": lead})
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
-    setup = _assemble(config.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
+    setup = _assemble(settled.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
     notes += explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
         notes.append(explain_greedy(price_format.width, max_price, unit, can_pad=can_pad))
     defaults = {"data.decimals": Default(unit.decimals, why), **defaults} if why else defaults
-    return replace(setup, defaults=defaults, notes=tuple(notes))
+    explained = explain_answers(config, setup.config, items, one_digit_tokens=splits)
+    return replace(setup, defaults=defaults | explained, notes=tuple(notes))
 
 
-def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
+def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None) -> Setup:
     """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
     comes from another trainer and does not say how it answers, or the config leaves the length of prompts open.
     """
     if checkpoint.answers is None:
         try:
-            return prepare(config)
+            return prepare(config, progress=progress)
         except DataError as error:
             raise DataError(
                 f"{checkpoint.name} comes from another trainer and does not say how it writes prices, so its training "
@@ -194,7 +196,7 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint) -> Setup:
                 error.hint,
             ) from None
     if config.prompt.max_length == "auto":  # the command line gave this config, which was never settled
-        return prepare(config)
+        return prepare(config, progress=progress)
     base = find_base(config.model)
     tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
     return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)

@@ -28,7 +28,7 @@ def score_soups(run: Run, best: Evaluation, watcher: Watcher) -> list[Evaluation
     if not windows:
         watcher.note("there is one checkpoint, and none to average it with")
         return []
-    setup = prepare(run.config())
+    setup = prepare(run.config(), progress=watcher.preparing)
     # Only validation evaluations are ranked.
     if setup.spec(Split.VAL, best.spec.limit) != best.spec:
         raise RunError(

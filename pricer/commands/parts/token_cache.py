@@ -4,11 +4,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from pricer.commands.parts.setup import Setup
+from pricer.data.acceptance import Progress
 from pricer.errors import DataError
 from pricer.ml.token_table import TokenTable, open_table, write_table
 from pricer.ml.tokens import TokenizedExample, fingerprint_tokenizer
@@ -18,12 +19,10 @@ from pricer.stores.files import locked, new_folder, read_json, sha256_of, write_
 _VERSION = 1
 # Number of items that are Python objects at the same time.
 _ITEMS_AT_ONCE = 10_000
-# Number of items that take long enough for a note.
-_MANY = 50_000
 _TABLE, _RECORD = "tokens.arrow", "tokens.json"
 
 
-def tokenize_training(setup: Setup, note: Callable[[str], None]) -> TokenTable:
+def tokenize_training(setup: Setup, progress: Progress) -> TokenTable:
     """The training examples of a setup as tokens, mapped into memory.
 
     They are kept in the data folder, in `tokens-<key>`, and made again if they are damaged or missing. Without a data
@@ -33,7 +32,7 @@ def tokenize_training(setup: Setup, note: Callable[[str], None]) -> TokenTable:
     try:
         if folder is None:
             with tempfile.TemporaryDirectory() as scratch:
-                _write(Path(scratch), setup, note)
+                _write(Path(scratch), setup, progress)
                 return open_table(Path(scratch) / _TABLE)  # a mapped file lives on after its name is removed
         target = folder / f"tokens-{_key(setup)}"
         with locked(folder):  # a second process waits for the tokens of the first
@@ -41,7 +40,7 @@ def tokenize_training(setup: Setup, note: Callable[[str], None]) -> TokenTable:
             if table is None:
                 _delete_leftovers(folder)
                 with new_folder(target) as fresh:
-                    _write(fresh, setup, note)
+                    _write(fresh, setup, progress)
                 table = _read(target, count, len(setup.tokenizer))
     except OSError as error:
         raise DataError(
@@ -64,17 +63,16 @@ def _key(setup: Setup) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _write(folder: Path, setup: Setup, note: Callable[[str], None]) -> None:
+def _write(folder: Path, setup: Setup, progress: Progress) -> None:
     count = len(setup.items.train)
-    if count >= _MANY:
-        note(f"tokenizing {count:,} training items")
-    write_table(folder / _TABLE, _batches(setup))
+    write_table(folder / _TABLE, _batches(setup, progress))
     write_json(folder / _RECORD, {"rows": count, "sha256": sha256_of(folder / _TABLE)})
 
 
-def _batches(setup: Setup) -> Iterator[Sequence[TokenizedExample]]:
+def _batches(setup: Setup, progress: Progress) -> Iterator[Sequence[TokenizedExample]]:
     train = setup.items.train
     for start in range(0, len(train), _ITEMS_AT_ONCE):
+        progress("tokenizing", f"{start:,} of {len(train):,} training items")
         items = train[start : start + _ITEMS_AT_ONCE]
         yield setup.encoder.examples([setup.template.example(item) for item in items])
 

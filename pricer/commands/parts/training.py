@@ -121,14 +121,19 @@ def describe_machine(setup: Setup) -> dict[str, Any]:
         "seed": setup.config.train.seed,
         "defaults": {setting: asdict(default) for setting, default in setup.defaults.items()},
         "items": {"train": len(items.train), "val": len(items.val), "test": len(items.test)},
-        "data": asdict(items.summary) if items.summary else None,
-        "data_folder": None if items.folder is None else str(items.folder),
+        **describe_data(setup),
         "data_fingerprint": items.fingerprint,
         "prompt_fingerprint": setup.template.fingerprint,
         "train_median": setup.answers.train_median,
         "git_commit": _git_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
+
+
+def describe_data(setup: Setup) -> dict[str, Any]:
+    """The facts in run.json about the prepared data of this machine."""
+    summary, folder = setup.items.summary, setup.items.folder
+    return {"data": asdict(summary) if summary else None, "data_folder": None if folder is None else str(folder)}
 
 
 def _git_commit() -> str | None:

@@ -293,6 +293,7 @@ class TestFacts:
     def test_only_what_is_known_and_of_its_kind_is_taken(self, stopped: Repo) -> None:
         record = json.loads(stopped.files("state")["run.json"])
         extra = {"finished": "2000", "from_hub": True, "repo": "eve/other", "seed": "42", "items": {"train": "many"}}
+        extra["defaults"] = {**record["defaults"], "train.epochs": {"value": [], "reason": "x"}, "x": 3}
         stopped.commit({"run.json": json.dumps({**record, **extra}).encode()}, "x", branch="state")
 
         facts = resume_hub_run("ann/stopped", None, print).facts()
@@ -300,6 +301,7 @@ class TestFacts:
         assert (facts["repo"], facts["finished"]) == ("ann/stopped", None)
         assert not {"from_hub", "seed", "items", "device", "git_commit"} & facts.keys()
         assert facts["data_fingerprint"] == record["data_fingerprint"]
+        assert facts["defaults"] == record["defaults"] != {}
 
     @pytest.mark.parametrize("content", [b"[]", DEEP])
     def test_facts_that_cannot_be_read(self, stopped: Repo, content: bytes) -> None:

@@ -54,7 +54,7 @@ def test_the_residual_mass_is_part_of_the_spec_only_for_a_prefix_search(setup: S
 def gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without the training data."""
 
-    def missing(_: object) -> None:
+    def missing(_: object, __: object) -> None:
         raise DataError("there is no file items.csv", "look for it")
 
     monkeypatch.setattr("pricer.commands.parts.setup.load_items", missing)

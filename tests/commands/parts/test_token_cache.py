@@ -12,13 +12,16 @@ from pricer.commands.parts import token_cache
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.token_cache import tokenize_training
 from pricer.config import DataConfig, RunConfig
+from pricer.data.acceptance import Progress
 from pricer.errors import DataError
 from pricer.ml.token_table import open_table
 from pricer.ml.tokens import TokenizedExample
 from pricer.stores.files import sha256_of, write_json
 from tests.ml.test_token_table import as_values
 
-NOTES: list[str] = []
+
+def ignore(what: str, reached: str) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +43,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     batches = token_cache._batches
 
-    def counted(setup: Setup) -> Iterator[Sequence[TokenizedExample]]:
-        for batch in batches(setup):
+    def counted(setup: Setup, progress: Progress) -> Iterator[Sequence[TokenizedExample]]:
+        for batch in batches(setup, progress):
             sizes.append(len(batch))
             yield batch
 
@@ -50,7 +53,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def tokens(setup: Setup) -> list[object]:
-    return [as_values(example) for example in tokenize_training(setup, NOTES.append)]
+    return [as_values(example) for example in tokenize_training(setup, ignore)]
 
 
 def uncached(setup: Setup) -> list[object]:

@@ -99,7 +99,7 @@ def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) ->
     assert len(found.details.breakdown.price_bands) == 5
     assert found.notes == (
         "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
-        "file gone.jsonl",
+        "file or folder gone.jsonl",
     )
 
 
