@@ -63,7 +63,8 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
     trained = count_trained(run, scored)
-    watcher.note(explain_trained(trained, len(scored)))
+    for note in (*data.notes, explain_trained(trained, len(scored))):
+        watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
     job = _Job(run, which, checkpoints, setup, spec, data.items)
     return replace(_evaluate(job, watcher), source=source, trained=trained)

@@ -94,6 +94,18 @@ def test_a_limit_takes_the_first_items_and_beyond_the_file_means_all(run: Run, l
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_rows_that_are_left_out_are_said(run: Run, lamps: str) -> None:
+    with Path(lamps).open("a") as file:
+        file.write(json.dumps({"description": "A lamp of 1200 watts", "price": 1200}) + "\n")
+    listener = Listener()
+
+    assert evaluate_on_data(run, "last", lamps, None, listener).n == 4
+
+    (note,) = (note for note in listener.notes if note.startswith("left out: 1"))
+    assert note.startswith("left out: 1 of 5 rows (duplicate 1); ")
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(
     ("known", "trained", "note"),
     [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricer.config import DataConfig
+from pricer.core.data_summary import explain_summary
 from pricer.core.items import Item, Split, hash_place
 from pricer.data.acceptance import Progress
 from pricer.data.item_files import item_file, places_in
@@ -24,10 +25,11 @@ _OWN = {
 
 @dataclass(frozen=True, slots=True)
 class OtherData:
-    """Labelled items, sorted by their place, and a hash that changes with any of them."""
+    """Labelled items, sorted by their place, a hash that changes with any of them, and `notes` on what was left out."""
 
     items: Sequence[Item]
     fingerprint: str
+    notes: Sequence[str]
 
 
 def load_other_data(config: DataConfig, source: str, progress: Progress | None = None) -> OtherData:
@@ -35,7 +37,7 @@ def load_other_data(config: DataConfig, source: str, progress: Progress | None =
     found = load_items(config.model_copy(update={**_OWN, "source": source}), progress)
     if not found.train:
         raise DataError(f"{source} has no item that can be scored")
-    return OtherData(found.train, found.fingerprint)
+    return OtherData(found.train, found.fingerprint, explain_summary(found.summary, found.folder))
 
 
 def count_trained(run: Run, items: Sequence[Item]) -> int | None:
