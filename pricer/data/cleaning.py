@@ -21,7 +21,8 @@ BELOW_MIN_PRICE, ABOVE_MAX_PRICE = "below min_price", "above max_price"
 TOO_SHORT, TOO_LONG = "too short", "too long"
 PRICE_IN_DESCRIPTION = "price in description"
 
-_NUMBER = r"[0-9][0-9.,'’]*"
+# Without a maximum, a text of nothing but digits and commas would take quadratic time.
+_NUMBER = r"[0-9][0-9.,'’]{0,30}"
 _SIGN = r"[$€£¥₹]|\b(?:USD|EUR|GBP|dollars?|euros?)\b"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

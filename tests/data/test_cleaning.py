@@ -1,6 +1,7 @@
 """One row at a time: what is kept, what is rejected, what a rule drops."""
 
 import math
+import time
 from typing import Any
 
 import pytest
@@ -131,6 +132,14 @@ def test_half_a_character_pair_is_replaced_and_two_halves_are_joined() -> None:
 )
 def test_a_price_in_a_description_is_found(text: str, price: float, shows: bool, ends: bool) -> None:
     assert find_price(text, price, DataConfig()) == (shows, ends)
+
+
+def test_a_text_of_digits_takes_no_quadratic_time() -> None:
+    start = time.process_time()
+
+    assert find_price("1," * 50_000 + " 111 x", 111, DataConfig()) == (False, False)
+
+    assert time.process_time() - start < 5  # it took a quarter of an hour
 
 
 def test_the_unit_marks_a_price_too() -> None:
