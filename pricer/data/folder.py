@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,14 @@ def write_facts(folder: Path, facts: DataFacts) -> None:
     """Write data.json."""
     text = json.dumps(asdict(facts), indent=2, ensure_ascii=False)
     (folder / _FACTS).write_text(text + "\n", encoding="utf-8")
+
+
+def add_key(folder: DataFolder, key: str) -> None:
+    """Let another key lead to a folder."""
+    fresh = folder.path / f".{_FACTS}"
+    facts = replace(folder.facts, keys=(*folder.facts.keys, key))
+    fresh.write_text(json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(folder.path / _FACTS)
 
 
 def _read_facts(folder: Path) -> DataFacts:

@@ -14,7 +14,7 @@ import numpy as np
 from pricer.config import DataConfig
 from pricer.core.items import Item, ItemSet, Split
 from pricer.data.acceptance import Progress, accept_rows, find_source_layout
-from pricer.data.folder import DataFacts, DataFolder, build_folder, find_folder, sha256_of, write_facts
+from pricer.data.folder import DataFacts, DataFolder, add_key, build_folder, find_folder, sha256_of, write_facts
 from pricer.data.item_files import ROW_GROUP, item_file, prices_in, write_items
 from pricer.data.near_duplicates import find_groups
 from pricer.data.rejects import Rejects
@@ -76,8 +76,10 @@ def prepare_data(config: DataConfig, progress: Progress | None = None) -> DataFo
     with build_folder(name) as (scratch, publish):
         final_key = _build(scratch, source, config, key, progress)
         publish(f"{name}-{final_key[:8]}")
-    folder = find_folder(key)
+    folder = find_folder(final_key)
     assert folder is not None  # it was renamed to this place, by this process or by another
+    if key not in folder.facts.keys:  # made by a config that says what is `auto` in this one
+        add_key(folder, key)
     return folder
 
 

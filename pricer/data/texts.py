@@ -64,7 +64,7 @@ def parse_texts(data: bytes, config: DataConfig, where: str) -> list[Item]:
     """The Items of JSON lines. A line is a string in quotes, or an object with the columns of the run's config. A
     DataError names the first invalid line.
     """
-    items = []
+    items: list[Item] = []
     for line_number, line in enumerate(data.split(b"\n"), start=1):
         place = f"({where}, line {line_number})"
         try:
