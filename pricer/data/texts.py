@@ -64,11 +64,11 @@ def parse_texts(data: bytes, config: DataConfig, where: str) -> list[Item]:
     """The Items of JSON lines. A line is a string in quotes, or an object with the columns of the run's config. A
     DataError names the first invalid line.
     """
-    items = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        place = f"({where}, line {number})"
+    items: list[Item] = []
+    for line_number, line in enumerate(data.split(b"\n"), start=1):
+        place = f"({where}, line {line_number})"
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode("utf-8-sig" if line_number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"not UTF-8: byte 0x{line[error.start]:02x} {place}") from None
         if not text.strip():
@@ -77,7 +77,7 @@ def parse_texts(data: bytes, config: DataConfig, where: str) -> list[Item]:
             value = parse_json(text)
         except ValueError as error:
             value = error
-        items.append(_parse(value, number, config, place))
+        items.append(_parse(value, len(items) + 1, config, place))
     return _require_any(items, where)
 
 

@@ -25,6 +25,8 @@ _CHART_HEIGHT = 10
 # Width of a curve in columns. A narrower one is unreadable, a wider one shows nothing more.
 _NARROWEST, _WIDEST = 40, 100
 _PRICE_TICKS = 5
+# Characters of a text in a table that stay on any terminal.
+_SHORTEST_TEXT = 18
 
 
 def error(problem: PricerError) -> None:
@@ -64,7 +66,7 @@ def harmless(text: str) -> str:
 
 def table(title: str, content: "Table", *, spared: Iterable[str] = ()) -> None:
     """Print a table of the answer to stdout. If the terminal is too narrow, `spared` columns are left out one by one,
-    in their order, and a note says so.
+    in their order, and a note says so. After that long texts are shortened; numbers never are.
     """
     from rich import box
     from rich.table import Table
@@ -76,6 +78,8 @@ def table(title: str, content: "Table", *, spared: Iterable[str] = ()) -> None:
         if _width([columns, *rows], kept) <= console.width:
             break
         kept.remove(columns.index(name))
+    rows = _shorten_texts(columns, rows, [index for index in kept if content.is_text[index]], kept, console.width)
+    console.width = max(console.width, _width([columns, *rows], kept))  # the terminal wraps what does not fit
     drawn = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index in kept:
         drawn.add_column(columns[index], justify="left" if content.is_text[index] else "right", no_wrap=True)
@@ -87,6 +91,21 @@ def table(title: str, content: "Table", *, spared: Iterable[str] = ()) -> None:
     if len(kept) < len(columns):
         left_out = ", ".join(name for index, name in enumerate(columns) if index not in kept)
         note(f"no room for {left_out} in {console.width} columns")
+
+
+def _shorten_texts(
+    columns: Sequence[str], rows: Sequence[list[str]], texts: Sequence[int], kept: Sequence[int], width: int
+) -> list[list[str]]:
+    """The rows with shorter texts, as far as the `kept` columns do not fit into a width. `texts` are their columns of
+    texts, of which the last is shortened first.
+    """
+    rows = [list(row) for row in rows]
+    for index in reversed(texts):
+        longest = max((len(row[index]) for row in rows), default=0)
+        room = max(longest - max(_width([columns, *rows], kept) - width, 0), _SHORTEST_TEXT)
+        for row in rows:
+            row[index] = row[index] if len(row[index]) <= room else f"{row[index][: room - 1]}…"
+    return rows
 
 
 def _width(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:

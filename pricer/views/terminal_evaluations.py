@@ -93,9 +93,8 @@ def show_breakdown(name: str, breakdown: "Breakdown", unit: PriceUnit) -> None:
         by_category = tables.groups_table("category", breakdown.categories, excerpt, unit)
         terminal.table(f"{name}: error by category", by_category)
     overall, tail = breakdown.overall, breakdown.tail
-    carried = (
-        "" if tail.share_of_error is None else f"; the worst {tail.n:,} items carry {tail.share_of_error:.0%} of it"
-    )
+    worst = "worst item carries" if tail.n == 1 else f"worst {tail.n:,} items carry"
+    carried = "" if tail.share_of_error is None else f"; the {worst} {tail.share_of_error:.0%} of it"
     bias = error_with_half_width(overall.bias, overall.bias_interval, unit, signed=True)
     terminal.line(f"bias {bias} (estimate − price), mean absolute error {unit.error(overall.mae)}{carried}")
     if breakdown.near_copies:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Weight of the past in the smoothed loss of the live line, per logged step.
 _SMOOTHING = 0.8
 # Without a terminal: seconds of preparation that need no line, and seconds between two lines about the same thing.
-_SHORT, _BETWEEN_LINES = 2.0, 15.0
+_SHORT, _BETWEEN_LINES = 10.0, 15.0
 
 
 class Watcher:

@@ -260,3 +260,18 @@ class TestStoredItems:
         path, _ = self.stored()
 
         assert near_copies_in(path) == ["7"]
+
+
+def test_settings_that_say_what_auto_is_lead_to_the_same_folder_in_any_order() -> None:
+    source = jsonl(*rows(30))
+    automatic = DataConfig(source=source)
+    shares = {f"{split}_fraction": share for split, share in prepare_data(automatic).facts.fractions.items()}
+    shutil.rmtree("data")
+
+    first = prepare_data(automatic.model_copy(update=shares))
+    again = prepare_data(automatic)
+
+    assert again.path == first.path
+    reports: list[str] = []
+    prepare_data(automatic, lambda what, _: reports.append(what))
+    assert reports == []  # it is found, not made again

@@ -9,6 +9,8 @@ from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
 from pricer.core.training import Progress
 from pricer.stores.runs import Run
+from pricer.views import terminal
+from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import evaluated
 from pricer.views.terminal_progress import Watcher, training_line
 from tests.builders import SPEC, a_checkpoint, an_item, predictions_of
@@ -64,10 +66,24 @@ def test_a_table_cuts_no_cell_however_narrow_the_terminal(
     assert ("no room for " in shown.err) == ("RMSLE" not in shown.out or "MAPE" not in shown.out)
 
 
+def test_a_very_narrow_terminal_shortens_texts_and_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    row = ["−$13,201.00", "$16,446.00", "a desk of oak, 160 cm wide, with two drawers"]
+
+    terminal.table("Worst items", Table(["error", "price", "item"], [row], text_last=True))
+    terminal.table("Prices", Table(["checkpoint", *"abcd"], [["step-000050", *["$1,234,567.00"] * 4]]))
+
+    shown = capsys.readouterr().out.splitlines()
+    assert " −$13,201.00   $16,446.00   a desk of oak, 160 c… " in shown
+    assert " step-000050" + "   $1,234,567.00" * 4 + " " in shown
+
+
 def test_a_long_preparation_says_what_is_done_and_a_short_one_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = iter([0, 1.9, 2.1, 10, 17.2, 18, 18.5])
+    seconds = iter([0, 9.9, 10.1, 20, 25.2, 26, 26.5])
     monkeypatch.setattr("pricer.views.terminal_progress.time.monotonic", lambda: next(seconds))
 
     with Watcher() as watcher:
