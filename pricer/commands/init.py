@@ -155,7 +155,7 @@ def _settle(config: RunConfig) -> tuple[Mapping[str, str], PricerError | None]:
     unit = style.price_unit
     settled = {name: f"Now {default.value:g}: {default.reason}." for name, default in setup.defaults.items()}
     settled["data.decimals"] = f"Now {unit.decimals}: prices are written in steps of {unit.exact(unit.step)}."
-    written = f"{unit.exact(highest)} is written {format_price(highest, style)}"
+    written = f"{unit.rounded(highest)} is written {format_price(highest, style)}"
     settled["prompt.price_format"] = f"Now {style.style}: {written}."
     return settled, None
 
