@@ -38,6 +38,7 @@ bench: .venv/installed-dev
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/pick.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/data.py
 ifdef RUN
 	$(BIN)/python benchmarks/forward.py $(RUN)
 	$(BIN)/python benchmarks/notebook.py $(RUN)

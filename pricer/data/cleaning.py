@@ -65,7 +65,7 @@ def clean(cells: Cells, config: DataConfig, price_column: str) -> Cleaned | Reje
     text = _clean_text(description, config)
     if not text.strip():
         return Rejection(NO_DESCRIPTION, f"{column} is {quote(description)}, which has no text")
-    price = read_price(cells.price, config.decimal_mark)
+    price = read_price(cells.price, config.decimal_mark, config.unit)
     if isinstance(price, str):
         return Rejection(price, f"{price_column} is {_price_problem(price, cells.price)}")
     title, category = (_clean_text(write_cell(cell), config) or None for cell in (cells.title, cells.category))

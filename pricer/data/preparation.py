@@ -32,11 +32,8 @@ Note = Callable[[str], None]
 # A change of what the steps do makes other folders.
 _VERSION = 1
 # Settings that change nothing in a data folder. The content stands for the files, a limit is applied when the items are
-# read, and unit and decimals when prices are written.
-_NOT_IN_KEY = {
-    *("source", "val_source", "test_source", "revision", "train_limit", "val_limit", "test_limit"),
-    *("unit", "decimals"),
-}
+# read, and decimals when prices are written.
+_NOT_IN_KEY = {"source", "val_source", "test_source", "revision", "train_limit", "val_limit", "test_limit", "decimals"}
 # More items than this take a while to compare.
 _NOTE_ABOVE = 100_000
 

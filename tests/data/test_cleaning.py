@@ -131,3 +131,11 @@ def test_a_price_in_a_description_is_found(text: str, price: float, shows: bool,
 def test_a_description_that_shows_its_price_is_dropped_where_that_is_asked_for() -> None:
     assert cleaned("A lamp for $5", 5, price_in_description="drop") == Drop("price in description")
     assert isinstance(cleaned("A lamp for $5", 5), Cleaned)
+
+
+def test_the_unit_may_stand_beside_a_price() -> None:
+    found = cleaned(price="12.5 kWh", unit="kWh")
+
+    assert isinstance(found, Cleaned)
+    assert found.price.value == 12.5
+    assert isinstance(cleaned(price="12.5 kWh"), Rejection)

@@ -98,6 +98,7 @@ class TestWhatIsRead:
             ("a.jsonl.zst", pa.compress(LAMP.encode(), codec="zstd", asbytes=True), [("A lamp", 12)]),
             ("a.parquet", parquet(description=["A lamp"], price=[12]), [("A lamp", 12)]),
         ],
+        ids=short,
     )  # fmt: skip
     def test_a_file_is_read_right(self, name: str, content: str | bytes, expected: list[Any]) -> None:
         assert values(write(name, content)) == expected
@@ -276,6 +277,7 @@ class TestFilesThatCannotBeRead:
             ("a.xlsx", "PK", "a.xlsx is not a .csv, .tsv, .jsonl, .json or .parquet file",
              "save it as .csv; .gz or .zst may follow"),
         ],
+        ids=short,
     )  # fmt: skip
     def test_an_error_is_one_line_with_file_line_and_hint(
         self, name: str, content: str | bytes, message: str, hint: str
@@ -426,6 +428,7 @@ class TestWhichFiles:
             ("unlike", {"val_source": "user/name"}, "there is no file or folder user/name",
              "data.val_source names local files"),
         ],
+        ids=short,
     )  # fmt: skip
     def test_what_is_not_there_or_does_not_fit_is_named(
         self, source: str, settings: dict[str, str], message: str, hint: str
