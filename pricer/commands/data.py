@@ -77,12 +77,22 @@ def write_card(setup: Setup, arguments: Sequence[str] = ()) -> Prepared:
         unit=setup.template.price_format.price_unit,
         prompts=_describe_prompts(setup, items.summary),
         held_out=tuple(_describe_held_out(setup)),
-        notes=tuple(note for note in setup.notes if note not in explain_summary(items.summary, items.folder)),
+        notes=tuple(_explain_prices(setup)),
         warnings=tuple(dict.fromkeys([*items.summary.warnings, *find_warnings(setup)])),
         next_command=shlex.join(["pricer", "train", *arguments]),
     )
     write_atomically(items.folder / CARD, data_card(prepared))
     return prepared
+
+
+def _explain_prices(setup: Setup) -> list[str]:
+    """Why prices are written as they are: the reason for the decimals if there are any, and the notes of the setup that
+    are not about the rows, which have tables of their own.
+    """
+    decimals = setup.defaults.get("data.decimals")
+    reason = [f"data.decimals: {decimals.value}, because {decimals.reason}"] if decimals and decimals.value else []
+    about_rows = explain_summary(setup.items.summary, setup.items.folder)
+    return reason + [note for note in setup.notes if note not in about_rows]
 
 
 def _describe_prompts(setup: Setup, summary: DataSummary) -> PromptFacts:

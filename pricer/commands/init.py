@@ -178,7 +178,7 @@ def _settle(config: RunConfig, watcher: Watcher) -> _Settled:
     unit = style.price_unit
     settled = {name: f"Now {default.text}: {default.reason}." for name, default in setup.defaults.items()}
     settled["data.decimals"] = f"Now {unit.decimals}: prices are written in steps of {unit.exact(unit.step)}."
-    written = f"{unit.exact(highest)} is written {format_price(highest, style)}"
+    written = f"{unit.rounded(highest)} is written {format_price(highest, style)}"
     settled["prompt.price_format"] = f"Now {style.style}: {written}."
     return _Settled(settled, folder)
 

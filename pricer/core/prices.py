@@ -188,7 +188,7 @@ def choose_estimator(wanted: str, unit: PriceUnit, *, has_distribution: bool) ->
 def explain_padding(width: int, max_price: float, unit: PriceUnit) -> str:
     """Explain why `prompt.price_format: auto` chose padded prices for a tokenizer that does not split digits."""
     return (
-        f"the dearest training item costs {unit.exact(max_price)}, so prices are padded to {width} digits "
+        f"the dearest training item costs {unit.rounded(max_price)}, so prices are padded to {width} digits "
         f"(prompt.price_format: auto): the median cannot be computed from plain prices of more than {MAX_PLAIN_DIGITS} "
         f"digits; --set data.max_price={_max_plain_price(unit)} keeps them plain"
     )
@@ -209,7 +209,7 @@ def explain_greedy(width: int | None, max_price: float, unit: PriceUnit, *, can_
     elif can_pad and width is None:
         remedy += " or --set prompt.price_format=padded"
     return (
-        f"the dearest training item costs {unit.exact(max_price)}, so answers are greedy: with this tokenizer the "
+        f"the dearest training item costs {unit.rounded(max_price)}, so answers are greedy: with this tokenizer the "
         f"median cannot be computed from {'plain' if width is None else 'padded'} prices of more than "
         f"{MAX_PLAIN_DIGITS} digits; train with {remedy} to have it"
     )

@@ -147,6 +147,12 @@ class PriceUnit:
         is_short = math.isclose(round(amount, 2), amount, rel_tol=1e-9)
         return self.mark(f"{amount:,.2f}".removesuffix(".00") if is_short else f"{amount:,.10g}")
 
+    def rounded(self, amount: float) -> str:
+        """A price of the data, with two decimals at most, or those of the step if they are more: `$318.34`, `$7.50`,
+        `$999`. A price that this would make zero is exact.
+        """
+        return self.exact(round(amount, max(2, self.decimals)) or amount)
+
     def mark(self, number: str) -> str:
         """A written number with its unit."""
         return f"{self.symbol}{number}" if self.is_before else f"{number} {self.symbol}"

@@ -21,7 +21,7 @@ from pricer.data.column_names import (
     TITLE_ENDS,
     name_words,
 )
-from pricer.data.leaks import find_leaks
+from pricer.data.leaks import find_leaks, find_ratios
 from pricer.data.source_files import name_split
 
 # The share of cells above zero from which a column can be the price at all.
@@ -165,7 +165,13 @@ def _leave_out(
     numeric = [each for name, each in facts.items() if each.is_numeric and name not in {price, *left_out, *wanted}]
     numeric.sort(key=_price_score, reverse=True)  # the most like a price first
     numeric.sort(key=lambda each: not (OTHER_PRICE | AMOUNT) & set(name_words(each.name)))
-    return left_out | find_leaks(facts[price].numbers, {each.name: each.numbers for each in numeric})
+    numbers = {each.name: each.numbers for each in numeric}
+    # Only a name tells a ratio of two prices from an area beside the price per square metre.
+    ratios = {name: values for name, values in numbers.items() if OTHER_PRICE & set(name_words(name))}
+    others = {name: facts[name].numbers for name, reason in left_out.items() if reason == "another price"}
+    left_out |= find_ratios(facts[price].numbers, ratios, others)
+    kept = {name: values for name, values in numbers.items() if name not in left_out}
+    return left_out | find_leaks(facts[price].numbers, kept)
 
 
 def _names_price(name: str, price: str) -> bool:

@@ -29,6 +29,24 @@ def find_leaks(price: Sequence[float], columns: Mapping[str, Sequence[float]]) -
     return leaks
 
 
+def find_ratios(
+    price: Sequence[float], columns: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]]
+) -> dict[str, str]:
+    """The columns that are the price in relation to one of the `others`, such as the sale price in percent of the
+    list price, each with the reason. Before a sale, nobody knows them.
+    """
+    target = np.asarray(price, dtype=np.float64)
+    against = {name: np.asarray(values, dtype=np.float64) for name, values in others.items()}
+    ratios: dict[str, str] = {}
+    for name, values in columns.items():
+        numbers = np.asarray(values, dtype=np.float64)
+        beside = next(
+            (o for o, other in against.items() if _varies(numbers) and _is_quotient(target, numbers, other)), ""
+        )
+        ratios |= {name: f"gives the price together with {beside}"} if beside else {}
+    return ratios
+
+
 def _varies(values: np.ndarray) -> bool:
     known = values[~np.isnan(values)]
     return len(known) >= _MIN_ROWS and len(np.unique(known)) >= _MIN_VALUES

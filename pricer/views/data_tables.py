@@ -61,7 +61,7 @@ def categories_table(summary: "DataSummary") -> Table:
 def written_prices_table(facts: "PromptFacts", unit: PriceUnit) -> Table:
     """Prices as completions and tokens."""
     rows = [
-        [unit.exact(each.price), each.completion, " ".join(f"[{token}]" for token in each.tokens)]
+        [unit.rounded(each.price), each.completion, " ".join(f"[{token}]" for token in each.tokens)]
         for each in facts.prices
     ]
     return Table(["price", "completion", "tokens"], rows, text_last=True)
@@ -95,8 +95,10 @@ def describe_near_duplicates(summary: "DataSummary") -> str:
 
 def describe_prices(summary: "DataSummary", unit: PriceUnit) -> str:
     """A sentence about the range of prices and the training median."""
-    lowest, highest = unit.exact(summary.min_price), unit.exact(summary.max_price)
-    return f"Prices are {lowest} to {highest}; the median of the training items is {unit.exact(summary.train_median)}."
+    lowest, highest = unit.rounded(summary.min_price), unit.rounded(summary.max_price)
+    return (
+        f"Prices are {lowest} to {highest}; the median of the training items is {unit.rounded(summary.train_median)}."
+    )
 
 
 def describe_lengths(facts: "PromptFacts") -> str:
@@ -108,7 +110,8 @@ def describe_lengths(facts: "PromptFacts") -> str:
 
 def describe_cut(facts: "PromptFacts") -> str:
     """A sentence about the maximum length and the share that it cuts."""
-    return f"With prompt.max_length {facts.max_length:,}, {share(facts.lengths.cut)} of the descriptions are cut."
+    cut = f"{share(facts.lengths.cut)} of the descriptions are cut" if facts.lengths.cut else "no description is cut"
+    return f"With prompt.max_length {facts.max_length:,}, {cut}."
 
 
 def _histogram(name: str, bands: Sequence[tuple[str, int]]) -> Table:

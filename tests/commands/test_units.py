@@ -125,3 +125,15 @@ def test_prices_that_would_be_written_as_zero_are_refused_before_anything_is_mad
     assert "of 60 training prices would be written as 0, the lowest of them $0.0" in result.err
     assert "hint: data.decimals: 2, or data.min_price: 0.51 leaves them out" in result.err
     assert not Path("runs").exists()
+
+
+def test_prices_with_many_decimals_are_shown_with_two_and_the_reason_for_their_decimals_is_said_once() -> None:
+    rows = [{"description": f"A part of size {n}", "price": (n + 1) / 7} for n in range(N)]
+    Path("parts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    Path("parts.yaml").write_text("data: {source: parts.jsonl}\n", encoding="utf-8")
+
+    prepared, planned = Cli("data", "parts.yaml"), Cli("train", "parts.yaml", "--dry-run")
+
+    assert "Prices are $0.14 to $22.86; " in prepared.out  # 1/7 and 160/7
+    assert "data.decimals: 2, because whole units" in prepared.out
+    assert (planned.out + planned.err).count("whole units would change the lower quartile") == 1

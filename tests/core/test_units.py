@@ -84,6 +84,13 @@ def test_a_setting_is_written_with_the_decimals_that_it_needs() -> None:
     ]
 
 
+def test_a_price_of_the_data_is_written_with_two_decimals_at_most_or_those_of_the_step() -> None:
+    amounts = (318.3424301, 7.5, 999, 0.0012)  # the last one would be $0
+
+    assert [DOLLARS.rounded(amount) for amount in amounts] == ["$318.34", "$7.50", "$999", "$0.0012"]
+    assert PriceUnit("$", 4).rounded(0.123456) == "$0.1235"
+
+
 @pytest.mark.parametrize(
     ("symbol", "prices", "decimals", "reason"),  # of the prices: the lowest, the lower quartile, the median
     [

@@ -84,7 +84,8 @@ def test_what_gives_the_price_away_is_left_out_with_the_reason() -> None:
         "address": text(3),
         "square_feet": SIZES,
         "year": YEARS,
-        "list_price": [price * 1.02 for price in PRICES],
+        "list_price": [price * (1 + 0.01 * (place % 40)) for place, price in enumerate(PRICES)],
+        "SoldPct": [round(100 / (1 + 0.01 * (place % 40)), 2) for place in COUNTS],
         "log_value": [price**0.5 for price in PRICES],
         "CostPerSqFt": [round(price / size, 4) for price, size in zip(PRICES, SIZES, strict=True)],
         "sale_price": PRICES,
@@ -96,6 +97,7 @@ def test_what_gives_the_price_away_is_left_out_with_the_reason() -> None:
     assert found.description == ("address", "square_feet", "year")
     assert found.left_out == {
         "list_price": "another price",
+        "SoldPct": "gives the price together with list_price",
         "log_value": "moves with the price",
         "CostPerSqFt": "gives the price together with square_feet",
     }

@@ -133,7 +133,9 @@ def _column_settings(found: Findings) -> Iterator[Setting]:
     elif columns.currency:
         yield Setting("data.unit", columns.currency, "Found beside the prices or in the name of their column.")
     else:
-        yield Setting("data.unit", "$", "Nothing says what the prices are in. Any unit will do: €, kWh.")
+        yield Setting(
+            "data.unit", "$", "Nothing says what the prices are in. Any unit will do: €, kWh, thousand euros."
+        )
 
 
 def _prompt_settings(found: Findings, layout: Layout) -> Iterator[Setting]:

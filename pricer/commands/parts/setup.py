@@ -146,7 +146,6 @@ def prepare(config: RunConfig, machine: Machine | None = None, progress: Progres
     base = find_base(config.model, weights=not machine.is_planned)
     tokenizer = load_tokenizer(base.folder)
     unit, why = _choose_unit(config, prices)
-    notes = [f"data.decimals: {unit.decimals}, because {why}"] if why and unit.decimals else []
     refuse_zeros(prices.tolist(), unit)
     tail = prompt_tail(choose_lead(prompt.lead, unit, is_padded=True, found=items.prompts_lead))
     digits = width_for([max_price], unit.decimals)
@@ -172,7 +171,7 @@ def prepare(config: RunConfig, machine: Machine | None = None, progress: Progres
     asked = settled.prompt.model_copy(update={"question": question, "lead": lead})
     answers = Answers(price_format, answer_tokens, max_price, items.train_median)
     setup = _assemble(settled.model_copy(update={"prompt": asked}), items, answers, base, tokenizer, machine.precision)
-    notes += explain_summary(items.summary, items.folder)
+    notes = explain_summary(items.summary, items.folder)
     if prompt.price_format == "auto" and price_format.width is not None and not splits:
         notes.append(explain_padding(price_format.width, max_price, unit))
     if setup.price_tokens is None:
