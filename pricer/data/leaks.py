@@ -38,12 +38,11 @@ def find_ratios(
     target = np.asarray(price, dtype=np.float64)
     against = {name: np.asarray(values, dtype=np.float64) for name, values in others.items()}
     ratios: dict[str, str] = {}
-    for name, values in columns.items():
-        numbers = np.asarray(values, dtype=np.float64)
-        beside = next(
-            (o for o, other in against.items() if _varies(numbers) and _is_quotient(target, numbers, other)), ""
-        )
-        ratios |= {name: f"gives the price together with {beside}"} if beside else {}
+    for name, cells in columns.items():
+        numbers = np.asarray(cells, dtype=np.float64)
+        quotients = (other for other, values in against.items() if _is_quotient(target, numbers, values))
+        if _varies(numbers) and (other := next(quotients, None)) is not None:
+            ratios[name] = f"gives the price together with {other}"
     return ratios
 
 
