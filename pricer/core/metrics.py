@@ -50,7 +50,7 @@ def choose_hit_error(
     low, high = _USUAL_MEDIANS
     if unit.symbol == "$" and low <= train_median <= high:
         return _USUAL_HIT_ERROR, f"usual for median prices from {unit.exact(low)} to {unit.exact(high)}"
-    return None, f"{DOLLARS.exact(_USUAL_HIT_ERROR)} says nothing about a median of {unit.exact(train_median)}"
+    return None, f"{DOLLARS.exact(_USUAL_HIT_ERROR)} says nothing about a median of {unit.rounded(train_median)}"
 
 
 @dataclass(frozen=True, slots=True)
