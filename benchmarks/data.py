@@ -1,12 +1,13 @@
-"""What a big data set costs: seconds and memory to read, clean, deduplicate and split it, and how many planted
-near-copies end in one split with their original.
+"""What a big data set costs: seconds and memory to read, clean, deduplicate, split and tokenize it, and to start a
+training on it. Also how many planted near-copies end in one split with their original.
 
     python benchmarks/data.py [ROWS] [FOLDER]
 
 The rows (800,000 by default) have about 560 characters: sentences about made-up goods, recombined. One in twenty is a
-near-copy of another row: other punctuation, case, spaces or markup, or one changed word. The data are prepared in a
-process of their own. They are made in FOLDER, a temporary one by default. Goals for 800,000 rows on 2 cores: 10 minutes
-and 3 GB, tokenising included, and 99 % of the pairs in one split.
+near-copy of another row: other punctuation, case, spaces or markup, or one changed word. `pricer data` and
+`pricer train` run in processes of their own, in FOLDER, a temporary one by default. Goals for 800,000 rows on 2 cores:
+10 minutes and 3 GB for `pricer data`, 60 seconds and 3 GB until the first step of training, and 99 % of the pairs in
+one split.
 """
 
 import json
@@ -31,28 +32,9 @@ _VERBS = "holds carries covers guards lifts joins keeps turns folds locks slides
 _PLACES = "kitchen garage garden office hall attic workshop bedroom studio cellar porch barn shed boat camper"
 _EDITS = ("full stop", "commas", "capitals", "paragraph", "zero-width space", "entity", "spaces", "one word")
 
-# The preparation in a process of its own. VmHWM is the most memory that it took.
-_PREPARE = """
-import re, sys, time
-from pathlib import Path
-from pricer.config import DataConfig
-from pricer.data.preparation import prepare_data
-began = time.perf_counter()
-seconds = lambda: f"{time.perf_counter() - began:7.1f} s ({time.process_time():.1f} s of CPU)"
-note = lambda text: print(seconds(), text, flush=True)
-folder = prepare_data(DataConfig(source=sys.argv[1]), note)
-note(f"{folder.path} is there")
-peak = int(re.findall(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[0]) / 1e6
-note(f"at most {peak:.2f} GB of memory")
-summary = folder.summary
-print(summary.items, dict(summary.dropped), f"{summary.near_duplicate_groups:,} groups of near-duplicates,",
-      f"the largest of {summary.largest_group:,};", summary.warnings)
-print(folder.path)
-"""
-
 
 def main() -> None:
-    """Make the rows, prepare them twice, and print what that costs and what became of the copies."""
+    """Make the rows, prepare them twice, start a training, and print what that costs and what became of the copies."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else 800_000
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(temporary)
@@ -61,12 +43,35 @@ def main() -> None:
         began = time.perf_counter()
         pairs = write_rows(source, rows)
         print(f"{rows:,} rows, {source.stat().st_size / 1e6:,.0f} MB (made in {time.perf_counter() - began:.0f} s)")
-        prepared = prepare(source, folder)
-        began = time.perf_counter()
-        prepare(source, folder)
-        print(f"opened again in {time.perf_counter() - began:.1f} s")
+        (folder / "goods.yaml").write_text(f"data: {{source: {source.name}}}\nmodel: {{base: builtin:base}}\n")
+        measure("pricer data", folder, "data", "goods.yaml", "--json")
+        measure("pricer data again", folder, "data", "goods.yaml", "--json")
+        start = ("train", "goods.yaml", "--set", "train.log_every=1", "--set", "train.val_items=0", "--run", "goods")
+        measure("pricer train until its first step", folder, *start, until=folder / "runs" / "goods" / "metrics.jsonl")
+        (prepared,) = (path.parent for path in folder.glob("data/*/train.parquet"))
         together = count_together(prepared, pairs)
         print(f"{together:,} of {len(pairs):,} planted pairs in one split ({together / len(pairs):.2%})")
+
+
+def measure(what: str, folder: Path, *command: str, until: Path | None = None) -> None:
+    """Run a command of pricer in a folder, and print its seconds and its most memory. It is killed when the file
+    `until` has a line; None: it runs to its end.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "pricer", *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL
+    )
+    while until and process.poll() is None and not (until.exists() and until.stat().st_size):
+        time.sleep(0.2)
+    seconds = time.perf_counter() - began
+    if until:
+        process.kill()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert until or status == 0, f"{what} failed"
+    seconds = seconds if until else time.perf_counter() - began
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{what}: {seconds:.1f} s ({cpu:.1f} s of CPU), at most {usage.ru_maxrss / 1e6:.2f} GB", flush=True)
 
 
 def write_rows(path: Path, count: int) -> set[float]:
@@ -114,19 +119,6 @@ def _edit(generator: random.Random, text: str, edit: str) -> str:
         "entity": text.replace("&", "&amp;"),
         "spaces": text.replace(". ", ".  "),
     }[edit]
-
-
-def prepare(source: Path, folder: Path) -> Path:
-    """Prepare the data in another process. The data folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", _PREPARE, str(source.resolve())]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        last = ""
-        for last in process.stdout:
-            print(last, end="", flush=True)
-    assert process.returncode == 0
-    return folder / last.strip()
 
 
 def count_together(folder: Path, pairs: set[float]) -> int:

@@ -43,9 +43,9 @@ class DataConfig(_Section):
     """The items, how they are cleaned, and their split."""
 
     source: str = "builtin:computers"
-    """A file (.csv, .tsv, .jsonl or .parquet, also with .gz or .zst), a folder of such files, a pattern
-    (`items/*.csv`), a Hub data set (`user/name`), or `builtin:computers`. Files and splits named train, val (or
-    validation) and test keep their split."""
+    """A file (.csv, .tsv, .jsonl, .json or .parquet; text files also with .gz or .zst), a folder of such files, a
+    pattern (`items/*.csv`), a Hub data set (`user/name`), or `builtin:computers`. Files and folders named train, val
+    (or validation) and test, and the splits of a Hub data set, keep their split."""
     val_source: str | None = None
     """Files with the validation items. null: they are in `source`, or are cut from its training items."""
     test_source: str | None = None

@@ -47,6 +47,12 @@ def hides_gpus(marks: str) -> bool:
     return marks != "gpu"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_data_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fixtures that several tests share also work in a folder of their own: they make data folders."""
+    os.chdir(tmp_path_factory.mktemp("shared"))
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of one test. It works in `tmp_path`, and what libraries cache goes into `tmp_path/.home`."""

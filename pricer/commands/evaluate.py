@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign, saved_breakdown
-from pricer.commands.parts.other_data import count_trained, explain_trained, load_other_data
+from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
 from pricer.commands.parts.wandb_report import evaluation_report
@@ -63,7 +63,8 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
     trained = count_trained(run, scored)
-    for note in (*data.notes, explain_trained(trained, len(scored))):
+    beyond = explain_beyond(scored, setup.template.price_format)
+    for note in (*data.notes, explain_trained(trained, len(scored)), *beyond):
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
     job = _Job(run, which, checkpoints, setup, spec, data.items)

@@ -46,7 +46,9 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 def _describe(error: ValidationError) -> str:
     first: Any = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"]))
+    # pydantic also names the member of a union that it tried last.
+    places = [str(place) for place in first["loc"] if not str(place).startswith(("str-enum[", "literal["))]
+    key = ".".join(places)
     key = key if key.isprintable() and len(key) <= 100 else ascii(key[:100])  # the key is untrusted
     if first["type"] == "missing":
         return f"{key} is missing"

@@ -106,6 +106,18 @@ def test_rows_that_are_left_out_are_said(run: Run, lamps: str) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_prices_that_the_run_cannot_write_are_said(run: Run, lamps: str) -> None:
+    with Path(lamps).open("a") as file:
+        file.write(json.dumps({"description": "A lamp of pure gold", "price": 20000}) + "\n")
+    listener = Listener()
+
+    evaluate_on_data(run, "last", lamps, None, listener)
+
+    # Prices of this run have four digits.
+    assert "the highest price that this run can write is $9,999; 1 of these 5 items cost more" in listener.notes
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(
     ("known", "trained", "note"),
     [

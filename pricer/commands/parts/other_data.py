@@ -7,6 +7,7 @@ from pathlib import Path
 from pricer.config import DataConfig
 from pricer.core.data_summary import explain_summary
 from pricer.core.items import Item, Split, hash_place
+from pricer.core.prices import PriceFormat
 from pricer.data.acceptance import Progress
 from pricer.data.item_files import item_file, places_in
 from pricer.data.preparation import load_items
@@ -60,3 +61,13 @@ def explain_trained(trained: int | None, n: int) -> str:
     if trained == 0:
         return f"the run was trained on none of these {n:,} items"
     return f"the run was trained on {trained:,} of these {n:,} items: its error on new items is higher"
+
+
+def explain_beyond(items: Sequence[Item], style: PriceFormat) -> list[str]:
+    """A line about the items that cost more than the highest price that the run can write; empty if there are none."""
+    if style.width is None:
+        return []
+    highest = style.price_unit.from_steps(10**style.width - 1)
+    beyond = sum(item.price > highest for item in items)
+    written = f"the highest price that this run can write is {style.price_unit.exact(highest)}"
+    return [f"{written}; {beyond:,} of these {len(items):,} items cost more"] if beyond else []
