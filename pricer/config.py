@@ -182,7 +182,8 @@ class TrainConfig(_Section):
     """Items per optimizer step. `auto`: 8 to 256, with the square root of the number of training items."""
     micro_batch: Count | Literal["auto"] = "auto"
     """Items per forward and backward pass; gradients are summed over the passes of a step. `auto`: on a GPU, the number
-    that a trial on the longest items finds room for; on the CPU, the whole batch. It changes only the rounding."""
+    that a trial on the longest items finds room for; on the CPU, as many as have 4,096 tokens at most. It changes only
+    the rounding."""
     learning_rate: NumberOrAuto = "auto"
     """Peak learning rate, after the warm-up. `auto`: 1e-4 for a base of 3 billion parameters or more, up to 2e-3 for
     smaller ones. TRL's default is 2e-5; LoRA needs more."""

@@ -155,6 +155,17 @@ class TestCompiling:
         assert self.chosen(10, wanted=True) == StepSettings(16, compiled=True)
         assert self.chosen(30, wanted=False) == StepSettings(16)
 
+    def test_on_a_cpu_a_pass_has_at_most_4096_tokens(self, model: Any) -> None:
+        longest = max(len(example.ids) for example in self.EXAMPLES)
+        batch = 3 * (4096 // longest)  # three passes hold it, two do not
+
+        def choose(**settings: Any) -> StepSettings:
+            return choose_step_settings(model, self.EXAMPLES, TrainConfig(**settings), 0, lambda _: None)
+
+        assert choose(batch_size=batch) == StepSettings(batch // 3)
+        assert choose(batch_size=batch + 4) == StepSettings(-(-(batch + 4) // 4))
+        assert choose(batch_size=batch, micro_batch=batch) == StepSettings(batch)
+
     def test_on_a_cpu_nothing_is_compiled_and_who_asked_for_it_is_told(self, model: Any) -> None:
         config, said = TrainConfig(batch_size=16, compile=True), list[str]()
 

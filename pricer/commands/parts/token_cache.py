@@ -82,7 +82,9 @@ def _read(target: Path, count: int, vocabulary: int) -> TokenTable | None:
     with suppress(OSError, ValueError, KeyError):
         if read_json(target / _RECORD) == {"rows": count, "sha256": sha256_of(target / _TABLE)}:
             table = open_table(target / _TABLE)
-            return table if len(table) == count and table.is_sound(vocabulary) else None
+            if len(table) == count and table.is_sound(vocabulary):
+                del table  # the check has brought every page of it into memory
+                return open_table(target / _TABLE)
     return None
 
 
