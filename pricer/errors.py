@@ -1,5 +1,7 @@
 """The expected failures. Each has a sentence that says what is wrong, and a hint that can be pasted."""
 
+from collections.abc import Iterator
+
 
 class PricerError(Exception):
     """An expected failure. `message` says what is wrong, with the value. `hint` says what to do; it may be empty."""
@@ -64,3 +66,12 @@ def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type if it has no message."""
     message = str(error).strip()
     return message.splitlines()[0] if message else type(error).__name__
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that, and so on: ten at most, because a chain may be a circle."""
+    cause: BaseException | None = error
+    for _ in range(10):
+        if cause is not None:
+            yield cause
+            cause = cause.__cause__ or cause.__context__

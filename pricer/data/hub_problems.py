@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pricer.config import DataConfig
-from pricer.errors import DataError, PricerError, first_line
+from pricer.errors import DataError, PricerError, causes_of, first_line
 from pricer.redaction import hub_address
 
 _LOGIN = "a private data set needs `hf auth login`, or HF_TOKEN"
@@ -19,7 +19,7 @@ def hub_problems(config: DataConfig) -> Iterator[None]:
     except PricerError:
         raise
     except Exception as error:  # the network, the Hub and the file formats each have their own errors
-        causes = list(_causes(error))
+        causes = list(causes_of(error))
         found = next((problem for cause in causes if (problem := _explain(cause, config))), None)
         raise found or DataError(f"the data set {config.source} cannot be read: {first_line(error)}") from None
 
@@ -76,11 +76,3 @@ def _explain_network(cause: BaseException, repo: str) -> DataError | None:
     if type(cause).__module__.partition(".")[0] in _NETWORK:
         return DataError(f"the Hub cannot be reached for {repo}: {first_line(cause)}", "is the network up?")
     return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    for _ in range(10):  # a chain may be a circle
-        if cause is not None:
-            yield cause
-            cause = cause.__cause__ or cause.__context__

@@ -5,11 +5,10 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-from pricer.errors import HubError, first_line
+from pricer.errors import HubError, causes_of, first_line
 from pricer.redaction import hub_address
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
@@ -64,7 +63,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized),
     }
     # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
-    for cause in _causes(error):
+    for cause in causes_of(error):
         if problem := next((known for kind, known in problems.items() if isinstance(cause, kind)), None):
             raise problem from None
         if isinstance(cause, RevisionNotFoundError | RemoteEntryNotFoundError):
@@ -120,14 +119,6 @@ def _retry_after(response: Any) -> float | None:
         return max(0.0, parsedate_to_datetime(stated).timestamp() - time.time())
     except ValueError:
         return None
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    for _ in range(10):  # a chain may be a circle
-        if cause is not None:
-            yield cause
-            cause = cause.__cause__ or cause.__context__
 
 
 def _hub_message(error: BaseException) -> str:

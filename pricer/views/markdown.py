@@ -1,6 +1,10 @@
 """Text from outside as Markdown that the Hub shows as it is."""
 
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 # Characters that have no meaning for Markdown inside a code span.
 _PLAIN = re.compile(r"[\w ./:@+,-]+", re.ASCII)
@@ -33,3 +37,18 @@ def code_block(text: str) -> str:
 
 def _as_entities(special: re.Pattern[str], text: str) -> str:
     return special.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def render_markdown(template: str, filters: Mapping[str, Callable[..., object]], **values: object) -> str:
+    """The text of a Markdown template of this folder. Jinja escapes only HTML, not Markdown: in a template, text from
+    outside goes through `code` or another of the `filters`.
+    """
+    environment = Environment(  # noqa: S701
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": code, "number": lambda count: f"{count:,}", **filters}
+    return environment.get_template(template).render(values)

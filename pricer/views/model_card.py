@@ -4,13 +4,9 @@ The text is in model_card.md.jinja. This module prepares its values.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Checkpoint
@@ -20,7 +16,7 @@ from pricer.core.items import PromptTemplate, Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection, other_test_looks
 from pricer.views import formatting
-from pricer.views.markdown import code, one_line
+from pricer.views.markdown import one_line, render_markdown
 from pricer.views.tables import describe_near_copies
 
 if TYPE_CHECKING:
@@ -108,43 +104,41 @@ def model_card(
     data_id = data if recipe.data_on_hub and _HUB_ID.fullmatch(data) else None
     targets = config.adapter.target_modules
     model_name = repo.split("/")[1]
-    body = (
-        _environment()
-        .get_template("model_card.md.jinja")
-        .render(
-            repo=repo,
-            model_name=model_name,
-            checkpoint=checkpoint,
-            commit=commit,
-            selection=selection,
-            val=val,
-            test=test,
-            columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
-            looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
-            dropped=dropped,
-            soups=sum(e.candidate.is_soup for e in selection.ranking),
-            lead=_lead(selection),
-            unit=val.spec.price_unit,
-            rule=val.spec.rule,
-            corrected=comparison
-            and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
-            metrics=METRICS,
-            step_metrics=[name for name, metric in METRICS.items() if metric.is_essential or name == selection.metric],
-            by_step=sorted(selection.ranking, key=lambda e: e.candidate.order),
-            greedy=next((replace(metric, name="mae") for metric in val.estimators if metric.name == "greedy"), None),
-            recipe=recipe,
-            config=config,
-            base=base,
-            data=data,
-            targets=[targets] if isinstance(targets, str) else sorted(targets),
-            versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
-            license=license_id,
-            coverage=coverage,
-            near_copies=near_copies
-            and test
-            and describe_near_copies(near_copies, test.metric("mae").n, val.spec.price_unit),
-            pricer_version=pricer_version,
-        )
+    body = render_markdown(
+        "model_card.md.jinja",
+        _filters(),
+        repo=repo,
+        model_name=model_name,
+        checkpoint=checkpoint,
+        commit=commit,
+        selection=selection,
+        val=val,
+        test=test,
+        columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
+        looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
+        dropped=dropped,
+        soups=sum(e.candidate.is_soup for e in selection.ranking),
+        lead=_lead(selection),
+        unit=val.spec.price_unit,
+        rule=val.spec.rule,
+        corrected=comparison
+        and Metric(selection.metric, comparison.corrected, comparison.corrected_interval, 0, "lower"),
+        metrics=METRICS,
+        step_metrics=[name for name, metric in METRICS.items() if metric.is_essential or name == selection.metric],
+        by_step=sorted(selection.ranking, key=lambda e: e.candidate.order),
+        greedy=next((replace(metric, name="mae") for metric in val.estimators if metric.name == "greedy"), None),
+        recipe=recipe,
+        config=config,
+        base=base,
+        data=data,
+        targets=[targets] if isinstance(targets, str) else sorted(targets),
+        versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
+        license=license_id,
+        coverage=coverage,
+        near_copies=near_copies
+        and test
+        and describe_near_copies(near_copies, test.metric("mae").n, val.spec.price_unit),
+        pricer_version=pricer_version,
     )
     return Card(
         model_name=model_name,
@@ -160,21 +154,10 @@ def model_card(
     )
 
 
-@cache
-def _environment() -> Environment:
-    # Jinja escapes only HTML, not Markdown. In the template, text from outside goes through `code` or `literal`.
-    environment = Environment(  # noqa: S701
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "code": code,
+def _filters() -> dict[str, Callable[..., object]]:
+    return {
         "literal": _literal,
         "steps": _steps,
-        "number": lambda count: f"{count:,}",
         # A run that another trainer made can have settings that are still auto.
         "setting": lambda value: value if isinstance(value, str) else f"{value:g}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
@@ -187,7 +170,6 @@ def _environment() -> Environment:
         "with_half_width": formatting.with_half_width,
         "coverage": lambda held: formatting.share_with_interval(held.share, held.interval),
     }
-    return environment
 
 
 def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
