@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.data import CARD, write_card
-from pricer.commands.parts.hub_runs import resume_hub_run
+from pricer.commands.parts.hub_resume import resume_hub_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (

@@ -1,44 +1,29 @@
-"""Checkpoints and training states in a Hub repository. Each push is read back before it counts as delivered."""
+"""Checkpoints in a Hub repository. Each push is read back before it counts as delivered."""
 
-import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pricer.core.adapter_config import read_adapter_settings
-from pricer.core.checkpoints import Checkpoint, tag_name
+from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.checkpoints import (
     ADAPTER,
     ADAPTER_CONFIG,
-    MANIFEST,
     PARTS,
-    STATE_FILES,
-    STATE_RECORD,
     FolderStore,
-    TrainingStates,
     read_checkpoint,
-    read_manifest,
     verify,
 )
-from pricer.stores.files import append_lines, link_or_copy, new_folder, parse_json, sha256_of, write_lines
-from pricer.stores.hub import LARGE, Hub, cache
+from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
+from pricer.stores.hub import Hub, cache
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
 LARGEST_TEXT = 1_000_000
 LARGEST_LOG = 500_000_000
-# Adam keeps two numbers for each weight, beside the weight itself.
-_LARGEST_STATE = 3 * LARGEST_ADAPTER
-
-STATE_BRANCH = "state"
-# If one of these files is missing, the trainer silently starts partly from scratch.
-_NEEDED = (MANIFEST, ADAPTER, ADAPTER_CONFIG, "optimizer.pt", "scheduler.pt", "trainer_state.json")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class HubStore:
@@ -190,7 +175,7 @@ class HubStore:
                 f"{checkpoint.adapter_sha256[:12]}…"
             )
         if adapter.size <= LARGEST_ADAPTER and not self.hub.is_cached(checkpoint.commit, adapter):
-            _refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
+            refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
         for force in (False, True):
             config = self.hub.download(checkpoint.commit, found[prefix + ADAPTER_CONFIG], LARGEST_TEXT, force=force)
             self.hub.download(checkpoint.commit, adapter, LARGEST_ADAPTER, force=force)
@@ -203,70 +188,7 @@ class HubStore:
         return config.parent
 
 
-def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
-    """Push the training state in `folder` to the branch `state`, and read it back. Unless `keep_all`, older states are
-    deleted. Pushing the same state again has no effect.
-    """
-    refs = hub.refs()
-    if STATE_BRANCH not in refs.branches:
-        hub.branch(STATE_BRANCH, start=refs.branches["main"])
-        refs = hub.refs()
-    head, title = refs.branches[STATE_BRANCH], f"state of {tag_name(step)}"
-    files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir())}
-    if hub.first_difference(head, folder, list(files)):
-        head = hub.commit(files, title, branch=STATE_BRANCH, parent=head)
-        if name := hub.first_difference(head, folder, list(files)):
-            raise HubError(
-                f"{hub.repo} holds another {name} on its branch {STATE_BRANCH} than was pushed", transient=True
-            )
-    if not keep_all:
-        hub.squash(STATE_BRANCH, title)
-
-
-def newest_state(hub: Hub) -> str | None:
-    """The commit with the newest training state, or None."""
-    # The branch is created before its first state is pushed.
-    head = hub.refs().branches.get(STATE_BRANCH)
-    return head if head and hub.files(head, [STATE_RECORD]) else None
-
-
-def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, int]:
-    """Download the training state of a commit into a run's `states`, and return its folder and step. A CheckpointError
-    if a file does not have the sha256 in the state's record, or the adapter does not have the sha256 in its manifest.
-    """
-    state = f"the training state in {hub.repo}"
-    hashes = (parse_json(hub.read(commit, STATE_RECORD, LARGEST_TEXT) or b"") or {}).get("files")
-    if not isinstance(hashes, dict) or not all(_NAME.fullmatch(n) and isinstance(h, str) for n, h in hashes.items()):
-        raise CheckpointError(f"{hub.repo} has no training state that can be read on its branch {STATE_BRANCH}")
-    if missing := [name for name in _NEEDED if name not in hashes]:
-        raise CheckpointError(f"{state} has no {missing[0]}")
-    wanted = [name for name in STATE_FILES if name in hashes]
-    found = hub.files(commit, wanted)
-    if missing := [name for name in wanted if name not in found]:
-        raise CheckpointError(f"{state} has no {missing[0]}")
-    step = (parse_json(hub.read(commit, MANIFEST, LARGEST_TEXT) or b"") or {}).get("step")
-    # The step goes into the name of a folder, which cannot have hundreds of digits.
-    if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
-        raise CheckpointError(f"{state} does not say its step")
-    folder, size = states.at(step), sum(file.size for file in found.values())
-    if size <= _LARGEST_STATE:  # a larger file is refused below
-        _refuse_without_room(folder, size, state)
-    with new_folder(folder) as scratch:
-        for name in wanted:
-            limit = _LARGEST_STATE if name.endswith(LARGE) else LARGEST_LOG
-            if sha256_of(hub.download(commit, found[name], limit, into=scratch)) != hashes[name]:
-                raise CheckpointError(f"{name} of {state} is not what its record says")
-        shutil.rmtree(scratch / ".cache", ignore_errors=True)  # huggingface_hub's notes on the download
-        checkpoint = read_manifest(scratch)
-        verify(checkpoint, scratch)
-        try:
-            read_adapter_settings(json.loads((scratch / ADAPTER_CONFIG).read_text(encoding="utf-8")))
-        except (ValueError, RecursionError) as error:
-            raise CheckpointError(f"{ADAPTER_CONFIG} of {state}: {error}") from None
-    return folder, checkpoint.step
-
-
-def _refuse_without_room(folder: Path, size: int, what: str) -> None:
+def refuse_without_room(folder: Path, size: int, what: str) -> None:
     """Raise a HubError unless `size` bytes are free on the disk of `folder`."""
     # Path.exists raises inside a folder without read permission.
     present = next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))  # noqa: PTH110

@@ -1,33 +1,22 @@
-"""Open a repository on the Hub as a run here, to score its checkpoints or to resume its training."""
+"""Open a repository on the Hub as a run here, to score its checkpoints."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
-from pricer.commands.parts.resuming import settle_optimizer
+from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
-from pricer.errors import CheckpointError, ConfigError, HubError, RunError
-from pricer.stores.checkpoints import MANIFEST
-from pricer.stores.files import parse_json, write_atomically, write_json
+from pricer.errors import CheckpointError, ConfigError, RunError
+from pricer.stores.files import write_atomically, write_json
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore, fetch_state, newest_state
+from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.repo_scan import RepoScan, scan_repo
-from pricer.stores.runs import RUNS, Run, find_run, free_name, now, refuse_name, runs_of
+from pricer.stores.runs import RUNS, Run, find_run, now, runs_of
 
-# The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.
-_FACTS: dict[str, type] = {
-    **dict.fromkeys(("id", "precision", "data_fingerprint", "prompt_fingerprint", "tracking_id"), str),
-    "seed": int,
-    "train_median": float,
-}
-_OBJECTS: dict[str, type] = {"items": int, "versions": str}
 # The facts that stay in this machine's run.json when its repository is opened again.
 _OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
-# Maximum size of a config.yaml in bytes. A usual one has 2,000; reading a million would take ten seconds.
-_LARGEST_CONFIG = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,84 +58,11 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
         write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, given)))
     store.record_scan([*found.checkpoints, *found.soups], found.tags)
     newest = found.checkpoints[-1].commit
-    facts = _facts(hub, newest) if found.has_manifests and newest else {}
+    facts = read_facts(hub, newest) if found.has_manifests and newest else {}
     facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
     record = {**facts, "repo": repo, "from_hub": True, "started": now(), "finished": None}
     write_json(run.folder / "run.json", record)
     return Run(run.folder)
-
-
-def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> Run:
-    """The run of a repository with its newest training state, ready to be resumed on this machine."""
-    hub = Hub(repo)
-    here = next((run for run in reversed(runs_of(repo)) if not run.facts().get("from_hub")), None)
-    here = here if here and name in (None, here.name) else None
-    if here and not _is_behind(here, hub):
-        return here
-    found = scan_repo(hub)
-    newest = found.checkpoints[-1].commit
-    commit = newest_state(hub)
-    if not found.has_manifests or newest is None:
-        raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
-    config = parse_config(_text(hub, commit or newest, "config.yaml", _LARGEST_CONFIG), f"config.yaml of {repo}")
-    to_score = f"pricer eval --repo {repo} --all-checkpoints"
-    if commit is None and config.hub.state == "none":
-        text = f"{repo} has no training state (hub.state: none), without which nobody can go on with it"
-        raise RunError(text, to_score)
-    facts = _facts(hub, commit or newest)
-    if commit is not None:
-        reached, last = _trainer_steps(repo, _text(hub, commit, "trainer_state.json", LARGEST_LOG))
-        if reached >= last:
-            raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
-    settle_optimizer(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
-    if here:
-        run = here
-        run.outbox.clear()  # another machine has continued the run, so these uploads are out of date
-    else:
-        refuse_name(name)
-        run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
-        run.clear()  # an earlier attempt may have been killed
-    HubStore(hub, run.folder).record_scan([*found.checkpoints, *found.soups], found.tags)
-    log = b""
-    if commit is not None:
-        state, step = fetch_state(hub, commit, run.training_states)
-        if _trainer_steps(repo, (state / "trainer_state.json").read_bytes())[0] != step:
-            text = f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
-            raise CheckpointError(text)
-        run.training_states.mark_complete(state)
-        log = hub.read(commit, "metrics.jsonl", LARGEST_LOG) or b""
-        note(f"{repo}: {len(found.checkpoints)} checkpoints, training state of step {step:,}, now {run.folder}")
-    else:
-        # The first checkpoint arrived, but its state did not. Training from the beginning makes the same checkpoint.
-        note(f"{repo} has no training state yet: training begins again, now {run.folder}")
-    write_atomically(run.folder / "metrics.jsonl", log)
-    write_atomically(run.folder / "config.yaml", to_yaml(_with_repo(config, repo)))
-    # run.json is written last: a folder that has it is a complete run.
-    write_json(run.folder / "run.json", {**facts, "repo": repo, "started": now(), "finished": None})
-    return Run(run.folder)
-
-
-def _is_behind(run: Run, hub: Hub) -> bool:
-    """Whether the state on the Hub has a later step than the local one: another machine has continued the run."""
-    if run.facts().get("finished"):
-        return False  # a finished run has no states, and its remaining uploads are here
-    own = run.training_states.newest()
-    try:
-        commit = newest_state(hub)
-        manifest = hub.read(commit, MANIFEST, LARGEST_TEXT) if commit else None
-    except HubError:
-        return False  # if the Hub does not answer, continue from the local state
-    step = (parse_json(manifest or b"") or {}).get("step")
-    return isinstance(step, int | float) and step > (own[1] if own else 0)
-
-
-def _trainer_steps(repo: str, text: bytes) -> tuple[int, int]:
-    """The step that the trainer has reached, and its last one."""
-    record = parse_json(text) or {}
-    reached, last = record.get("global_step"), record.get("max_steps")
-    if isinstance(reached, int) and isinstance(last, int):
-        return reached, last
-    raise CheckpointError(f"the training state in {repo} has no trainer_state.json that can be read")
 
 
 def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
@@ -157,10 +73,10 @@ def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:
     elif given.path is not None:
         config = load_config(given.path, given.overrides)
     else:
-        text = _text(hub, newest, "config.yaml", _LARGEST_CONFIG)
+        text = read_text(hub, newest, "config.yaml", LARGEST_CONFIG)
         # A downloaded config must not decide what this machine shows on W&B. The command line may.
         config = parse_config(text, f"config.yaml of {hub.repo}", ["tracking.mode=off", *given.overrides])
-    return _with_repo(config, hub.repo)
+    return with_repo(config, hub.repo)
 
 
 def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConfig:
@@ -178,40 +94,3 @@ def _for_foreign(repo: str, bases: Sequence[str], given: GivenConfig) -> RunConf
         text = f"the adapters of {repo} name the base {bases[0]}, a folder on another machine"
         raise CheckpointError(text, "say what it is: --set model.base=USER/NAME")
     return config.model_copy(update={"model": config.model.model_copy(update={"base": bases[0]})})
-
-
-def _with_repo(config: RunConfig, repo: str) -> RunConfig:
-    # A downloaded config must not decide where this machine pushes.
-    return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
-
-
-def _text(hub: Hub, commit: str, name: str, limit: int) -> bytes:
-    content = hub.read(commit, name, limit)
-    if content is None:
-        raise RunError(f"{hub.repo} has no {name} at {commit[:12]}", "it was not pushed by pricer train")
-    return content
-
-
-def _facts(hub: Hub, commit: str) -> dict[str, Any]:
-    """The facts that may be taken over from the run.json of a commit."""
-    record = parse_json(_text(hub, commit, "run.json", LARGEST_TEXT))
-    if record is None:
-        raise RunError(f"run.json of {hub.repo} cannot be read", "it was not pushed by pricer train")
-    facts = {name: record[name] for name, kind in _FACTS.items() if isinstance(record.get(name), kind)}
-    for name, kind in _OBJECTS.items():
-        values = record.get(name)
-        if isinstance(values, dict) and all(isinstance(value, kind) for value in values.values()):
-            facts[name] = values
-    if isinstance(defaults := record.get("defaults"), dict):
-        facts["defaults"] = {name: values for name, values in defaults.items() if _is_default(values)}
-    return facts
-
-
-def _is_default(values: Any) -> bool:
-    """Whether a value from run.json is that of an `auto` with its reason."""
-    return (
-        isinstance(values, dict)
-        and values.keys() == {"value", "reason"}
-        and isinstance(values["value"], int | float | str | None)
-        and isinstance(values["reason"], str)
-    )

@@ -9,7 +9,8 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, Interrupted
 from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
 from pricer.stores.hub import Hub, user
-from pricer.stores.hub_checkpoints import HubStore, push_state
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub_states import push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pricer.commands import train
-from pricer.commands.parts import hub_runs as command
-from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run, resume_hub_run
+from pricer.commands.parts import hub_resume as command
+from pricer.commands.parts.hub_resume import resume_hub_run
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.checkpoints import STATE_FILES, parse_manifest
 from pricer.stores.files import read_lines, sha256_of

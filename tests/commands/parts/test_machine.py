@@ -8,7 +8,7 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.hub_runs import resume_hub_run
+from pricer.commands.parts.hub_resume import resume_hub_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.setup import prepare
 from pricer.config import ModelConfig, PromptConfig, RunConfig, TrainConfig

@@ -1,0 +1,93 @@
+"""Training states in a Hub repository, on the branch `state`. Each push is read back before it counts as delivered."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from pricer.core.adapter_config import read_adapter_settings
+from pricer.core.checkpoints import tag_name
+from pricer.errors import CheckpointError, HubError
+from pricer.stores.checkpoints import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    MANIFEST,
+    STATE_FILES,
+    STATE_RECORD,
+    TrainingStates,
+    read_manifest,
+    verify,
+)
+from pricer.stores.files import new_folder, parse_json, sha256_of
+from pricer.stores.hub import LARGE, Hub
+from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_LOG, LARGEST_TEXT, refuse_without_room
+
+STATE_BRANCH = "state"
+# Adam keeps two numbers for each weight, beside the weight itself.
+_LARGEST_STATE = 3 * LARGEST_ADAPTER
+# If one of these files is missing, the trainer silently starts partly from scratch.
+_NEEDED = (MANIFEST, ADAPTER, ADAPTER_CONFIG, "optimizer.pt", "scheduler.pt", "trainer_state.json")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
+    """Push the training state in `folder` to the branch `state`, and read it back. Unless `keep_all`, older states are
+    deleted. Pushing the same state again has no effect.
+    """
+    refs = hub.refs()
+    if STATE_BRANCH not in refs.branches:
+        hub.branch(STATE_BRANCH, start=refs.branches["main"])
+        refs = hub.refs()
+    head, title = refs.branches[STATE_BRANCH], f"state of {tag_name(step)}"
+    files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir())}
+    if hub.first_difference(head, folder, list(files)):
+        head = hub.commit(files, title, branch=STATE_BRANCH, parent=head)
+        if name := hub.first_difference(head, folder, list(files)):
+            raise HubError(
+                f"{hub.repo} holds another {name} on its branch {STATE_BRANCH} than was pushed", transient=True
+            )
+    if not keep_all:
+        hub.squash(STATE_BRANCH, title)
+
+
+def newest_state(hub: Hub) -> str | None:
+    """The commit with the newest training state, or None."""
+    # The branch is created before its first state is pushed.
+    head = hub.refs().branches.get(STATE_BRANCH)
+    return head if head and hub.files(head, [STATE_RECORD]) else None
+
+
+def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, int]:
+    """Download the training state of a commit into a run's `states`, and return its folder and step. A CheckpointError
+    if a file does not have the sha256 in the state's record, or the adapter does not have the sha256 in its manifest.
+    """
+    state = f"the training state in {hub.repo}"
+    hashes = (parse_json(hub.read(commit, STATE_RECORD, LARGEST_TEXT) or b"") or {}).get("files")
+    if not isinstance(hashes, dict) or not all(_NAME.fullmatch(n) and isinstance(h, str) for n, h in hashes.items()):
+        raise CheckpointError(f"{hub.repo} has no training state that can be read on its branch {STATE_BRANCH}")
+    if missing := [name for name in _NEEDED if name not in hashes]:
+        raise CheckpointError(f"{state} has no {missing[0]}")
+    wanted = [name for name in STATE_FILES if name in hashes]
+    found = hub.files(commit, wanted)
+    if missing := [name for name in wanted if name not in found]:
+        raise CheckpointError(f"{state} has no {missing[0]}")
+    step = (parse_json(hub.read(commit, MANIFEST, LARGEST_TEXT) or b"") or {}).get("step")
+    # The step goes into the name of a folder, which cannot have hundreds of digits.
+    if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
+        raise CheckpointError(f"{state} does not say its step")
+    folder, size = states.at(step), sum(file.size for file in found.values())
+    if size <= _LARGEST_STATE:  # a larger file is refused below
+        refuse_without_room(folder, size, state)
+    with new_folder(folder) as scratch:
+        for name in wanted:
+            limit = _LARGEST_STATE if name.endswith(LARGE) else LARGEST_LOG
+            if sha256_of(hub.download(commit, found[name], limit, into=scratch)) != hashes[name]:
+                raise CheckpointError(f"{name} of {state} is not what its record says")
+        shutil.rmtree(scratch / ".cache", ignore_errors=True)  # huggingface_hub's notes on the download
+        checkpoint = read_manifest(scratch)
+        verify(checkpoint, scratch)
+        try:
+            read_adapter_settings(json.loads((scratch / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{ADAPTER_CONFIG} of {state}: {error}") from None
+    return folder, checkpoint.step
