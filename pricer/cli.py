@@ -251,14 +251,19 @@ def report(
 
 @app.command()
 @exit_codes()
-def push(run: RunOption = None) -> None:
+def push(
+    run: RunOption = None,
+    repo: Annotated[
+        str | None, make_option("--repo USER/NEW", "Move the run to this repository: push all its checkpoints there.")
+    ] = None,
+) -> None:
     """Push the checkpoints to the Hub that training could not push."""
     from pricer.views import terminal_progress, terminal_tables
 
     with terminal_progress.Watcher() as watcher:
         from pricer.commands.push import push as command
 
-        result = command(run, watcher)
+        result = command(run, watcher, repo)
     terminal_tables.pushed(result)
 
 

@@ -18,9 +18,9 @@ ALLOWED = {
     "core": set[str](),
     "data": {"config", "core", "redaction"},
     "ml": {"config", "core"},
-    "stores": {"config", "config_file", "core", "redaction"},
+    "stores": {"config", "config_file", "core", "redaction", "waits"},
     "commands": {"config", "config_file", "config_schema", "core", "data", "ml", "redaction", "stores", "views"},
-    "views": {"core", "redaction"},
+    "views": {"core", "redaction", "waits"},
 }
 TYPES = {"views": {"commands", "config"}}
 

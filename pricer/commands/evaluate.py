@@ -72,9 +72,10 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:
-    if waiting := [entry.name for entry in run.outbox.entries() if entry.kind == "checkpoint"]:
-        watcher.note(f"not on the Hub yet, so not scored: {', '.join(waiting)} (pricer push --run {run.name})")
-    return choose_checkpoints(run, which)
+    chosen, waiting = choose_checkpoints(run, which), run.outbox.checkpoints()
+    if names := [checkpoint.name for checkpoint in chosen if checkpoint in waiting and checkpoint.commit is None]:
+        watcher.note(f"not on the Hub yet: {', '.join(names)} (pricer push --run {run.name})")
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,22 +77,69 @@ def pick(
     selection = select(ranking, metric, _load_scores(run, ranking))
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
-    scored = {e.candidate.id for e in selection.ranking}
-    dropped = dropped_by_spec.get(selection.spec_fingerprint, frozenset()) - scored
-    picked = Picked(
+    picked = _describe(run, selection)
+    try:
+        return replace(picked, card=_publish(picked, note))
+    except HubError as problem:
+        problem.hint = f"{problem.hint}; the choice stands, `pricer push --run {run.name}` brings it to the Hub later"
+        return replace(picked, problem=problem)
+
+
+def publish_pick_of(run: Run, note: Callable[[str], object]) -> Checkpoint | None:
+    """Bring the newest pick of a run to the Hub, if the Hub did not get all of it, and return the checkpoint. None:
+    nothing was missing. A RunError if the evaluations that were picked from are gone.
+    """
+    record = run.selection() if run.outbox.pick_waits else None
+    if record is None:
+        return None
+    ids = {ranked.candidate.id for ranked in record.ranking}
+    ranking = [
+        e
+        for e in run.evaluations.all()
+        if e.spec.fingerprint == record.spec_fingerprint and e.candidate.id in ids and e.is_complete
+    ]
+    kept = {checkpoint.id for checkpoint in [*run.store.checkpoints(), *run.store.soups()]}
+    if len(ranking) < len(ids) or record.candidate.id not in kept:
+        text = f"the pick of {run.name}, {record.candidate.name}, or an evaluation that it was chosen from is gone"
+        raise RunError(text, f"pricer eval --run {run.name} --all-checkpoints, then pricer pick --run {run.name}")
+    picked = _describe(run, select(ranking, record.metric, _load_scores(run, ranking)))
+    _publish(picked, note)
+    return _chosen(picked)
+
+
+def _describe(run: Run, selection: Selection) -> Picked:
+    checkpoints, scored = run.store.checkpoints(), {e.candidate.id for e in selection.ranking}
+    dropped = dropped_ids(run.race()).get(selection.spec_fingerprint, frozenset()) - scored
+    return Picked(
         run,
         selection,
         unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
         dropped=tuple(c.step for c in checkpoints if c.id in dropped),
     )
-    chosen = _chosen(picked)
-    if run.store.is_remote and chosen.commit is None:
-        note(f"pushing {chosen.name} to {run.store.location}")
-    try:
+
+
+def _publish(picked: Picked, note: Callable[[str], object]) -> str | None:
+    """Tag the pick `best` and write the model card. Returns the repository of the card, None without a card.
+
+    If the checkpoint waits in the outbox, only the local tag is set. What is not on the Hub at the end stays recorded
+    in the outbox, whatever ends this function.
+    """
+    run, chosen = picked.run, _chosen(picked)
+    if not run.store.is_remote:
         run.store.tag(chosen, "best")
-        return replace(picked, card=_publish_card(picked))
-    except HubError as problem:
-        return replace(picked, problem=problem)
+        return None
+    run.outbox.keep_pick()
+    if chosen.commit is None and chosen in run.outbox.checkpoints():
+        run.store.tag(chosen, "best")
+        later = f"pricer push --run {run.name}"
+        note(f"{chosen.name} is not on the Hub yet: {later} brings it there, with the tag best and the model card")
+        return None
+    if chosen.commit is None:
+        note(f"pushing {chosen.name} to {run.store.location}")
+    run.store.tag(chosen, "best")
+    card = _publish_card(picked)
+    run.outbox.drop_pick()
+    return card
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
@@ -123,7 +170,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     problem = picked.problem
     if is_new and problem is None:
         try:
-            _publish_card(picked)
+            _publish(picked, watcher.note)  # again, because the card states the confirmed number
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)

@@ -1,9 +1,12 @@
-"""`pricer push`: push the checkpoints to the Hub that training could not push."""
+"""`pricer push`: push what training could not push to the Hub, or move a whole run to another repository."""
 
 from dataclasses import dataclass
 
+from pricer.commands.parts.moving import move_run
 from pricer.commands.parts.uploads import uploads
 from pricer.commands.parts.watcher import Watcher
+from pricer.commands.pick import publish_pick_of
+from pricer.core.checkpoints import Checkpoint
 from pricer.errors import RunError
 from pricer.stores.files import locked
 from pricer.stores.runs import Run, find_run
@@ -11,21 +14,26 @@ from pricer.stores.runs import Run, find_run
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The result of `pricer push`. `delivered` has the names of the entries of the outbox."""
+    """The result of `pricer push`. `delivered` has the names of the entries of the outbox. `picked` is the pick that
+    was brought to the Hub, None if the Hub lacked nothing of it.
+    """
 
     run: Run
     delivered: tuple[str, ...]
+    picked: Checkpoint | None = None
 
 
-def push(name: str | None, watcher: Watcher) -> Pushed:
-    """Deliver the outbox of a run (None: the newest). An entry that cannot be delivered stays there and raises a
-    HubError.
+def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
+    """Deliver the outbox of a run (None: the newest), and its pick. With `repo`, the run is moved there first, with all
+    its checkpoints. An entry that cannot be delivered stays in the outbox and raises a HubError.
     """
     run = find_run(name, trained=True, note=watcher.note)
+    if repo is not None and repo != run.repo:
+        run = move_run(run, repo, watcher)
     if not run.store.is_remote:
         raise RunError(
             f"{run.name} keeps its checkpoints in {run.store.location}, not on the Hub",
-            "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto",
+            f"pricer push --run {run.name} --repo USER/NAME",
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())
     if waiting:
@@ -35,4 +43,4 @@ def push(name: str | None, watcher: Watcher) -> Pushed:
         with uploads(run, watcher.note) as to_hub:
             assert to_hub is not None  # it has a repository
             to_hub.deliver_all(watcher.uploading)
-    return Pushed(run, waiting)
+    return Pushed(run, waiting, publish_pick_of(run, watcher.note))

@@ -21,7 +21,8 @@ class Overview:
     fields are empty.
 
     `step` is the newest step that was logged or kept. `steps` is the number of steps of the whole training, None if
-    unknown. `scored` counts the checkpoints that were evaluated on validation items. `best` has the lowest mean
+    unknown. `waiting` counts the checkpoints that are not on the Hub yet; `checkpoints` includes them. `scored` counts
+    the checkpoints that were evaluated on validation items. `best` has the lowest mean
     absolute error among the evaluations that `pricer pick` would compare; None if there are none.
     """
 
@@ -31,6 +32,7 @@ class Overview:
     step: int | None = None
     steps: int | None = None
     checkpoints: int = 0
+    waiting: int = 0
     scored: int = 0
     picked: Candidate | None = None
     best: Evaluation | None = None
@@ -67,6 +69,7 @@ def _read(run: Run) -> Overview:
         step=max(checkpoints[-1].step if checkpoints else 0, run.last_step()),
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
+        waiting=len([c for c in run.outbox.checkpoints() if c in checkpoints and c.commit is None]) if run.repo else 0,
         scored=len(scored),
         picked=Candidate.of(picked) if picked else None,
         best=_best(run, evaluations, kept) if scored else None,

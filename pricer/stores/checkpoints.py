@@ -4,12 +4,22 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pricer.core.checkpoints import Checkpoint, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.files import append_lines, new_folder, parse_json, read_json, read_lines, sha256_of, write_json
+from pricer.stores.files import (
+    append_lines,
+    new_folder,
+    parse_json,
+    read_json,
+    read_lines,
+    sha256_of,
+    write_json,
+    write_lines,
+)
 from pricer.stores.records import parse_record
 
 ADAPTER = "adapter_model.safetensors"
@@ -76,11 +86,16 @@ class FolderStore:
         return checkpoint
 
     def keep(self, checkpoint: Checkpoint, folder: Path, copy: Callable[[Path, Path], object]) -> None:
-        """Copy the parts of a checkpoint from `folder`, unless an undamaged copy is here."""
+        """Copy the parts of a checkpoint from `folder`, unless an undamaged copy is here. The manifest may be missing
+        there.
+        """
         if self.find(checkpoint) is None:
             with new_folder(self._folder_of(checkpoint)) as target:
                 for name in PARTS:
-                    copy(folder / name, target / name)
+                    if name != MANIFEST or (folder / MANIFEST).exists():
+                        copy(folder / name, target / name)
+                    else:
+                        write_manifest(target, replace(checkpoint, commit=None))
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The folder of a checkpoint or soup, verified: its manifest and both hashes in it."""
@@ -111,11 +126,18 @@ class FolderStore:
         """Set tags. `ids` maps names to checkpoint ids. Other tags are not changed."""
         write_json(self._tags, {**self._read_tags(), **ids})
 
+    def clear_log(self) -> None:
+        """Forget all pushes. Copies, soups and tags stay."""
+        write_lines(self.log, [])
+
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup that `name` means; None: there is no such tag, or no such checkpoint."""
-        checkpoint_id = self._read_tags().get(name)
-        known = [*self.checkpoints(), *self.soups()]
-        return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
+        tagged_id = self.tagged_id(name)
+        return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
+
+    def tagged_id(self, name: str) -> str | None:
+        """The id of the checkpoint or soup that `name` means; None: there is no such tag."""
+        return self._read_tags().get(name)
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
         """None: nobody else sees this folder, so it needs no model card."""

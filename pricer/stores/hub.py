@@ -14,12 +14,15 @@ from typing import Any, TypeVar
 from pricer.errors import HubError
 from pricer.stores.files import sha256_of
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
+from pricer.waits import Wait, announced
 
 T = TypeVar("T")
 
 # Seconds without a byte, in either direction, after which a connection counts as dead. huggingface_hub sets no limit,
 # so an upload that hangs would hang for ever.
 _SILENCE = 60.0
+# Attempts of a request that is refused although earlier ones were allowed: the Hub may have a passing fault.
+_DOUBTS = 3
 LARGE = (".safetensors", ".pt", ".pth")
 """Endings of files that the Hub keeps in LFS whatever their size."""
 
@@ -64,8 +67,9 @@ class Refs:
 
 class Hub:
     """A model repository. Reads are tried up to `attempts` times, with growing waits, or as long a wait as the Hub asks
-    for in Retry-After; `wait(seconds)` may raise to give up. A commit is sent once: if its answer is lost, only the
-    sender can tell whether it has arrived. `before_commit` is called before each one, and may raise to refuse it.
+    for in Retry-After. Each wait is announced. `wait(seconds)` may raise to give up. A commit is sent once: if its
+    answer is lost, only the sender can tell whether it has arrived. `before_commit` is called before each one, and may
+    raise to refuse it.
     """
 
     def __init__(
@@ -206,16 +210,19 @@ class Hub:
             try:
                 return self._request(request)
             except HubError as error:
-                if not error.transient:
+                is_doubtful = error.refused and self._was_authorized and attempt < _DOUBTS
+                if not (error.transient or is_doubtful):
                     raise
-                self._wait(pause(attempt, error))
+                seconds = pause(attempt, error)
+                with announced(Wait(error.message, seconds)):
+                    self._wait(seconds)
         return self._request(request)
 
     def _request(self, request: Callable[[], T]) -> T:
         try:
             answer = request()
         except Exception as error:
-            raise_hub_error(error, self.repo, was_authorized=self._was_authorized)
+            raise_hub_error(error, self.repo)
         self._was_authorized = True
         return answer
 

@@ -15,10 +15,12 @@ from pricer.stores.checkpoints import (
     PARTS,
     FolderStore,
     read_checkpoint,
+    sort_checkpoints,
     verify,
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
 from pricer.stores.hub import Hub, cache
+from pricer.stores.outbox import Outbox
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
@@ -30,8 +32,9 @@ class HubStore:
     """A CheckpointStore in a Hub repository.
 
     Each checkpoint has a commit on `main` and a tag (`step-005000`). The commit also has the run's config and facts, so
-    the training can be repeated from it. The run's folder has copies of the checkpoints, a log of confirmed pushes, and
-    the soups. A soup is pushed only when it gets a tag.
+    the training can be repeated from it. The run's folder has copies of the checkpoints, a log of confirmed pushes, the
+    soups, and the outbox. A checkpoint that waits in the outbox is a checkpoint like the others; its `commit` is None.
+    A soup is pushed only when it gets a tag.
     """
 
     is_remote = True
@@ -40,13 +43,17 @@ class HubStore:
         self.hub = hub
         self.location = hub_address(hub.repo)
         self._local = FolderStore(run_folder)
+        self._outbox = Outbox(run_folder / "outbox")
         self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
 
     def checkpoints(self) -> list[Checkpoint]:
-        """Every checkpoint whose push was confirmed, sorted by step."""
-        return self._local.checkpoints()
+        """Every checkpoint that is in the repository or waits in the outbox, sorted by step."""
+        # The outbox first: an entry that is delivered meanwhile is then in both lists, and not in neither.
+        waiting = {checkpoint.step: checkpoint for checkpoint in self._outbox.checkpoints()}
+        delivered = {checkpoint.step: checkpoint for checkpoint in self._delivered() if not checkpoint.members}
+        return sort_checkpoints({**waiting, **delivered}.values())
 
     def soups(self) -> list[Checkpoint]:
         """Every soup from this machine or in the repository, sorted by its last step."""
@@ -64,23 +71,33 @@ class HubStore:
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """A local folder with the verified adapter: the local copy, or a download of the checkpoint's commit."""
-        known = self._known(checkpoint)
-        if known is None:  # a soup that was not pushed
+        if folder := self._local.find(checkpoint):
+            return folder
+        if known := self._find_delivered(checkpoint):
+            return self._download(known)
+        if checkpoint.members:  # a soup that was not pushed
             return self._local.fetch(checkpoint)
-        return self._local.find(known) or self._download(known)
+        return self._keep_waiting(checkpoint)
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Set the tag `name` to this checkpoint, here and on the Hub. An existing tag moves. A soup is pushed first."""
-        known = self._known(checkpoint)
+        """Set the tag `name` to this checkpoint, here and on the Hub. An existing tag moves. A soup is pushed first. A
+        checkpoint that waits in the outbox gets the tag only here.
+        """
+        known = self._find_delivered(checkpoint)
+        if known is None and not checkpoint.members and checkpoint not in self._outbox.checkpoints():
+            raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.hub.repo}")
         # Set the local tag first: in someone else's repository, setting the tag on the Hub fails.
         self._local.set_tags({name: checkpoint.id})
-        known = known or self._deliver(checkpoint, self._local.fetch(checkpoint))
-        assert known.commit is not None  # it was delivered
-        self.hub.tag(name, known.commit)
+        if known is None and checkpoint.members:
+            known = self._deliver(checkpoint, self._local.fetch(checkpoint))
+        if known is not None:
+            assert known.commit is not None  # it was delivered
+            self.hub.tag(name, known.commit)
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup with the tag `name`, or None."""
-        return self._local.tagged(name)
+        tagged_id = self._local.tagged_id(name)
+        return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
 
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
         """Write the repository's README.md, and return its name. `render` returns the text for that name."""
@@ -93,18 +110,30 @@ class HubStore:
         write_lines(self._local.log, [checkpoint.to_json() for checkpoint in found])
         self._local.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
 
-    def _known(self, checkpoint: Checkpoint) -> Checkpoint | None:
-        """The logged checkpoint, with its commit. None for a soup that was not pushed. A CheckpointError for a
-        checkpoint that was not pushed.
-        """
-        known = next((logged for logged in self._local.logged() if logged == checkpoint), None)
-        if known is None and not checkpoint.members:
+    def _delivered(self) -> list[Checkpoint]:
+        # A line without a commit is of a checkpoint that was kept before the run had this repository.
+        return [checkpoint for checkpoint in self._local.logged() if checkpoint.commit is not None]
+
+    def _find_delivered(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The same checkpoint with its commit; None if it is not in the repository."""
+        return next((delivered for delivered in self._delivered() if delivered == checkpoint), None)
+
+    def _keep_waiting(self, checkpoint: Checkpoint) -> Path:
+        """Keep a verified copy of a checkpoint in the outbox, because its entry may be delivered and removed."""
+        folder = self._outbox.checkpoints().get(checkpoint)
+        if folder is None:
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.hub.repo}")
-        return known
+        try:
+            verify(checkpoint, folder)
+            self._local.keep(checkpoint, folder, link_or_copy)
+        except (CheckpointError, FileNotFoundError):
+            if folder.exists():  # otherwise it was delivered meanwhile, and a delivery keeps a copy
+                raise
+        return self._local.fetch(checkpoint)
 
     def _deliver(self, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
         """Push a checkpoint unless it is logged, keep a local copy, and log it. Returns it with its commit."""
-        known = next((logged for logged in self._local.logged() if logged == checkpoint), None)
+        known = self._find_delivered(checkpoint)
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:

@@ -38,10 +38,8 @@ def offline_variable() -> str:
     return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
 
 
-def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoReturn:
-    """Raise a library's error as a HubError, or as an OSError if this machine's disk failed. If an earlier request
-    `was_authorized`, a refusal counts as transient: the Hub most likely has a temporary problem.
-    """
+def raise_hub_error(error: Exception, repo: str) -> NoReturn:
+    """Raise a library's error as a HubError, or as an OSError if this machine's disk failed."""
     if isinstance(error, HubError):
         raise error
     from huggingface_hub.errors import (
@@ -60,7 +58,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         OfflineModeIsEnabled: HubError(f"the Hub is switched off ({variable})", f"unset {variable}"),
         HFValidationError: HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME"),
         GatedRepoError: HubError(*gated(repo)),  # before its base class
-        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized),
+        RepositoryNotFoundError: HubError(hidden, login, refused=True),
     }
     # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
     for cause in causes_of(error):
@@ -72,7 +70,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
             raise cause
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(status, int):
-            raise _refusal(cause, status, repo, was_authorized) from None
+            raise _refusal(cause, status, repo) from None
     # The remaining errors are broken connections and answers. Each library has its own classes for them.
     raise HubError(
         f"the Hub cannot be reached for {repo}: {_without_signature(error)}", "is the network up?", transient=True
@@ -87,7 +85,7 @@ def gated(repo: str) -> tuple[str, str]:
     )
 
 
-def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool) -> HubError:
+def _refusal(error: BaseException, status: int, repo: str) -> HubError:
     """The error for an HTTP status of 400 or more."""
     message = _hub_message(error)
     refusals = {
@@ -95,7 +93,7 @@ def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool)
         403: f"what the token may do, and how much space is left: {hub_address('settings')}",
     }
     if hint := refusals.get(status):
-        return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
+        return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, refused=True)
     is_public = hub_address() == "https://huggingface.co"
     return HubError(
         f"the Hub answers {status} for {repo}: {message}",

@@ -11,20 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, PricerError
-from pricer.stores.files import append_lines, link_or_copy, locked, new_folder, read_lines
+from pricer.stores.checkpoints import read_manifest
+from pricer.stores.commit_budget import CommitBudget
+from pricer.stores.files import link_or_copy, locked, new_folder
 from pricer.stores.hub_errors import pause
+from pricer.waits import Wait, announced, describe_wait
 
 Kind = Literal["checkpoint", "state"]
 _ENTRY = re.compile(r"(\d{6,})-(checkpoint|state)-(\d{6,})")
 # Failures in a row, with growing waits between them (four minutes in all), after which a drain ends.
 _PATIENCE = 10
+# The same for refusals: a few seconds in all. Somebody has to change something first.
+_REFUSALS = 3
+# While training goes on, waits after a refusal are this many times as long, at most ten minutes.
+_RARELY = 10.0
 _LOCK_WAIT = 5.0
 # Seconds between two training states while checkpoints are waiting.
 _STATE_EVERY = 600.0
-# The Hub refuses the 129th commit of an hour to a repository; some are left to people and to `pricer pick`.
-COMMITS_PER_HOUR = 120
-_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.budget = CommitBudget(folder / "commits.jsonl")
+        self._pick = folder / "pick"
 
     def put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path] = ()) -> None:
         """Add an entry of these files, which nobody may write into afterwards, and of copies of the `growing` ones."""
@@ -74,6 +80,20 @@ class Outbox:
         ]
         return sorted(found, key=lambda entry: entry.number)
 
+    def checkpoints(self) -> dict[Checkpoint, Path]:
+        """The checkpoints that wait, with their folders, oldest first. Damaged ones are left out."""
+        waiting = {}
+        for entry in self.entries():
+            if entry.kind == "checkpoint":
+                with contextlib.suppress(CheckpointError):  # or it was delivered after it was listed
+                    waiting[read_manifest(entry.folder)] = entry.folder
+        return waiting
+
+    def requeue(self, entry: Entry) -> None:
+        """Move an entry behind all others."""
+        last = max(other.number for other in self.entries())
+        entry.folder.replace(entry.folder.with_name(f"{last + 1:06d}-{entry.kind}-{entry.step:06d}"))
+
     def drop(self, entry: Entry) -> None:
         """Remove an entry."""
         # Rename it first: a kill half-way would otherwise leave an entry that looks damaged, and is never delivered.
@@ -89,35 +109,24 @@ class Outbox:
             self.drop(entry)
         self.sweep()
 
+    @property
+    def pick_waits(self) -> bool:
+        """Whether the newest pick is not on the Hub, or not completely."""
+        return self._pick.exists()
+
+    def keep_pick(self) -> None:
+        """Record that the pick has to go to the Hub."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pick.touch()
+
+    def drop_pick(self) -> None:
+        """Record that the Hub has the pick."""
+        self._pick.unlink(missing_ok=True)
+
     def sweep(self) -> None:
         """Remove incomplete entries that a kill left. No other process may use the outbox meanwhile."""
         for folder in self.folder.glob(".*"):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-class CommitBudget:
-    """At most `per_hour` commits in any hour, restarts included: their times are kept in a file."""
-
-    def __init__(self, path: Path, *, per_hour: int = COMMITS_PER_HOUR, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
-        self._per_hour = per_hour
-        self._clock = clock
-
-    def take(self) -> None:
-        """Count one commit; if none is left in this hour, a `limited` HubError that says how long to wait."""
-        now = self._clock()
-        try:
-            made = [float(line["time"]) for line in read_lines(self._path)]
-        except (KeyError, TypeError, ValueError):
-            made = []
-        # Times in the future were written before the clock was set back. They would block the repository for too long.
-        recent = sorted(at for at in made if now - _HOUR < at <= now)
-        if len(recent) >= self._per_hour:
-            left = recent[-self._per_hour] + _HOUR - now
-            wait = f"the next one can be made in {left / 60:.0f} minutes"
-            text = f"the Hub allows {self._per_hour} commits in an hour: {wait}"
-            raise HubError(text, transient=True, retry_after=left, limited=True)
-        append_lines(self._path, [{"time": now}], durable=False)
 
 
 class Uploader:
@@ -134,7 +143,7 @@ class Uploader:
         self._draining = False
         self._broken: set[str] = set()
         self._state_delivered = -math.inf
-        self._has_noted = False
+        self._noted = set[str]()
         self.problem: PricerError | None = None
 
     def start(self, deliver: Callable[[Entry], None]) -> None:
@@ -157,9 +166,9 @@ class Uploader:
         if self._stopped.wait(seconds):
             raise HubError("stopped", transient=True)
 
-    def drain(self, on_progress: Callable[[int], None], seconds: float = math.inf) -> list[Entry]:
-        """Deliver what is left, and return what could not be delivered. It ends after several failures in a row, or
-        after `seconds`. `on_progress(left)` is called several times a second.
+    def drain(self, on_progress: Callable[[list[Entry]], None], seconds: float = math.inf) -> list[Entry]:
+        """Deliver what is left, and return what could not be delivered. It ends after several failures in a row, soon
+        after a refusal, or after `seconds`. `on_progress` gets what is left, several times a second.
         """
         end = time.monotonic() + seconds
         self._draining = True
@@ -167,7 +176,7 @@ class Uploader:
         self._work.set()
         try:
             while self._thread.is_alive() and time.monotonic() < end:
-                on_progress(len(self._outbox.entries()))
+                on_progress(self._outbox.entries())
                 self._thread.join(0.2)
         finally:
             self.stop()
@@ -187,11 +196,11 @@ class Uploader:
                     self._deliver_all()
                 return
             except BlockingIOError:
-                self._note_once("another process is delivering the outbox")
+                self._note_once("lock", "another process is delivering the outbox")
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
                 problem = HubError(f"the outbox cannot be read: {error}")
-                self._note_once(problem.message)
+                self._note_once("disk", problem.message)
                 troubles += 1
                 if self._draining and troubles >= _PATIENCE:
                     self.problem = problem
@@ -222,7 +231,7 @@ class Uploader:
                 continue
             problem = self._try(entry)
             if problem is None:
-                failures, self._has_noted, self.problem = 0, False, None
+                failures, self._noted, self.problem = 0, set(), None
                 if entry.kind == "state":
                     self._state_delivered = time.monotonic()
                 continue
@@ -235,14 +244,26 @@ class Uploader:
                 continue
             hub_problem = problem if isinstance(problem, HubError) else HubError(problem.message, transient=True)
             failures += 0 if hub_problem.limited else 1
-            if self._draining and failures >= (_PATIENCE if hub_problem.transient else _PATIENCE // 2):
+            if self._draining and failures >= (_PATIENCE if hub_problem.transient else _REFUSALS):
                 return
-            self._note_once(f"{entry.name} is not on the Hub yet: {problem.message}; trying again")
-            # The end of training cuts our own waits short, but not a wait that the Hub asks for.
-            waiting = self._hurry if hub_problem.retry_after is None else self._stopped
-            waiting.wait(pause(failures, hub_problem))
-            if not self._stopped.is_set():
-                self._hurry.clear()
+            self._wait_after(entry, hub_problem, failures)
+
+    def _wait_after(self, entry: Entry, problem: HubError, failures: int) -> None:
+        seconds = pause(failures, problem)
+        if problem.transient:
+            reason = f"{entry.name} is not on the Hub yet: {problem.message}"
+            self._note_once("trouble", describe_wait(reason, seconds))
+        else:
+            reason = f"{entry.name} is refused for good: {problem.message}"
+            hint = f" ({problem.hint})" if problem.hint else ""
+            self._note_once("refusal", f"{reason}{hint}; it stays in {self._outbox.folder}")
+            seconds *= 1.0 if self._draining else _RARELY
+        # The end of training cuts our own waits short, but not a wait that the Hub asks for.
+        waiting = self._hurry if problem.retry_after is None else self._stopped
+        with announced(Wait(reason, seconds)):
+            waiting.wait(seconds)
+        if not self._stopped.is_set():
+            self._hurry.clear()
 
     def _try(self, entry: Entry) -> PricerError | None:
         try:
@@ -254,8 +275,8 @@ class Uploader:
         self._outbox.drop(entry)
         return None
 
-    def _note_once(self, text: str) -> None:
-        """Note a problem once, until something is delivered again."""
-        if not (self._stopped.is_set() or self._has_noted):
-            self._has_noted = True
+    def _note_once(self, kind: str, text: str) -> None:
+        """Note a problem of a kind once, until something is delivered again."""
+        if not (self._stopped.is_set() or kind in self._noted):
+            self._noted.add(kind)
             self._note(text)

@@ -2,10 +2,11 @@
 
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from pricer.views.formatting import duration, share, with_half_width
 from pricer.views.terminal import harmless
+from pricer.waits import Wait, describe_wait, listening
 
 if TYPE_CHECKING:
     from pricer.core.checkpoints import Checkpoint
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _SMOOTHING = 0.8
 # Without a terminal: seconds of preparation that need no line, and seconds between two lines about the same thing.
 _SHORT, _BETWEEN_LINES = 10.0, 15.0
+# The same between two lines about waits. It doubles up to this, so that a Hub that is away all night fills no log.
+_MOST_BETWEEN_WAITS = 900.0
 
 
 class Watcher:
@@ -30,14 +34,20 @@ class Watcher:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, transient=True, refresh_per_second=4)
+        self._shown: RenderableType = ""
+        self._wait: _Countdown | None = None
+        self._wait_lines = _WaitLines()
+        self._stack = ExitStack()
         self._first: tuple[float, int] | None = None
         self._loss: float | None = None
         self._logged: Progress | None = None
         self._uploading = False
+        self._last_note = ""
         self._preparation = _Preparation()
+        self._live = Live(get_renderable=self._render, console=self._console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> "Watcher":
+        self._stack.enter_context(listening(self._show_wait))
         # Without a terminal, a live line would fill a file with control characters.
         if self._console.is_terminal:
             self._live.start()
@@ -45,10 +55,12 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stack.close()
         self._live.stop()
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
+        self._last_note = text
         self._console.print(harmless(text), markup=False, soft_wrap=True)
 
     def preparing(self, what: str, reached: str) -> None:
@@ -79,16 +91,16 @@ class Watcher:
                 parts.append(f"{validation.no_price:,} without a price")
         self.note("  ".join([*parts, checkpoint.id[:7]]))
 
-    def uploading(self, done: int, total: int) -> None:
+    def uploading(self, done: int, total: int, current: str, later: str) -> None:
         """Update the bar of remaining uploads. Without a terminal, print once that uploads continue."""
         if not self._console.is_terminal:
             if not self._uploading:
-                self.note(f"uploading what is left: {total - done:,}")
+                self.note(f"uploading what is left: {total - done:,}. Ctrl-C leaves it for later: {later}")
             self._uploading = True
         else:
             bar = Table.grid(padding=(0, 1))
-            bar.add_row("uploading", ProgressBar(total=total, completed=done, width=30), f"{done:,}/{total:,}")
-            self._live.update(bar)
+            bar.add_row("uploading", ProgressBar(total=total, completed=done, width=30), f"{done:,}/{total:,}", current)
+            self._shown = Group(bar, Text(f"Ctrl-C leaves the rest for later: {later}"))
 
     def scoring(self, name: str, done: int, total: int) -> None:
         """Update the live line of scoring."""
@@ -102,8 +114,22 @@ class Watcher:
         self.note(f"{evaluation.name}  MAE {error}  without a price {share(unparsed)}  n {mae.n:,}")
 
     def _update(self, text: str) -> None:
+        self._shown = Text(text)  # wraps on a narrow terminal, because the time left is at the end
+
+    def _render(self) -> RenderableType:
+        """What the live lines show now. A wait counts down below the progress."""
+        wait = self._wait
+        left = wait.end - time.monotonic() if wait else 0.0
+        if wait is None or left <= 0:  # libraries do not say when their waits are over
+            return self._shown
+        return Group(self._shown, Text(harmless(describe_wait(wait.reason, left))))
+
+    def _show_wait(self, wait: Wait | None) -> None:
+        """Show a wait for the Hub, from any thread; None: it is over."""
         if self._console.is_terminal:
-            self._live.update(Text(text))  # wraps on a narrow terminal, because the time left is at the end
+            self._wait = _Countdown(wait.reason, time.monotonic() + wait.seconds) if wait else None
+        elif wait and self._wait_lines.is_due(time.monotonic()) and wait.text != self._last_note:
+            self.note(wait.text)
 
     def _seconds_left(self, done: int, total: int) -> float | None:
         """Estimated from the pace of this process, which may have resumed the run. None at first."""
@@ -111,6 +137,33 @@ class Watcher:
             self._first = (time.monotonic(), done)
         seconds, since = time.monotonic() - self._first[0], done - self._first[1]
         return seconds / since * (total - done) if since else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Countdown:
+    """A wait that ends at `end`, on the monotonic clock."""
+
+    reason: str
+    end: float
+
+
+@dataclass(slots=True)
+class _WaitLines:
+    """Decides which waits become lines: the first one, and then one at growing intervals. After half an hour without a
+    line, it begins again.
+    """
+
+    interval: float = _BETWEEN_LINES
+    shown: float = -math.inf
+
+    def is_due(self, now: float) -> bool:
+        """Whether a wait that begins at `now`, in seconds, becomes a line."""
+        if now - self.shown < self.interval:
+            return False
+        is_new = now - self.shown > 2 * _MOST_BETWEEN_WAITS
+        self.interval = _BETWEEN_LINES if is_new else min(2 * self.interval, _MOST_BETWEEN_WAITS)
+        self.shown = now
+        return True
 
 
 @dataclass(slots=True)

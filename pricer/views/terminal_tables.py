@@ -37,6 +37,8 @@ def pushed(result: "Pushed") -> None:
     """Print the answer of `pricer push`."""
     delivered = f"{', '.join(result.delivered)} delivered" if result.delivered else "nothing was left to deliver"
     terminal.line(f"{result.run.name}: {delivered} to {result.run.repo}")
+    if result.picked:
+        terminal.line(f"{result.picked.name} is tagged best there")
 
 
 def reported(result: "Reported") -> None:
@@ -167,7 +169,8 @@ def _run_row(run: "Overview") -> list[str]:
     if run.state == "damaged":
         return [run.name, run.state, *[""] * (len(RUN_COLUMNS) - 2)]
     steps = f"{run.step:,}" if run.steps is None else f"{run.step:,}/{run.steps:,}"
-    row = [run.name, run.state, steps, f"{run.checkpoints:,}", f"{run.scored:,}"]
+    checkpoints = f"{run.checkpoints:,}" + (f", {run.waiting:,} not on the Hub" if run.waiting else "")
+    row = [run.name, run.state, steps, checkpoints, f"{run.scored:,}"]
     if run.best is None:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:

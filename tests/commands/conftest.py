@@ -63,7 +63,7 @@ class Listener:
     def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
         self.checkpoints.append((checkpoint, validation))
 
-    def uploading(self, done: int, total: int) -> None:
+    def uploading(self, done: int, total: int, current: str, later: str) -> None:
         pass
 
     def scoring(self, name: str, done: int, total: int) -> None:

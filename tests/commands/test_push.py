@@ -26,7 +26,7 @@ class Watcher(Listener):
         super().__init__()
         self.counts: list[tuple[int, int]] = []
 
-    def uploading(self, done: int, total: int) -> None:
+    def uploading(self, done: int, total: int, current: str, later: str) -> None:
         self.counts.append((done, total))
 
 
@@ -174,7 +174,7 @@ def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo
 
 def test_an_interruption_says_what_is_left(repo: Repo) -> None:
     class Impatient(Watcher):
-        def uploading(self, done: int, total: int) -> None:
+        def uploading(self, done: int, total: int, current: str, later: str) -> None:
             raise KeyboardInterrupt
 
     a_run((5, 10))

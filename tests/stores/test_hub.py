@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pricer.errors import HubError
+from pricer.stores.commit_budget import CommitBudget
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, user
 from pricer.stores.hub_errors import pause
-from pricer.stores.outbox import CommitBudget
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"

@@ -1,18 +1,20 @@
 """Uploads of a training: put each checkpoint into the outbox, and push it to the Hub in the background."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint
-from pricer.errors import CheckpointError, HubError, Interrupted
+from pricer.errors import HubError, Interrupted
 from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
 from pricer.stores.hub import Hub, user
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.hub_states import push_state
 from pricer.stores.outbox import Entry, Uploader
 from pricer.stores.runs import Run
+
+UploadProgress = Callable[[int, int, str, str], None]
+"""`Watcher.uploading`."""
 
 # Fewer attempts than in the foreground, because the worker itself tries again.
 _ATTEMPTS = 3
@@ -27,6 +29,7 @@ class Uploads:
         self._uploader = Uploader(run.outbox, note)
         self._hub = Hub(repo, attempts=_ATTEMPTS, wait=self._uploader.wait, before_commit=run.outbox.budget.take)
         self._store = HubStore(self._hub, run.folder)
+        self._later = f"pricer push --run {run.name}"
 
     def start(self) -> None:
         """Start delivering in the background."""
@@ -34,9 +37,7 @@ class Uploads:
 
     def put_checkpoint(self, folder: Path, step: int) -> None:
         """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already."""
-        checkpoint = read_manifest(folder)
-        waiting = [_manifest_of(entry) for entry in self._run.outbox.entries() if entry.kind == "checkpoint"]
-        if checkpoint not in [*waiting, *self._store.checkpoints()]:
+        if read_manifest(folder) not in [*self._run.outbox.checkpoints(), *self._store.checkpoints()]:
             self._run.outbox.put("checkpoint", step, [folder / name for name in PARTS])
             self._uploader.wake()
 
@@ -51,29 +52,38 @@ class Uploads:
                 self._run.outbox.thin_states()
             self._uploader.wake()
 
-    def drain(self, on_progress: Callable[[int, int], None], seconds: float = math.inf) -> list[Entry]:
+    def drain(self, on_progress: UploadProgress, seconds: float = math.inf) -> list[Entry]:
         """Deliver the remaining entries for at most `seconds`, and return those that could not be delivered.
-        `on_progress(done, total)` is called several times a second.
+        `on_progress` is called several times a second, unless nothing remains.
         """
         # Training is over, so no more entries arrive.
         total = len(self._run.outbox.entries())
-        return self._uploader.drain(lambda left: on_progress(total - left, total) if total else None, seconds)
 
-    def deliver_all(self, on_progress: Callable[[int, int], None]) -> None:
-        """Deliver the remaining entries. A HubError names those that could not be delivered."""
+        def report(left: list[Entry]) -> None:
+            if total:
+                on_progress(total - len(left), total, left[0].name if left else "", self._later)
+
+        return self._uploader.drain(report, seconds)
+
+    def deliver_all(self, on_progress: UploadProgress) -> None:
+        """Deliver the remaining entries. A HubError names those that could not be delivered, and says why."""
         try:
             left = self.drain(on_progress)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped; {len(self._run.outbox.entries())} uploads are left, safe in {self._run.outbox.folder}",
-                f"pricer push --run {self._run.name}",
-            ) from None
+            rest = len(self._run.outbox.entries())
+            text = f"stopped; {rest} uploads are left, safe in {self._run.outbox.folder}"
+            raise Interrupted(text, self._later) from None
         if left:
-            names, problem = ", ".join(entry.name for entry in left), self._uploader.problem
-            raise HubError(
-                f"not on the Hub yet: {names}" + (f" ({problem.message})" if problem else ""),
-                f"they are safe in {self._run.outbox.folder}; deliver them later: pricer push --run {self._run.name}",
-            )
+            raise self._explain(left)
+
+    def _explain(self, left: Sequence[Entry]) -> HubError:
+        names, problem = ", ".join(entry.name for entry in left), self._uploader.problem
+        reason, safe = f" ({problem.message})" if problem else "", f"they are safe in {self._run.outbox.folder}"
+        if isinstance(problem, HubError) and not problem.transient:
+            first = f"{problem.hint}; then {self._later}" if problem.hint else self._later
+            hint = f"{safe}; {first}; or deliver to another repository: {self._later} --repo USER/NEW"
+            return HubError(f"refused for good, so not on the Hub: {names}{reason}", hint, refused=problem.refused)
+        return HubError(f"not on the Hub yet: {names}{reason}", f"{safe}; deliver them later: {self._later}")
 
     def stop(self) -> None:
         """Stop delivering."""
@@ -84,14 +94,6 @@ class Uploads:
             self._store.push(entry.folder, entry.step)
         else:
             push_state(self._hub, entry.folder, entry.step, keep_all=self._keep_state == "all")
-
-
-def _manifest_of(entry: Entry) -> Checkpoint | None:
-    # None: the entry was delivered after it was listed, or it is damaged, which its delivery reports.
-    try:
-        return read_manifest(entry.folder)
-    except CheckpointError:
-        return None
 
 
 @contextmanager

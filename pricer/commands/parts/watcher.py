@@ -23,8 +23,10 @@ class Watcher(Protocol):
     def checkpoint(self, checkpoint: Checkpoint, validation: Validation | None) -> None:
         """A checkpoint was kept."""
 
-    def uploading(self, done: int, total: int) -> None:
-        """`done` of the `total` remaining uploads are on the Hub."""
+    def uploading(self, done: int, total: int, current: str, later: str) -> None:
+        """`done` of the `total` remaining uploads are on the Hub, and `current` is on its way. The command `later`
+        delivers the rest for a user who does not want to wait.
+        """
 
     def scoring(self, name: str, done: int, total: int) -> None:
         """`name` is being scored. `done` of the `total` predictions of all checkpoints are made."""

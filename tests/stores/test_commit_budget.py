@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pricer.errors import HubError
-from pricer.stores.outbox import COMMITS_PER_HOUR, CommitBudget
+from pricer.stores.commit_budget import COMMITS_PER_HOUR, CommitBudget
 
 TIMES = Path("outbox/commits.jsonl")
 
