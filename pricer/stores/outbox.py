@@ -199,7 +199,7 @@ class Uploader:
                 self._note_once("lock", "another process is delivering the outbox")
                 self._stopped.wait(_LOCK_WAIT)
             except OSError as error:
-                problem = HubError(f"the outbox cannot be read: {error}")
+                problem = HubError(f"the outbox cannot be read: {error}", transient=True)
                 self._note_once("disk", problem.message)
                 troubles += 1
                 if self._draining and troubles >= _PATIENCE:
@@ -218,11 +218,11 @@ class Uploader:
         return waiting[0] if waiting else None
 
     def _deliver_all(self) -> None:
-        failures, was_draining = 0, False
+        failures, refusals, was_draining = 0, 0, False
         while not self._stopped.is_set():
             self._work.clear()
             if self._draining and not was_draining:
-                failures, was_draining = 0, True  # earlier failures may be of an outage that is over
+                failures, refusals, was_draining = 0, 0, True  # earlier failures may be of an outage that is over
             entry = self._next()
             if entry is None:
                 if self._draining:
@@ -231,7 +231,7 @@ class Uploader:
                 continue
             problem = self._try(entry)
             if problem is None:
-                failures, self._noted, self.problem = 0, set(), None
+                failures, refusals, self._noted, self.problem = 0, 0, set(), None
                 if entry.kind == "state":
                     self._state_delivered = time.monotonic()
                 continue
@@ -244,7 +244,8 @@ class Uploader:
                 continue
             hub_problem = problem if isinstance(problem, HubError) else HubError(problem.message, transient=True)
             failures += 0 if hub_problem.limited else 1
-            if self._draining and failures >= (_PATIENCE if hub_problem.transient else _REFUSALS):
+            refusals = 0 if hub_problem.transient else refusals + 1
+            if self._draining and (failures >= _PATIENCE or refusals >= _REFUSALS):
                 return
             self._wait_after(entry, hub_problem, failures)
 

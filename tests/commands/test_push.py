@@ -77,7 +77,7 @@ def test_a_run_without_a_repository_has_nowhere_to_push_to() -> None:
         push(None, Watcher())
 
     assert raised.value.message == "quickstart keeps its checkpoints in runs/quickstart/checkpoints, not on the Hub"
-    assert raised.value.hint == "train with a repository: --set hub.repo=USER/NAME, or hub.repo=auto"
+    assert raised.value.hint == "pricer push --run quickstart --repo USER/NAME"
 
 
 def test_the_outbox_is_delivered_in_order(repo: Repo) -> None:
@@ -122,7 +122,7 @@ def test_a_hub_that_is_away_leaves_all_in_the_outbox(hub: LoopbackHub, repo: Rep
         "they are safe in runs/quickstart/outbox; deliver them later: pricer push --run quickstart"
     )
     assert watcher.notes == [
-        "step 5 is not on the Hub yet: the Hub answers 503 for ann/prices: Service Unavailable; trying again"
+        "step 5 is not on the Hub yet: the Hub answers 503 for ann/prices: Service Unavailable; next try in 1 s"
     ]
     assert len(run.outbox.entries()) == 3
 
@@ -134,11 +134,18 @@ def test_a_hub_that_is_away_leaves_all_in_the_outbox(hub: LoopbackHub, repo: Rep
 def test_a_repository_that_is_gone_is_named() -> None:
     a_run((5,))
 
-    with pytest.raises(HubError) as raised:
-        push(None, Watcher())
+    watcher = Watcher()
 
-    assert raised.value.message == (
-        "not on the Hub yet: step 5 (there is no repository ann/prices on the Hub, or this account may not see it)"
+    with pytest.raises(HubError) as raised:
+        push(None, watcher)
+
+    gone = "there is no repository ann/prices on the Hub, or this account may not see it"
+    login = "a private one needs `hf auth login`, or HF_TOKEN"
+    assert watcher.notes == [f"step 5 is refused for good: {gone} ({login}); it stays in runs/quickstart/outbox"]
+    assert raised.value.message == f"refused for good, so not on the Hub: step 5 ({gone})"
+    assert raised.value.hint == (
+        f"they are safe in runs/quickstart/outbox; {login}; then pricer push --run quickstart; "
+        "or deliver to another repository: pricer push --run quickstart --repo USER/NEW"
     )
 
 

@@ -13,6 +13,7 @@ from pricer.errors import HubError
 from pricer.stores.commit_budget import CommitBudget
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, user
 from pricer.stores.hub_errors import pause
+from pricer.waits import listening
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
@@ -130,12 +131,23 @@ class TestFailures:
         assert (error.hint, error.transient, error.retry_after) == (IS_IT_UP, True, None)
 
     @pytest.mark.parametrize("code", [401, 403])
-    def test_who_was_let_in_a_moment_ago_may_be_again(self, hub: LoopbackHub, repo: Repo, code: int) -> None:
-        opened = Hub(REPO, attempts=1)
+    def test_a_refusal_after_an_answer_is_doubted_twice(self, hub: LoopbackHub, repo: Repo, code: int) -> None:
+        waited: list[float] = []
+        opened = Hub(REPO, wait=waited.append)
+        hub.faults.script("GET", "/refs", [None, *[Fault.status(code)] * 5])
         opened.refs()
-        hub.faults.script("GET", "/refs", [Fault.status(code)])
 
-        assert failure(opened.refs).transient
+        error = failure(opened.refs)
+
+        assert (error.refused, error.transient, len(waited), hub.faults.left) == (True, False, 2, 2)
+        opened.refs()  # refused twice, and then answered
+
+    def test_a_refusal_of_the_first_request_is_believed(self, hub: LoopbackHub, repo: Repo) -> None:
+        hub.faults.script("GET", "/refs", [Fault.status(403)])
+
+        error = failure(Hub(REPO).refs)
+
+        assert (error.refused, error.transient, len(hub.requests)) == (True, False, 1)
 
     def test_a_repository_that_is_not_there_is_named(self, hub: LoopbackHub) -> None:
         error = failure(Hub("ann/missing").refs)
@@ -237,6 +249,35 @@ class TestFailures:
 
 
 class TestWaits:
+    def test_each_is_announced_with_its_seconds(self, hub: LoopbackHub, repo: Repo) -> None:
+        heard: list[str | None] = []
+        hub.faults.script("GET", "/refs", [Fault.status(503, 4), Fault.status(429, 300)])
+
+        with listening(lambda wait: heard.append(wait and wait.text)):
+            Hub(REPO, wait=lambda seconds: heard.append(f"{seconds:.0f}")).refs()
+
+        assert heard == [
+            "the Hub answers 503 for ann/prices: Service Unavailable; next try in 4 s",
+            "4",
+            None,
+            "the Hub answers 429 for ann/prices: Too Many Requests; next try in 5 min",
+            "300",
+            None,
+        ]
+
+    def test_a_wait_inside_the_library_is_announced_too(
+        self, hub: LoopbackHub, repo: Repo, waits: list[float], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        heard: list[str | None] = []
+        hub.faults.script("PUT", "/", [Fault.status(503), Fault.cut_request()])
+
+        with listening(lambda wait: heard.append(wait and wait.text)):
+            once().commit({WEIGHTS: b"weights that the repository lacks"}, "step-000005")
+
+        assert heard == ["the Hub answers 503; next try in 1 s", "the connection to the Hub failed; next try in 2 s"]
+        assert waits == [1, 2]
+        assert capfd.readouterr().err == ""
+
     def test_what_the_hub_asks_for_is_waited(self, hub: LoopbackHub, repo: Repo) -> None:
         waited: list[float] = []
         hub.faults.script("GET", "/refs", [Fault.status(429, 3), Fault.rate_limit(7), Fault.status(503, 1)])

@@ -10,6 +10,7 @@ from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.stores import outbox as outbox_file
 from pricer.stores.files import write_atomically
 from pricer.stores.outbox import Entry, Outbox, Uploader
+from pricer.waits import Wait, listening
 
 DEADLINE = 60.0  # seconds, far more than any of it takes
 
@@ -215,7 +216,7 @@ class Down(Hub):
 
 
 TRANSIENT = HubError("the Hub answers 503", transient=True)
-PERMANENT = HubError("the Hub refuses access (403)")
+PERMANENT = HubError("the Hub refuses access (403)", "hf auth login")
 LIMITED = HubError("120 commits in an hour", transient=True, retry_after=0.0, limited=True)
 
 
@@ -351,12 +352,12 @@ class TestFailures:
             "outbox/000001-checkpoint-000005"
         ]
 
-    def test_a_trouble_is_said_once_until_something_is_delivered(
+    def test_a_trouble_and_a_refusal_are_said_once_each_until_something_is_delivered(
         self, start: Callable[..., Uploader], notes: list[str]
     ) -> None:
         for step in (5, 10):
             put(step)
-        failures: list[HubError | None] = [TRANSIENT, PERMANENT, None, TRANSIENT, TRANSIENT, None]
+        failures: list[HubError | None] = [TRANSIENT, TRANSIENT, PERMANENT, PERMANENT, None, TRANSIENT, TRANSIENT, None]
 
         def deliver(entry: Entry) -> None:
             if problem := failures.pop(0):
@@ -365,11 +366,12 @@ class TestFailures:
         assert drained(start(deliver)) == []
 
         assert notes == [
-            "step 5 is not on the Hub yet: the Hub answers 503; trying again",
-            "step 10 is not on the Hub yet: the Hub answers 503; trying again",
+            "step 5 is not on the Hub yet: the Hub answers 503; next try in 1 s",
+            "step 5 is refused for good: the Hub refuses access (403) (hf auth login); it stays in outbox",
+            "step 10 is not on the Hub yet: the Hub answers 503; next try in 1 s",
         ]
 
-    @pytest.mark.parametrize(("problem", "tries"), [(TRANSIENT, 10), (PERMANENT, 5)])
+    @pytest.mark.parametrize(("problem", "tries"), [(TRANSIENT, 10), (PERMANENT, 3)])
     def test_a_drain_ends_after_so_many_failures_in_a_row(
         self, start: Callable[..., Uploader], problem: HubError, tries: int
     ) -> None:
@@ -395,6 +397,28 @@ class TestFailures:
 
         assert hub.delivered == ["000001-checkpoint-000005"]
         assert set(asked) == {(0, LIMITED.message)}
+
+    def test_every_wait_is_announced_from_the_first_one_and_a_refusal_is_tried_again_rarely(
+        self, start: Callable[..., Uploader], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outbox_file, "pause", lambda failures, error: failures / 1000)
+        put(5)
+        arrived, waits = threading.Event(), list[Wait | None]()
+        failures = [TRANSIENT, TRANSIENT, PERMANENT]
+
+        def deliver(entry: Entry) -> None:
+            if failures:
+                raise failures.pop(0)
+            arrived.set()
+
+        with listening(waits.append):
+            start(deliver)
+            assert arrived.wait(DEADLINE)
+
+        trouble, refusal = f"is not on the Hub yet: {TRANSIENT.message}", f"is refused for good: {PERMANENT.message}"
+        # 0.001 s for each failure in a row, ten times that after a refusal; None: the wait is over.
+        expected = [(trouble, 0.001), (trouble, 0.002), (refusal, 0.03)]
+        assert waits == [e for text, seconds in expected for e in (Wait(f"step 5 {text}", seconds), None)]
 
     def test_while_training_goes_on_nothing_is_given_up(self, start: Callable[..., Uploader]) -> None:
         put(5)
@@ -442,7 +466,7 @@ class TestFailures:
         put(5)
 
         assert drained(start(Hub(KeyError("main")))) == []
-        assert notes == ["step 5 is not on the Hub yet: KeyError: 'main'; trying again"]
+        assert notes == ["step 5 is not on the Hub yet: KeyError: 'main'; next try in 1 s"]
 
     def test_an_outbox_that_cannot_be_read_is_said_and_tried_again(
         self, start: Callable[..., Uploader], notes: list[str], monkeypatch: pytest.MonkeyPatch
