@@ -128,8 +128,10 @@ class Watcher:
         """Show a wait for the Hub, from any thread; None: it is over."""
         if self._console.is_terminal:
             self._wait = _Countdown(wait.reason, time.monotonic() + wait.seconds) if wait else None
-        elif wait and self._wait_lines.is_due(time.monotonic()) and wait.text != self._last_note:
-            self.note(wait.text)
+        elif wait and self._wait_lines.is_due(time.monotonic()):
+            if wait.text != self._last_note:
+                self.note(wait.text)
+            self._last_note = ""
 
     def _seconds_left(self, done: int, total: int) -> float | None:
         """Estimated from the pace of this process, which may have resumed the run. None at first."""

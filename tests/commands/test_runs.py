@@ -225,6 +225,7 @@ def test_everything_as_json() -> None:
                 "step": 4,
                 "steps": 10,
                 "checkpoints": 1,
+                "waiting": 0,
                 "scored": 1,
                 "picked": None,
                 "started": run.facts()["started"],

@@ -253,7 +253,7 @@ class TestWaits:
         heard: list[str | None] = []
         hub.faults.script("GET", "/refs", [Fault.status(503, 4), Fault.status(429, 300)])
 
-        with listening(lambda wait: heard.append(wait and wait.text)):
+        with listening(lambda wait: heard.append(wait.text if wait else None)):
             Hub(REPO, wait=lambda seconds: heard.append(f"{seconds:.0f}")).refs()
 
         assert heard == [
@@ -271,7 +271,7 @@ class TestWaits:
         heard: list[str | None] = []
         hub.faults.script("PUT", "/", [Fault.status(503), Fault.cut_request()])
 
-        with listening(lambda wait: heard.append(wait and wait.text)):
+        with listening(lambda wait: heard.append(wait.text if wait else None)):
             once().commit({WEIGHTS: b"weights that the repository lacks"}, "step-000005")
 
         assert heard == ["the Hub answers 503; next try in 1 s", "the connection to the Hub failed; next try in 2 s"]

@@ -12,9 +12,10 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
-from pricer.stores.checkpoints import FolderStore, parse_manifest
+from pricer.stores.checkpoints import PARTS, FolderStore, parse_manifest, read_manifest, verify
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
+from pricer.stores.outbox import Outbox
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -141,6 +142,82 @@ class TestPushing:
 
         assert pushed.commit == repo.branches["main"] != other
         assert repo.tags == {"step-000005": pushed.commit}
+
+
+class TestWaiting:
+    """What is in the outbox is a checkpoint, too."""
+
+    def left(self, step: int, adapter: bytes = b"weights") -> Checkpoint:
+        folder = saved(step, adapter)
+        Outbox(Path("outbox")).put("checkpoint", step, [folder / name for name in PARTS])
+        return read_manifest(folder)
+
+    def test_it_is_listed_and_fetched_without_the_hub(self, hub: LoopbackHub, repo: Repo) -> None:
+        delivered = a_store().push(saved(10), 10)
+        requests = len(hub.requests)
+        waiting = self.left(5)
+
+        store = a_store()
+
+        assert [(c, c.commit) for c in store.checkpoints()] == [(waiting, None), (delivered, delivered.commit)]
+        assert (store.fetch(waiting) / ADAPTER).read_bytes() == b"weights"
+        assert len(hub.requests) == requests
+
+    def test_what_was_fetched_stays_when_it_is_delivered_meanwhile(self, repo: Repo) -> None:
+        waiting = self.left(5)
+        folder = a_store().fetch(waiting)
+        (entry,) = Outbox(Path("outbox")).entries()
+
+        a_store().push(entry.folder, 5)
+        Outbox(Path("outbox")).drop(entry)
+
+        assert (folder / ADAPTER).read_bytes() == b"weights"
+        assert a_store().checkpoints() == [waiting]
+
+    def test_one_that_is_delivered_while_it_is_fetched_is_found(
+        self, repo: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waiting = self.left(5)
+        (entry,) = Outbox(Path("outbox")).entries()
+
+        def deliver_first(checkpoint: Checkpoint, folder: Path) -> None:
+            a_store().push(folder, 5)
+            Outbox(Path("outbox")).drop(entry)
+            verify(checkpoint, folder)
+
+        monkeypatch.setattr(hub_checkpoints, "verify", deliver_first)
+
+        assert (a_store().fetch(waiting) / ADAPTER).read_bytes() == b"weights"
+
+    def test_a_step_that_is_on_the_hub_is_the_one_on_the_hub(self, repo: Repo) -> None:
+        delivered = a_store().push(saved(5, b"first"), 5)
+        self.left(5, b"second")
+
+        assert a_store().checkpoints() == [delivered]
+
+    def test_a_damaged_one_is_named(self) -> None:
+        waiting = self.left(5)
+        (entry,) = Outbox(Path("outbox")).entries()
+        (entry.folder / ADAPTER).unlink()
+        (entry.folder / ADAPTER).write_bytes(b"other weights")
+
+        with pytest.raises(CheckpointError, match=r"^step-000005 is not what its manifest says: outbox/000001"):
+            a_store().fetch(waiting)
+        (entry.folder / "manifest.json").unlink()
+        assert a_store().checkpoints() == []
+
+    def test_it_gets_a_tag_here_alone(self, hub: LoopbackHub, repo: Repo) -> None:
+        waiting = self.left(5)
+
+        a_store().tag(waiting, "best")
+
+        assert a_store().tagged("best") == waiting
+        assert (repo.tags, hub.requests) == ({}, [])
+
+    def test_what_was_kept_before_there_was_a_repository_is_not_on_the_hub(self, repo: Repo) -> None:
+        FolderStore(Path()).push(saved(5), 5)
+
+        assert a_store().checkpoints() == []
 
 
 class TestTwoRuns:

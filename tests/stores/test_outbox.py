@@ -98,6 +98,15 @@ class TestOutbox:
 
         assert names() == ["000002-checkpoint-000010"]
 
+    def test_an_entry_can_go_behind_the_others(self) -> None:
+        put(5)
+        put_state(5)
+        put(10)
+
+        an_outbox().requeue(an_outbox().entries()[1])
+
+        assert names() == ["000001-checkpoint-000005", "000003-checkpoint-000010", "000004-state-000005"]
+
     def test_numbers_go_on_when_it_is_opened_again(self) -> None:
         put(5)
         put_state(5)
