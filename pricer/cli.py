@@ -48,7 +48,7 @@ def train(
     repo: Annotated[str | None, make_option("--repo USER/NAME", "Push to it; with --resume, continue its run.")] = None,
     take_over: Annotated[
         bool,
-        make_option("--take-over", "With --resume: go on although another machine holds the run. It must be dead."),
+        make_option("--take-over", "With --resume: take the run from a machine that is dead."),
     ] = False,
     dry_run: Annotated[bool, make_option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
     gpu: Annotated[str | None, make_option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,

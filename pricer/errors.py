@@ -58,7 +58,7 @@ class HubError(PricerError):
         self.limited = limited
 
 
-class LeaseLost(HubError):
+class LeaseLost(HubError):  # noqa: N818  # it says what happened
     """Another process holds the lease of a run's repository, or has ended the run. Only a person can decide what to do
     next, so it is never transient.
     """

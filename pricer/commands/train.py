@@ -9,11 +9,10 @@ from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.claim import (
     acquire_if_reachable,
     name_repo,
-    open_lease,
     open_lease_of,
     released_at_end,
 )
-from pricer.commands.parts.hub_resume import catch_up, download_run, find_local_run, find_resumable, new_hub_run
+from pricer.commands.parts.hub_resume import catch_up, downloaded_run, find_local_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
@@ -43,7 +42,6 @@ from pricer.ml.micro_batch import StepSettings, choose_step_settings
 from pricer.ml.sft import fine_tune
 from pricer.ml.token_table import TokenTable
 from pricer.ml.validation import prepare_validation
-from pricer.stores.hub import Hub
 from pricer.stores.hub_lease import HubLease
 from pricer.stores.runs import Run, check_runs_folder, create_run, find_run, free_name, refuse_name
 
@@ -137,14 +135,8 @@ def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: boo
     if here := find_local_run(repo, name):
         return resume(here.name, watcher, take_over=take_over)
     _leave_launcher(watcher)
-    hub = Hub(repo)
-    found = find_resumable(hub, take_over=take_over)
-    run = new_hub_run(repo, name)
-    with run.lock():
-        lease = open_lease(run, repo, found.facts.get("id"), f"pricer train --resume --repo {repo}")
-        with released_at_end(run, lease, watcher.note):
-            download_run(run, hub, lease, watcher.note, take_over=take_over)
-            return _resume(run, lease, watcher)
+    with downloaded_run(repo, name, watcher.note, take_over=take_over) as (run, lease):
+        return _resume(run, lease, watcher)
 
 
 def _claim_repo(run: Run, watcher: Watcher) -> HubLease:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pricer.errors import HubError
+from pricer.redaction import hub_address
 from pricer.stores.files import sha256_of
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 
@@ -158,8 +159,8 @@ class Hub:
         delete: Sequence[str] = (),
     ) -> str:
         """Commit files under their names in the repository, and return the commit's hash. Files to `delete` must exist,
-        and all others stay as they are. With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
-        harmless where only the content matters and not the number of commits.
+        and all others stay as they are. With `parent` the commit is made only on top of that one. `retry`: a commit
+        that fails is sent again, which is harmless where only the content matters and not the number of commits.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 

@@ -130,8 +130,8 @@ class HubStore:
         return commit
 
     def _find_earlier_push(self, checkpoint: Checkpoint, folder: Path) -> str | None:
-        """The commit of an earlier push whose answer was lost; None if there is no such commit. A CheckpointError if the
-        step's tag is at another checkpoint.
+        """The commit of an earlier push whose answer was lost; None if there is no such commit. A CheckpointError if
+        another checkpoint has the step's tag.
         """
         if self._head is not None:
             return None

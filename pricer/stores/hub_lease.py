@@ -71,8 +71,8 @@ class Lease:
 
 
 class HubLease:
-    """This process's lease of a repository. While it is held, no other process pushes checkpoints of the run. It does
-    not expire, because a machine that cannot reach the Hub may still be training.
+    """The lease of a repository, for this process. While it is held, no other process pushes checkpoints of the run.
+    It does not expire, because a machine that cannot reach the Hub may still be training.
     """
 
     def __init__(self, hub: Hub, owner: Owner, read_record: Callable[[], Mapping[str, bytes]]) -> None:
@@ -179,14 +179,18 @@ class HubLease:
         return self._hub.refs().branches[STATE_BRANCH]
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:
-        text = self._hub.read(head, LEASE, _LARGEST_LEASE)
+        file = self._hub.files(head, [LEASE]).get(LEASE)
+        if file is None:
+            return None
         try:
-            return parse_record(Lease, text) if text is not None else None
+            if file.size > _LARGEST_LEASE:
+                raise ValueError(f"it has {file.size:,} bytes")
+            return parse_record(Lease, self._hub.download(head, file, _LARGEST_LEASE).read_bytes())
         except ValueError as error:
             if take_over:
                 return None
-            text = f"{LEASE} on the branch {STATE_BRANCH} of {self.repo} cannot be read: {error}"
-            raise LeaseLost(text, f"if nobody trains this run: {self._owner.resume} --take-over") from None
+            problem = f"{LEASE} on the branch {STATE_BRANCH} of {self.repo} cannot be read: {error}"
+            raise LeaseLost(problem, f"if nobody trains this run: {self._owner.resume} --take-over") from None
 
     def _refuse_held(self, found: Lease | None, record: Mapping[str, Any], *, take_over: bool) -> None:
         if found is None:

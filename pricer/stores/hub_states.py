@@ -52,7 +52,8 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
     """
     lease.check()
     main = hub.refs().branches["main"]
-    if hub.read(main, "run.json", LARGEST_TEXT) != record:
+    present = parse_json(hub.read(main, "run.json", LARGEST_TEXT) or b"") or {}
+    if not present.get("finished"):
         hub.commit({"run.json": record}, "training finished", retry=True)
     if keep_states:
         lease.release()

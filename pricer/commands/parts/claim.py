@@ -32,8 +32,8 @@ def claim(
     run_id: str | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """Create the repository of a run, and return its name, with `auto` resolved. A repository is for one run: a HubError
-    if it has checkpoints of a run with another id, or if the token may not write to it.
+    """Create the repository of a run, and return its name, with `auto` resolved. A HubError if the token may not write
+    to it, or if it has checkpoints of a run with another id, because a repository is for one run.
     """
     name = name_repo(repo, project, run)
     hub = Hub(name)
@@ -90,7 +90,8 @@ def acquire_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None],
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return acquire(run, lease, note, take_over=take_over)
+            acquire(run, lease, note, take_over=take_over)
+            return
         except LeaseLost:
             raise
         except HubError as error:

@@ -1,15 +1,18 @@
 """Resume the training of a run from its repository, on any machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pricer.commands.parts.claim import describe_previous
+from pricer.commands.parts.claim import describe_previous, open_lease, released_at_end
 from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
 from pricer.commands.parts.resuming import settle_optimizer
 from pricer.config import RunConfig
 from pricer.config_file import parse_config, to_yaml
-from pricer.errors import CheckpointError, RunError
+from pricer.core.checkpoints import Checkpoint
+from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub, Refs
@@ -21,7 +24,7 @@ from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
 
 
 @dataclass(frozen=True, slots=True)
-class Resumable:
+class _Resumable:
     """What a repository says of a run that can be resumed. `state` is the commit of its newest training state, None if
     training begins again. `has_checkpoints`: at least one was delivered.
     """
@@ -38,50 +41,59 @@ def find_local_run(repo: str, name: str | None) -> Run | None:
     return found[-1] if found else None
 
 
-def find_resumable(hub: Hub, *, take_over: bool = False) -> Resumable:
-    """What the repository says of its run. A PricerError if nobody can go on with it on this machine, or if another
-    process does. Nothing is written.
+@contextmanager
+def downloaded_run(
+    repo: str, name: str | None, note: Callable[[str], None], *, take_over: bool = False
+) -> Iterator[tuple[Run, HubLease]]:
+    """A new run here with everything that its repository has of it, and the lease of the repository. The run is locked
+    and the lease is held until the block ends. A PricerError if this machine cannot go on with the run, or if another
+    process does. `name`: the name of the run here, None for the repository's.
     """
-    found, resume = _read_resumable(hub), f"pricer train --resume --repo {hub.repo}"
+    hub, resume = Hub(repo), f"pricer train --resume --repo {repo}"
+    found = _read_resumable(hub)
     settle_optimizer(found.config, resume)  # before gigabytes of a state are downloaded
-    HubLease(hub, Owner(found.facts.get("id"), "", resume), dict).look(take_over=take_over)
-    return found
-
-
-def new_hub_run(repo: str, name: str | None) -> Run:
-    """The folder for a run of a repository that this machine does not have yet. It is not a run before it is filled."""
+    run_id = found.facts.get("id")
+    HubLease(hub, Owner(run_id, "", resume), dict).look(take_over=take_over)
     refuse_name(name)
     run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
     run.folder.mkdir(parents=True, exist_ok=True)
-    return run
-
-
-def download_run(run: Run, hub: Hub, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
-    """Acquire the lease, and fill the folder of a new run with what its repository has."""
-    lease.acquire(take_over=take_over)
-    describe_previous(lease, note)
-    run.clear()  # an earlier attempt may have been killed
-    # The lease is in a commit of its own, which may be on top of the state that was found before.
-    _fill(run, hub, _read_resumable(hub), note)
+    with run.lock():
+        run.clear()  # an earlier attempt may have been killed
+        lease = open_lease(run, repo, run_id, resume)
+        with released_at_end(run, lease, note):
+            lease.acquire(take_over=take_over)
+            describe_previous(lease, note)
+            # Read again: the commit of the lease is newer, and so may be the state.
+            _fill(run, hub, _read_resumable(hub), note)
+            yield run, lease
 
 
 def catch_up(run: Run, lease: HubLease, note: Callable[[str], None]) -> None:
     """Go on from the training state on the Hub, if another machine has gone further with a run than this one. `lease`
     must be held.
     """
-    hub = Hub(lease.repo)
-    refs, store = hub.refs(), HubStore(hub, run.folder)
-    tags = {name for name in refs.tags if name.startswith("step-")}
-    if not tags <= {checkpoint.name for checkpoint in store.checkpoints() if checkpoint.commit}:
+    try:
+        _catch_up(run, Hub(lease.repo), note)
+    except HubError as error:
+        # If nobody else was there, this machine is not behind.
+        if not error.transient or lease.had_other_holder:
+            raise
+
+
+def _catch_up(run: Run, hub: Hub, note: Callable[[str], None]) -> None:
+    store = HubStore(hub, run.folder)
+    steps = {name for name in hub.refs().tags if name.startswith("step-")}
+    if not steps <= {checkpoint.name for checkpoint in store.checkpoints() if checkpoint.commit}:
         store.log_found(scan_repo(hub, store.checkpoints()).checkpoints)
     own = run.training_states.newest()
-    if read_state_step(hub) > (own[1] if own else 0):
-        found = _read_resumable(hub)
-        _set_uploads_aside(run, note)
+    is_behind = read_state_step(hub) > (own[1] if own else 0)
+    found = _read_resumable(hub) if is_behind else None
+    _set_uploads_aside(run, note, every=is_behind)
+    if found:
         _fill(run, hub, found, note)
 
 
-def _read_resumable(hub: Hub) -> Resumable:
+def _read_resumable(hub: Hub) -> _Resumable:
     """What the repository says of its run. A RunError if nobody can go on with it."""
     repo, refs = hub.repo, hub.refs()
     to_score = f"pricer eval --repo {repo} --all-checkpoints"
@@ -97,7 +109,7 @@ def _read_resumable(hub: Hub) -> Resumable:
     if state is None and has_checkpoints and config.hub.state == "none":
         text = f"{repo} has no training state (hub.state: none), without which nobody can go on with it"
         raise RunError(text, to_score)
-    return Resumable(config, read_facts(hub, state or record), state, has_checkpoints)
+    return _Resumable(config, read_facts(hub, state or record), state, has_checkpoints)
 
 
 def _find_record(hub: Hub, refs: Refs) -> str | None:
@@ -116,24 +128,34 @@ def _is_finished(hub: Hub, refs: Refs) -> bool:
     return bool((parse_json(record or b"") or {}).get("finished"))
 
 
-def _set_uploads_aside(run: Run, note: Callable[[str], None]) -> None:
-    """Empty the outbox of a run that another machine has continued. Checkpoints that are not on the Hub are kept."""
-    kept = run.folder / "replaced"
-    delivered = run.store.checkpoints()
-    aside = []
+def _set_uploads_aside(run: Run, note: Callable[[str], None], *, every: bool) -> None:
+    """Take checkpoints out of the outbox that the Hub has with other weights, because another machine was faster. They
+    are kept in the run's folder. `every`: the whole outbox is out of date.
+    """
+    delivered = {known.step: known for known in run.store.checkpoints() if known.commit}
+    kept, aside = run.folder / "replaced", []
     for entry in run.outbox.entries():
-        if entry.kind != "checkpoint" or read_manifest(entry.folder) in delivered:
+        if entry.kind != "checkpoint":
+            if every:
+                run.outbox.drop(entry)
+        elif entry.step in delivered and _has_manifest(entry.folder, delivered[entry.step]):
             run.outbox.drop(entry)
-            continue
-        aside.append(entry.name)
-        kept.mkdir(exist_ok=True)
-        entry.folder.replace(kept / entry.folder.name)
-    run.outbox.sweep()
+        elif every or entry.step in delivered:
+            kept.mkdir(exist_ok=True)
+            entry.folder.replace(kept / entry.folder.name)
+            aside.append(entry.name)
     if aside:
-        note(f"another machine has gone on with the run; now in {kept}, and not pushed: {', '.join(aside)}")
+        note(f"another machine has gone on with {run.name}; not pushed, but kept in {kept}: {', '.join(aside)}")
 
 
-def _fill(run: Run, hub: Hub, found: Resumable, note: Callable[[str], None]) -> None:
+def _has_manifest(folder: Path, checkpoint: Checkpoint) -> bool:
+    try:
+        return read_manifest(folder) == checkpoint
+    except CheckpointError:
+        return False
+
+
+def _fill(run: Run, hub: Hub, found: _Resumable, note: Callable[[str], None]) -> None:
     """Write the files of a run that its repository has. A kill leaves no run, or the one that was there before."""
     repo, log, count = hub.repo, b"", 0
     if found.has_checkpoints:

@@ -44,8 +44,8 @@ class Uploads:
         self._uploader.start(self._deliver)
 
     def put_checkpoint(self, folder: Path, step: int) -> None:
-        """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already. A step that is on
-        the Hub with other weights stays as it is there.
+        """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already. If the Hub has
+        other weights at this step, they stay, and this checkpoint is not pushed.
         """
         checkpoint = read_manifest(folder)
         delivered = [known for known in self._store.checkpoints() if known.commit and known.step == step]
