@@ -12,7 +12,7 @@ from pricer.commands.parts.claim import (
     open_lease_of,
     released_at_end,
 )
-from pricer.commands.parts.hub_resume import catch_up, downloaded_run, find_local_run
+from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
@@ -86,10 +86,10 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, examples, None, watcher)
     facts = describe_machine(setup) | training.facts
-    hub = config.hub
-    if hub.repo is not None:
+    if config.hub.repo is not None:
         name = name or free_name(stem)
-        facts["repo"] = name_repo(hub.repo, config.tracking.project, name)
+        # The run is created before its repository. A kill in between leaves a run that can be resumed.
+        facts |= {"repo": name_repo(config.hub.repo, config.tracking.project, name), "claimed": False}
         hub = setup.config.hub.model_copy(update={"repo": facts["repo"]})
         setup = replace(setup, config=setup.config.model_copy(update={"hub": hub}))
     run = create_run(setup.config, stem, name, facts)
@@ -120,14 +120,8 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
         with run.lock():
             deliver_outbox(run, watcher)
         return Trained(run, tuple(run.store.checkpoints()))
-    with run.lock():
-        lease = open_lease_of(run) if run.repo else None
-        with released_at_end(run, lease, watcher.note):
-            if lease:
-                acquire_if_reachable(run, lease, watcher.note, take_over=take_over)
-                if lease.is_held:
-                    catch_up(run, lease, watcher.note)
-            return _resume(run, lease, watcher)
+    with held_run(run, watcher.note, take_over=take_over) as lease:
+        return _resume(run, lease, watcher)
 
 
 def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: bool = False) -> Trained:

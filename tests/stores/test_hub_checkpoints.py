@@ -116,6 +116,7 @@ class TestPushing:
 
     def test_a_step_that_is_there_with_other_weights_stays_as_it_is(self, repo: Repo) -> None:
         first = a_store().push(saved(5, b"first"), 5)
+        assert first.commit is not None
 
         with pytest.raises(CheckpointError) as raised:
             a_store().push(saved(5, b"second"), 5)

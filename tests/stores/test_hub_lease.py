@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from pricer.stores import hub_lease
 from pricer.stores.hub import Hub
 from pricer.stores.hub_lease import HubLease, Owner, identify_folder
 from pricer.stores.processes import Process, has_ended, this_process
+from pricer.stores.records import parse_record
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
+Be = Callable[[Process], None]
 REPO = "ann/prices"
 ELSEWHERE = Process("another machine", "gpu-7", 4711, "1")
 RESUME = "pricer train --resume --run prices"
@@ -31,7 +33,7 @@ def repo(hub: LoopbackHub) -> Repo:
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def at(monkeypatch: pytest.MonkeyPatch) -> Be:
     """Be another process from now on."""
 
     def be(process: Process) -> None:
@@ -84,7 +86,7 @@ class TestAcquiring:
         assert repo.files("state")["run.json"] == b"{}"
         assert (repo.branches["main"], repo.tags) == (main, {})
 
-    def test_another_machine_is_refused_and_told_who_holds_it(self, repo: Repo, at: Any) -> None:
+    def test_another_machine_is_refused_and_told_who_holds_it(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)
         a_lease("there").acquire()
         since = held(repo)["since"][:16].replace("T", " ")
@@ -98,7 +100,7 @@ class TestAcquiring:
         assert held(repo)["holder"] == "there"
 
     def test_a_process_that_lives_in_another_folder_of_this_machine_is_not_pushed_aside(
-        self, repo: Repo, at: Any, living: Process
+        self, repo: Repo, at: Be, living: Process
     ) -> None:
         at(living)
         a_lease("there").acquire()
@@ -106,9 +108,7 @@ class TestAcquiring:
 
         assert f"(process {living.pid})" in refusal(a_lease()).message
 
-    def test_a_process_of_this_machine_that_was_killed_holds_nothing(
-        self, repo: Repo, at: Any, living: Process
-    ) -> None:
+    def test_a_process_of_this_machine_that_was_killed_holds_nothing(self, repo: Repo, at: Be, living: Process) -> None:
         at(living)
         a_lease("there").acquire()
         at(this_process())
@@ -124,7 +124,7 @@ class TestAcquiring:
         assert has_ended(replace(living, started="1"))
         assert not has_ended(replace(living, started="1", machine="another machine"))  # nobody can know
 
-    def test_the_same_folder_goes_on_without_a_word(self, repo: Repo, at: Any) -> None:
+    def test_the_same_folder_goes_on_without_a_word(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)  # for example before this machine was started again
         a_lease("here").acquire()
         at(this_process())
@@ -135,7 +135,7 @@ class TestAcquiring:
         assert lease.is_held
         assert not lease.had_other_holder
 
-    def test_a_released_lease_is_free(self, repo: Repo, at: Any) -> None:
+    def test_a_released_lease_is_free(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)
         first = a_lease("there")
         first.acquire()
@@ -147,7 +147,7 @@ class TestAcquiring:
 
         assert (second.is_held, second.had_other_holder, first.is_held) == (True, True, False)
 
-    def test_a_machine_that_is_dead_can_be_taken_over(self, repo: Repo, at: Any) -> None:
+    def test_a_machine_that_is_dead_can_be_taken_over(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)
         a_lease("there").acquire()
         at(this_process())
@@ -159,9 +159,7 @@ class TestAcquiring:
         assert lease.previous is not None
         assert lease.previous.host == "gpu-7"
 
-    def test_of_two_that_start_together_one_succeeds(
-        self, repo: Repo, at: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_of_two_that_start_together_one_succeeds(self, repo: Repo, at: Be, monkeypatch: pytest.MonkeyPatch) -> None:
         at(ELSEWHERE)
         other = a_lease("there")
         at(this_process())
@@ -204,7 +202,7 @@ class TestOtherRuns:
                 "ann/prices holds the checkpoints of another run (id 12345678, started 2026-11-26 21:05 UTC)"
             )
 
-    def test_a_run_that_has_just_begun_is_not_replaced(self, repo: Repo, at: Any) -> None:
+    def test_a_run_that_has_just_begun_is_not_replaced(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)
         a_lease("there", run="other").acquire()
         at(this_process())
@@ -212,7 +210,7 @@ class TestOtherRuns:
         for take_over in (False, True):
             assert "holds the checkpoints of another run (id other)" in refusal(a_lease(), take_over=take_over).message
 
-    def test_a_run_that_ended_before_its_first_checkpoint_is_replaced(self, repo: Repo, at: Any) -> None:
+    def test_a_run_that_ended_before_its_first_checkpoint_is_replaced(self, repo: Repo, at: Be) -> None:
         at(ELSEWHERE)
         first = a_lease("there", run="other")
         first.acquire()
@@ -254,7 +252,7 @@ class TestChecking:
 
         assert lease.check() == repo.branches["state"]
 
-    def test_it_is_lost_to_whoever_took_it_over(self, repo: Repo, at: Any) -> None:
+    def test_it_is_lost_to_whoever_took_it_over(self, repo: Repo, at: Be) -> None:
         lease = a_lease()
         lease.acquire()
         at(ELSEWHERE)
@@ -311,7 +309,7 @@ class TestChecking:
         lease = a_lease()
         monkeypatch.setattr(hub_lease, "_now", lambda: "2026-11-26T21:30:00+00:00")
 
-        renewed = hub_lease.parse_record(hub_lease.Lease, lease.renew())
+        renewed = parse_record(hub_lease.Lease, lease.renew())
 
         assert renewed.describe().endswith("since 2026-11-26 21:00 UTC, last renewed 2026-11-26 21:30 UTC")
 
@@ -338,7 +336,7 @@ class TestHostileLeases:
         ids=str,
     )
     def test_a_lease_that_is_none_is_refused_until_it_is_taken_over(
-        self, repo: Repo, at: Any, change: dict[str, Any]
+        self, repo: Repo, at: Be, change: dict[str, Any]
     ) -> None:
         at(ELSEWHERE)
         a_lease("there").acquire()

@@ -76,10 +76,11 @@ def open_lease_of(run: Run) -> HubLease:
 
 def acquire(run: Run, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
     """Acquire the lease of a run's repository. A note says who had it, if that was another run folder."""
-    if not any(checkpoint.commit for checkpoint in run.store.checkpoints()):
-        # The process that created the run may have been killed before it created the repository.
-        hub = run.config().hub
-        claim(lease.repo, "", run.name, private=hub.private, run_id=run.facts().get("id"), note=note)
+    facts = run.facts()
+    if facts.get("claimed") is False:
+        private = run.config().hub.private
+        claim(lease.repo, "", run.name, private=private, run_id=facts.get("id"), note=note)
+        run.record(claimed=True)
     lease.acquire(take_over=take_over)
     describe_previous(lease, note)
 
@@ -109,11 +110,9 @@ def acquire_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None],
 
 
 def describe_previous(lease: HubLease, note: Callable[[str], None]) -> None:
-    """Note whose lease it was before, if that was another run folder's."""
-    if lease.had_other_holder:
-        assert lease.previous is not None
-        was = "was trained by" if lease.previous.is_free() else "is taken over from"
-        note(f"{lease.repo} {was} {lease.previous.describe()}")
+    """Note whose lease it was before, if another run folder had it and did not give it back."""
+    if lease.previous and lease.had_other_holder and not lease.previous.released:
+        note(f"{lease.repo} is taken over from {lease.previous.describe()}")
 
 
 @contextmanager

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pricer.commands.parts.claim import describe_previous, open_lease, released_at_end
+from pricer.commands.parts.claim import (
+    acquire_if_reachable,
+    describe_previous,
+    open_lease,
+    open_lease_of,
+    released_at_end,
+)
 from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
 from pricer.commands.parts.resuming import settle_optimizer
 from pricer.config import RunConfig
@@ -68,10 +74,23 @@ def downloaded_run(
             yield run, lease
 
 
-def catch_up(run: Run, lease: HubLease, note: Callable[[str], None]) -> None:
-    """Go on from the training state on the Hub, if another machine has gone further with a run than this one. `lease`
-    must be held.
+@contextmanager
+def held_run(run: Run, note: Callable[[str], None], *, take_over: bool = False) -> Iterator[HubLease | None]:
+    """A run of this machine, ready to go on, and the lease of its repository; None if it has none. If another machine
+    has gone further, the run goes on from its state. The run is locked and the lease is held until the block ends. If
+    the Hub cannot be reached, the lease is not held yet.
     """
+    with run.lock():
+        lease = open_lease_of(run) if run.repo else None
+        with released_at_end(run, lease, note):
+            if lease:
+                acquire_if_reachable(run, lease, note, take_over=take_over)
+                if lease.is_held:
+                    _catch_up_if_reachable(run, lease, note)
+            yield lease
+
+
+def _catch_up_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None]) -> None:
     try:
         _catch_up(run, Hub(lease.repo), note)
     except HubError as error:
@@ -81,6 +100,7 @@ def catch_up(run: Run, lease: HubLease, note: Callable[[str], None]) -> None:
 
 
 def _catch_up(run: Run, hub: Hub, note: Callable[[str], None]) -> None:
+    """Go on from the training state on the Hub, if it is of a later step than the one here."""
     store = HubStore(hub, run.folder)
     steps = {name for name in hub.refs().tags if name.startswith("step-")}
     if not steps <= {checkpoint.name for checkpoint in store.checkpoints() if checkpoint.commit}:
@@ -100,8 +120,10 @@ def _read_resumable(hub: Hub) -> _Resumable:
     has_checkpoints = any(tag.startswith("step-") for tag in refs.tags)
     record = _find_record(hub, refs)
     if record is None:
-        text = f"{repo} was not pushed by pricer train, which alone can go on with its own"
-        raise RunError(text, "" if has_checkpoints else f"to train into it: pricer train CONFIG --repo {repo}")
+        main = refs.branches.get("main")
+        if main is None or hub.all_files(main).keys() <= {".gitattributes", "README.md"}:
+            raise RunError(f"{repo} is empty, there is nothing to go on with", f"pricer train CONFIG --repo {repo}")
+        raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
     if _is_finished(hub, refs):
         raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
     state = newest_state(hub)

@@ -241,7 +241,7 @@ class TestFromTheHub:
 
     def test_the_optimizer_travels_with_the_run(self, stopped: Repo) -> None:
         assert load_config_of(stopped).train.optimizer == "adamw_torch"
-        assert adopt("ann/stopped", None, print).config().train.optimizer == "adamw_torch"
+        assert adopt("ann/stopped").config().train.optimizer == "adamw_torch"
 
 
 def load_config_of(repo: Repo) -> RunConfig:
