@@ -27,8 +27,13 @@ def read_account() -> Account:
     if get_token() is None:
         raise HubError("no token for the Hugging Face Hub was found", "hf auth login, or set HF_TOKEN")
     answer = Hub("this account", attempts=4).ask(lambda api: api.whoami())
+    return Account(str(answer["name"]), _role(answer))
+
+
+def _role(answer: dict[str, Any]) -> str | None:
     token = (answer.get("auth") or {}).get("accessToken") or {}
-    return Account(str(answer["name"]), token.get("role"))
+    role = token.get("role")
+    return role if isinstance(role, str) else None
 
 
 def may_write(repo: str) -> bool | None:
@@ -39,7 +44,10 @@ def may_write(repo: str) -> bool | None:
         try:
             api.auth_check(repo, write=True)
         except HfHubHTTPError as error:
-            return False if error.response.status_code in (401, 403) else None
+            if error.response.status_code in (401, 403):
+                return False
+            # Not every Hub knows this question. What a token may do in general is the next best answer.
+            return False if _role(api.whoami()) == "read" else None
         return True
 
     return _ask_if_it_says(repo, check)

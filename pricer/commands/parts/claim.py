@@ -51,10 +51,8 @@ def claim(
 
 def refuse_read_only(repo: str) -> None:
     """Raise a HubError if the token may not write to the repository."""
-    allowed = may_write(repo)
-    if allowed is None:
-        allowed = read_account().role != "read"
-    if not allowed:
+    # A Hub in trouble may refuse somebody by mistake, so it is asked again.
+    if all(may_write(repo) is False for _ in range(_ATTEMPTS)):
         raise HubError(
             f"the token of this machine may not write to {repo}",
             f"make one that may: {hub_address('settings/tokens')}, then hf auth login",

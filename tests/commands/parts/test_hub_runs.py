@@ -219,8 +219,8 @@ class TestTakeOver:
 
             return downloads
 
-        # Looking: run.json of main, config and facts, run.json of main and the lease. Then the same with the lease held,
-        # two manifests, the state's record, manifest and seven files, and the log.
+        # Looking: run.json of main, config and facts, run.json of main and the lease. Then the same with the lease
+        # held, two manifests, the state's record, manifest and seven files, and the log.
         for limit in range(1, 1 + (3 + 2) * 2 + 2 + 2 + 7 + 1):
             monkeypatch.setattr(Hub, "download", stopping_at(limit))
             with pytest.raises(SystemError):
