@@ -46,12 +46,17 @@ def train(
     run: Annotated[str | None, make_option("--run NAME", "Name of the run. Default: after the config.")] = None,
     resume: Annotated[bool, make_option("--resume", "Continue the newest run, or --run, with its config.")] = False,
     repo: Annotated[str | None, make_option("--repo USER/NAME", "Push to it; with --resume, continue its run.")] = None,
+    take_over: Annotated[
+        bool,
+        make_option("--take-over", "With --resume: take the run from a machine that is dead."),
+    ] = False,
     dry_run: Annotated[bool, make_option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
     gpu: Annotated[str | None, make_option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
     given = config != "quickstart" or bool(override) or dry_run
     refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
+    refuse_if(take_over and not resume, "--take-over", "only a run that is resumed can be taken over: add --resume")
     refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
     from pricer.config_file import config_path, load_config, parse_config
     from pricer.views import terminal_progress, terminal_tables
@@ -77,8 +82,10 @@ def train(
 
         if settings:
             result = command.start(settings, stem, run, watcher)
+        elif repo is None:
+            result = command.resume(run, watcher, take_over=take_over)
         else:
-            result = command.resume(run, watcher) if repo is None else command.resume_repo(repo, run, watcher)
+            result = command.resume_repo(repo, run, watcher, take_over=take_over)
     terminal_tables.trained(result)
 
 

@@ -61,6 +61,12 @@ class HubError(PricerError):
         self.refused = refused
 
 
+class LeaseLost(HubError):  # noqa: N818  # it says what happened
+    """Another process holds the lease of a run's repository, or has ended the run. Only a person can decide what to do
+    next, so it is never transient.
+    """
+
+
 class Interrupted(PricerError):  # noqa: N818  # an orderly stop is not an error
     """The user or the machine asked for an orderly stop. The work done so far is saved."""
 

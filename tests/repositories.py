@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import typer.testing
 
 from pricer.cli import app
+from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
 from pricer.stores.bases import ASSETS
+from pricer.stores.runs import Run
 from tests.loopback_hub import Commit, LoopbackHub, Repo
 
 RUNNER = typer.testing.CliRunner()
@@ -60,6 +63,15 @@ def use_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "huggingface_hub" in sys.modules:
         monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(folder))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
+
+
+def adopt(repo: str, name: str | None = None, note: Callable[[str], None] = print) -> Run:
+    """What `pricer train --resume --repo` has before it trains: a run here with all that the repository has of it."""
+    if here := find_local_run(repo, name):
+        with held_run(here, note):
+            return here
+    with downloaded_run(repo, name, note) as (run, _):
+        return run
 
 
 class Cli:

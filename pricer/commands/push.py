@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pricer.commands.parts.moving import move_run
-from pricer.commands.parts.uploads import uploads
+from pricer.commands.parts.uploads import deliver_outbox, has_uploads
 from pricer.commands.parts.watcher import Watcher
 from pricer.commands.pick import publish_pick_of
 from pricer.core.checkpoints import Checkpoint
@@ -36,11 +36,9 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
             f"pricer push --run {run.name} --repo USER/NAME",
         )
     waiting = tuple(entry.name for entry in run.outbox.entries())
-    if waiting:
+    if has_uploads(run):
         text = f"another process is delivering the checkpoints of {run.name}"
         with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
             pass
-        with uploads(run, watcher.note) as to_hub:
-            assert to_hub is not None  # it has a repository
-            to_hub.deliver_all(watcher.uploading)
+        deliver_outbox(run, watcher)
     return Pushed(run, waiting, publish_pick_of(run, watcher.note))

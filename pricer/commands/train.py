@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pricer.commands.data import CARD, write_card
-from pricer.commands.parts.hub_resume import resume_hub_run
+from pricer.commands.parts.claim import (
+    acquire_if_reachable,
+    name_repo,
+    open_lease_of,
+    released_at_end,
+)
+from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
 from pricer.commands.parts.setup import (
@@ -23,19 +29,20 @@ from pricer.commands.parts.training import (
     describe_machine,
     explain_full_disk,
 )
-from pricer.commands.parts.uploads import claim, uploads
+from pricer.commands.parts.uploads import deliver_outbox, has_uploads, uploads
 from pricer.commands.parts.wandb_report import open_tracker
 from pricer.commands.parts.watcher import Watcher
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.defaults import MUCH_CUT
-from pricer.errors import Interrupted, RunError
+from pricer.errors import Interrupted, PricerError, RunError
 from pricer.ml.adapters import add_adapter
 from pricer.ml.devices import device_name, remove_launcher_variables
 from pricer.ml.micro_batch import StepSettings, choose_step_settings
 from pricer.ml.sft import fine_tune
 from pricer.ml.token_table import TokenTable
 from pricer.ml.validation import prepare_validation
+from pricer.stores.hub_lease import HubLease
 from pricer.stores.runs import Run, check_runs_folder, create_run, find_run, free_name, refuse_name
 
 # Seconds that a stopped training continues to upload. Cloud machines disappear 30 seconds after their notice.
@@ -81,17 +88,21 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     facts = describe_machine(setup) | training.facts
     if config.hub.repo is not None:
         name = name or free_name(stem)
-        facts["repo"] = claim(config.hub.repo, config.tracking.project, name, private=config.hub.private)
+        # The run is created before its repository. A kill in between leaves a run that can be resumed.
+        facts |= {"repo": name_repo(config.hub.repo, config.tracking.project, name), "claimed": False}
         hub = setup.config.hub.model_copy(update={"repo": facts["repo"]})
         setup = replace(setup, config=setup.config.model_copy(update={"hub": hub}))
     run = create_run(setup.config, stem, name, facts)
     with run.lock():
-        return _train(run, setup, training, None, watcher)
+        lease = _claim_repo(run, watcher) if run.repo else None
+        with released_at_end(run, lease, watcher.note):
+            return _train(run, setup, training, None, lease, watcher)
 
 
-def resume(name: str | None, watcher: Watcher) -> Trained:
-    """Resume a run (None: the newest) from its newest complete training state, with its own config. A finished run only
-    continues its uploads; a RunError if it has none.
+def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Trained:
+    """Resume a run (None: the newest) from its newest complete training state, here or on the Hub, with its own config.
+    A finished run only continues its uploads; a RunError if it has none. `take_over`: train although another process
+    holds the lease of the repository.
     """
     _leave_launcher(watcher)
     run = find_run(name, trained=True, note=watcher.note)
@@ -102,29 +113,47 @@ def resume(name: str | None, watcher: Watcher) -> Trained:
             f"pricer train --resume --repo {run.repo}",
         )
     if facts.get("finished"):
-        if not run.outbox.entries():
+        if not has_uploads(run):
             raise RunError(
                 f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
             )
-        with run.lock(), uploads(run, watcher.note) as to_hub:
-            if to_hub:
-                to_hub.deliver_all(watcher.uploading)
+        with run.lock():
+            deliver_outbox(run, watcher)
         return Trained(run, tuple(run.store.checkpoints()))
-    with run.lock():
-        state = run.training_states.newest()
-        setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
-        _refuse_changed(run, setup)
-        examples = tokenize_training(setup, watcher.preparing)
-        _say_cut(examples, setup, watcher)
-        training = _load(setup, examples, run, watcher)
-        run.record(**describe_data(setup), **training.facts)
-        return _train(run, setup, training, state, watcher)
+    with held_run(run, watcher.note, take_over=take_over) as lease:
+        return _resume(run, lease, watcher)
 
 
-def resume_repo(repo: str, name: str | None, watcher: Watcher) -> Trained:
+def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: bool = False) -> Trained:
     """Resume the run of a repository. A machine that does not have the run yet creates it as `name`."""
+    if here := find_local_run(repo, name):
+        return resume(here.name, watcher, take_over=take_over)
     _leave_launcher(watcher)
-    return resume(resume_hub_run(repo, name, watcher.note).name, watcher)
+    with downloaded_run(repo, name, watcher.note, take_over=take_over) as (run, lease):
+        return _resume(run, lease, watcher)
+
+
+def _claim_repo(run: Run, watcher: Watcher) -> HubLease:
+    """The lease of the repository of a new run. If the repository is refused, the run is removed again."""
+    try:
+        lease = open_lease_of(run)
+        acquire_if_reachable(run, lease, watcher.note)
+    except PricerError:
+        run.discard()
+        raise
+    return lease
+
+
+def _resume(run: Run, lease: HubLease | None, watcher: Watcher) -> Trained:
+    """Train a run from its newest training state here."""
+    state = run.training_states.newest()
+    setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
+    _refuse_changed(run, setup)
+    examples = tokenize_training(setup, watcher.preparing)
+    _say_cut(examples, setup, watcher)
+    training = _load(setup, examples, run, watcher)
+    run.record(**describe_data(setup), **training.facts)
+    return _train(run, setup, training, state, lease, watcher)
 
 
 def _leave_launcher(watcher: Watcher) -> None:
@@ -180,8 +209,17 @@ def _load(setup: Setup, examples: TokenTable, run: Run | None, watcher: Watcher)
     return _Training(model, examples, settings, facts)
 
 
-def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] | None, watcher: Watcher) -> Trained:
-    """Train a run to its end. `state` is a complete training state with its step; None: from the beginning."""
+def _train(
+    run: Run,
+    setup: Setup,
+    training: _Training,
+    state: tuple[Path, int] | None,
+    lease: HubLease | None,
+    watcher: Watcher,
+) -> Trained:
+    """Train a run to its end. `state` is a complete training state with its step; None: from the beginning. `lease` is
+    the lease of its repository, if it has one.
+    """
     config = setup.config.train
     reached = state[1] if state else 0
     run.delete_metrics_after(reached)
@@ -201,7 +239,7 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
         # A resumed training continues the same W&B run, on any machine.
         tracker = open_tracker(run, setup.config, watcher.note, "training goes on")
         stack.callback(tracker.finish)
-        to_hub = stack.enter_context(uploads(run, watcher.note))
+        to_hub = stack.enter_context(uploads(run, watcher.note, lease))
         recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)
         if state:
             recorder.keep(*state)  # a kill may have prevented this
@@ -216,13 +254,16 @@ def _train(run: Run, setup: Setup, training: _Training, state: tuple[Path, int] 
                 resume_from=state[0] if state else None,
                 on_checkpoint=recorder.checkpoint,
                 on_progress=recorder.progress,
-                should_stop=lambda: bool(signals),
+                should_stop=lambda: bool(signals) or bool(to_hub and to_hub.lost),
                 settings=training.settings,
                 note=watcher.note,
             )
+        if to_hub and to_hub.lost:
+            raise to_hub.explain_loss(to_hub.lost)
         if finished:
             run.finish()
             if to_hub:
+                to_hub.put_end()
                 to_hub.deliver_all(watcher.uploading)
         else:
             if to_hub:

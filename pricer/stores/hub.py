@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pricer.errors import HubError
+from pricer.redaction import hub_address
 from pricer.stores.files import sha256_of
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 from pricer.waits import Wait, announced
@@ -159,12 +160,13 @@ class Hub:
         branch: str = "main",
         parent: str | None = None,
         retry: bool = False,
+        delete: Sequence[str] = (),
     ) -> str:
-        """Commit files under their names in the repository, and return the commit's hash. Other files stay as they are.
-        With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
-        harmless where only the content matters and not the number of commits.
+        """Commit files under their names in the repository, and return the commit's hash. Files to `delete` must exist,
+        and all others stay as they are. With `parent` the commit is made only on top of that one. `retry`: a commit
+        that fails is sent again, which is harmless where only the content matters and not the number of commits.
         """
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         # The large files go first, because their upload can be repeated; the commit itself is then one short request.
@@ -176,14 +178,15 @@ class Hub:
                 self._with_retries(upload)
         self._before_commit()
         how = {"commit_message": message, "revision": branch, "parent_commit": parent, "num_threads": 1}
-        send = functools.partial(_api().create_commit, self.repo, additions, **how)
+        operations = [*additions, *(CommitOperationDelete(path_in_repo=name) for name in delete)]
+        send = functools.partial(_api().create_commit, self.repo, operations, **how)
         return str((self._with_retries(send) if retry else self._request(send)).oid)
 
-    def tag(self, name: str, commit: str) -> None:
-        """Let a tag mean that commit, whatever it meant before."""
+    def tag(self, name: str, commit: str, *, move: bool = False) -> None:
+        """Set a tag to that commit. A tag that is at another commit moves only with `move`; else it is a HubError."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        def move() -> None:
+        def set_tag() -> None:
             try:
                 _api().create_tag(self.repo, tag=name, revision=commit)
             except HfHubHTTPError as error:
@@ -191,19 +194,36 @@ class Hub:
                     raise
                 present = self.refs().tags.get(name)
                 if present not in (None, commit):
+                    if not move:
+                        text = f"the tag {name} of {self.repo} is at {present[:12]}, not at {commit[:12]}"
+                        raise HubError(text, f"look at {hub_address(self.repo)}/tree/{name}") from None
                     _api().delete_tag(self.repo, tag=name)
                 if present != commit:
                     _api().create_tag(self.repo, tag=name, revision=commit)
 
-        self._with_retries(move)
+        self._with_retries(set_tag)
 
     def branch(self, name: str, start: str) -> None:
         """Make a branch at that commit, unless there is one of that name."""
         self._with_retries(lambda: _api().create_branch(self.repo, branch=name, revision=start, exist_ok=True))
 
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch, which must exist."""
+        self._with_retries(lambda: _api().delete_branch(self.repo, branch=name))
+
+    def wait_after(self, failures: int, error: HubError) -> None:
+        """Announce the wait before the next attempt, after `failures` in a row, and wait."""
+        seconds = pause(failures, error)
+        with announced(Wait(error.message, seconds)):
+            self._wait(seconds)
+
     def squash(self, branch: str, message: str) -> None:
         """Make one commit of a branch's whole history: what older commits held is no longer kept."""
         self._with_retries(lambda: _api().super_squash_history(self.repo, branch=branch, commit_message=message))
+
+    def ask(self, question: Callable[[Any], T]) -> T:
+        """The answer to a question that only reads. `question` gets the client."""
+        return self._with_retries(lambda: question(_api()))
 
     def _with_retries(self, request: Callable[[], T]) -> T:
         for attempt in range(1, self._attempts):
@@ -213,9 +233,7 @@ class Hub:
                 is_doubtful = error.refused and self._was_authorized and attempt < _DOUBTS
                 if not (error.transient or is_doubtful):
                     raise
-                seconds = pause(attempt, error)
-                with announced(Wait(error.message, seconds)):
-                    self._wait(seconds)
+                self.wait_after(attempt, error)
         return self._request(request)
 
     def _request(self, request: Callable[[], T]) -> T:
@@ -225,16 +243,6 @@ class Hub:
             raise_hub_error(error, self.repo)
         self._was_authorized = True
         return answer
-
-
-def user() -> str:
-    """The name of the account whose token is in use; a HubError without one."""
-    from huggingface_hub import get_token
-
-    if get_token() is None:
-        raise HubError("no token for the Hugging Face Hub was found", "hf auth login, or set HF_TOKEN")
-    hub = Hub("this account", attempts=4)
-    return str(hub._with_retries(lambda: _api().whoami()["name"]))
 
 
 def cache() -> Path:

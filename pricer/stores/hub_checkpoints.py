@@ -20,6 +20,7 @@ from pricer.stores.checkpoints import (
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
 from pricer.stores.hub import Hub, cache
+from pricer.stores.hub_lease import holds_another_run
 from pricer.stores.outbox import Outbox
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
@@ -92,7 +93,7 @@ class HubStore:
             known = self._deliver(checkpoint, self._local.fetch(checkpoint))
         if known is not None:
             assert known.commit is not None  # it was delivered
-            self.hub.tag(name, known.commit)
+            self.hub.tag(name, known.commit, move=True)
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup with the tag `name`, or None."""
@@ -109,6 +110,11 @@ class HubStore:
         by_commit = {checkpoint.commit: checkpoint.id for checkpoint in found}
         write_lines(self._local.log, [checkpoint.to_json() for checkpoint in found])
         self._local.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
+
+    def log_found(self, found: Sequence[Checkpoint]) -> None:
+        """Log checkpoints of the repository that another machine has pushed. A step that is logged stays as it is."""
+        known = {checkpoint.name for checkpoint in self._delivered()}
+        append_lines(self._local.log, [c.to_json() for c in found if c.name not in known])
 
     def _delivered(self) -> list[Checkpoint]:
         # A line without a commit is of a checkpoint that was kept before the run had this repository.
@@ -148,33 +154,40 @@ class HubStore:
                 f"{self.hub.repo} holds another {name} at {commit[:12]} than was pushed as {checkpoint.name}",
                 transient=True,
             )
-        self.hub.tag(checkpoint.name, commit)
+        # The tag of a step never moves. A soup may be made again from the same steps.
+        self.hub.tag(checkpoint.name, commit, move=bool(checkpoint.members))
         return commit
 
     def _find_earlier_push(self, checkpoint: Checkpoint, folder: Path) -> str | None:
-        """The commit of an earlier push whose answer was lost; None if there is no such commit."""
+        """The commit of an earlier push whose answer was lost; None if there is no such commit. A CheckpointError if
+        another checkpoint has the step's tag.
+        """
         if self._head is not None:
             return None
         refs = self.hub.refs()
         head = refs.branches.get("main")
         self._refuse_another_run(head)
-        tagged = [refs.tags[checkpoint.name]] if checkpoint.name in refs.tags else []
-        titled = [commit.hash for commit in self.hub.commits() if commit.title == checkpoint.name]
-        for commit in [*tagged, *titled]:
-            if not self._difference(checkpoint, folder, commit):
-                return commit
+        if tagged := refs.tags.get(checkpoint.name):
+            name = self._difference(checkpoint, folder, tagged)
+            if name is None:
+                return tagged
+            if not checkpoint.members:
+                raise CheckpointError(
+                    f"{self.hub.repo} has another {name} at its tag {checkpoint.name} ({tagged[:12]}), which stays"
+                )
+        for commit in self.hub.commits():
+            if commit.title == checkpoint.name and not self._difference(checkpoint, folder, commit.hash):
+                return commit.hash
         self._head = head
         return None
 
     def _refuse_another_run(self, head: str | None) -> None:
         """Raise a HubError if another run pushed first. Two runs that start together both find an empty repository."""
         own = (parse_json(self._facts.read_bytes() if self._facts.is_file() else b"") or {}).get("id")
-        record = self.hub.read(head, "run.json", LARGEST_TEXT) if head and own else None
-        if (parse_json(record or b"") or {}).get("id") not in (None, own):
-            raise HubError(
-                f"{self.hub.repo} holds the checkpoints of another run",
-                "train into a repository of its own: --set hub.repo=USER/NAME",
-            )
+        text = self.hub.read(head, "run.json", LARGEST_TEXT) if head and own else None
+        record = parse_json(text or b"") or {}
+        if record.get("id") not in (None, own):
+            raise holds_another_run(self.hub.repo, record)
 
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}

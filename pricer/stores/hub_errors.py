@@ -31,6 +31,13 @@ def pause(attempt: int, error: HubError) -> float:
     return min(max(error.retry_after, min(own, _SHORTEST_WAIT)), _HOUR)
 
 
+def is_offline() -> bool:
+    """Whether the Hub is switched off on this machine."""
+    from huggingface_hub import constants
+
+    return bool(constants.is_offline_mode())
+
+
 def offline_variable() -> str:
     """The environment variable that switches the Hub off, if it is off."""
     # huggingface_hub reads TRANSFORMERS_OFFLINE where HF_HUB_OFFLINE is empty.

@@ -21,8 +21,8 @@ from pricer.stores.checkpoints import (
 from pricer.stores.files import new_folder, parse_json, sha256_of
 from pricer.stores.hub import LARGE, Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_LOG, LARGEST_TEXT, refuse_without_room
+from pricer.stores.hub_lease import LEASE, STATE_BRANCH, HubLease
 
-STATE_BRANCH = "state"
 # Adam keeps two numbers for each weight, beside the weight itself.
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
 # If one of these files is missing, the trainer silently starts partly from scratch.
@@ -30,18 +30,14 @@ _NEEDED = (MANIFEST, ADAPTER, ADAPTER_CONFIG, "optimizer.pt", "scheduler.pt", "t
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
-    """Push the training state in `folder` to the branch `state`, and read it back. Unless `keep_all`, older states are
-    deleted. Pushing the same state again has no effect.
+def push_state(hub: Hub, lease: HubLease, folder: Path, step: int, *, keep_all: bool) -> None:
+    """Push the training state in `folder` to the branch `state`, renew the lease, and read the state back. Unless
+    `keep_all`, older states are deleted. Pushing the same state again has no effect.
     """
-    refs = hub.refs()
-    if STATE_BRANCH not in refs.branches:
-        hub.branch(STATE_BRANCH, start=refs.branches["main"])
-        refs = hub.refs()
-    head, title = refs.branches[STATE_BRANCH], f"state of {tag_name(step)}"
+    head, title = lease.check(), f"state of {tag_name(step)}"
     files: dict[str, Path | bytes] = {path.name: path for path in sorted(folder.iterdir())}
     if hub.first_difference(head, folder, list(files)):
-        head = hub.commit(files, title, branch=STATE_BRANCH, parent=head)
+        head = hub.commit({**files, LEASE: lease.renew()}, title, branch=STATE_BRANCH, parent=head)
         if name := hub.first_difference(head, folder, list(files)):
             raise HubError(
                 f"{hub.repo} holds another {name} on its branch {STATE_BRANCH} than was pushed", transient=True
@@ -50,11 +46,49 @@ def push_state(hub: Hub, folder: Path, step: int, *, keep_all: bool) -> None:
         hub.squash(STATE_BRANCH, title)
 
 
+def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> None:
+    """Say on `main` that the run is finished (`record` is its run.json), and delete the branch `state`. With
+    `keep_states`, the branch stays, and only the lease is released. Ending a run again has no effect.
+    """
+    lease.check()
+    main = hub.refs().branches["main"]
+    present = parse_json(hub.read(main, "run.json", LARGEST_TEXT) or b"") or {}
+    if not present.get("finished"):
+        hub.commit({"run.json": record}, "training finished", retry=True)
+    if keep_states:
+        lease.release()
+    else:
+        _delete_states(hub)
+        lease.forget()
+
+
+def _delete_states(hub: Hub) -> None:
+    try:
+        hub.delete_branch(STATE_BRANCH)
+    except HubError as error:
+        head = hub.refs().branches.get(STATE_BRANCH)
+        if head is None:
+            return  # it was deleted, and only the answer was lost
+        if error.transient:
+            raise
+        # This Hub does not delete branches. An empty one takes no room.
+        names = [name for name in hub.all_files(head) if name != ".gitattributes"]
+        hub.commit({}, "training finished", branch=STATE_BRANCH, parent=head, delete=names)
+        hub.squash(STATE_BRANCH, "training finished")
+
+
 def newest_state(hub: Hub) -> str | None:
     """The commit with the newest training state, or None."""
     # The branch is created before its first state is pushed.
     head = hub.refs().branches.get(STATE_BRANCH)
     return head if head and hub.files(head, [STATE_RECORD]) else None
+
+
+def read_state_step(hub: Hub) -> int:
+    """The step of the newest training state; 0 if there is none, or it does not say its step."""
+    commit = newest_state(hub)
+    step = (parse_json((commit and hub.read(commit, MANIFEST, LARGEST_TEXT)) or b"") or {}).get("step")
+    return step if isinstance(step, int) else 0
 
 
 def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, int]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError, PricerError
@@ -19,8 +19,8 @@ from pricer.stores.files import link_or_copy, locked, new_folder
 from pricer.stores.hub_errors import pause
 from pricer.waits import Wait, announced, describe_wait
 
-Kind = Literal["checkpoint", "state"]
-_ENTRY = re.compile(r"(\d{6,})-(checkpoint|state)-(\d{6,})")
+Kind = Literal["checkpoint", "state", "end"]
+_ENTRY = re.compile(r"(\d{6,})-(checkpoint|state|end)-(\d{6,})")
 # Failures in a row, with growing waits between them (four minutes in all), after which a drain ends.
 _PATIENCE = 10
 # The same for refusals: a few seconds in all. Somebody has to change something first.
@@ -44,6 +44,8 @@ class Entry:
     @property
     def name(self) -> str:
         """Its name in messages."""
+        if self.kind == "end":
+            return "the end of the run"
         return f"step {self.step:,}" if self.kind == "checkpoint" else f"the training state of step {self.step:,}"
 
 
@@ -74,7 +76,7 @@ class Outbox:
     def entries(self) -> list[Entry]:
         """What is to be delivered, oldest first."""
         found = [
-            Entry(folder, int(match[1]), "state" if match[2] == "state" else "checkpoint", int(match[3]))
+            Entry(folder, int(match[1]), cast(Kind, match[2]), int(match[3]))
             for folder in self.folder.glob("*-*-*")
             if (match := _ENTRY.fullmatch(folder.name))
         ]
@@ -211,7 +213,9 @@ class Uploader:
         """The next entry to deliver. While checkpoints wait, a training state is delivered only every _STATE_EVERY
         seconds, because states are large. But another machine needs a state to resume the training.
         """
-        waiting = [entry for entry in self._outbox.entries() if entry.folder.name not in self._broken]
+        entries = self._outbox.entries()
+        # A run has not ended on the Hub before everything else has arrived, damaged checkpoints included.
+        waiting = [e for e in entries if e.folder.name not in self._broken and (e.kind != "end" or len(entries) == 1)]
         checkpoint = next((entry for entry in waiting if entry.kind == "checkpoint"), None)
         if checkpoint and time.monotonic() - self._state_delivered < _STATE_EVERY:
             return checkpoint

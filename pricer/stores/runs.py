@@ -74,6 +74,10 @@ class Run:
         repo = self.facts().get("repo") if _is_run(self.folder) else None
         return repo if isinstance(repo, str) else None
 
+    def discard(self) -> None:
+        """Remove the folder of a run that could not be started."""
+        shutil.rmtree(self.folder)
+
     def clear(self) -> None:
         """Remove the remains of a failed start from a folder that is not a run yet."""
         for name in ("checkpoints", "soups", "evaluations", "outbox", "state"):
@@ -119,6 +123,10 @@ class Run:
         """Add or replace entries of run.json."""
         with locked(self.folder.parent):  # one process may train the run while another scores it
             write_json(self.folder / "run.json", {**self.facts(), **facts})
+
+    def has_finished(self) -> bool:
+        """Whether its training has ended. False while the run is not complete here."""
+        return _is_run(self.folder) and bool(self.facts().get("finished"))
 
     def finish(self) -> None:
         """Record the end of training, and delete the training states."""

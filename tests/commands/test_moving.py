@@ -8,7 +8,6 @@ import pytest
 from huggingface_hub import HfApi
 
 from pricer.commands.parts import moving
-from pricer.commands.parts.hub_resume import resume_hub_run
 from pricer.commands.parts.uploads import Uploads
 from pricer.commands.pick import pick
 from pricer.commands.push import push
@@ -21,6 +20,7 @@ from pricer.stores.runs import Run, create_run
 from tests.builders import a_saved_checkpoint, add_evaluation, an_evaluation
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
+from tests.repositories import adopt
 
 OLD, NEW = "ann/prices", "ann/new"
 ADAPTER = "adapter_model.safetensors"
@@ -131,7 +131,7 @@ class TestTheOldRepository:
     def test_may_be_of_another_run(self, hub: LoopbackHub) -> None:
         run = a_pushed_run(hub)
         hub.repo(OLD).commit({"run.json": b'{"id": "another"}'}, "step-000005")
-        with pytest.raises(HubError, match=r"^refused for good, so not on the Hub: step 15 \(ann/prices holds"):
+        with pytest.raises(HubError, match=r"^refused for good, so not on the Hub: step 15, the end of the run \(ann/prices holds"):
             push(None, Listener())
 
         push(run.name, Listener(), NEW)
@@ -210,10 +210,10 @@ class TestTheNewRepository:
 
     def test_that_refuses_midway_is_moved_from_as_well(self, hub: LoopbackHub) -> None:
         a_pushed_run(hub)
-        hub.faults.random(1.0, seed=0, kinds=[Fault.status(403)], spare=f"{OLD}|whoami|repos/create|{NEW}/refs")
+        hub.faults.script("POST", "/commit/main", [None, *[Fault.status(403)] * 10])
         with pytest.raises(HubError) as raised:
             push(None, Listener(), NEW)
-        assert raised.value.message.startswith("refused for good, so not on the Hub: step 5, step 10, step 15 (")
+        assert raised.value.message.startswith("refused for good, so not on the Hub: step 10, step 15, the end of")
         hub.faults.clear()
 
         push(None, Listener(), "ann/newer")
@@ -250,7 +250,7 @@ def test_a_checkpoint_that_is_damaged_here_is_named_and_stays(hub: LoopbackHub) 
 
     assert sorted(hub.repo(NEW).tags) == ["step-000005", "step-000010"]
     assert watcher.notes[0].startswith("left out, because they are not here and cannot be fetched: step-000015 (")
-    assert [entry.step for entry in run.outbox.entries()] == [15]
+    assert [entry.name for entry in run.outbox.entries()] == ["step 15", "the end of the run"]
 
 
 def test_the_pick_goes_along(hub: LoopbackHub) -> None:
@@ -272,8 +272,8 @@ def test_commits_to_the_old_one_do_not_count_for_the_new_one(hub: LoopbackHub) -
 
     push(None, Listener(), NEW)
 
-    # Two went to OLD, three to NEW.
-    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 3
+    # Three went to OLD: the lease and two checkpoints. Four went to NEW: the lease and three checkpoints.
+    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 4
 
 
 class Killed(BaseException):
@@ -368,7 +368,7 @@ def test_another_machine_goes_on_from_the_new_repository(
         patch.chdir(tmp_path / "trainer")
         push(None, Listener(), NEW)
 
-    run = resume_hub_run(NEW, None, Listener().note)
+    run = adopt(NEW)
 
     newest = run.training_states.newest()
     assert newest is not None

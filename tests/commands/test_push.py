@@ -90,7 +90,7 @@ def test_the_outbox_is_delivered_in_order(repo: Repo) -> None:
     assert isinstance(pushed, Pushed)
     assert pushed.delivered == ("step 5", "step 10", "the training state of step 10")
     assert [commit.title for commit in repo.commits()] == ["step-000010", "step-000005", "initial commit"]
-    assert [commit.title for commit in repo.commits("state")] == ["state of step-000010"]
+    assert [commit.title for commit in repo.commits("state")] == ["lease released", "state of step-000010"]
     assert [checkpoint.step for checkpoint in run.store.checkpoints()] == [5, 10]
     assert run.outbox.entries() == []
     assert (watcher.counts[0][1], watcher.notes) == (3, [])
@@ -102,7 +102,8 @@ def test_commits_are_counted_across_processes(repo: Repo) -> None:
 
     push(None, Watcher())
 
-    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 2
+    # The lease, two checkpoints, and the lease again, which is released.
+    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 4
 
 
 def test_a_hub_that_is_away_leaves_all_in_the_outbox(hub: LoopbackHub, repo: Repo) -> None:

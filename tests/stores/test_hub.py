@@ -11,7 +11,8 @@ import pytest
 
 from pricer.errors import HubError
 from pricer.stores.commit_budget import CommitBudget
-from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile, user
+from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile
+from pricer.stores.hub_accounts import Account, read_account
 from pricer.stores.hub_errors import pause
 from pricer.waits import listening
 from tests.loopback_hub import Fault, LoopbackHub, Repo
@@ -204,7 +205,7 @@ class TestFailures:
             once().refs,
             lambda: once().commit({"a": b"a"}, "a"),
             lambda: once().read("main", "a", 9),
-            user,
+            read_account,
         ):
             error = failure(request)
 
@@ -530,6 +531,19 @@ class TestTags:
 
         assert sent(hub, "DELETE", "/tag/") == 0
 
+    def test_a_tag_moves_only_if_that_is_asked_for(self, repo: Repo) -> None:
+        first = repo.branches["main"]
+        repo.create_tag("step-000005", first)
+        second = repo.commit({"README.md": b"second"}).hash
+
+        error = failure(lambda: once().tag("step-000005", second))
+
+        assert error.message == f"the tag step-000005 of {REPO} is at {first[:12]}, not at {second[:12]}"
+        assert not error.transient
+        assert repo.tags == {"step-000005": first}
+        once().tag("step-000005", second, move=True)
+        assert repo.tags == {"step-000005": second}
+
     @pytest.mark.parametrize("fault", [Fault.cut_answer(), Fault.cut_request(), Fault.status(500)])
     @pytest.mark.parametrize("method", ["POST", "DELETE"])
     def test_a_lost_answer_is_no_reason_to_stop_half_way(
@@ -539,7 +553,7 @@ class TestTags:
         second = repo.commit({"README.md": b"second"}).hash
         hub.faults.script(method, "/tag/", [fault])
 
-        Hub(REPO, wait=lambda seconds: None).tag("best", second)
+        Hub(REPO, wait=lambda seconds: None).tag("best", second, move=True)
 
         assert repo.tags == {"best": second}
         assert hub.faults.left == 0
@@ -547,12 +561,12 @@ class TestTags:
 
 class TestAccountsAndBases:
     def test_the_user_is_whose_token_it_is(self, hub: LoopbackHub) -> None:
-        assert user() == "ann"
+        assert read_account() == Account("ann", "write")
 
     def test_without_a_token_there_is_no_user(self, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("HF_TOKEN")
 
-        error = failure(user)
+        error = failure(read_account)
 
         assert (error.message, error.hint) == (
             "no token for the Hugging Face Hub was found",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,28 +115,28 @@ class TestPushing:
         assert (again, again.commit) == (first, first.commit)
         assert len(hub.requests) == before
 
-    def test_a_step_that_is_trained_again_moves_its_tag(self, repo: Repo) -> None:
+    def test_a_step_that_is_there_with_other_weights_stays_as_it_is(self, repo: Repo) -> None:
         first = a_store().push(saved(5, b"first"), 5)
-        second = a_store().push(saved(5, b"second"), 5)
+        assert first.commit is not None
 
-        assert titles(repo) == ["step-000005", "step-000005", "initial commit"]
-        assert repo.tags == {"step-000005": second.commit}
-        assert first.commit == repo.commits()[1].hash  # it is still there for whoever has its hash
-        assert [(c, c.commit) for c in FolderStore(Path()).logged()] == [(second, second.commit)]
+        with pytest.raises(CheckpointError) as raised:
+            a_store().push(saved(5, b"second"), 5)
 
-    def test_a_step_that_became_what_it_was_before_means_that_commit_again(self, repo: Repo) -> None:
-        first = a_store().push(saved(5, b"first"), 5)
-        a_store().push(saved(5, b"second"), 5)
-
-        again = a_store().push(saved(5, b"first"), 5)
-
-        assert again.commit == first.commit
-        assert repo.tags == {"step-000005": first.commit}
+        assert raised.value.message == (
+            f"{REPO} has another {ADAPTER} at its tag step-000005 ({first.commit[:12]}), which stays"
+        )
+        assert (titles(repo), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
         assert FolderStore(Path()).logged() == [first]
+
+    def test_a_step_that_is_there_with_the_same_weights_is_not_pushed_again(self, repo: Repo) -> None:
+        first = a_store().push(saved(), 5)
+        LOG.unlink()  # another machine
+
+        assert a_store().push(saved(), 5).commit == first.commit
+        assert (titles(repo), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
 
     def test_a_commit_of_another_run_with_the_same_title_is_not_taken_for_it(self, repo: Repo) -> None:
         other = repo.commit({"manifest.json": b"not a manifest"}, "step-000005").hash
-        repo.create_tag("step-000005", other)
 
         pushed = a_store().push(saved(), 5)
 
@@ -236,8 +236,10 @@ class TestTwoRuns:
             with pytest.raises(HubError) as raised:
                 second.push(saved(5, b"second"), 5)
 
-            assert raised.value.message == "ann/prices holds the checkpoints of another run"
-            assert raised.value.hint == "train into a repository of its own: --set hub.repo=USER/NAME"
+            assert raised.value.message == "ann/prices holds the checkpoints of another run (id first)"
+            assert raised.value.hint == (
+                "pricer train --resume --repo ann/prices, or another repository: --set hub.repo=USER/NAME"
+            )
             assert not raised.value.transient
         assert titles(repo) == ["step-000005", "initial commit"]
         assert second.checkpoints() == []
@@ -270,6 +272,7 @@ class Liar(Hub):
         branch: str = "main",
         parent: str | None = None,
         retry: bool = False,
+        delete: Sequence[str] = (),
     ) -> str:
         return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, retry=retry)
 
@@ -336,7 +339,7 @@ class TestInterruptions:
         assert titles(repo) == ["step-000005", "initial commit"]
 
     def test_a_kill_between_commit_and_tag_is_made_up_for(self, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-        def kill(*arguments: object) -> None:
+        def kill(*arguments: object, **_: object) -> None:
             raise Killed
 
         with monkeypatch.context() as patch:

@@ -13,6 +13,7 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores.checkpoints import STATE_FILES, TrainingStates, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
+from pricer.stores.hub_lease import HubLease, Owner
 from pricer.stores.hub_states import fetch_state, push_state
 from pricer.stores.runs import Run
 from tests.builders import a_checkpoint
@@ -55,6 +56,18 @@ def a_state(step: int = 5, config: bytes = LORA) -> Path:
     return folder
 
 
+def push(folder: Path, step: int, *, keep_all: bool, hub: Hub | None = None) -> None:
+    """Push a state as a new process of the same run folder does: it first commits its lease."""
+    lease = HubLease(once(), Owner("run", "folder", "pricer train --resume"), dict)
+    lease.acquire()
+    push_state(hub or once(), lease, folder, step, keep_all=keep_all)
+
+
+def titles(repo: Repo) -> list[str]:
+    """The titles of the commits with a state, the newest first."""
+    return [commit.title for commit in repo.commits("state") if commit.title.startswith("state of ")]
+
+
 def fetched(repo: Repo, folder: str = "there") -> tuple[Path, int]:
     return fetch_state(once(), repo.branches["state"], TrainingStates(Path(folder)))
 
@@ -77,20 +90,21 @@ class TestPushing:
     def test_a_state_is_on_its_branch_and_nowhere_else(self, repo: Repo) -> None:
         main = repo.branches["main"]
 
-        push_state(once(), a_state(5), 5, keep_all=False)
+        push(a_state(5), 5, keep_all=False)
 
         assert [commit.title for commit in repo.commits("state")] == ["state of step-000005"]
         assert {name for name in repo.files("state") if name != ".gitattributes"} == {
             *(set(STATE_FILES) - {"scaler.pt"}),
             "config.yaml",
             "metrics.jsonl",
+            "lease.json",
         }
         assert (repo.branches["main"], repo.tags) == (main, {})
 
     def test_five_states_take_the_room_of_one(self, repo: Repo) -> None:
         stored = []
         for step in (1, 2, 3, 4, 5):
-            push_state(once(), a_state(step), step, keep_all=False)
+            push(a_state(step), step, keep_all=False)
             stored.append(repo.stored_bytes())
 
         # Every state has one line of metrics more, of 12 bytes. Else they differ in digits only.
@@ -100,43 +114,39 @@ class TestPushing:
 
     def test_all_are_kept_if_that_is_asked_for(self, repo: Repo) -> None:
         for step in (1, 2, 3):
-            push_state(once(), a_state(step), step, keep_all=True)
+            push(a_state(step), step, keep_all=True)
 
-        history = repo.commits("state")
-        assert [commit.title for commit in history] == [
-            "state of step-000003",
-            "state of step-000002",
-            "state of step-000001",
-            "initial commit",
-        ]
-        assert [repo.files(commit.hash)["optimizer.pt"][:17] for commit in history[:3]] == [
+        history = {commit.title: repo.files(commit.hash) for commit in repo.commits("state")}
+        assert titles(repo) == ["state of step-000003", "state of step-000002", "state of step-000001"]
+        assert [history[title]["optimizer.pt"][:17] for title in titles(repo)] == [
             f"optimizer.pt of {step}".encode() for step in (3, 2, 1)
         ]
 
     @pytest.mark.parametrize("keep_all", [True, False])
     def test_the_same_one_twice_is_one(self, hub: LoopbackHub, repo: Repo, keep_all: bool) -> None:
         for _ in range(2):
-            push_state(once(), a_state(5), 5, keep_all=keep_all)
+            push(a_state(5), 5, keep_all=keep_all)
 
-        assert sum("/commit/" in request.path for request in hub.requests) == 1
-        assert sum(commit.title == "state of step-000005" for commit in repo.commits("state")) == 1
+        # Two leases and one state.
+        assert sum("/commit/" in request.path for request in hub.requests) == 2 + 1
+        assert titles(repo) == ["state of step-000005"]
 
     def test_one_whose_answer_was_lost_is_recognised(self, hub: LoopbackHub, repo: Repo) -> None:
-        hub.faults.script("POST", "/commit/", [Fault.cut_answer()])
+        hub.faults.script("POST", "/commit/", [None, Fault.cut_answer()])  # the lease, the state
         with pytest.raises(HubError):
-            push_state(once(), a_state(5), 5, keep_all=True)
+            push(a_state(5), 5, keep_all=True)
 
-        push_state(once(), a_state(5), 5, keep_all=True)
+        push(a_state(5), 5, keep_all=True)
 
-        assert [commit.title for commit in repo.commits("state")] == ["state of step-000005", "initial commit"]
+        assert titles(repo) == ["state of step-000005"]
 
     def test_one_whose_squash_failed_is_squashed_the_next_time(self, hub: LoopbackHub, repo: Repo) -> None:
-        push_state(once(), a_state(1), 1, keep_all=False)
+        push(a_state(1), 1, keep_all=False)
         hub.faults.script("POST", "/super-squash/", [Fault.status(500)])
         with pytest.raises(HubError):
-            push_state(once(), a_state(2), 2, keep_all=False)
+            push(a_state(2), 2, keep_all=False)
 
-        push_state(once(), a_state(2), 2, keep_all=False)
+        push(a_state(2), 2, keep_all=False)
 
         assert [commit.title for commit in repo.commits("state")] == ["state of step-000002"]
 
@@ -144,7 +154,7 @@ class TestPushing:
         repo.commit({ADAPTER: b"a checkpoint"}, "step-000001")
         repo.create_tag("step-000001")
         for step in (1, 2):
-            push_state(once(), a_state(step), step, keep_all=False)
+            push(a_state(step), step, keep_all=False)
 
         assert repo.files("step-000001")[ADAPTER] == b"a checkpoint"
         assert [commit.title for commit in repo.commits()] == ["step-000001", "initial commit"]
@@ -157,7 +167,7 @@ class TestPushing:
         monkeypatch.setattr(opened, "commit", lambda files, *a, **k: right({**files, "optimizer.pt": b"x"}, *a, **k))
 
         with pytest.raises(HubError) as raised:
-            push_state(opened, a_state(5), 5, keep_all=False)
+            push(a_state(5), 5, hub=opened, keep_all=False)
 
         assert raised.value.message == "ann/prices holds another optimizer.pt on its branch state than was pushed"
         assert raised.value.transient
@@ -166,7 +176,7 @@ class TestPushing:
 class TestFetching:
     def test_it_comes_back_byte_for_byte_without_what_is_beside_it(self, repo: Repo) -> None:
         state = a_state(5)
-        push_state(once(), state, 5, keep_all=False)
+        push(state, 5, keep_all=False)
 
         folder, step = fetched(repo)
 
@@ -182,7 +192,7 @@ class TestHostileStates:
     """Somebody else can write to the repository: all of it is bytes until it was compared."""
 
     def pushed(self, repo: Repo, changes: dict[str, Any], delete: tuple[str, ...] = ()) -> Repo:
-        push_state(once(), a_state(5), 5, keep_all=False)
+        push(a_state(5), 5, keep_all=False)
         repo.commit_raw(changes, "changed", "state", delete)
         return repo
 
@@ -304,7 +314,7 @@ class TestHostileStates:
         ids=["torn", "empty", "not LoRA", "more than LoRA", "deep"],
     )
     def test_an_adapter_that_is_not_plain_lora_is_refused(self, repo: Repo, config: bytes, reason: str) -> None:
-        push_state(once(), a_state(5, config), 5, keep_all=False)
+        push(a_state(5, config), 5, keep_all=False)
 
         message = refused(repo)
 
@@ -336,7 +346,7 @@ class TestHostileStates:
         assert list(Path("there").glob("*")) == []
 
     def test_a_download_that_is_cut_leaves_nothing(self, hub: LoopbackHub, repo: Repo) -> None:
-        push_state(once(), a_state(5), 5, keep_all=False)
+        push(a_state(5), 5, keep_all=False)
         hub.faults.script("HEAD", "/optimizer.pt", [Fault.status(425)])
 
         with pytest.raises(HubError):

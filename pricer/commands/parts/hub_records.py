@@ -7,6 +7,7 @@ from pricer.errors import RunError
 from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.runs import Run
 
 # The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.
 _FACTS: dict[str, type] = {
@@ -23,6 +24,12 @@ def with_repo(config: RunConfig, repo: str) -> RunConfig:
     """The config with `hub.repo` set to the repository that it was read from."""
     # A downloaded config must not decide where this machine pushes.
     return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
+
+
+def read_record_files(run: Run) -> dict[str, bytes]:
+    """The files of a run's folder that say on the Hub which run it is; none while the run is not complete here."""
+    paths = [run.folder / name for name in ("config.yaml", "run.json")]
+    return {path.name: path.read_bytes() for path in paths} if all(path.is_file() for path in paths) else {}
 
 
 def read_text(hub: Hub, commit: str, name: str, limit: int) -> bytes:

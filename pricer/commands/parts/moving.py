@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from pricer.commands.parts.uploads import Uploads, claim
+from pricer.commands.parts.claim import claim
+from pricer.commands.parts.uploads import Uploads
 from pricer.commands.parts.watcher import Watcher
 from pricer.config_file import load_config, to_yaml
 from pricer.core.checkpoints import Checkpoint
@@ -27,7 +28,14 @@ def move_run(run: Run, repo: str, watcher: Watcher) -> Run:
     run.outbox.folder.mkdir(exist_ok=True)
     busy = RunError(f"another process is delivering the checkpoints of {run.name}", "wait for it to end")
     with run.lock(), locked(run.outbox.folder, busy):
-        name = claim(repo, config.tracking.project, run.name, private=config.hub.private)
+        name = claim(
+            repo,
+            config.tracking.project,
+            run.name,
+            private=config.hub.private,
+            run_id=facts.get("id"),
+            note=watcher.note,
+        )
         _fill_outbox(run, watcher)
         newest = None if facts.get("finished") else run.training_states.newest()
         if newest:
@@ -38,7 +46,7 @@ def move_run(run: Run, repo: str, watcher: Watcher) -> Run:
             FolderStore(run.folder).clear_log()
         config = config.model_copy(update={"hub": config.hub.model_copy(update={"repo": name})})
         write_atomically(run.folder / "config.yaml", to_yaml(config))
-        run.record(repo=name)
+        run.record(repo=name, claimed=True, ended=None)
         run.outbox.budget.reset()  # the Hub counts the commits to each repository
     watcher.note(f"the repository of {run.name} is now {name}" + (f"; {old} keeps what it has" if old else ""))
     return Run(run.folder)

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricer.errors import HubError, Interrupted
+from pricer.commands.parts.claim import acquire, open_lease_of, released_at_end
+from pricer.commands.parts.hub_records import read_record_files
+from pricer.commands.parts.watcher import Watcher
+from pricer.errors import HubError, Interrupted, LeaseLost
 from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
-from pricer.stores.hub import Hub, user
+from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from pricer.stores.hub_states import push_state
+from pricer.stores.hub_lease import HubLease
+from pricer.stores.hub_states import end_run, push_state, read_state_step
 from pricer.stores.outbox import Entry, Uploader
-from pricer.stores.runs import Run
+from pricer.stores.runs import Run, now
 
 UploadProgress = Callable[[int, int, str, str], None]
 """`Watcher.uploading`."""
@@ -21,9 +25,16 @@ _ATTEMPTS = 3
 
 
 class Uploads:
-    """Delivers a run's checkpoints and training states to its repository."""
+    """Delivers a run's checkpoints and training states to its repository, while this process holds its `lease` (None:
+    it is acquired before the first delivery).
+    """
 
-    def __init__(self, run: Run, repo: str, note: Callable[[str], None]) -> None:
+    def __init__(self, run: Run, repo: str, note: Callable[[str], None], lease: HubLease | None = None) -> None:
+        self.lost: LeaseLost | None = None
+        """Another process has the lease, so nothing more is delivered, and training should stop."""
+        self._lease = lease or open_lease_of(run)
+        self._replaced: list[int] = []
+        self._note = note
         self._run = run
         self._keep_state = run.config().hub.state
         self._uploader = Uploader(run.outbox, note)
@@ -36,8 +47,13 @@ class Uploads:
         self._uploader.start(self._deliver)
 
     def put_checkpoint(self, folder: Path, step: int) -> None:
-        """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already."""
-        if read_manifest(folder) not in [*self._run.outbox.checkpoints(), *self._store.checkpoints()]:
+        """Put the checkpoint in `folder` into the outbox, unless it was delivered or is there already. If the Hub has
+        other weights at this step, they stay, and this checkpoint is not pushed.
+        """
+        checkpoint, known = read_manifest(folder), self._store.checkpoints()
+        if any(other.commit and other.step == step and other != checkpoint for other in known):
+            self._replaced.append(step)
+        elif checkpoint not in [*self._run.outbox.checkpoints(), *known]:
             self._run.outbox.put("checkpoint", step, [folder / name for name in PARTS])
             self._uploader.wake()
 
@@ -50,6 +66,13 @@ class Uploads:
             self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
             if self._keep_state == "latest":
                 self._run.outbox.thin_states()
+            self._uploader.wake()
+
+    def put_end(self) -> None:
+        """Put the end of a finished run into the outbox, unless it was delivered or is there already."""
+        is_waiting = any(entry.kind == "end" for entry in self._run.outbox.entries())
+        if self._run.has_finished() and not self._run.facts().get("ended") and not is_waiting:
+            self._run.outbox.put("end", self._run.last_step(), [])
             self._uploader.wake()
 
     def drain(self, on_progress: UploadProgress, seconds: float = math.inf) -> list[Entry]:
@@ -73,6 +96,8 @@ class Uploads:
             rest = len(self._run.outbox.entries())
             text = f"stopped; {rest} uploads are left, safe in {self._run.outbox.folder}"
             raise Interrupted(text, self._later) from None
+        if self.lost:
+            raise self.explain_loss(self.lost)
         if left:
             raise self._explain(left)
 
@@ -85,24 +110,63 @@ class Uploads:
             return HubError(f"refused for good, so not on the Hub: {names}{reason}", hint, refused=problem.refused)
         return HubError(f"not on the Hub yet: {names}{reason}", f"{safe}; deliver them later: {self._later}")
 
+    def explain_loss(self, lost: LeaseLost) -> LeaseLost:
+        """The error with which a training ends that has lost its lease."""
+        left = ", ".join(entry.name for entry in self._run.outbox.entries() if entry.kind != "end")
+        where = f"; not on the Hub, but safe in {self._run.outbox.folder}: {left}" if left else ""
+        return LeaseLost(lost.message + where, lost.hint)
+
     def stop(self) -> None:
         """Stop delivering."""
         self._uploader.stop()
+        if self._replaced:
+            steps = ", ".join(f"{step:,}" for step in self._replaced)
+            self._note(
+                f"not pushed, because the Hub has these steps with other weights from an earlier training: {steps}"
+            )
+            self._replaced.clear()
 
     def _deliver(self, entry: Entry) -> None:
+        try:
+            self._check_lease()
+            self._deliver_held(entry)
+        except LeaseLost as lost:
+            self.lost = lost
+            self._uploader.stop()
+            raise
+
+    def _check_lease(self) -> None:
+        if self._lease.is_held:
+            self._lease.check()
+            return
+        acquire(self._run, self._lease, self._note)
+        if self._run.has_finished() or not self._lease.had_other_holder:
+            return
+        # The Hub could not be reached when this training began, and somebody else was there meanwhile.
+        step = read_state_step(self._hub)
+        if step > self._run.last_step():
+            self._lease.release()
+            text = f"another machine has gone on with the training in {self._hub.repo}, to step {step:,}"
+            raise LeaseLost(text, f"to go on from there: pricer train --resume --run {self._run.name}")
+
+    def _deliver_held(self, entry: Entry) -> None:
         if entry.kind == "checkpoint":
             self._store.push(entry.folder, entry.step)
+        elif entry.kind == "state":
+            push_state(self._hub, self._lease, entry.folder, entry.step, keep_all=self._keep_state == "all")
         else:
-            push_state(self._hub, entry.folder, entry.step, keep_all=self._keep_state == "all")
+            record = read_record_files(self._run)["run.json"]
+            end_run(self._hub, self._lease, record, keep_states=self._keep_state == "all")
+            self._run.record(ended=now())
 
 
 @contextmanager
-def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
+def uploads(run: Run, note: Callable[[str], None], lease: HubLease | None = None) -> Iterator[Uploads | None]:
     """While open, deliver entries of the outbox in the background. Yields None for a run without a repository."""
     if run.repo is None:
         yield None
         return
-    opened = Uploads(run, run.repo, note)
+    opened = Uploads(run, run.repo, note, lease)
     opened.start()
     try:
         yield opened
@@ -110,17 +174,16 @@ def uploads(run: Run, note: Callable[[str], None]) -> Iterator[Uploads | None]:
         opened.stop()
 
 
-def claim(repo: str, project: str, run: str, *, private: bool) -> str:
-    """Create the repository of a new run and return its name, with `auto` resolved.
+def has_uploads(run: Run) -> bool:
+    """Whether something of the run is not on the Hub yet: an entry of the outbox, or that the run is finished."""
+    is_ended = run.repo is None or not run.has_finished() or bool(run.facts().get("ended"))
+    return bool(run.outbox.entries()) or not is_ended
 
-    A HubError if the repository already has checkpoints: a repository is for one run.
-    """
-    name = f"{user()}/{project}-{run}" if repo == "auto" else repo
-    hub = Hub(name)
-    hub.create(private=private)
-    if any(tag.startswith("step-") for tag in hub.refs().tags):
-        raise HubError(
-            f"{name} holds the checkpoints of another run",
-            f"pricer train --resume --repo {name}, or another repository: --set hub.repo=USER/NAME",
-        )
-    return name
+
+def deliver_outbox(run: Run, watcher: Watcher) -> None:
+    """Deliver the outbox of a run that is not being trained. A HubError names what could not be delivered."""
+    lease = open_lease_of(run)
+    with released_at_end(run, lease, watcher.note), uploads(run, watcher.note, lease) as to_hub:
+        assert to_hub is not None  # it has a repository
+        to_hub.put_end()
+        to_hub.deliver_all(watcher.uploading)

@@ -8,7 +8,6 @@ import torch
 
 from pricer.commands import train
 from pricer.commands.evaluate import evaluate_run
-from pricer.commands.parts.hub_resume import resume_hub_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.setup import prepare
 from pricer.config import ModelConfig, PromptConfig, RunConfig, TrainConfig
@@ -18,7 +17,7 @@ from pricer.errors import CheckpointError, ModelError, PricerError, RunError
 from pricer.stores.runs import Run, create_run
 from tests.commands.conftest import CONFIG, Listener
 from tests.loopback_hub import LoopbackHub, Repo
-from tests.repositories import Cli
+from tests.repositories import Cli, adopt
 
 # What Adam keeps of the first parameter, in the words of torch and of bitsandbytes.
 TORCH = {"step": torch.tensor(2.0), "exp_avg": torch.zeros(4), "exp_avg_sq": torch.zeros(4)}
@@ -242,7 +241,7 @@ class TestFromTheHub:
 
     def test_the_optimizer_travels_with_the_run(self, stopped: Repo) -> None:
         assert load_config_of(stopped).train.optimizer == "adamw_torch"
-        assert resume_hub_run("ann/stopped", None, print).config().train.optimizer == "adamw_torch"
+        assert adopt("ann/stopped").config().train.optimizer == "adamw_torch"
 
 
 def load_config_of(repo: Repo) -> RunConfig:
