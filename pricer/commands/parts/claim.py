@@ -97,6 +97,8 @@ def acquire_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None],
             problem = error
             if is_offline() or error.transient:
                 break
+            if error.refused:
+                refuse_read_only(lease.repo)  # if that is the reason, it is the better message
             # A Hub in trouble may refuse somebody by mistake.
             if attempt < _ATTEMPTS:
                 lease.wait_after(attempt, error)
