@@ -38,6 +38,7 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
     waiting = tuple(entry.name for entry in run.outbox.entries())
     if has_uploads(run):
         text = f"another process is delivering the checkpoints of {run.name}"
+        run.outbox.folder.mkdir(exist_ok=True)
         with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
             pass
         deliver_outbox(run, watcher)

@@ -214,6 +214,9 @@ class Hub:
     def wait_after(self, failures: int, error: HubError) -> None:
         """Announce the wait before the next attempt, after `failures` in a row, and wait."""
         seconds = pause(failures, error)
+        if error.refused:  # it takes seconds until this is either over or an error
+            self._wait(seconds)
+            return
         with announced(Wait(error.message, seconds)):
             self._wait(seconds)
 

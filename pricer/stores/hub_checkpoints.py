@@ -1,5 +1,6 @@
 """Checkpoints in a Hub repository. Each push is read back before it counts as delivered."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -192,7 +193,11 @@ class HubStore:
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
         if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
-            files |= {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
+            record = {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
+            facts = parse_json(record.get("run.json", b"")) or {}
+            if facts.get("finished"):  # on the Hub it is finished only when every checkpoint has arrived
+                record["run.json"] = json.dumps({**facts, "finished": None}, indent=2, ensure_ascii=False).encode()
+            files |= record
         # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)

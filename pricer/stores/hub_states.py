@@ -54,7 +54,7 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
     main = hub.refs().branches["main"]
     present = parse_json(hub.read(main, "run.json", LARGEST_TEXT) or b"") or {}
     if not present.get("finished"):
-        hub.commit({"run.json": record}, "training finished", retry=True)
+        hub.commit({"run.json": record}, "training finished", parent=main)
     if keep_states:
         lease.release()
     else:

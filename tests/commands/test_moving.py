@@ -131,7 +131,9 @@ class TestTheOldRepository:
     def test_may_be_of_another_run(self, hub: LoopbackHub) -> None:
         run = a_pushed_run(hub)
         hub.repo(OLD).commit({"run.json": b'{"id": "another"}'}, "step-000005")
-        with pytest.raises(HubError, match=r"^refused for good, so not on the Hub: step 15, the end of the run \(ann/prices holds"):
+        with pytest.raises(
+            HubError, match=r"^refused for good, so not on the Hub: step 15, the end of the run \(ann/prices holds"
+        ):
             push(None, Listener())
 
         push(run.name, Listener(), NEW)

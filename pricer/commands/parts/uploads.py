@@ -128,21 +128,21 @@ class Uploads:
 
     def _deliver(self, entry: Entry) -> None:
         try:
-            self._check_lease()
+            if not self._lease.is_held:
+                self._acquire_late()
             self._deliver_held(entry)
         except LeaseLost as lost:
             self.lost = lost
             self._uploader.stop()
             raise
 
-    def _check_lease(self) -> None:
-        if self._lease.is_held:
-            self._lease.check()
-            return
+    def _acquire_late(self) -> None:
+        """Acquire the lease that could not be acquired when the training began. A LeaseLost if another machine has gone
+        further with the training meanwhile.
+        """
         acquire(self._run, self._lease, self._note)
         if self._run.has_finished() or not self._lease.had_other_holder:
             return
-        # The Hub could not be reached when this training began, and somebody else was there meanwhile.
         step = read_state_step(self._hub)
         if step > self._run.last_step():
             self._lease.release()
@@ -151,6 +151,7 @@ class Uploads:
 
     def _deliver_held(self, entry: Entry) -> None:
         if entry.kind == "checkpoint":
+            self._lease.check()
             self._store.push(entry.folder, entry.step)
         elif entry.kind == "state":
             push_state(self._hub, self._lease, entry.folder, entry.step, keep_all=self._keep_state == "all")
