@@ -1,6 +1,6 @@
 """`pricer train`: fine-tune, keep a checkpoint every N steps, and resume after any interruption."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pricer.commands.parts.training import (
 from pricer.commands.parts.uploads import deliver_outbox, has_uploads, uploads
 from pricer.commands.parts.wandb_report import open_tracker
 from pricer.commands.parts.watcher import Watcher
+from pricer.commands.pick import publish_pick_of
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.defaults import MUCH_CUT
@@ -119,6 +120,7 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
             )
         with run.lock():
             deliver_outbox(run, watcher)
+        publish_pick_of(run, watcher.note)
         return Trained(run, tuple(run.store.checkpoints()))
     with held_run(run, watcher.note, take_over=take_over) as lease:
         return _resume(run, lease, watcher)
@@ -265,8 +267,10 @@ def _train(
             if to_hub:
                 to_hub.put_end()
                 to_hub.deliver_all(watcher.uploading)
+                publish_pick_of(run, watcher.note)
         else:
             if to_hub:
-                to_hub.drain(watcher.uploading, _GRACE)
+                with suppress(KeyboardInterrupt):  # whoever does not want to wait stops a second time
+                    to_hub.drain(watcher.uploading, _GRACE)
             raise Interrupted(f"stopped; {run.name} is saved", f"pricer train --resume --run {run.name}")
     return Trained(run, tuple(run.store.checkpoints()))

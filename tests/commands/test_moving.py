@@ -274,8 +274,8 @@ def test_commits_to_the_old_one_do_not_count_for_the_new_one(hub: LoopbackHub) -
 
     push(None, Listener(), NEW)
 
-    # Three went to OLD: the lease and two checkpoints. Four went to NEW: the lease and three checkpoints.
-    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 4
+    # To NEW went the lease, three checkpoints and the end; to OLD the lease and two checkpoints.
+    assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 5
 
 
 class Killed(BaseException):
@@ -360,7 +360,11 @@ def test_after_a_kill_before_the_end_the_old_repository_can_still_be_pushed_to(
     push(None, Listener())
 
     # The steps that were there are recognised: no second commit.
-    assert titles(hub.repo(OLD)) == ["step-000015", "step-000010", "step-000005", "initial commit"]
+    assert titles(hub.repo(OLD)) == [
+        "training finished",
+        *["step-000015", "step-000010", "step-000005"],
+        "initial commit",
+    ]
 
 
 def test_another_machine_goes_on_from_the_new_repository(
