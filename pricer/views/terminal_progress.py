@@ -96,6 +96,7 @@ class Watcher:
         if not self._console.is_terminal:
             if not self._uploading:
                 self.note(f"uploading what is left: {total - done:,}. Ctrl-C leaves it for later: {later}")
+                self._wait_lines = _WaitLines()  # from now on nothing else happens
             self._uploading = True
         else:
             bar = Table.grid(padding=(0, 1))

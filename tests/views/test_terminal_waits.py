@@ -59,6 +59,25 @@ def test_after_a_quiet_time_waits_are_said_as_at_first(
     assert capsys.readouterr().err.splitlines() == [f"{BUSY}; next try in 1 s"] * 4
 
 
+def test_at_the_end_of_training_the_next_wait_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pricer.views.terminal_progress.time.monotonic", lambda: 0.0)
+    with Watcher() as watcher:
+        for _ in range(2):
+            with announced(Wait(BUSY, 4.0)):
+                pass
+        watcher.uploading(0, 2, "step 5", LATER)
+        with announced(Wait(BUSY, 8.0)):
+            pass
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"{BUSY}; next try in 4 s",
+        f"uploading what is left: 2. Ctrl-C leaves it for later: {LATER}",
+        f"{BUSY}; next try in 8 s",
+    ]
+
+
 def test_what_a_note_has_said_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     wait = Wait(BUSY, 4.0)
 

@@ -36,7 +36,7 @@ def claim(
     to it, or if it has checkpoints of a run with another id, because a repository is for one run.
     """
     name = name_repo(repo, project, run)
-    hub = Hub(name)
+    hub = Hub(name, attempts=_ATTEMPTS)
     hub.create(private=private)
     refuse_read_only(name)
     if private and is_private(name) is False:
@@ -97,8 +97,9 @@ def acquire_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None],
             problem = error
             if is_offline() or error.transient:
                 break
-            if error.refused:
-                refuse_read_only(lease.repo)  # if that is the reason, it is the better message
+            if not error.refused:
+                raise
+            refuse_read_only(lease.repo)  # if that is the reason, it is the better message
             # A Hub in trouble may refuse somebody by mistake.
             if attempt < _ATTEMPTS:
                 lease.wait_after(attempt, error)
