@@ -8,6 +8,7 @@ from typing import Any
 from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.claim import (
     acquire_if_reachable,
+    claim_repo,
     name_repo,
     open_lease_of,
     released_at_end,
@@ -136,6 +137,7 @@ def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: boo
 def _claim_repo(run: Run, watcher: Watcher) -> HubLease:
     """The lease of the repository of a new run. If the repository is refused, the run is removed again."""
     try:
+        claim_repo(run, watcher.note)
         lease = open_lease_of(run)
         acquire_if_reachable(run, lease, watcher.note)
     except PricerError:

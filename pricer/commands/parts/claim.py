@@ -42,7 +42,8 @@ def claim(
     if private and is_private(name) is False:
         note(f"{name} is public, although hub.private is true: it was there before, and keeps its visibility")
     refs = hub.refs()
-    record = parse_json(hub.read(refs.branches["main"], "run.json", LARGEST_TEXT) or b"") or {}
+    main = refs.branches.get("main")
+    record = parse_json((main and hub.read(main, "run.json", LARGEST_TEXT)) or b"") or {}
     is_own = run_id is not None and record.get("id") == run_id
     if not is_own and (record or any(tag.startswith("step-") for tag in refs.tags)):
         raise holds_another_run(name, record)
@@ -72,13 +73,18 @@ def open_lease_of(run: Run) -> HubLease:
     return open_lease(run, facts["repo"], facts.get("id"), f"pricer train --resume --run {run.name}")
 
 
-def acquire(run: Run, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
-    """Acquire the lease of a run's repository. A note says who had it, if that was another run folder."""
+def claim_repo(run: Run, note: Callable[[str], None]) -> None:
+    """Claim the repository of a run, unless that was done before."""
     facts = run.facts()
     if facts.get("claimed") is False:
         private = run.config().hub.private
-        claim(lease.repo, "", run.name, private=private, run_id=facts.get("id"), note=note)
+        claim(facts["repo"], "", run.name, private=private, run_id=facts.get("id"), note=note)
         run.record(claimed=True)
+
+
+def acquire(run: Run, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
+    """Acquire the lease of a run's repository. A note says who had it, if that was another run folder."""
+    claim_repo(run, note)
     lease.acquire(take_over=take_over)
     describe_previous(lease, note)
 
