@@ -52,7 +52,8 @@ def adapters_on(repo: Repo) -> dict[str, str]:
 def assert_each_is_there_once(repo: Repo, adapters: dict[str, str]) -> None:
     assert adapters_on(repo) == adapters
     # The newest first, and below them the commit with which the repository begins: ordered, none lost, none twice.
-    assert [commit.title for commit in repo.commits("main")] == [*sorted(adapters, reverse=True), "initial commit"]
+    titles = [commit.title for commit in repo.commits("main")]
+    assert titles == ["training finished", *sorted(adapters, reverse=True), "initial commit"]
     for tag, commit in repo.tags.items():
         assert json.loads(repo.files(commit)["manifest.json"])["step"] == int(tag.removeprefix("step-"))
 
@@ -101,7 +102,7 @@ def test_thirty_kills_lose_and_repeat_nothing(hub: LoopbackHub) -> None:
             kills += ended is None
             if ended is not None:
                 # Killed after all had arrived, and then started again: there is nothing left to do.
-                over = ended[0] == 0 or "is finished, there is nothing to go on with" in ended[1]
+                over = ended[0] == 0 or "finished, there is nothing to go on with" in ended[1]
                 assert over, ended[1]
                 continue
             if has_state(hub, repo_id) and moments.random() < 0.5:

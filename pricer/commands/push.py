@@ -41,5 +41,6 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
         run.outbox.folder.mkdir(exist_ok=True)
         with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
             pass
-        deliver_outbox(run, watcher)
+        with run.lock():
+            deliver_outbox(run, watcher)
     return Pushed(run, waiting, publish_pick_of(run, watcher.note))

@@ -8,8 +8,10 @@ from typing import Any
 from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.claim import (
     acquire_if_reachable,
+    claim_repo,
     name_repo,
     open_lease_of,
+    refuse_repo,
     released_at_end,
 )
 from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
@@ -73,7 +75,12 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     refuse_name(name)
     check_runs_folder()
     _leave_launcher(watcher)
-    setup = _prepare(settle_optimizer(config), watcher)
+    settled, repo = settle_optimizer(config), config.hub.repo
+    if repo is not None:  # before data and a base are loaded, which may take long
+        name = name or free_name(stem)
+        repo = name_repo(repo, config.tracking.project, name)
+        refuse_repo(repo)
+    setup = _prepare(settled, watcher)
     for text in describe_defaults(setup):
         watcher.note(text)
     examples = tokenize_training(setup, watcher.preparing)
@@ -87,11 +94,10 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
     training = _load(setup, examples, None, watcher)
     facts = describe_machine(setup) | training.facts
-    if config.hub.repo is not None:
-        name = name or free_name(stem)
+    if repo is not None:
         # The run is created before its repository. A kill in between leaves a run that can be resumed.
-        facts |= {"repo": name_repo(config.hub.repo, config.tracking.project, name), "claimed": False}
-        hub = setup.config.hub.model_copy(update={"repo": facts["repo"]})
+        facts |= {"repo": repo, "claimed": False}
+        hub = setup.config.hub.model_copy(update={"repo": repo})
         setup = replace(setup, config=setup.config.model_copy(update={"hub": hub}))
     run = create_run(setup.config, stem, name, facts)
     with run.lock():
@@ -138,6 +144,7 @@ def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: boo
 def _claim_repo(run: Run, watcher: Watcher) -> HubLease:
     """The lease of the repository of a new run. If the repository is refused, the run is removed again."""
     try:
+        claim_repo(run, watcher.note)
         lease = open_lease_of(run)
         acquire_if_reachable(run, lease, watcher.note)
     except PricerError:

@@ -115,7 +115,7 @@ class HubLease:
         for attempt in range(1, _ATTEMPTS + 1):
             branches = self._hub.refs().branches
             record = self._read_main(branches.get("main"))
-            head = branches.get(STATE_BRANCH) or self._make_branch(branches["main"])
+            head = branches.get(STATE_BRANCH) or self._make_branch(branches.get("main"))
             found = self._read(head, take_over=take_over)
             if found and found.session == self._own.session:
                 break  # an earlier attempt has succeeded, and only its answer was lost
@@ -174,8 +174,10 @@ class HubLease:
         """The branch `state` was deleted at the end of the run, so there is nothing to release."""
         self.is_held = False
 
-    def _make_branch(self, start: str) -> str:
-        self._hub.branch(STATE_BRANCH, start=start)
+    def _make_branch(self, main: str | None) -> str:
+        if main is None:  # a repository without a commit, which has no branch to start from
+            main = self._hub.commit(self._read_record(), "initial commit")
+        self._hub.branch(STATE_BRANCH, start=main)
         return self._hub.refs().branches[STATE_BRANCH]
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:

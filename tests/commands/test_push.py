@@ -1,6 +1,8 @@
 """`pricer push`: what training could not put on the Hub is delivered later."""
 
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,9 +38,14 @@ def repo(hub: LoopbackHub) -> Repo:
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
     monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
+    yield
+    # A delivery that was given up may still end. It must not find the folder of the next test.
+    for thread in threading.enumerate():
+        if thread.name == "uploader":
+            thread.join(10)
 
 
 def a_run(steps: tuple[int, ...] = (), *, repo: str | None = REPO) -> Run:

@@ -94,23 +94,6 @@ class TestEveryStore:
 
         assert [checkpoint.step for checkpoint in open_store().checkpoints()] == [5, 200, 1000]
 
-    def test_a_step_that_is_trained_again_replaces_what_it_was(self, open_store: OpenStore) -> None:
-        open_store().push(a_saved_checkpoint(Path("first"), 5, b"first")[0], 5)
-        source, second = a_saved_checkpoint(Path("second"), 5, b"second")
-
-        open_store().push(source, 5)
-
-        assert open_store().checkpoints() == [second]
-        assert (open_store().fetch(second) / ADAPTER).read_bytes() == b"second"
-
-    def test_a_checkpoint_that_was_replaced_is_not_fetched(self, open_store: OpenStore) -> None:
-        source, first = a_saved_checkpoint(Path("first"), 5, b"first")
-        open_store().push(source, 5)
-        open_store().push(a_saved_checkpoint(Path("second"), 5, b"second")[0], 5)
-
-        with pytest.raises(CheckpointError):
-            open_store().fetch(first)
-
     def test_another_step_than_the_manifest_says_is_refused(self, open_store: OpenStore) -> None:
         source, _ = a_saved_checkpoint(Path("out"), step=5)
 
@@ -216,6 +199,15 @@ class TestFolderStore:
 
     def pushed(self, step: int = 5, adapter: bytes = b"weights") -> Checkpoint:
         return self.store().push(a_saved_checkpoint(Path("out"), step, adapter)[0], step)
+
+    def test_a_step_that_is_trained_again_replaces_what_it_was(self) -> None:
+        first = self.pushed(5, b"first")
+        second = self.pushed(5, b"second")
+
+        assert self.store().checkpoints() == [second]
+        assert (self.store().fetch(second) / ADAPTER).read_bytes() == b"second"
+        with pytest.raises(CheckpointError):
+            self.store().fetch(first)
 
     def test_a_checkpoint_lies_in_a_folder_named_by_its_step(self) -> None:
         self.pushed()

@@ -41,12 +41,32 @@ def claim(
     refuse_read_only(name)
     if private and is_private(name) is False:
         note(f"{name} is public, although hub.private is true: it was there before, and keeps its visibility")
+    _refuse_other_run(hub, run_id)
+    return name
+
+
+def refuse_repo(repo: str) -> None:
+    """Raise a HubError if a new run could not push to the repository, as far as that is known before it is created.
+    Nothing is written.
+    """
+    refuse_read_only(repo)
+    hub = Hub(repo)
+    try:
+        hub.refs()
+    except HubError as error:
+        if error.transient or is_offline():
+            raise
+        return  # it is not there yet
+    _refuse_other_run(hub, None)
+
+
+def _refuse_other_run(hub: Hub, run_id: str | None) -> None:
     refs = hub.refs()
-    record = parse_json(hub.read(refs.branches["main"], "run.json", LARGEST_TEXT) or b"") or {}
+    main = refs.branches.get("main")
+    record = parse_json((main and hub.read(main, "run.json", LARGEST_TEXT)) or b"") or {}
     is_own = run_id is not None and record.get("id") == run_id
     if not is_own and (record or any(tag.startswith("step-") for tag in refs.tags)):
-        raise holds_another_run(name, record)
-    return name
+        raise holds_another_run(hub.repo, record)
 
 
 def refuse_read_only(repo: str) -> None:
@@ -72,13 +92,18 @@ def open_lease_of(run: Run) -> HubLease:
     return open_lease(run, facts["repo"], facts.get("id"), f"pricer train --resume --run {run.name}")
 
 
-def acquire(run: Run, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
-    """Acquire the lease of a run's repository. A note says who had it, if that was another run folder."""
+def claim_repo(run: Run, note: Callable[[str], None]) -> None:
+    """Claim the repository of a run, unless that was done before."""
     facts = run.facts()
     if facts.get("claimed") is False:
         private = run.config().hub.private
-        claim(lease.repo, "", run.name, private=private, run_id=facts.get("id"), note=note)
+        claim(facts["repo"], "", run.name, private=private, run_id=facts.get("id"), note=note)
         run.record(claimed=True)
+
+
+def acquire(run: Run, lease: HubLease, note: Callable[[str], None], *, take_over: bool = False) -> None:
+    """Acquire the lease of a run's repository. A note says who had it, if that was another run folder."""
+    claim_repo(run, note)
     lease.acquire(take_over=take_over)
     describe_previous(lease, note)
 

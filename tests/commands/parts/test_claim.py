@@ -87,10 +87,11 @@ class TestTokens:
     def test_a_run_is_not_started_and_not_resumed_with_it(
         self, hub: LoopbackHub, reader: Repo, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("it was trained"))
-        with pytest.raises(HubError, match="may not write to ann/prices"):
-            train.start(to_hub("ann/prices"), "quickstart", None, Listener())
-        assert list(Path("runs").iterdir()) == []
+        monkeypatch.setattr(train, "prepare", lambda *_: pytest.fail("data and base were looked for"))
+        for repo in ("ann/prices", "ann/new"):
+            with pytest.raises(HubError, match=f"may not write to {repo}"):
+                train.start(to_hub(repo), "quickstart", None, Listener())
+        assert not Path("runs").exists()
         create_run(RunConfig(hub=HubConfig(repo="ann/prices")), "old", None, {"repo": "ann/prices"})
 
         result = Cli("train", "--resume")
