@@ -131,10 +131,16 @@ class TestTheOldRepository:
     def test_may_be_of_another_run(self, hub: LoopbackHub) -> None:
         run = a_pushed_run(hub)
         hub.repo(OLD).commit({"run.json": b'{"id": "another"}'}, "step-000005")
-        with pytest.raises(
-            HubError, match=r"^refused for good, so not on the Hub: step 15, the end of the run \(ann/prices holds"
-        ):
+        with pytest.raises(HubError) as raised:
             push(None, Listener())
+        assert raised.value.message == (
+            "refused for good, so not on the Hub: step 15, the end of the run "
+            "(ann/prices holds the checkpoints of another run (id another))"
+        )
+        assert raised.value.hint == (
+            "they are safe in runs/quickstart/outbox; "
+            "deliver to another repository: pricer push --run quickstart --repo USER/NEW"
+        )
 
         push(run.name, Listener(), NEW)
 

@@ -175,3 +175,24 @@ def test_a_repository_that_is_deleted_during_training_costs_no_checkpoint(hub: L
     push(None, Listener(), "ann/new")
 
     assert sorted(hub.repo("ann/new").tags) == ["step-000002", "step-000004", "step-000006"]
+
+
+def test_an_interrupted_run_whose_repository_is_gone_goes_on_in_another_one(
+    hub: LoopbackHub, stopped: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "trainer")
+    HfApi().delete_repo("ann/stopped")
+
+    with pytest.raises(HubError, match=r"^there is no repository ann/stopped on the Hub") as raised:
+        train.resume(None, Listener())
+    assert raised.value.hint.endswith("; or move the run: pricer push --run quickstart --repo USER/NEW")
+    push(None, Listener(), "ann/new")
+    train.resume(None, Listener())
+
+    assert sorted(hub.repo("ann/new").tags) == ["step-000002", "step-000004", "step-000006"]
+    assert [commit.title for commit in hub.repo("ann/new").commits()] == [
+        "training finished",
+        *["step-000006", "step-000004", "step-000002"],
+        "initial commit",
+    ]
+    assert list(hub.repo("ann/new").branches) == ["main"]

@@ -84,7 +84,12 @@ def held_run(run: Run, note: Callable[[str], None], *, take_over: bool = False) 
         lease = open_lease_of(run) if run.repo else None
         with released_at_end(run, lease, note):
             if lease:
-                acquire_if_reachable(run, lease, note, take_over=take_over)
+                try:
+                    acquire_if_reachable(run, lease, note, take_over=take_over)
+                except HubError as error:
+                    if error.refused:
+                        error.hint += f"; or move the run: pricer push --run {run.name} --repo USER/NEW"
+                    raise
                 if lease.is_held:
                     _catch_up_if_reachable(run, lease, note)
             yield lease

@@ -105,8 +105,8 @@ class Uploads:
         names, problem = ", ".join(entry.name for entry in left), self._uploader.problem
         reason, safe = f" ({problem.message})" if problem else "", f"they are safe in {self._run.outbox.folder}"
         if isinstance(problem, HubError) and not problem.transient:
-            first = f"{problem.hint}; then {self._later}" if problem.hint else self._later
-            hint = f"{safe}; {first}; or deliver to another repository: {self._later} --repo USER/NEW"
+            repair = f"{problem.hint}; then {self._later}; or " if problem.refused and problem.hint else ""
+            hint = f"{safe}; {repair}deliver to another repository: {self._later} --repo USER/NEW"
             return HubError(f"refused for good, so not on the Hub: {names}{reason}", hint, refused=problem.refused)
         return HubError(f"not on the Hub yet: {names}{reason}", f"{safe}; deliver them later: {self._later}")
 
