@@ -19,6 +19,7 @@ from pricer.stores.checkpoints import (
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
 from pricer.stores.hub import Hub, cache
+from pricer.stores.published import published_files
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
@@ -40,7 +41,7 @@ class HubStore:
         self.hub = hub
         self.location = hub_address(hub.repo)
         self._local = FolderStore(run_folder)
-        self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
+        self._folder, self._facts = run_folder, run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
 
@@ -150,7 +151,7 @@ class HubStore:
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
         if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
-            files |= {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
+            files |= published_files(self._folder)
         # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)

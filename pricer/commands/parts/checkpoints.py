@@ -48,11 +48,13 @@ def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = F
     other data than the setup has, or if it answers in another way. Facts that the checkpoint does not state are not
     compared.
     """
-    base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
+    revision, base = checkpoint.base_revision, setup.base
+    # A folder may have another name on another machine. Its content is what counts.
+    is_same_base = revision in (None, base.revision)
     stated = {
         "prompt": (checkpoint.prompt_fingerprint, setup.template.fingerprint),
         "data": (checkpoint.data_fingerprint, setup.items.fingerprint),
-        "base": (base, f"{setup.base.name}@{setup.base.revision}"),
+        "base": (None if is_same_base else f"{checkpoint.base}@{revision}", f"{base.name}@{base.revision}"),
     }
     for what, (trained, present) in stated.items():
         if trained not in (None, present) and not (what == "data" and any_data):
@@ -62,9 +64,9 @@ def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = F
                 "scores would not be comparable: put the run's config and data back as they were in training",
             )
     _refuse_other_answers(checkpoint, setup.answers)
-    if base is None and checkpoint.base != setup.base.name and not is_local_folder(checkpoint.base):
+    if revision is None and checkpoint.base != base.name and not is_local_folder(checkpoint.base):
         raise CheckpointError(
-            f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {setup.base.name}",
+            f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {base.name}",
             f"--set model.base={checkpoint.base}",
         )
 
