@@ -37,6 +37,7 @@ class Evaluated:
     race: RaceRecord | None = None
     report: Report | None = None
     source: str | None = None
+    revision: str | None = None
     trained: int | None = None
 
 
@@ -68,7 +69,7 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
     job = _Job(run, which, checkpoints, setup, spec, data.items)
-    return replace(_evaluate(job, watcher), source=source, trained=trained)
+    return replace(_evaluate(job, watcher), source=source, revision=data.revision, trained=trained)
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:

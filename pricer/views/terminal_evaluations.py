@@ -50,12 +50,21 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
         values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        values |= {} if result.source is None else {"data": result.source, "trained": result.trained}
+        values |= (
+            {}
+            if result.source is None
+            else {
+                "data": result.source,
+                "data_revision": result.revision,
+                "trained": result.trained,
+            }
+        )
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec, unit = result.spec, result.spec.price_unit
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
+    where += f" at {result.revision[:7]}" if result.revision else ""
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
