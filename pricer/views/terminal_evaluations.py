@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
+    from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
@@ -48,7 +49,8 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """Print the tables of `pricer eval`, or everything as JSON."""
     if as_json:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
-        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
+        failed = [asdict(failure) for failure in result.failed]
+        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, "failed": failed}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
         values |= (
             {}
@@ -72,6 +74,7 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.table("MAE by estimator", Table(columns, rows))
     if result.race:
         _show_race(result.race, unit)
+    _show_failed(result.failed)
     if any(e.metric("no_price").value for e in result.evaluations):
         median = unit.price(spec.fallback)
         terminal.line(f"For an answer without a price the train median, {median}, is imputed; it is never a hit.")
@@ -79,6 +82,15 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
         show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
+
+
+def _show_failed(failed: "Sequence[Failure]") -> None:
+    """Print each checkpoint that could not be scored, with the reason, and a note that cannot be overlooked."""
+    for failure in failed:
+        terminal.line(f"not scored: {failure.name}: {failure.reason}")
+    if failed:
+        what = "1 checkpoint" if len(failed) == 1 else f"{len(failed):,} checkpoints"
+        terminal.note(f"WARNING: {what} could not be scored, and only the others are compared")
 
 
 def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
@@ -127,7 +139,11 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     """Print the ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
-        skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
+        skipped = {
+            "dropped": list(result.dropped),
+            "unscored": list(result.unscored),
+            "failed": [asdict(failure) for failure in result.failed],
+        }
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
         terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
         return
@@ -167,6 +183,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         )
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
+    for failure in result.failed:
+        terminal.note(f"cannot be used, so not in the ranking: {failure.name}: {failure.reason}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
     if result.card:

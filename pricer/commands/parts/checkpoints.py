@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.checkpoints import Answers, Checkpoint
+from pricer.core.checkpoints import Answers, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.errors import CheckpointError
+from pricer.errors import CheckpointError, HubError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
 
@@ -23,6 +23,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     id or a commit. A CheckpointError if no checkpoint matches, or more than one (except for all).
     """
     checkpoints = run.store.checkpoints()
+    if not checkpoints and (damaged := run.store.damaged()):
+        raise CheckpointError(f"no checkpoint of {run.name} can be read; {damaged[0].name}: {damaged[0].reason}")
     if not checkpoints:
         raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
     if which in ("all", "last"):
@@ -41,6 +43,40 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
         what = "several checkpoints" if found else "no checkpoint"
         raise CheckpointError(f"{which} names {what} of {run.name}", f"a step ({steps}), an id, best or last")
     return found
+
+
+def find_failed(run: Run, checkpoints: Sequence[Checkpoint]) -> dict[str, Failure]:
+    """The checkpoints that could not be scored, by id, without those that have been put right since."""
+    recorded = {failure.id: failure for failure in run.evaluations.failures()}
+    return {
+        c.id: recorded[c.id]
+        for c in checkpoints
+        if c.id in recorded and (recorded[c.id].base_revision is not None or find_problem(run, c))
+    }
+
+
+def find_problem(run: Run, checkpoint: Checkpoint) -> Failure | None:
+    """Why the files of a checkpoint cannot be used; None if they can, or if the Hub cannot be asked."""
+    try:
+        run.store.fetch(checkpoint)
+    except CheckpointError as error:
+        return Failure(checkpoint.name, error.message, checkpoint.id)
+    except HubError:
+        return None  # what needs the files will say so
+    return None
+
+
+def find_foreign(
+    checkpoints: Sequence[Checkpoint], setup: "Setup", *, any_data: bool = False
+) -> dict[str, CheckpointError]:
+    """The errors of the checkpoints that `refuse_foreign` refuses, by id."""
+    refused = {}
+    for checkpoint in checkpoints:
+        try:
+            refuse_foreign(checkpoint, setup, any_data=any_data)
+        except CheckpointError as error:
+            refused[checkpoint.id] = error
+    return refused
 
 
 def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
