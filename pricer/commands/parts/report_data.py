@@ -64,8 +64,14 @@ def load_summary(run: Run) -> RunReport:
         held_out=held_out,
         tested=tested_of(evaluations, run.confirmations(), held_out) if held_out and held_out.picked else None,
         details=None,
-        notes=tuple(map(redact, missing_notes(run.name, evaluations, pick, race, held_out))),
+        notes=tuple(map(redact, (*missing_notes(run.name, evaluations, pick, race, held_out), *_failures(run, kept)))),
     )
+
+
+def _failures(run: Run, kept: set[str]) -> list[str]:
+    """A note for each checkpoint that could not be scored, and for each record that cannot be read."""
+    failed = [*(one for one in run.evaluations.failures() if one.id in kept), *run.store.damaged()]
+    return [f"Not scored, so not shown: {one.name}: {one.reason}" for one in failed]
 
 
 def training_log(run: Run) -> TrainingLog:
