@@ -85,9 +85,9 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
 
 
 def _show_failed(failed: "Sequence[Failure]") -> None:
-    """Print each checkpoint that could not be scored, with the reason, and a note that cannot be overlooked."""
-    for failure in failed:
-        terminal.line(f"not scored: {failure.name}: {failure.reason}")
+    """Print the checkpoints that could not be scored, with the reasons, and a note that cannot be overlooked."""
+    for text in tables.describe_failures(failed):
+        terminal.line(f"not scored: {text}")
     if failed:
         what = "1 checkpoint" if len(failed) == 1 else f"{len(failed):,} checkpoints"
         terminal.note(f"WARNING: {what} could not be scored, and only the others are compared")
@@ -183,8 +183,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         )
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
-    for failure in result.failed:
-        terminal.note(f"cannot be used, so not in the ranking: {failure.name}: {failure.reason}")
+    for text in tables.describe_failures(result.failed):
+        terminal.note(f"cannot be used, so not in the ranking: {text}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
     if result.card:

@@ -64,7 +64,7 @@ LOST: dict[str, tuple[Damage, str]] = {
 def save_anew(run: Run, **changes: Any) -> Checkpoint:
     """Let manifest and log say what is in the folder of step 4 now."""
     folder = run.folder / "checkpoints" / "step-000004"
-    hashes = {
+    hashes: dict[str, Any] = {
         "adapter_sha256": sha256_of(folder / ADAPTER),
         "adapter_config_sha256": sha256_of(folder / ADAPTER_CONFIG),
     }

@@ -27,6 +27,7 @@ from pricer.views.report.values import (
     status_of,
     tested_of,
 )
+from pricer.views.tables import describe_failures
 
 _CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
@@ -69,9 +70,9 @@ def load_summary(run: Run) -> RunReport:
 
 
 def _failures(run: Run, kept: set[str]) -> list[str]:
-    """A note for each checkpoint that could not be scored, and for each record that cannot be read."""
+    """Notes about the checkpoints that could not be scored, and the records that cannot be read."""
     failed = [*(one for one in run.evaluations.failures() if one.id in kept), *run.store.damaged()]
-    return [f"Not scored, so not shown: {one.name}: {one.reason}" for one in failed]
+    return [f"Not scored, so not shown: {text}" for text in describe_failures(failed)]
 
 
 def training_log(run: Run) -> TrainingLog:
