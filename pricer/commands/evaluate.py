@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
-from pricer.commands.parts.checkpoints import choose_checkpoints, find_foreign, saved_breakdown
+from pricer.commands.parts.checkpoints import choose_checkpoints, find_foreign, find_typical, saved_breakdown
 from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
@@ -63,7 +63,8 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     read, unless the checkpoints come from another trainer.
     """
     checkpoints = _choose(run, which, watcher)
-    setup = prepare_to_ask(run.config(), checkpoints[0], watcher.preparing)
+    config = run.config()
+    setup = prepare_to_ask(config, find_typical(checkpoints, config.model.revision), watcher.preparing)
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
     trained = count_trained(run, scored)

@@ -61,9 +61,9 @@ LOST: dict[str, tuple[Damage, str]] = {
 }
 
 
-def save_anew(run: Run, **changes: Any) -> Checkpoint:
-    """Let manifest and log say what is in the folder of step 4 now."""
-    folder = run.folder / "checkpoints" / "step-000004"
+def save_anew(run: Run, step: int = 4, **changes: Any) -> Checkpoint:
+    """Let manifest and log say what is in the folder of a step now."""
+    folder = run.folder / "checkpoints" / f"step-{step:06d}"
     hashes: dict[str, Any] = {
         "adapter_sha256": sha256_of(folder / ADAPTER),
         "adapter_config_sha256": sha256_of(folder / ADAPTER_CONFIG),
@@ -72,7 +72,7 @@ def save_anew(run: Run, **changes: Any) -> Checkpoint:
     write_manifest(folder, checkpoint)
     log = run.folder / "checkpoints.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    lines = [checkpoint.to_json() if line["step"] == 4 else line for line in lines]
+    lines = [checkpoint.to_json() if line["step"] == step else line for line in lines]
     log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return checkpoint
 
@@ -239,6 +239,20 @@ class TestAnyStore:
         scored, failed, _ = evaluated()
 
         assert scored == ["step-000002", "step-000006"]
+        assert "was trained with base acme/other@0000000000" in failed[0]["reason"]
+
+    def test_an_adapter_of_another_base_does_not_say_how_the_others_are_asked(
+        self, trained: Path, scorer: FakeScorer
+    ) -> None:
+        answers = Run(trained).store.checkpoints()[0].answers
+        assert answers is not None
+        other = replace(answers, train_median=1.0)
+        save_anew(Run(trained), 2, base="acme/other", base_revision="0" * 40, answers=other)
+        jsonl({"description": "A small desktop computer", "price": 400.0})
+
+        scored, failed, _ = evaluated("--data", "items.jsonl")
+
+        assert scored == ["step-000004", "step-000006"]
         assert "was trained with base acme/other@0000000000" in failed[0]["reason"]
 
     def test_a_damaged_line_of_the_log_is_named_in_every_command(self, trained: Path, scorer: FakeScorer) -> None:

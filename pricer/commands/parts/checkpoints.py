@@ -1,5 +1,6 @@
 """A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -64,6 +65,15 @@ def find_problem(run: Run, checkpoint: Checkpoint) -> Failure | None:
     except HubError:
         return None  # what needs the files will say so
     return None
+
+
+def find_typical(checkpoints: Sequence[Checkpoint], base_revision: str | None) -> Checkpoint:
+    """A checkpoint of the base with that revision (None: of any) that answers as most of them do: what a single odd one
+    says must not decide how the others are asked.
+    """
+    fitting = [c for c in checkpoints if base_revision is None or c.base_revision in (None, base_revision)]
+    (answers, _), *_ = Counter(c.answers for c in fitting or checkpoints).most_common(1)
+    return next(c for c in fitting or checkpoints if c.answers == answers)
 
 
 def find_foreign(
