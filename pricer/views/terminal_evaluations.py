@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pricer.core.checkpoints import tag_name
 from pricer.core.metrics import METRICS
@@ -49,8 +49,7 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """Print the tables of `pricer eval`, or everything as JSON."""
     if as_json:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
-        failed = [asdict(failure) for failure in result.failed]
-        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, "failed": failed}
+        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, **_failed_record(result.failed)}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
         values |= (
             {}
@@ -82,6 +81,11 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
         show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
+
+
+def _failed_record(failed: "Sequence[Failure]") -> dict[str, Any]:
+    """The checkpoints that could not be scored, for JSON. A reason may quote a file from outside."""
+    return {"failed": [{**asdict(failure), "reason": terminal.harmless(failure.reason)} for failure in failed]}
 
 
 def _show_failed(failed: "Sequence[Failure]") -> None:
@@ -142,7 +146,7 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         skipped = {
             "dropped": list(result.dropped),
             "unscored": list(result.unscored),
-            "failed": [asdict(failure) for failure in result.failed],
+            **_failed_record(result.failed),
         }
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
         terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
