@@ -176,3 +176,16 @@ def test_no_command_imports_torch() -> None:
     }
 
     assert found == set()
+
+
+def test_pages_of_the_hub_are_those_of_the_hub_that_is_in_use() -> None:
+    """`hub_address` knows HF_ENDPOINT, an address that is written out does not."""
+    written = [
+        f"{file.name}, line {node.lineno}"
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if "huggingface.co/" in node.value and "\n" not in node.value  # a docstring may cite its documentation
+    ]
+
+    assert written == []

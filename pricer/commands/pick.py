@@ -1,12 +1,13 @@
 """`pricer pick`: choose the checkpoint with the best validation result, without torch, and confirm it on test items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.watcher import Watcher
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.items import Split
 from pricer.core.selection import (
@@ -18,7 +19,7 @@ from pricer.core.selection import (
     rank_evaluations,
     select,
 )
-from pricer.errors import HubError, RunError
+from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.runs import Run, find_run, now
 
 
@@ -26,8 +27,9 @@ from pricer.stores.runs import Run, find_run, now
 class Picked:
     """The result of `pricer pick`.
 
-    `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
-    evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
+    `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
+    used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
+    `card` is the repository whose model card was written, or None. `problem` says why the Hub
     could not be updated; the choice is valid anyway.
     """
 
@@ -35,6 +37,7 @@ class Picked:
     selection: Selection
     unscored: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    failed: tuple[Failure, ...] = ()
     card: str | None = None
     problem: HubError | None = None
 
@@ -66,18 +69,19 @@ def pick(
     each slow step.
     """
     run = find_run(name, repo=repo, note=note)
-    checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
-    kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
-    estimator = run.config().eval.estimator if evaluations else "auto"
-    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
-    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
-    ranking = rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
+    checkpoints = run.store.checkpoints()
+    failed = find_failed(run, checkpoints)
+    ranking = _rank(run, checkpoints, failed, metric)
+    by_id = {checkpoint.id: checkpoint for checkpoint in checkpoints}
+    while damage := find_problem(run, best := by_id[ranking[0].candidate.id or ""]):
+        failed[best.id] = damage
+        ranking = _rank(run, checkpoints, failed, metric)
     if soups:
         ranking = rank_evaluations([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
-    picked = _describe(run, selection)
+    picked = _describe(run, selection, failed)
     try:
         return replace(picked, card=_publish(picked, note))
     except HubError as problem:
@@ -102,19 +106,21 @@ def publish_pick_of(run: Run, note: Callable[[str], object]) -> Checkpoint | Non
     if len(ranking) < len(ids) or record.candidate.id not in kept:
         text = f"the pick of {run.name}, {record.candidate.name}, or an evaluation that it was chosen from is gone"
         raise RunError(text, f"pricer eval --run {run.name} --all-checkpoints, then pricer pick --run {run.name}")
-    picked = _describe(run, select(ranking, record.metric, _load_scores(run, ranking)))
+    failed = find_failed(run, run.store.checkpoints())
+    picked = _describe(run, select(ranking, record.metric, _load_scores(run, ranking)), failed)
     _publish(picked, note)
     return _chosen(picked)
 
 
-def _describe(run: Run, selection: Selection) -> Picked:
+def _describe(run: Run, selection: Selection, failed: Mapping[str, Failure]) -> Picked:
     checkpoints, scored = run.store.checkpoints(), {e.candidate.id for e in selection.ranking}
     dropped = dropped_ids(run.race()).get(selection.spec_fingerprint, frozenset()) - scored
     return Picked(
         run,
         selection,
-        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
-        dropped=tuple(c.step for c in checkpoints if c.id in dropped),
+        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped | failed.keys()),
+        dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
+        failed=(*failed.values(), *run.store.damaged()),
     )
 
 
@@ -140,6 +146,22 @@ def _publish(picked: Picked, note: Callable[[str], object]) -> str | None:
     card = _publish_card(picked)
     run.outbox.drop_pick()
     return card
+
+
+def _rank(
+    run: Run, checkpoints: Sequence[Checkpoint], failed: Mapping[str, Failure], metric: str
+) -> tuple[Evaluation, ...]:
+    """The evaluations to choose from, the best first, without those of checkpoints that `failed`."""
+    evaluations = run.evaluations.all()
+    kept = {checkpoint.id for checkpoint in checkpoints} - failed.keys()
+    estimator = run.config().eval.estimator if evaluations else "auto"
+    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
+    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
+    if not own and failed:
+        first = next(iter(failed.values()))
+        problem = f"no checkpoint of {run.name} that can be used has been evaluated; {first.name}: {first.reason}"
+        raise CheckpointError(problem, "pricer eval --all-checkpoints")
+    return rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_ids(run.race())) or own, metric)
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:

@@ -22,7 +22,8 @@ class Overview:
 
     `step` is the newest step that was logged or kept. `steps` is the number of steps of the whole training, None if
     unknown. `waiting` counts the checkpoints that are not on the Hub yet; `checkpoints` includes them. `scored` counts
-    the checkpoints that were evaluated on validation items. `best` has the lowest mean
+    the checkpoints that were evaluated on validation items, `failed` those that could not be scored, and the records of
+    checkpoints that cannot be read. `best` has the lowest mean
     absolute error among the evaluations that `pricer pick` would compare; None if there are none.
     """
 
@@ -34,6 +35,7 @@ class Overview:
     checkpoints: int = 0
     waiting: int = 0
     scored: int = 0
+    failed: int = 0
     picked: Candidate | None = None
     best: Evaluation | None = None
     started: str | None = None
@@ -71,6 +73,7 @@ def _read(run: Run) -> Overview:
         checkpoints=len(checkpoints),
         waiting=len([c for c in run.outbox.checkpoints() if c in checkpoints and c.commit is None]) if run.repo else 0,
         scored=len(scored),
+        failed=len([one for one in run.evaluations.failures() if one.id in kept]) + len(run.store.damaged()),
         picked=Candidate.of(picked) if picked else None,
         best=_best(run, evaluations, kept) if scored else None,
         started=facts["started"],

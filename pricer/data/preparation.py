@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,21 @@ def prepare_data(config: DataConfig, progress: Progress | None = None) -> DataFo
     source = open_source(config)
     key = _key(source, config)
     if folder := find_folder(key):
-        return folder
+        return _at_revision(folder, source.revision)
     name = _name(config.source)
     with build_folder(name) as (scratch, publish):
         final_key = _build(scratch, source, config, key, progress)
         path = publish(f"{name}-{final_key[:8]}")
     # It may have been there already, under the final key alone: with shares that the config gave.
-    return open_published(path, (final_key, key))
+    return _at_revision(open_published(path, (final_key, key)), source.revision)
+
+
+def _at_revision(folder: DataFolder, revision: str | None) -> DataFolder:
+    """The data folder with the commit that its content was read from just now. The folder may have been made from a
+    copy on disk, or from another commit with the same content.
+    """
+    summary = replace(folder.summary, revision=revision)
+    return replace(folder, facts=replace(folder.facts, summary=summary))
 
 
 def _key(source: Source, config: DataConfig, fractions: Mapping[str, float] | None = None) -> str:

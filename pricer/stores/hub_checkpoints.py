@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.errors import CheckpointError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.checkpoints import (
@@ -20,9 +20,10 @@ from pricer.stores.checkpoints import (
     verify,
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
-from pricer.stores.hub import Hub, cache
+from pricer.stores.hub import Hub, RemoteFile, cache
 from pricer.stores.hub_lease import holds_another_run
 from pricer.stores.outbox import Outbox
+from pricer.stores.published import published_files
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
@@ -46,7 +47,7 @@ class HubStore:
         self.location = hub_address(hub.repo)
         self._local = FolderStore(run_folder)
         self._outbox = Outbox(run_folder / "outbox")
-        self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
+        self._folder, self._facts = run_folder, run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
 
@@ -60,6 +61,10 @@ class HubStore:
     def soups(self) -> list[Checkpoint]:
         """Every soup from this machine or in the repository, sorted by its last step."""
         return self._local.soups()
+
+    def damaged(self) -> list[Failure]:
+        """The records on this machine that cannot be read."""
+        return self._local.damaged()
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder, on this machine, for the average of the checkpoints at these steps."""
@@ -193,7 +198,7 @@ class HubStore:
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
         if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
-            record = {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
+            record = published_files(self._folder)
             facts = parse_json(record.get("run.json", b"")) or {}
             if facts.get("finished"):  # on the Hub it is finished only when every checkpoint has arrived
                 record["run.json"] = json.dumps({**facts, "finished": None}, indent=2, ensure_ascii=False).encode()
@@ -212,7 +217,12 @@ class HubStore:
         assert checkpoint.commit is not None  # it is in the log
         prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
         place = f"{checkpoint.name} of {self.hub.repo} ({checkpoint.commit[:12]})"
-        found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
+        try:
+            found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
+        except HubError as error:
+            if not error.missing:
+                raise
+            raise CheckpointError(f"{place} is gone: {error.message}") from None
         if missing := [name for name in (ADAPTER, ADAPTER_CONFIG) if prefix + name not in found]:
             raise CheckpointError(f"{place} has no {missing[0]}")
         adapter = found[prefix + ADAPTER]
@@ -224,8 +234,8 @@ class HubStore:
         if adapter.size <= LARGEST_ADAPTER and not self.hub.is_cached(checkpoint.commit, adapter):
             refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
         for force in (False, True):
-            config = self.hub.download(checkpoint.commit, found[prefix + ADAPTER_CONFIG], LARGEST_TEXT, force=force)
-            self.hub.download(checkpoint.commit, adapter, LARGEST_ADAPTER, force=force)
+            config = self._download_file(place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)
+            self._download_file(place, checkpoint.commit, adapter, force=force)
             try:
                 verify(checkpoint, config.parent)
                 break
@@ -233,6 +243,15 @@ class HubStore:
                 if force:  # the download itself is wrong, not the cache
                     raise
         return config.parent
+
+    def _download_file(self, place: str, commit: str, file: RemoteFile, *, force: bool) -> Path:
+        limit = LARGEST_TEXT if file.path.endswith(ADAPTER_CONFIG) else LARGEST_ADAPTER
+        try:
+            return self.hub.download(commit, file, limit, force=force)
+        except HubError as error:
+            if not error.missing:
+                raise
+            raise CheckpointError(f"{place} cannot be downloaded: {error.message}", error.hint) from None
 
 
 def refuse_without_room(folder: Path, size: int, what: str) -> None:

@@ -178,7 +178,10 @@ class HubLease:
         if main is None:  # a repository without a commit, which has no branch to start from
             main = self._hub.commit(self._read_record(), "initial commit")
         self._hub.branch(STATE_BRANCH, start=main)
-        return self._hub.refs().branches[STATE_BRANCH]
+        head = self._hub.refs().branches.get(STATE_BRANCH)
+        if head is None:  # huggingface_hub takes every conflict for a branch that is there already
+            raise HubError(f"{self._hub.repo} has no branch {STATE_BRANCH} yet", transient=True)
+        return head
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:
         file = self._hub.files(head, [LEASE]).get(LEASE)

@@ -65,13 +65,11 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
 def _delete_states(hub: Hub) -> None:
     try:
         hub.delete_branch(STATE_BRANCH)
-    except HubError as error:
+    except HubError:
         head = hub.refs().branches.get(STATE_BRANCH)
         if head is None:
             return  # it was deleted, and only the answer was lost
-        if error.transient:
-            raise
-        # This Hub does not delete branches. An empty one takes no room.
+        # Perhaps this Hub does not delete branches. An empty one takes no room.
         names = [name for name in hub.all_files(head) if name != ".gitattributes"]
         hub.commit({}, "training finished", branch=STATE_BRANCH, parent=head, delete=names)
         hub.squash(STATE_BRANCH, "training finished")

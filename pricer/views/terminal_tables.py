@@ -170,7 +170,8 @@ def _run_row(run: "Overview") -> list[str]:
         return [run.name, run.state, *[""] * (len(RUN_COLUMNS) - 2)]
     steps = f"{run.step:,}" if run.steps is None else f"{run.step:,}/{run.steps:,}"
     checkpoints = f"{run.checkpoints:,}" + (f", {run.waiting:,} not on the Hub" if run.waiting else "")
-    row = [run.name, run.state, steps, checkpoints, f"{run.scored:,}"]
+    scored = f"{run.scored:,}" + (f", {run.failed:,} failed" if run.failed else "")
+    row = [run.name, run.state, steps, checkpoints, scored]
     if run.best is None:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:

@@ -187,6 +187,15 @@ def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo
     assert hub.requests == []
 
 
+def test_a_training_that_is_about_to_start_keeps_its_lease(hub: LoopbackHub, repo: Repo) -> None:
+    run = a_run((5,))
+
+    with run.lock(), pytest.raises(RunError, match="another process is training quickstart"):
+        push(None, Watcher())
+
+    assert hub.requests == []
+
+
 def test_an_interruption_says_what_is_left(repo: Repo) -> None:
     class Impatient(Watcher):
         def uploading(self, done: int, total: int, current: str, later: str) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pricer.commands.parts.hub_records import read_record_files
 from pricer.errors import HubError, LeaseLost
 from pricer.redaction import hub_address
 from pricer.stores.files import parse_json
@@ -12,6 +11,7 @@ from pricer.stores.hub_accounts import is_private, may_write, read_account
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
 from pricer.stores.hub_errors import is_offline
 from pricer.stores.hub_lease import HubLease, Owner, holds_another_run, identify_folder
+from pricer.stores.published import published_files
 from pricer.stores.runs import Run
 
 # Fewer attempts than usual: if the Hub is down, the training can start without it.
@@ -83,7 +83,7 @@ def open_lease(run: Run, repo: str, run_id: str | None, resume: str) -> HubLease
     """The lease of a run's repository, which is not acquired yet."""
     hub = Hub(repo, attempts=_ATTEMPTS, before_commit=run.outbox.budget.take)
     owner = Owner(run_id, identify_folder(run.folder), resume, run.has_finished)
-    return HubLease(hub, owner, lambda: read_record_files(run))
+    return HubLease(hub, owner, lambda: published_files(run.folder))
 
 
 def open_lease_of(run: Run) -> HubLease:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pricer.commands.parts.claim import (
     open_lease_of,
     released_at_end,
 )
-from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
+from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_local_paths, with_repo
 from pricer.commands.parts.resuming import settle_optimizer
 from pricer.config import RunConfig
 from pricer.config_file import parse_config, to_yaml
@@ -115,7 +115,8 @@ def _catch_up(run: Run, hub: Hub, note: Callable[[str], None]) -> None:
     found = _read_resumable(hub) if is_behind else None
     _set_uploads_aside(run, note, every=is_behind)
     if found:
-        _fill(run, hub, found, note)
+        own_paths = with_local_paths(found.config, run.config())
+        _fill(run, hub, replace(found, config=own_paths), note)
 
 
 def _read_resumable(hub: Hub) -> _Resumable:

@@ -27,6 +27,7 @@ from pricer.views.report.values import (
     status_of,
     tested_of,
 )
+from pricer.views.tables import describe_failures
 
 _CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
@@ -64,8 +65,14 @@ def load_summary(run: Run) -> RunReport:
         held_out=held_out,
         tested=tested_of(evaluations, run.confirmations(), held_out) if held_out and held_out.picked else None,
         details=None,
-        notes=tuple(map(redact, missing_notes(run.name, evaluations, pick, race, held_out))),
+        notes=tuple(map(redact, (*missing_notes(run.name, evaluations, pick, race, held_out), *_failures(run, kept)))),
     )
+
+
+def _failures(run: Run, kept: set[str]) -> list[str]:
+    """Notes about the checkpoints that could not be scored, and the records that cannot be read."""
+    failed = [*(one for one in run.evaluations.failures() if one.id in kept), *run.store.damaged()]
+    return [f"Not scored, so not shown: {text}" for text in describe_failures(failed)]
 
 
 def training_log(run: Run) -> TrainingLog:

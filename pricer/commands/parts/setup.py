@@ -46,7 +46,7 @@ from pricer.ml.tokens import (
     find_price_tokens,
     splits_digits,
 )
-from pricer.stores.bases import Base, find_base
+from pricer.stores.bases import Base, find_base, spell_as_path
 from pricer.stores.runs import Run
 
 # Maximum number of tokens of a price with the end of text. A tokenizer with one token per digit writes 27 digits in it.
@@ -216,10 +216,20 @@ def _assemble(
     estimator = choose_estimator(config.eval.estimator, unit, has_distribution=price_tokens is not None)
     revision = items.summary.revision if items.summary else None
     hit_error, _ = choose_hit_error(config.eval.hit_error, unit, answers.train_median)
+    given = {name: getattr(config.data, name) for name in ("source", "val_source", "test_source")}
     settled = {
-        "model": {"revision": base.revision, "compute_dtype": precision.dtype},
-        # A resumed run reads the same commit of a Hub data set.
-        "data": {"unit": unit.symbol, "decimals": unit.decimals, "revision": revision or config.data.revision},
+        "model": {
+            "base": spell_as_path(config.model.base),
+            "revision": base.revision,
+            "compute_dtype": precision.dtype,
+        },
+        "data": {
+            **{name: source and spell_as_path(source) for name, source in given.items()},
+            "unit": unit.symbol,
+            "decimals": unit.decimals,
+            # A resumed run reads the same commit of a Hub data set.
+            "revision": revision or config.data.revision,
+        },
         "prompt": {
             "question": template.question,
             "lead": lead,

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pricer.commands.parts.claim import acquire, open_lease_of, released_at_end
-from pricer.commands.parts.hub_records import read_record_files
 from pricer.commands.parts.watcher import Watcher
 from pricer.errors import HubError, Interrupted, LeaseLost
 from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
@@ -15,6 +14,7 @@ from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.hub_lease import HubLease
 from pricer.stores.hub_states import end_run, push_state, read_state_step
 from pricer.stores.outbox import Entry, Uploader
+from pricer.stores.published import published_files
 from pricer.stores.runs import Run, now
 
 UploadProgress = Callable[[int, int, str, str], None]
@@ -61,9 +61,10 @@ class Uploads:
         """Put the training state in `folder` into the outbox, unless `hub.state` is none."""
         if self._keep_state != "none":
             # The other files that another machine needs to continue.
-            own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            log = self._run.folder / "metrics.jsonl"
+            own = published_files(self._run.folder) | ({log.name: log.read_bytes()} if log.is_file() else {})
             state = [folder / name for name in STATE_FILES]
-            self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
+            self._run.outbox.put("state", step, [path for path in state if path.is_file()], own)
             if self._keep_state == "latest":
                 self._run.outbox.thin_states()
             self._uploader.wake()
@@ -156,7 +157,7 @@ class Uploads:
         elif entry.kind == "state":
             push_state(self._hub, self._lease, entry.folder, entry.step, keep_all=self._keep_state == "all")
         else:
-            record = read_record_files(self._run)["run.json"]
+            record = published_files(self._run.folder)["run.json"]
             end_run(self._hub, self._lease, record, keep_states=self._keep_state == "all")
             self._run.record(ended=now())
 

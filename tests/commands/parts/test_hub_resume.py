@@ -305,9 +305,10 @@ class TestTheEnd:
 
         assert json.loads(hub.repo("ann/prices").files("state")["lease.json"])["released"]
 
-    def test_a_hub_that_cannot_delete_a_branch_keeps_an_empty_one(self, hub: LoopbackHub) -> None:
+    @pytest.mark.parametrize("status", [405, 501])
+    def test_a_hub_that_cannot_delete_a_branch_keeps_an_empty_one(self, hub: LoopbackHub, status: int) -> None:
         self.finished_run(hub)
-        hub.faults.script("DELETE", "/branch/", [Fault.status(405)])
+        hub.faults.script("DELETE", "/branch/", [Fault.status(status)] * 3)
 
         push(None, Listener())
 
