@@ -177,11 +177,14 @@ class HubLease:
     def _make_branch(self, main: str | None) -> str:
         if main is None:  # a repository without a commit, which has no branch to start from
             main = self._hub.commit(self._read_record(), "initial commit")
-        self._hub.branch(STATE_BRANCH, start=main)
-        head = self._hub.refs().branches.get(STATE_BRANCH)
-        if head is None:  # huggingface_hub takes every conflict for a branch that is there already
-            raise HubError(f"{self._hub.repo} has no branch {STATE_BRANCH} yet", transient=True)
-        return head
+        problem = HubError(f"{self.repo} has no branch {STATE_BRANCH} after it was made", transient=True)
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._hub.branch(STATE_BRANCH, start=main)
+            if head := self._hub.refs().branches.get(STATE_BRANCH):
+                return head
+            # The client takes every conflict for a branch that is there already.
+            self._hub.wait_after(attempt, problem)
+        raise problem
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:
         file = self._hub.files(head, [LEASE]).get(LEASE)

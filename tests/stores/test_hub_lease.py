@@ -182,6 +182,13 @@ class TestAcquiring:
 
         assert [commit.title for commit in repo.commits("state")] == ["lease", "initial commit"]
 
+    def test_a_conflict_is_not_taken_for_a_branch_that_is_there(self, hub: LoopbackHub, repo: Repo) -> None:
+        hub.faults.script("POST", "/branch/", [Fault.status(409)])
+
+        a_lease().acquire()
+
+        assert held(repo)["holder"] == "here"
+
     def test_a_copy_of_the_folder_is_another_folder(self) -> None:
         Path("run").mkdir()
         own = identify_folder(Path("run"))
