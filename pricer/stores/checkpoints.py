@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,11 @@ class FolderStore:
         known = [*self.checkpoints(), *self.soups()]
         return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
+    def publish_pick(
+        self,
+        checkpoint: Checkpoint,  # noqa: ARG002
+        render: Callable[[str, bytes | None], Mapping[str, bytes] | None],  # noqa: ARG002
+    ) -> str | None:
         """None: nobody else sees this folder, so it needs no model card."""
         return None
 

@@ -41,9 +41,19 @@ class RemoteFile:
             return False
         if self.sha256 is not None:
             return self.sha256 == sha256_of(path)
+        return self.holds(path.read_bytes())
+
+    def holds(self, content: bytes) -> bool:
+        """Whether it has this content."""
+        if self.sha256 is not None:
+            return self.sha256 == hashlib.sha256(content).hexdigest()
         # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-        content = f"blob {self.size}\0".encode() + path.read_bytes()
-        return self.blob == hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        header = f"blob {len(content)}\0".encode()
+        return self.blob == hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+    def has_content_of(self, other: "RemoteFile") -> bool:
+        """Whether another file of a repository has the same content."""
+        return (self.sha256 or self.blob) == (other.sha256 or other.blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +162,17 @@ class Hub:
         files: Mapping[str, Path | bytes],
         message: str,
         *,
+        copies: Mapping[str, tuple[str, str]] = MappingProxyType({}),
         branch: str = "main",
         parent: str | None = None,
         retry: bool = False,
     ) -> str:
         """Commit files under their names in the repository, and return the commit's hash. Other files stay as they are.
-        With `parent` the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
+        `copies` maps names to files that the repository holds already: each to a commit and a path in it. With `parent`
+        the commit is made only on top of that one. `retry`: a commit that fails is sent again, which is
         harmless where only the content matters and not the number of commits.
         """
-        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy
 
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         # The large files go first, because their upload can be repeated; the commit itself is then one short request.
@@ -172,7 +184,8 @@ class Hub:
                 self._with_retries(upload)
         self._before_commit()
         how = {"commit_message": message, "revision": branch, "parent_commit": parent, "num_threads": 1}
-        send = functools.partial(_api().create_commit, self.repo, additions, **how)
+        copied = [CommitOperationCopy(path, name, src_revision=commit) for name, (commit, path) in copies.items()]
+        send = functools.partial(_api().create_commit, self.repo, [*additions, *copied], **how)
         return str((self._with_retries(send) if retry else self._request(send)).oid)
 
     def tag(self, name: str, commit: str) -> None:

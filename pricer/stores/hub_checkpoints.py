@@ -19,6 +19,7 @@ from pricer.stores.checkpoints import (
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
 from pricer.stores.hub import Hub, cache
+from pricer.stores.hub_pick import BEST, put_pick, read_pick
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
@@ -43,6 +44,8 @@ class HubStore:
         self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
+        # The commit of the picked checkpoint when the head was read; None if none was picked.
+        self._best: str | None = None
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every checkpoint whose push was confirmed, sorted by step."""
@@ -77,14 +80,26 @@ class HubStore:
         known = known or self._deliver(checkpoint, self._local.fetch(checkpoint))
         assert known.commit is not None  # it was delivered
         self.hub.tag(name, known.commit)
+        if name == BEST:
+            self._best = known.commit
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup with the tag `name`, or None."""
         return self._local.tagged(name)
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Write the repository's README.md, and return its name. `render` returns the text for that name."""
-        self.hub.commit({"README.md": render(self.hub.repo).encode()}, message, retry=True)
+    def publish_pick(
+        self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
+    ) -> str | None:
+        """Commit the pick and its pages to `main`, and return the repository's name. None if `render` returns None."""
+        known = self._known(checkpoint)
+        assert known is not None  # a tag was set to it, and so it was delivered
+        assert known.commit is not None
+        head = self.hub.refs().branches.get("main", known.commit)
+        pages = render(self.hub.repo, self.hub.read(head, "README.md", LARGEST_TEXT))
+        if pages is None:
+            return None
+        self._head = None
+        put_pick(self.hub, known, head, lambda: self.fetch(known), pages)
         return self.hub.repo
 
     def record_scan(self, found: Sequence[Checkpoint], tags: Mapping[str, str]) -> None:
@@ -108,8 +123,24 @@ class HubStore:
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
+            # Before the log line: after a kill in between, the checkpoint is delivered once more, and this is made up.
+            self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered
+
+    def _put_pick_back(self) -> None:
+        """After a checkpoint was committed to `main`, commit the picked one again if there is one: `main` is what people
+        load.
+        """
+        if self._best is None:
+            return
+        known = next((logged for logged in self._local.logged() if logged.commit == self._best), None)
+        pick = known or read_pick(self.hub, self._best)
+        if pick is not None:
+            # If the last line fails, its commit may exist all the same, so the head is unknown.
+            head, self._head = self._head, None
+            head = head or self.hub.refs().branches.get("main", self._best)
+            self._head = put_pick(self.hub, pick, head, lambda: self._local.find(pick) or self._download(pick))
 
     def _commit_and_confirm(self, checkpoint: Checkpoint, folder: Path) -> str:
         commit = self._find_earlier_push(checkpoint, folder) or self._commit(checkpoint, folder)
@@ -127,7 +158,7 @@ class HubStore:
         if self._head is not None:
             return None
         refs = self.hub.refs()
-        head = refs.branches.get("main")
+        head, self._best = refs.branches.get("main"), refs.tags.get(BEST)
         self._refuse_another_run(head)
         tagged = [refs.tags[checkpoint.name]] if checkpoint.name in refs.tags else []
         titled = [commit.hash for commit in self.hub.commits() if commit.title == checkpoint.name]
