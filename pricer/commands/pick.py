@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish
 from pricer.commands.parts.watcher import Watcher
-from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.items import Split
 from pricer.core.selection import (
@@ -27,15 +27,15 @@ class Picked:
     """The result of `pricer pick`.
 
     `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
-    evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway.
+    evaluation to compare. `published` is what the repository got of it; None without a repository. `problem` says why
+    the Hub could not be updated; the choice is valid anyway.
     """
 
     run: Run
     selection: Selection
     unscored: tuple[int, ...]
     dropped: tuple[int, ...] = ()
-    card: str | None = None
+    published: Published | None = None
     problem: HubError | None = None
 
 
@@ -78,19 +78,18 @@ def pick(
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
     scored = {e.candidate.id for e in selection.ranking}
-    dropped = dropped_by_spec.get(selection.spec_fingerprint, frozenset()) - scored
+    dropped = dropped_in_race(run, selection)
     picked = Picked(
         run,
         selection,
         unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
         dropped=tuple(c.step for c in checkpoints if c.id in dropped),
     )
-    chosen = _chosen(picked)
+    chosen = find_picked(run, selection)
     if run.store.is_remote and chosen.commit is None:
         note(f"pushing {chosen.name} to {run.store.location}")
     try:
-        run.store.tag(chosen, "best")
-        return replace(picked, card=_publish_card(picked))
+        return replace(picked, published=publish(run, selection))
     except HubError as problem:
         return replace(picked, problem=problem)
 
@@ -123,16 +122,10 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
     problem = picked.problem
     if is_new and problem is None:
         try:
-            _publish_card(picked)
+            publish(run, selection)
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
-
-
-def _chosen(picked: Picked) -> Checkpoint:
-    store, candidate = picked.run.store, picked.selection.candidate
-    kept = store.soups() if candidate.is_soup else store.checkpoints()
-    return next(checkpoint for checkpoint in kept if checkpoint.id == candidate.id)
 
 
 def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
@@ -153,19 +146,3 @@ def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTabl
             )
         found[evaluation.candidate.id] = table
     return found
-
-
-def _publish_card(picked: Picked) -> str | None:
-    """Write the model card of a run to the Hub, and return the repository. None if the run has no repository, or if the
-    checkpoint is of another trainer: nothing is known about it.
-    """
-    best = _chosen(picked)
-    if best.prompt_fingerprint is None:
-        return None
-
-    def render(repo: str) -> str:
-        from pricer.commands.parts.model_card import card_text
-
-        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped))
-
-    return picked.run.store.publish_card(render, f"{best.name} is the best")

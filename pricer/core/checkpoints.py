@@ -140,6 +140,11 @@ class Candidate:
         return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch, checkpoint.member_steps)
 
     @property
+    def key(self) -> str:
+        """The name that its evaluations are kept under: the id, or the name of a baseline without blanks."""
+        return self.id or self.name.replace(" + ", "-").replace(" ", "-")
+
+    @property
     def is_baseline(self) -> bool:
         """Whether it is a baseline."""
         return self.id is None

@@ -129,9 +129,7 @@ class HubStore:
         return delivered
 
     def _put_pick_back(self) -> None:
-        """After a checkpoint was committed to `main`, commit the picked one again if there is one: `main` is what people
-        load.
-        """
+        """Commit the picked checkpoint to `main` again, if there is one, because `main` is what people load."""
         if self._best is None:
             return
         known = next((logged for logged in self._local.logged() if logged.commit == self._best), None)

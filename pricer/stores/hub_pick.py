@@ -50,9 +50,7 @@ def _parts_on_hub(hub: Hub, checkpoint: Checkpoint) -> dict[str, RemoteFile]:
     return {name: found[prefix + name] for name in PARTS if prefix + name in found}
 
 
-def _difference(
-    hub: Hub, commit: str, parts: Mapping[str, RemoteFile], pages: Mapping[str, bytes]
-) -> str | None:
+def _difference(hub: Hub, commit: str, parts: Mapping[str, RemoteFile], pages: Mapping[str, bytes]) -> str | None:
     """The first file that the commit lacks or holds with other content; None if it holds them all."""
     found = hub.files(commit, [*parts, *pages])
     for name, part in parts.items():

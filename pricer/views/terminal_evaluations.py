@@ -160,8 +160,11 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
-    if result.card:
-        terminal.note(f"tag best and model card: {hub_address(result.card)}")
+    if published := result.published:
+        if published.is_on_main:
+            terminal.note(f"tag best, main and model card: {hub_address(published.repo)}")
+        if published.left:
+            terminal.note(published.left)
 
 
 def next_step(result: "Picked") -> None:
