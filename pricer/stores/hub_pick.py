@@ -11,8 +11,8 @@ from pricer.stores.hub import Hub, RemoteFile
 
 BEST = "best"
 """The tag of the picked checkpoint."""
-# Maximum size of a manifest in bytes.
-_LARGEST_MANIFEST = 1_000_000
+# Maximum size of a manifest and of an adapter's configuration in bytes.
+_LARGEST_TEXT = 1_000_000
 # `pricer eval --repo` reads the titles of commits. This one must not look like a step or an epoch.
 _TITLE = "The pick, and its model card"
 
@@ -72,13 +72,15 @@ def _commit(
         return hub.commit(pages, _TITLE, copies=copies)
     except HubError:
         # The Hub may not copy, or its answer was lost: then the client finds the same content there, and sends nothing.
-        folder = fetch()
-        return hub.commit({name: folder / name for name in parts} | dict(pages), _TITLE, retry=True)
+        files: dict[str, Path | bytes] = {ADAPTER: fetch() / ADAPTER, **pages}
+        for name in parts.keys() - {ADAPTER}:
+            files[name] = hub.download(checkpoint.commit, parts[name], _LARGEST_TEXT)
+        return hub.commit(files, _TITLE, retry=True)
 
 
 def read_pick(hub: Hub, commit: str) -> Checkpoint | None:
     """The checkpoint whose manifest a commit holds; None if it holds none. Another trainer writes none."""
-    content = hub.read(commit, MANIFEST, _LARGEST_MANIFEST)
+    content = hub.read(commit, MANIFEST, _LARGEST_TEXT)
     try:
         return None if content is None else parse_manifest(content).at(commit)
     except ValueError:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -189,12 +190,9 @@ class Liar(Hub):
         self,
         files: Mapping[str, Path | bytes],
         message: str,
-        *,
-        branch: str = "main",
-        parent: str | None = None,
-        retry: bool = False,
+        **how: Any,
     ) -> str:
-        return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, retry=retry)
+        return super().commit({**files, self.lie: b"other"}, message, **how)
 
 
 class TestConfirming:
@@ -544,5 +542,7 @@ class TestSoups:
         training.push(saved(10), 10)
 
         assert overtaken.value.transient
-        assert titles(repo) == ["step-000010", "soup-000002-000005", "step-000005", "initial commit"]
+        # `main` stays the pick.
+        pick = "The pick, and its model card"
+        assert titles(repo) == [pick, "step-000010", "soup-000002-000005", "step-000005", "initial commit"]
         assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]

@@ -294,9 +294,9 @@ def test_a_card_without_the_test_split_says_that_no_number_is_free_of_the_choice
         "`pricer pick --repo user/lamp-pricer --confirm` measures it. ### Validation error"
     ) in text_of(card)
     assert (
-        "on 50 validation items, which pricer held out by a hash of their texts (95% interval in brackets). No baseline "
-        "was compared with it on these items. The checkpoint was chosen by these items, which makes the number "
-        "optimistic. No test item was scored. |"
+        "on 50 validation items, which pricer held out by a hash of their texts (95% interval in brackets). No "
+        "baseline was compared with it on these items. The checkpoint was chosen by these items, which makes the "
+        "number optimistic. No test item was scored. |"
     ) in text_of(card)
     assert {(result.split, result.items) for result in card.results} == {
         (None, "50 validation items, which pricer held out by a hash of their texts")
@@ -358,8 +358,8 @@ def test_a_single_checkpoint_was_not_chosen_from_anything() -> None:
 
 def test_those_that_dropped_out_of_a_race_are_counted() -> None:
     assert (
-        "of their texts. **This split chose the checkpoint**: of the 1 that were measured on all of them it is the best "
-        "by MAE. Another 7 dropped out of a race before they were measured on all of them. A number"
+        "of their texts. **This split chose the checkpoint**: of the 1 that were measured on all of them it is the "
+        "best by MAE. Another 7 dropped out of a race before they were measured on all of them. A number"
     ) in text_of(card_of([on_hub(100, 50.0)], dropped=7))
 
 
@@ -570,8 +570,9 @@ def test_a_checkpoint_of_another_trainer_is_not_described_by_settings_of_ours() 
     assert (
         "## Training - Trained by another trainer, whose settings are not known here. - Measured with: data "
         "[`user/lamps`](https://huggingface.co/datasets/user/lamps) on the Hub, at revision `da7e`, fingerprint of all "
-        f"items `da7a`; base [`maker/small`](https://huggingface.co/maker/small), commit `{'ba5e' * 10}`, at `nf4/bfloat16`. - Checkpoint: step 200 by the "
-        "names in the repository. - Licence: the licence of the base, `llama3.2`. ## Limits The tables show all that "
+        "items `da7a`; base [`maker/small`](https://huggingface.co/maker/small), commit "
+        f"`{'ba5e' * 10}`, at `nf4/bfloat16`. - Checkpoint: step 200 by the names in the "
+        "repository. - Licence: the licence of the base, `llama3.2`. ## Limits The tables show all that "
         "was measured, on items of one source:"
     ) in text
     assert card.datasets == ()  # they say what a model was trained on

@@ -12,8 +12,8 @@ from pricer.stores.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`. `left` says what was left
-    as it was; empty if nothing was.
+    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`. `left` says what was
+    left as it was; empty if nothing was.
     """
 
     repo: str
