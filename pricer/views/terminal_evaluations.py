@@ -120,7 +120,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        left = {"left": result.published.left} if result.published and result.published.left else {}
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **left, **confirmation})
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
