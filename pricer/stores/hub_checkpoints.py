@@ -123,8 +123,9 @@ class HubStore:
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
-            # Before the log line: after a kill in between, the checkpoint is delivered once more, and this is made up.
-            self._put_pick_back()
+            if not checkpoint.members:  # a soup is pushed only when it becomes the pick
+                # Before the log line: after a kill in between, the checkpoint is delivered once more, with this.
+                self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import peft
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, parse_eval_result_entries
 from safetensors.torch import load
 from transformers import AutoModelForCausalLM
 
@@ -54,7 +55,7 @@ def card_of(repo: Repo) -> str:
 
 def short_form(repo: Repo) -> str:
     """The first code of the card, which is what people copy."""
-    return re.findall(r"^```python\n(.*?)^```$", card_of(repo), re.DOTALL | re.MULTILINE)[0]
+    return str(re.findall(r"^```python\n(.*?)^```$", card_of(repo), re.DOTALL | re.MULTILINE)[0])
 
 
 @pytest.fixture
@@ -207,6 +208,16 @@ class TestAnotherTrainer:
 class TestADataSetOnTheHub:
     """A data set of its own splits, and one whose splits are ours."""
 
+    def results(self, pages: Mapping[str, bytes]) -> Sequence[EvalResult]:
+        """The results in the metadata of the card."""
+        data = ModelCard(pages["README.md"].decode()).data
+        assert isinstance(data, ModelCardData)
+        return data.eval_results or []
+
+    def entries(self, pages: Mapping[str, bytes]) -> Sequence[EvalResultEntry]:
+        """The results of the other format."""
+        return parse_eval_result_entries(yaml.safe_load(pages[".eval_results/pricer.yaml"]))
+
     def pages(self, *splits: str, hub: LoopbackHub, test: bool = True, **settings: Any) -> dict[str, bytes]:
         row, prompt = b"description,price\na lamp,12\n", PromptConfig(max_length=128)
         made = hub.create("ann/lamps", kind="dataset").commit({f"{name}.csv": row for name in splits})
@@ -221,31 +232,27 @@ class TestADataSetOnTheHub:
     def test_a_split_of_its_own_has_its_own_name(self, hub: LoopbackHub) -> None:
         pages = self.pages("train", "validation", "test", hub=hub)
 
-        data = ModelCard(pages["README.md"].decode()).data
-        found = {(r.dataset_split, r.dataset_type, r.dataset_args["items"]) for r in data.eval_results}
-        assert found == {
-            ("test", "ann/lamps", "60 items of the data set's own split test"),
-            ("validation", "ann/lamps", "50 items of the data set's own split validation"),
+        assert described(self.results(pages)) == {
+            ("test", "60 items of the data set's own split test"),
+            ("validation", "50 items of the data set's own split validation"),
         }
         assert b"on 60 items of the data set's own split `test`" in pages["README.md"]
-        assert data.datasets == ["ann/lamps"]
+        assert b"\ndatasets:\n- ann/lamps\n" in pages["README.md"]
 
     def test_a_split_that_is_ours_has_no_name(self, hub: LoopbackHub) -> None:
         pages = self.pages("train", hub=hub)
 
-        data = ModelCard(pages["README.md"].decode()).data
         words = "60 test items, which pricer held out by a hash of their texts"
-        assert {(r.dataset_split, r.dataset_args["items"]) for r in data.eval_results} == {(None, words)}
+        assert described(self.results(pages)) == {(None, words)}
         assert "split: test" not in pages["README.md"].decode()
-        entries = parse_eval_result_entries(yaml.safe_load(pages[".eval_results/pricer.yaml"]))
-        assert {(entry.dataset_id, entry.notes.endswith(f"; {words}")) for entry in entries} == {("ann/lamps", True)}
-        assert {entry.task_id: entry.value for entry in entries}["price-mae"] == 44.0
+        assert {entry.dataset_id for entry in self.entries(pages)} == {"ann/lamps"}
+        assert all((entry.notes or "").endswith(f"; {words}") for entry in self.entries(pages))
+        assert {entry.task_id: entry.value for entry in self.entries(pages)}["price-mae"] == 44.0
 
     def test_an_own_test_split_beside_validation_items_of_ours(self, hub: LoopbackHub) -> None:
         pages = self.pages("train", "test", hub=hub)
 
-        results = ModelCard(pages["README.md"].decode()).data.eval_results
-        assert {(r.dataset_split, r.dataset_args["items"]) for r in results} == {
+        assert described(self.results(pages)) == {
             ("test", "60 items of the data set's own split test"),
             (None, "50 validation items, which pricer held out by a hash of their texts"),
         }
@@ -254,14 +261,17 @@ class TestADataSetOnTheHub:
     def test_splits_that_the_config_makes_have_no_name(self, hub: LoopbackHub, settings: dict[str, Any]) -> None:
         pages = self.pages("train", "validation", "test", hub=hub, **settings)
 
-        results = ModelCard(pages["README.md"].decode()).data.eval_results
-        assert {r.dataset_split for r in results} == {None}
+        assert {split for split, _ in described(self.results(pages))} == {None}
 
     def test_without_test_items_the_results_say_which_items_they_are_of(self, hub: LoopbackHub) -> None:
         pages = self.pages("train", hub=hub, test=False)
 
-        entries = parse_eval_result_entries(yaml.safe_load(pages[".eval_results/pricer.yaml"]))
-        assert all("; 50 validation items, which pricer held out" in entry.notes for entry in entries)
+        assert all("; 50 validation items, which pricer" in (entry.notes or "") for entry in self.entries(pages))
+
+
+def described(results: Sequence[EvalResult]) -> set[tuple[str | None, str]]:
+    """The splits that results name, and the items that they are said to be measured on."""
+    return {(result.dataset_split, (result.dataset_args or {})["items"]) for result in results}
 
 
 @pytest.mark.usefixtures("scorer")
