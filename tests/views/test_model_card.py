@@ -123,7 +123,7 @@ Compared item by item, it beats the baseline.
 
 ## Use
 
-With pricer, which adds an 80% interval to the price:
+With pricer:
 
 ```bash
 pip install ./pricer  # a clone of pricer's repository: it is on no package index yet
@@ -131,7 +131,7 @@ hf auth login         # only for private repositories
 pricer predict --repo user/lamp-pricer "…"
 ```
 
-With peft, `main` is the chosen checkpoint:
+With peft. Without a revision it loads the chosen checkpoint:
 
 ```python
 from peft import AutoPeftModelForCausalLM

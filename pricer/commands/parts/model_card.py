@@ -62,7 +62,7 @@ def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
         dropped=dropped,
         coverage=confirmed[-1].coverage if confirmed else (),
         near_copies=confirmed[-1].near_copies if confirmed else None,
-        caution=Caution(held_out["known"], held_out["text"]) if held_out else None,
+        caution=Caution(bool(held_out["known"]), str(held_out["text"])) if isinstance(held_out, dict) else None,
     )
 
 
@@ -168,7 +168,7 @@ def _recipe(config: RunConfig, facts: Mapping[str, Any], *, is_foreign: bool) ->
 def _held_out(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, is_foreign: bool) -> HeldOut:
     """Where the held-out items come from. Only a split that a Hub data set itself names has that name."""
     data, by_time = config.data, config.data.time_column is not None
-    if not data.keep_splits:
+    if not data.keep_splits or data.source.startswith("builtin:"):
         return HeldOut({}, by_time)
     recorded = facts.get("data")
     own = recorded.get("own_splits") if isinstance(recorded, dict) else None
