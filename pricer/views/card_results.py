@@ -79,7 +79,8 @@ def describe_verdict(leads: Sequence[Lead], code: Callable[[str], str]) -> str:
             f"Compared item by item, it beats {f'all {len(leads):,} baselines' if len(leads) > 1 else 'the baseline'}."
         )
     parts = [text.format(" and ".join(found[verdict])) for verdict, text in _VERDICTS.items() if found[verdict]]
-    return f"Compared item by item with {len(leads):,} baseline{'s' * (len(leads) > 1)}, it {', '.join(parts)}."
+    said = ", and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
+    return f"Compared item by item with {len(leads):,} baseline{'s' * (len(leads) > 1)}, it {said}."
 
 
 _VERDICTS = {

@@ -488,6 +488,103 @@ def test_a_folder_on_somebodys_disk_is_named_without_its_place() -> None:
     assert "    name,\n    dtype=torch.float32,\n    device_map" in code
 
 
+def test_the_short_form_loads_a_base_from_where_it_is() -> None:
+    builtin, folder = local_card(a_checkpoint(200), LOCAL), local_card(a_checkpoint(200, base="/data/llama"), LOCAL)
+
+    assert short_form_in(card_of()) == (
+        "from peft import AutoPeftModelForCausalLM\n\n"
+        'model = AutoPeftModelForCausalLM.from_pretrained("user/lamp-pricer")\n'
+    )
+    loads = (
+        'base = AutoModelForCausalLM.from_pretrained({})\nmodel = PeftModel.from_pretrained(base, "user/lamp-pricer")\n'
+    )
+    assert short_form_in(builtin).endswith(loads.format('str(files("pricer") / "assets" / "base")'))
+    assert short_form_in(folder).endswith(loads.format('"llama"'))
+    said = "The base is no repository: its folder `llama` must lie in the folder that you start pricer in."
+    assert said in text_of(folder)
+    assert said not in text_of(builtin)
+
+
+def test_an_adapter_that_names_a_folder_of_another_machine_is_loaded_with_the_base_that_was_measured() -> None:
+    foreign = a_checkpoint(200, base="/content/drive/base", base_revision=None, prompt_fingerprint=None)
+    card = card_of([on_hub(200, 40.0, id=foreign.id)], foreign, changed(RECIPE, model={"base": "maker/small"}))
+
+    assert 'AutoModelForCausalLM.from_pretrained("maker/small")\n' in short_form_in(card)
+    assert card.base_model == "maker/small"
+    assert "/content" not in card.body
+
+
+def test_links_lead_to_the_hub_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://ann:secret@hub.example.com")
+
+    body = card_of().body
+
+    assert "[`maker/small`](https://hub.example.com/maker/small)" in body
+    assert "[`user/lamps`](https://hub.example.com/datasets/user/lamps)" in body
+
+
+def test_items_that_may_have_been_trained_on_are_a_note_before_every_number_but_the_first() -> None:
+    unknown = card_of(caution=Caution(is_known=False, text="the card of them/x names no split")).body
+    known = card_of(caution=Caution(is_known=True, text="trained on `train`, scored on rows of test")).body
+
+    note = "\n> **It is not known whether these items were held out.** Note: the card of them/x names no split\n"
+    assert f"{note}\n|  | MAE |" in unknown
+    assert "Held out: trained on &#96;train&#96;, scored on rows of test\n" in known
+    assert "It is not known" not in known
+
+
+@pytest.mark.parametrize(
+    ("leads", "said"),
+    [
+        ([("a", 5.0, (1.0, 9.0)), ("b", 3.0, (2.0, 4.0))], "Compared item by item, it beats all 2 baselines."),
+        (
+            [("a", 5.0, (1.0, 9.0)), ("b", 1.0, (-1.0, 3.0)), ("c", -2.0, (-3.0, -1.0)), ("d", -1.0, (-2.0, 0.0))],
+            "Compared item by item with 4 baselines, it beats `a`, is not significantly different from `b` and `d`, and "
+            "is worse than `c`.",
+        ),
+        ([("a", 5.0, None)], "with 1 baseline, it is not significantly different from `a`."),
+        ([], "No baseline was compared with it on these items."),
+    ],
+)
+def test_the_verdict_names_each_baseline_that_is_not_beaten(
+    leads: list[tuple[str, float, tuple[float, float] | None]], said: str
+) -> None:
+    assert said in text_of(card_of(leads=[Lead(*one) for one in leads]))
+
+
+def test_the_difference_to_a_baseline_stands_beside_it() -> None:
+    card = card_of(leads=[Lead("constant", -2.0, (-3.0, -1.0))])
+
+    assert "| `constant` | $90.00 (89.00 to 91.00) | −$2.00 (−3.00 to −1.00) |\n" in card.body
+    assert "| `constant` | $90.00 (89.00 to 91.00) |  |\n" in card_of().body  # its scores are gone
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        (HeldOut(None), "on 50 validation items (95%"),
+        (HeldOut({}), "on 50 validation items, which pricer held out by a hash of their texts (95%"),
+        (HeldOut({}, by_time=True), "on 50 validation items, which pricer held out by time (95%"),
+        (HeldOut({"val": None}), "on 50 items of the source's own validation split (95%"),
+        (HeldOut({"val": "dev"}), "on 50 items of the data set's own split `dev` (95%"),
+    ],
+)
+def test_the_first_lines_say_how_the_items_were_held_out(held_out: HeldOut, said: str) -> None:
+    card = card_of(recipe=replace(RECIPE, held_out=held_out))
+
+    assert said in card.body
+    assert {result.split for result in card.results} == {"dev" if "dev" in said else None}
+
+
+def test_two_splits_without_a_name_state_the_results_on_test_items_alone() -> None:
+    tested = [*MEASURED, on_hub(200, 44.0, spec=HUB_TEST, n=60)]
+
+    card = card_of(tested, recipe=replace(RECIPE, held_out=HeldOut({})))
+
+    # The Hub's client would merge both into one list, where nobody could tell them apart.
+    assert [result.value for result in card.results if result.metric == "mae"] == [44.0]
+
+
 def test_a_folder_that_looks_like_a_repository_is_not_taken_for_one() -> None:
     card = local_card(a_checkpoint(200, base="models/llama"), LOCAL)
 
