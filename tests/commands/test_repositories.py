@@ -339,12 +339,12 @@ class TestPricersOwn:
         best = result.json()
         name = best["candidate"]["name"]
         assert pushed.tags["best"] == pushed.tags[name]
-        assert [commit.title for commit in pushed.commits()[:2]] == [f"{name} is the best", "step-000006"]
+        assert [commit.title for commit in pushed.commits()[:2]] == ["The pick, and its model card", "step-000006"]
         card = ModelCard(pushed.files()["README.md"].decode())
         # The base is embedded in pricer: there is no repository that the card could name.
         assert card.data.get("library_name") == "peft"
         assert pushed.tags[name] in card.content
-        assert pushed.files()[ADAPTER] == pushed.files("step-000006")[ADAPTER]
+        assert pushed.files()[ADAPTER] == pushed.files(name)[ADAPTER] != pushed.files("step-000006")[ADAPTER]
 
     def test_a_confirmed_pick_has_its_number_in_the_card(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
         on("scorer")

@@ -539,8 +539,8 @@ def test_items_that_may_have_been_trained_on_are_a_note_before_every_number_but_
         ([("a", 5.0, (1.0, 9.0)), ("b", 3.0, (2.0, 4.0))], "Compared item by item, it beats all 2 baselines."),
         (
             [("a", 5.0, (1.0, 9.0)), ("b", 1.0, (-1.0, 3.0)), ("c", -2.0, (-3.0, -1.0)), ("d", -1.0, (-2.0, 0.0))],
-            "Compared item by item with 4 baselines, it beats `a`, is not significantly different from `b` and `d`, and "
-            "is worse than `c`.",
+            "Compared item by item with 4 baselines, it beats `a`, is not significantly different from `b` and `d`, "
+            "and is worse than `c`.",
         ),
         ([("a", 5.0, None)], "with 1 baseline, it is not significantly different from `a`."),
         ([], "No baseline was compared with it on these items."),
