@@ -173,6 +173,21 @@ class TestMain:
 
 
 @pytest.mark.usefixtures("scorer")
+def test_training_that_goes_on_after_a_pick_leaves_the_pick_on_main(stopped: Repo) -> None:
+    score("ann/stopped", 2)
+    assert Cli("pick", "--repo", "ann/stopped").code == 0
+    card = card_of(stopped)
+
+    assert Cli("train", "--resume", "--repo", "ann/stopped").code == 0
+
+    assert stopped.tags["best"] == stopped.tags["step-000002"] != stopped.tags["step-000006"]
+    assert stopped.files()[ADAPTER] == stopped.files("step-000002")[ADAPTER]
+    assert stopped.files()["manifest.json"] == stopped.files("step-000002")["manifest.json"]
+    assert stopped.files("step-000006")[ADAPTER] != stopped.files("step-000002")[ADAPTER]
+    assert card_of(stopped) == card
+
+
+@pytest.mark.usefixtures("scorer")
 class TestAnotherTrainer:
     def test_a_readme_of_theirs_leaves_main_as_it_is_and_the_pick_says_how_to_load_it(
         self, saves: Repo, mine: list[str]
@@ -189,6 +204,7 @@ class TestAnotherTrainer:
             "main of ann/saves is left as it is, because its README.md is not by pricer; the pick has "
             f'revision="{commit}"' in " ".join(result.err.split())
         )
+        assert f'revision="{commit}"' in Cli("pick", "--repo", "ann/saves", "--json").json()["left"]
 
     def test_the_card_states_none_of_our_settings(self, saves: Repo, mine: list[str]) -> None:
         saves.commit({}, "no card", delete=["README.md"])
