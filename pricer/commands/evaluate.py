@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import choose_checkpoints, refuse_foreign, saved_breakdown
+from pricer.commands.parts.held_out import judge_other_data, record_held_out
 from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
@@ -14,6 +15,7 @@ from pricer.core.breakdowns import Breakdown
 from pricer.core.checkpoints import Candidate, Checkpoint, tag_name
 from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, Split
 from pricer.data.preparation import require
 from pricer.stores.runs import Run
@@ -26,7 +28,8 @@ class Evaluated:
 
     `evaluations` has the baselines first, then the checkpoints by step. A single checkpoint has a `breakdown`, a race
     has a `race`. `report` is for W&B; None: this run is not on W&B. `source` names other data that were scored, and
-    `trained` is the number of its items that the run was trained on; None: unknown.
+    `trained` is the number of its items that the run was trained on; None: unknown. `held_out` says whether the items
+    were held out for the adapters of another trainer; None: the run is pricer's.
     """
 
     run: Run
@@ -38,6 +41,7 @@ class Evaluated:
     report: Report | None = None
     source: str | None = None
     trained: int | None = None
+    held_out: HeldOutCheck | None = None
 
 
 def evaluate_run(
@@ -49,8 +53,11 @@ def evaluate_run(
     checkpoints = _choose(run, which, watcher)
     setup = prepare(run.config(), progress=watcher.preparing)
     items = require(setup.items, split, setup.config.data)
+    held_out = record_held_out(run, setup)
+    if held_out and not held_out.known:
+        watcher.note(f"warning: {held_out.text}")
     job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items)
-    return _evaluate(job, watcher, race=race)
+    return replace(_evaluate(job, watcher, race=race), held_out=held_out)
 
 
 def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watcher: Watcher) -> Evaluated:
@@ -68,7 +75,8 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
     job = _Job(run, which, checkpoints, setup, spec, data.items)
-    return replace(_evaluate(job, watcher), source=source, trained=trained)
+    held_out = judge_other_data(run, source)
+    return replace(_evaluate(job, watcher), source=source, trained=trained, held_out=held_out)
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:

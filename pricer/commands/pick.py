@@ -8,6 +8,7 @@ import numpy as np
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
     Confirmation,
@@ -28,7 +29,8 @@ class Picked:
 
     `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
     evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway.
+    could not be updated; the choice is valid anyway. `held_out` says whether the items were held out for the adapters
+    of another trainer; None: the run is pricer's.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class Picked:
     dropped: tuple[int, ...] = ()
     card: str | None = None
     problem: HubError | None = None
+    held_out: HeldOutCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def pick(
         selection,
         unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
         dropped=tuple(c.step for c in checkpoints if c.id in dropped),
+        held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
     )
     chosen = _chosen(picked)
     if run.store.is_remote and chosen.commit is None:

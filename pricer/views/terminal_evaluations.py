@@ -51,12 +51,15 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
         values |= {} if result.source is None else {"data": result.source, "trained": result.trained}
+        values |= {"held_out": asdict(result.held_out)} if result.held_out else {}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec, unit = result.spec, result.spec.price_unit
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
+    if result.held_out:
+        terminal.line(result.held_out.text)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(error(metric.value, unit) for metric in e.estimators)] for e in known]
@@ -120,7 +123,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        held_out = {"held_out": asdict(result.held_out)} if result.held_out else {}
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **held_out, **confirmation})
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
@@ -151,6 +155,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
             f"{value(comparison.corrected, metric, unit)} (95 %: {ends})"
         )
+    if result.held_out:
+        terminal.line(result.held_out.text)
     no_price = selection.chosen.metric("no_price").value
     if no_price:
         terminal.note(
