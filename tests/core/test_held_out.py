@@ -59,11 +59,11 @@ def test_files_of_this_machine_may_be_a_copy() -> None:
 
 
 def test_what_is_said_of_the_scored_items() -> None:
-    said, silent = Training(("train",), "as README.md of bob/prices says"), Training(None, "bob/prices is silent")
+    said, silent = Training(("train",), "as its card says"), Training(None, "bob/prices is silent")
 
     assert judge_held_out(said, "ann/lamps", ["train", "test"]) == HeldOutCheck(
         True,
-        "held out: the adapters were trained on train of ann/lamps, as README.md of bob/prices says; none of it is scored",
+        "held out: the adapters were trained on train of ann/lamps, as its card says; none of it is scored",
     )
     assert judge_held_out(silent, "ann/lamps", ["train", "test"]) == HeldOutCheck(
         False,
@@ -71,7 +71,7 @@ def test_what_is_said_of_the_scored_items() -> None:
         "scored. If you know better, set data.trained_splits",
     )
     assert judge_held_out(silent, "ann/lamps", ["train"]).text.startswith(
-        "not known to be held out: bob/prices is silent. ann/lamps has no held-out split of its own, so the adapters may "
+        "not known to be held out: bob/prices is silent. ann/lamps has no held-out split of its own, so the adapters "
     )
     none = judge_held_out(Training((), "as data.trained_splits says"), "ann/lamps", [])
     assert none == HeldOutCheck(
