@@ -54,10 +54,8 @@ def evaluate_run(
     setup = prepare(run.config(), progress=watcher.preparing)
     items = require(setup.items, split, setup.config.data)
     held_out = record_held_out(run, setup)
-    if held_out and not held_out.known:
-        watcher.note(f"warning: {held_out.text}")
-    job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items)
-    return replace(_evaluate(job, watcher, race=race), held_out=held_out)
+    job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items, held_out)
+    return _evaluate(job, watcher, race=race)
 
 
 def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watcher: Watcher) -> Evaluated:
@@ -69,14 +67,14 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     setup = prepare_to_ask(run.config(), checkpoints[0], watcher.preparing)
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
-    trained = count_trained(run, scored)
+    trained, held_out = count_trained(run, scored), judge_other_data(run, source)
     beyond = explain_beyond(scored, setup.template.price_format)
-    for note in (*data.notes, explain_trained(trained, len(scored)), *beyond):
+    known = [] if held_out else [explain_trained(trained, len(scored))]
+    for note in (*data.notes, *known, *beyond):
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
-    job = _Job(run, which, checkpoints, setup, spec, data.items)
-    held_out = judge_other_data(run, source)
-    return replace(_evaluate(job, watcher), source=source, trained=trained, held_out=held_out)
+    job = _Job(run, which, checkpoints, setup, spec, data.items, held_out)
+    return replace(_evaluate(job, watcher), source=source, trained=trained)
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:
@@ -87,7 +85,9 @@ def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is scored on which items: the checkpoints that `which` names, and the items of the spec's split or data."""
+    """What is scored on which items: the checkpoints that `which` names, and the items of the spec's split or data.
+    `held_out` says whether these were held out for the adapters of another trainer.
+    """
 
     run: Run
     which: str
@@ -95,6 +95,7 @@ class _Job:
     setup: Setup
     spec: EvalSpec
     items: Sequence[Item]
+    held_out: HeldOutCheck | None
 
 
 def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
@@ -104,6 +105,8 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
     run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
+    if job.held_out and not job.held_out.known:
+        watcher.note(f"warning: {job.held_out.text}")
     with open_session(run, setup, spec, job.items, len(checkpoints), watcher) as session:
         # The baselines come first, before any adapter is loaded: one of them is the untuned base.
         baselines = evaluate_baselines(session, setup)
@@ -115,7 +118,7 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
     if setup.config.tracking.mode != "off":
         report = evaluation_report(spec, session.items, evaluations, run.evaluations.predictions)
     record = run.race() if race else None
-    return Evaluated(run, spec, len(session.items), evaluations, breakdown, record, report)
+    return Evaluated(run, spec, len(session.items), evaluations, breakdown, record, report, held_out=job.held_out)
 
 
 def score_checkpoints(

@@ -18,13 +18,14 @@ NO_SPLIT = -1
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The split number of each item. `own` are the splits that the source had. `fractions` are the shares that were cut
-    off, by split.
+    """The split number of each item. `own` are the splits that the source had, and that were kept. `fractions` are the
+    shares that were cut off, by split: from the training items, or if `divided`, from the other held-out split.
     """
 
     numbers: np.ndarray
     own: tuple[Split, ...]
     fractions: Mapping[Split, float]
+    divided: bool = False
 
 
 def parse_time(value: Any) -> float | None:
@@ -87,20 +88,21 @@ def assign_splits(
     missing = [split for split in (Split.TEST, Split.VAL) if not (numbers == NUMBERS[split]).any()]
     candidates = np.flatnonzero((named == NUMBERS[Split.TRAIN]) & ~is_trained)
     shares = {Split.VAL: val_fraction, Split.TEST: test_fraction}
-    halves = trained and not len(candidates) and len(missing) == 1
-    if halves:  # the only split that may be held out is divided
+    divided = bool(trained) and not len(candidates) and len(missing) == 1
+    if divided:  # the only split that may be held out is divided
         candidates = np.flatnonzero(~is_trained)
         shares = {split: 0.5 if share == "auto" else share for split, share in shares.items()}
     given = [shares[split] if split in missing else 0.0 for split in (Split.VAL, Split.TEST)]
     val, test = held_out_fractions(len(candidates), given[0], given[1])
     fractions = {split: share for split, share in ((Split.VAL, val), (Split.TEST, test)) if split in missing}
     ranks = places[candidates] if times is None else _ages(times[candidates], places[candidates])
-    if halves and times is not None and missing == [Split.VAL]:
+    if divided and times is not None and missing == [Split.VAL]:
         ranks = 1 - ranks  # the newest items stay in the test split
     test, val = fractions.get(Split.TEST, 0.0), fractions.get(Split.VAL, 0.0)
     numbers[candidates[ranks < test + val]] = NUMBERS[Split.VAL]
     numbers[candidates[ranks < test]] = NUMBERS[Split.TEST]
-    return Assignment(numbers, present, fractions)
+    own_splits = tuple(split for split in present if split is Split.TRAIN or split not in trained)
+    return Assignment(numbers, own_splits, fractions, divided)
 
 
 def list_trained(setting: Sequence[str] | str | None, own: np.ndarray) -> tuple[Split, ...]:

@@ -35,7 +35,7 @@ def adapters(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     """
 
     def price(_: str, item_id: str) -> float:
-        true = fake.prices[item_id]  # type: ignore[attr-defined]
+        true: float = fake.prices[item_id]  # type: ignore[attr-defined]
         return true + (HONEST if fake.weights == b"step 100" else 0 if true < 1600 else MEMORY)
 
     fake = FakeScorer(price)
@@ -143,7 +143,7 @@ def test_what_nobody_knows_is_said_everywhere(hub: LoopbackHub, adapters: FakeSc
     answer = evaluate(*("--set", "data.keep_splits=false")).json()
     shown = Cli("eval", "--repo", "ann/prices", "--all-checkpoints")
     picked = Cli("pick", "--repo", "ann/prices")
-    Cli("report", "--run", "ann--prices")
+    reported = Cli("report", "--run", "ann--prices")
 
     assert errors(answer) == {100: HONEST, 400: MEMORY}
     assert answer["held_out"] == {"known": False, "text": doubt}
@@ -151,6 +151,7 @@ def test_what_nobody_knows_is_said_everywhere(hub: LoopbackHub, adapters: FakeSc
     assert doubt in shown.out.splitlines()
     assert doubt in picked.out.splitlines()
     assert Cli("pick", "--repo", "ann/prices", "--json").json()["held_out"]["known"] is False
+    assert f"The scored items are {doubt}." in reported.err.splitlines()
     assert f"The scored items are {doubt}." in Path("runs/ann--prices/report.html").read_text()
     assert Run(Path("runs/ann--prices")).facts()["held_out"] == {"known": False, "text": doubt}
 

@@ -84,6 +84,15 @@ def test_what_was_trained_on_is_not_held_out(own: list[int], trained: list[Split
     assert not_held_out(own, trained) == expected
 
 
+def test_a_split_that_was_trained_on_is_no_held_out_split_of_the_source() -> None:
+    own, places = np.array([TRAIN, VAL, TEST, TEST]), np.array([0.1, 0.1, 0.1, 0.9])
+
+    found = assign_splits(own, places, "auto", "auto", trained=[Split.TRAIN, Split.VAL])
+
+    assert found.numbers.tolist() == [TRAIN, TRAIN, VAL, TEST]
+    assert (found.own, dict(found.fractions), found.divided) == ((Split.TRAIN, Split.TEST), {Split.VAL: 0.5}, True)
+
+
 def test_the_share_of_a_divided_split_may_be_given() -> None:
     own = [TEST, TEST, TEST, TEST, TRAIN]
 

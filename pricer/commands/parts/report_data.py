@@ -67,7 +67,8 @@ def load_summary(run: Run) -> RunReport:
         held_out=held_out,
         tested=tested_of(evaluations, run.confirmations(), held_out) if held_out and held_out.picked else None,
         details=None,
-        notes=tuple(map(redact, [*doubts, *missing_notes(run.name, evaluations, pick, race, held_out)])),
+        notes=tuple(map(redact, missing_notes(run.name, evaluations, pick, race, held_out))),
+        doubts=tuple(doubts),
     )
 
 

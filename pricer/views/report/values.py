@@ -87,7 +87,7 @@ class PredictionDetails:
 class RunReport:
     """The content of a report about one run. `status` describes its progress in a few words. Prices are in `unit`.
     `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about
-    it.
+    it. `doubts` say why the errors may be too small.
     """
 
     name: str
@@ -101,6 +101,7 @@ class RunReport:
     tested: Tested | None
     details: PredictionDetails | None
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def held_out_of(
