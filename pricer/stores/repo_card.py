@@ -16,23 +16,29 @@ from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
 
 README = "README.md"
-# The names under which AutoTrain, axolotl, LLaMA-Factory and scripts for TRL leave their settings beside an adapter.
-_CONFIGS = (
-    "training_params.json",
-    *(f"{name}.{end}" for name in ("training_args", "training_config", "train_config") for end in ("json", "yaml")),
-    *(f"{name}.{end}" for name in ("axolotl_config", "config") for end in ("yaml", "yml")),
-    "recipe.yaml",
+# Files of a model or a tokenizer, and the Trainer's log. Any other JSON or YAML file beside an adapter may be a config:
+# AutoTrain calls it training_params.json, people give it any name.
+_NO_CONFIG = re.compile(
+    r"(config|trainer_state|vocab|chat_template)\.json|.*\.index\.json"
+    r"|(tokenizer|adapter|special_tokens|added_tokens|generation|preprocessor|processor).*"
 )
+_CONFIG = re.compile(r"[^/]+\.(json|yaml|yml)")
+_MAX_CONFIGS = 10
 # Maximum size of a file in bytes: PyYAML takes two seconds for as much.
 _LARGEST = 200_000
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
 # A card may name an old data set of the Hub, without a user. In a config, such a word is anything.
 _CARD_ID, _ID = (re.compile(f"({_NAME}/){end}{_NAME}", re.ASCII) for end in ("?", ""))
 
-# Settings that name the data set, its split and its subset: of axolotl, AutoTrain, TRL's scripts and the Trainer's.
-_DATA_KEYS = ("path", "data_path", "dataset", "dataset_name", "dataset_id", "dataset_path", "dataset_name_or_path")
-_SPLIT_KEYS = ("split", "train_split", "dataset_split", "dataset_train_split")
+# Settings that name the data set, its split and its subset: of axolotl, AutoTrain, TRL's scripts and people's own.
+_DATA_KEYS = (
+    *("path", "data_path", "dataset", "dataset_name", "dataset_id", "dataset_path", "dataset_name_or_path"),
+    *("train_dataset", "train_data", "data"),
+)
+_SPLIT_KEYS = ("split", "train_split", "training_split", "dataset_split", "dataset_train_split")
 _SUBSET_KEYS = ("name", "subset", "config_name", "dataset_config", "dataset_config_name")
+# How a mapping below one of _DATA_KEYS or `datasets` may name the data set.
+_NAME_KEYS = ("name", "id", "repo", "repo_id")
 _NOT_TRAINED = re.compile(r"(?:^|_)(?:eval\w*|tests?|val|valid\w*)(?:_|$)", re.IGNORECASE)
 
 
@@ -41,7 +47,11 @@ def read_claims(hub: Hub, source: str) -> tuple[list[Claim], list[str]]:
     read. `source` is the data set that the user asks about: a sentence may name it without a link.
     """
     claims, notes = list[Claim](), list[str]()
-    for name, file in hub.files("main", [README, *_CONFIGS]).items():
+    files = hub.all_files("main")
+    configs = sorted(name for name in files if _CONFIG.fullmatch(name) and not _NO_CONFIG.fullmatch(name))
+    for name in [README, *configs[:_MAX_CONFIGS]]:
+        if (file := files.get(name)) is None:
+            continue
         if file.size > _LARGEST:
             notes.append(f"{name} of {hub.repo} has {file.size:,} bytes: what it says of training data is not read")
             continue
@@ -145,7 +155,8 @@ def _claims_of_config(config: Any, where: str) -> Iterator[Claim]:
             splits = [split for name in _SPLIT_KEYS for split in _splits(value.get(name))]
             if key == "datasets" and "path" in value and not any(name in value for name in _SPLIT_KEYS):
                 splits = [Split.TRAIN]  # axolotl's default
-            for name in (name for data_key in _DATA_KEYS for name in _ids(value.get(data_key))):
+            names = (*_DATA_KEYS, *(_NAME_KEYS if key in (*_DATA_KEYS, "datasets") else ()))
+            for name in dict.fromkeys(name for each in names for name in _ids(value.get(each))):
                 yield Claim(name, tuple(dict.fromkeys(splits)), where, _subset(value, _SUBSET_KEYS))
             left += [(name, inside) for name, inside in value.items() if not _NOT_TRAINED.search(name[:100])]
         elif key == "datasets":
@@ -171,4 +182,5 @@ def _splits(value: Any) -> list[Split]:
 
 
 def _subset(values: Mapping[str, Any], keys: Sequence[str]) -> str | None:
-    return next((values[key] for key in keys if isinstance(values.get(key), str) and values[key] != "default"), None)
+    found = (values[key] for key in keys if isinstance(values.get(key), str))
+    return next((name for name in found if name != "default" and "/" not in name), None)

@@ -147,19 +147,22 @@ def test_configs_beside_the_adapter_are_read(hub: LoopbackHub) -> None:
     files = {
         "training_params.json": json.dumps(autotrain).encode(),
         "recipe.yaml": json.dumps(trl).encode(),
+        "my-settings.yml": b"data: {repo_id: ann/lamps, split: [train, validation]}",
+        "tokenizer_config.json": b'{"path": "ann/lamps", "split": "test"}',
         "training_args.json": b"[[",
         "config.yaml": b"- {",
         "README.md": b"x" * 200_001,
     }
-    hub.create("bob/prices").commit(files, "all")
+    hub.create("ann/prices").commit(files, "all")
 
-    claims, notes = read_claims(Hub("bob/prices"), "ann/lamps")
+    claims, notes = read_claims(Hub("ann/prices"), "ann/lamps")
 
     assert sorted(claims, key=lambda claim: claim.where) == [
+        Claim("ann/lamps", (TRAIN, VAL), "my-settings.yml"),
         Claim("ann/lamps", (TRAIN,), "recipe.yaml", "red"),
         Claim("ann/lamps", (TRAIN,), "training_params.json"),
     ]
-    assert notes == ["README.md of bob/prices has 200,001 bytes: what it says of training data is not read"]
+    assert notes == ["README.md of ann/prices has 200,001 bytes: what it says of training data is not read"]
 
 
 @pytest.mark.parametrize(
