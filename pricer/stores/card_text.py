@@ -15,7 +15,7 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 _PARTS = {"split", "splits", "set", "sets", "subset", "partition", "portion"}
 _BETWEEN = {",", "and", "the", "or", "both", "plus", "is", "was", "named", "called"}
-# `train`, `training`, `trained`, `fine-tuned` … Before one of _ON (`trained on`), or behind `for`, it governs any split.
+# `train`, `training`, `trained`, `fine-tuned` … Before one of _ON (`trained on`), or after `for`, it governs any split.
 # In `this fine-tuned model has 12.3 on the test set` it does not.
 _TRAINED = re.compile(r"train(ed|ing|s)?|(fine-?)?tun(e|ed|ing)")
 _ON = {"on", "with", "using", "over", "data", "dataset", "examples", "rows"}
