@@ -57,6 +57,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], None]) -> 
         note(text)
     if given.path or given.overrides or not present:  # otherwise keep the revision that was pinned the first time
         config = _config(hub, found, given)
+        known = {name: value for name, value in known.items() if name not in ("trained_on", "held_out")}
         if not found.has_manifests:
             config, known["trained_on"] = settle_training(hub, config, note)
         write_atomically(run.folder / "config.yaml", to_yaml(config))
