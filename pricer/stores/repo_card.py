@@ -26,6 +26,8 @@ _CONFIG = re.compile(r"[^/]+\.(json|yaml|yml)")
 _MAX_CONFIGS = 10
 # Maximum size of a file in bytes: PyYAML takes two seconds for as much.
 _LARGEST = 200_000
+# The last line of a card that `pricer pick` wrote. It says what was scored, not what another trainer trained on.
+_BY_PRICER = "Written by pricer"
 _NAME = r"[A-Za-z0-9][\w.-]{0,95}"
 # A card may name an old data set of the Hub, without a user. In a config, such a word is anything.
 _CARD_ID, _ID = (re.compile(f"({_NAME}/){end}{_NAME}", re.ASCII) for end in ("?", ""))
@@ -57,7 +59,7 @@ def read_claims(hub: Hub, source: str) -> tuple[list[Claim], list[str]]:
             continue
         text = hub.download("main", file, _LARGEST).read_text(encoding="utf-8", errors="replace")
         if name == README:
-            claims += claims_of_card(text, source)
+            claims += [] if _BY_PRICER in text else claims_of_card(text, source)
         else:
             claims += _claims_of_config(parse_json(text) if name.endswith("json") else read_as_text(text), name)
     return claims, notes

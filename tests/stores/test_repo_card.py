@@ -169,6 +169,13 @@ def test_configs_beside_the_adapter_are_read(hub: LoopbackHub) -> None:
     assert notes == ["README.md of ann/prices has 200,001 bytes: what it says of training data is not read"]
 
 
+def test_a_card_of_pricer_does_not_speak_for_the_trainer(hub: LoopbackHub) -> None:
+    card = b"---\ndatasets: [ann/lamps]\n---\nWritten by pricer `1.0` from the records of the run.\n"
+    hub.create("ann/prices").commit({"README.md": card}, "picked")
+
+    assert read_claims(Hub("ann/prices"), "ann/lamps") == ([], [])
+
+
 @pytest.mark.parametrize(
     "card",
     [
