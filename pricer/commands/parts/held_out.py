@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pricer.commands.parts.setup import Setup
 from pricer.config import RunConfig
 from pricer.core.held_out import HeldOutCheck, Training, find_training, judge_held_out
 from pricer.data.source_files import is_hub_name
 from pricer.stores.hub import Hub
 from pricer.stores.repo_card import read_claims
 from pricer.stores.runs import Run
+
+if TYPE_CHECKING:  # setup imports torch, and a pick runs without torch
+    from pricer.commands.parts.setup import Setup
 
 _SETTING = "data.trained_splits"
 
@@ -37,7 +39,7 @@ def settle_training(hub: Hub, config: RunConfig, note: Callable[[str], None]) ->
     return config.model_copy(update={"data": data.model_copy(update=update)}), training.reason
 
 
-def record_held_out(run: Run, setup: Setup) -> HeldOutCheck | None:
+def record_held_out(run: Run, setup: "Setup") -> HeldOutCheck | None:
     """Whether the held-out items of a setup were held out for the run's adapters, as a fact of run.json. None for a run
     of pricer, whose splits are its own.
     """
