@@ -9,6 +9,7 @@ from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
     Confirmation,
@@ -29,8 +30,9 @@ class Picked:
 
     `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
     used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
-    `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway.
+    `card` is the repository whose model card was written, or None. `problem` says why the Hub could not be updated; the
+    choice is valid anyway. `held_out` says whether the items were held out for the adapters of another trainer; None:
+    the run is pricer's.
     """
 
     run: Run
@@ -40,6 +42,7 @@ class Picked:
     failed: tuple[Failure, ...] = ()
     card: str | None = None
     problem: HubError | None = None
+    held_out: HeldOutCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def pick(
         unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped | failed.keys()),
         dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
         failed=(*failed.values(), *run.store.damaged()),
+        held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
     )
     chosen = _chosen(picked)
     if run.store.is_remote and chosen.commit is None:

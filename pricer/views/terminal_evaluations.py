@@ -51,15 +51,9 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
         values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, **_failed_record(result.failed)}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        values |= (
-            {}
-            if result.source is None
-            else {
-                "data": result.source,
-                "data_revision": result.revision,
-                "trained": result.trained,
-            }
-        )
+        if result.source is not None:
+            values |= {"data": result.source, "data_revision": result.revision, "trained": result.trained}
+        values |= {"held_out": asdict(result.held_out)} if result.held_out else {}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec, unit = result.spec, result.spec.price_unit
@@ -67,6 +61,8 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
     where += f" at {result.revision[:7]}" if result.revision else ""
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
+    if result.held_out:
+        terminal.line(result.held_out.text)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(error(metric.value, unit) for metric in e.estimators)] for e in known]
@@ -149,7 +145,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
             **_failed_record(result.failed),
         }
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        held_out = {"held_out": asdict(result.held_out)} if result.held_out else {}
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **held_out, **confirmation})
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
@@ -180,6 +177,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
             f"{value(comparison.corrected, metric, unit)} (95 %: {ends})"
         )
+    if result.held_out:
+        terminal.line(result.held_out.text)
     no_price = selection.chosen.metric("no_price").value
     if no_price:
         terminal.note(
