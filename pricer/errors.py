@@ -40,7 +40,8 @@ class HubError(PricerError):
     """The Hub cannot be reached, or refuses a request.
 
     `transient`: the same request may succeed later. `retry_after`: the seconds to wait before it, None if the Hub does
-    not say. `limited`: a rate limit was reached, and nothing else is wrong.
+    not say. `limited`: a rate limit was reached, and nothing else is wrong. `missing`: the repository can be used, but
+    has no such commit or file.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class HubError(PricerError):
         transient: bool = False,
         retry_after: float | None = None,
         limited: bool = False,
+        missing: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.retry_after = retry_after
         self.limited = limited
+        self.missing = missing
 
 
 class Interrupted(PricerError):  # noqa: N818  # an orderly stop is not an error

@@ -1,13 +1,16 @@
 """`pricer pick`: choose the checkpoint with the best validation result, without torch, and confirm it on test items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish
 from pricer.commands.parts.watcher import Watcher
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
     Confirmation,
@@ -18,7 +21,7 @@ from pricer.core.selection import (
     rank_evaluations,
     select,
 )
-from pricer.errors import HubError, RunError
+from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.runs import Run, find_run, now
 
 
@@ -26,17 +29,21 @@ from pricer.stores.runs import Run, find_run, now
 class Picked:
     """The result of `pricer pick`.
 
-    `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
-    evaluation to compare. `published` is what the repository got of it; None without a repository. `problem` says why
-    the Hub could not be updated; the choice is valid anyway.
+    `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
+    used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
+    `published` is what the repository got of it; None if it got nothing. `problem` says why the Hub could not be
+    updated; the choice is valid anyway. `held_out` says whether the items were held out for the adapters of another
+    trainer; None: the run is pricer's.
     """
 
     run: Run
     selection: Selection
     unscored: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    failed: tuple[Failure, ...] = ()
     published: Published | None = None
     problem: HubError | None = None
+    held_out: HeldOutCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,13 @@ def pick(
     each slow step.
     """
     run = find_run(name, repo=repo, note=note)
-    checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
-    kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
-    estimator = run.config().eval.estimator if evaluations else "auto"
-    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
-    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
-    ranking = rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
+    checkpoints = run.store.checkpoints()
+    failed = find_failed(run, checkpoints)
+    ranking = _rank(run, checkpoints, failed, metric)
+    by_id = {checkpoint.id: checkpoint for checkpoint in checkpoints}
+    while damage := find_problem(run, best := by_id[ranking[0].candidate.id or ""]):
+        failed[best.id] = damage
+        ranking = _rank(run, checkpoints, failed, metric)
     if soups:
         ranking = rank_evaluations([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
@@ -82,8 +90,10 @@ def pick(
     picked = Picked(
         run,
         selection,
-        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
-        dropped=tuple(c.step for c in checkpoints if c.id in dropped),
+        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped | failed.keys()),
+        dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
+        failed=(*failed.values(), *run.store.damaged()),
+        held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
     )
     chosen = find_picked(run, selection)
     if run.store.is_remote and chosen.commit is None:
@@ -92,6 +102,22 @@ def pick(
         return replace(picked, published=publish(run, selection))
     except HubError as problem:
         return replace(picked, problem=problem)
+
+
+def _rank(
+    run: Run, checkpoints: Sequence[Checkpoint], failed: Mapping[str, Failure], metric: str
+) -> tuple[Evaluation, ...]:
+    """The evaluations to choose from, the best first, without those of checkpoints that `failed`."""
+    evaluations = run.evaluations.all()
+    kept = {checkpoint.id for checkpoint in checkpoints} - failed.keys()
+    estimator = run.config().eval.estimator if evaluations else "auto"
+    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
+    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
+    if not own and failed:
+        first = next(iter(failed.values()))
+        problem = f"no checkpoint of {run.name} that can be used has been evaluated; {first.name}: {first.reason}"
+        raise CheckpointError(problem, "pricer eval --all-checkpoints")
+    return rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_ids(run.race())) or own, metric)
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:

@@ -13,9 +13,10 @@ _WORDS = {Split.VAL: "validation", Split.TEST: "test"}
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """How items were held out. `own` maps the splits that the source had of its own to their names in a Hub data set
-    (None: the split of a file or a column); None if that is not known. `by_time`: the other splits were cut by time.
+class Origin:
+    """Where the held-out items come from. `own` maps the splits that the source had of its own to their names in a Hub
+    data set (None: the split of a file or a column); None if that is not known. `by_time`: the other splits were cut by
+    time.
     """
 
     own: Mapping[str, str | None] | None
@@ -54,15 +55,15 @@ class Result:
     value: float
 
 
-def list_results(val: Evaluation, test: Evaluation | None, held_out: HeldOut) -> tuple[Result, ...]:
+def list_results(val: Evaluation, test: Evaluation | None, origin: Origin) -> tuple[Result, ...]:
     """The results that the metadata state, those on the test split first. The Hub tells results on one data set apart
     by the name of the split alone: of two splits without a name, only the test split is stated.
     """
     shown = [test, val] if test else [val]
-    if test and held_out.name(test) == held_out.name(val):
+    if test and origin.name(test) == origin.name(val):
         shown = [test]
     return tuple(
-        Result(held_out.name(e), held_out.describe(e), name, formatting.description(name, e.spec.rule), metric.value)
+        Result(origin.name(e), origin.describe(e), name, formatting.description(name, e.spec.rule), metric.value)
         for e in shown
         for name in METRICS
         if (metric := e.metric(name)).value is not None

@@ -12,6 +12,7 @@ from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.comparison import Lead
 from pricer.core.evaluation import Evaluation
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import CoverageReport
 from pricer.core.items import PromptTemplate
 from pricer.core.metrics import METRICS, Metric
@@ -19,7 +20,7 @@ from pricer.core.selection import Selection, find_test_evaluation, other_test_lo
 from pricer.core.units import PriceUnit
 from pricer.redaction import hub_address
 from pricer.views import formatting
-from pricer.views.card_results import HeldOut, Result, describe_verdict, list_results
+from pricer.views.card_results import Origin, Result, describe_verdict, list_results
 from pricer.views.markdown import code, one_line, python_literal, render_markdown
 from pricer.views.tables import describe_near_copies
 
@@ -38,8 +39,8 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The settings of the run, with every `auto` settled. `base_on_hub` and `data_on_hub` say whether base and data
-    come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id. `held_out` says where
-    the splits come from.
+    come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id. `origin` says where the
+    held-out items come from.
     """
 
     config: "RunConfig"
@@ -47,15 +48,7 @@ class Recipe:
     train_items: int
     base_on_hub: bool
     data_on_hub: bool
-    held_out: HeldOut
-
-
-@dataclass(frozen=True, slots=True)
-class Caution:
-    """Whether it is known that the scored items were not trained on, and a sentence about it."""
-
-    is_known: bool
-    text: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,7 @@ def model_card(
     dropped: int = 0,
     coverage: Sequence[CoverageReport] = (),
     near_copies: NearCopies | None = None,
-    caution: Caution | None = None,
+    held_out: HeldOutCheck | None = None,
 ) -> Card:
     """The card of `checkpoint`, which `selection` chose, at `commit` of the repository `repo`.
 
@@ -105,7 +98,7 @@ def model_card(
     `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `leads` are
     over the baselines, on the test items if there are any, otherwise on the validation items. `dropped` is the number
     of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown, as
-    are `near_copies`. Text from outside cannot become markup.
+    are `near_copies`. `held_out` is about the adapters of another trainer. Text from outside cannot become markup.
 
     A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """
@@ -138,11 +131,11 @@ def model_card(
         val=val,
         test=test,
         shown=shown,
-        shown_items=recipe.held_out.describe(shown, code),
+        shown_items=recipe.origin.describe(shown, code),
         code=code,
         verdict=describe_verdict(leads, code),
         lead_of={lead.baseline: lead for lead in leads},
-        caution=caution,
+        held_out=held_out,
         columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
         looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
         dropped=dropped,
@@ -185,7 +178,7 @@ def model_card(
         dataset_name=one_line(data) or "unnamed",
         dataset_config=config.data.subset and one_line(config.data.subset) if recipe.data_on_hub else None,
         dataset_revision=one_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
-        results=list_results(val, test, recipe.held_out),
+        results=list_results(val, test, recipe.origin),
         body=body,
     )
 

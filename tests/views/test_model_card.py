@@ -16,13 +16,14 @@ from pricer.core.breakdowns import Group, NearCopies
 from pricer.core.checkpoints import Checkpoint, Member
 from pricer.core.comparison import Difference, Lead
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prices import PriceFormat
 from pricer.core.selection import Selection, select
-from pricer.views.card_results import HeldOut
-from pricer.views.model_card import Card, Caution, Recipe, model_card
+from pricer.views.card_results import Origin
+from pricer.views.model_card import Card, Recipe, model_card
 from tests.builders import TEMPLATE, a_checkpoint, a_comparison, a_difference, a_spec, an_evaluation
 
 HUB_SPEC = a_spec(base="maker/small", base_revision="ba5e" * 10, precision="nf4/bfloat16")
@@ -34,8 +35,8 @@ CONFIG = RunConfig(
     data=DataConfig(source="user/lamps", revision="da7e"),
     train=TrainConfig(epochs=3, batch_size=16, learning_rate=1e-4),
 )
-HELD_OUT = HeldOut({"test": "test"})
-RECIPE = Recipe(CONFIG, TEMPLATE, 4000, base_on_hub=True, data_on_hub=True, held_out=HELD_OUT)
+ORIGIN = Origin({"test": "test"})
+RECIPE = Recipe(CONFIG, TEMPLATE, 4000, base_on_hub=True, data_on_hub=True, origin=ORIGIN)
 
 
 def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
@@ -45,7 +46,7 @@ def changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
 
 
 LOCAL = changed(
-    replace(RECIPE, base_on_hub=False, data_on_hub=False, held_out=HeldOut({})),
+    replace(RECIPE, base_on_hub=False, data_on_hub=False, origin=Origin({})),
     data={"source": "builtin:computers", "revision": None},
 )
 
@@ -524,13 +525,13 @@ def test_links_lead_to_the_hub_that_is_used(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_items_that_may_have_been_trained_on_are_a_note_before_every_number_but_the_first() -> None:
-    unknown = card_of(caution=Caution(is_known=False, text="the card of them/x names no split")).body
-    known = card_of(caution=Caution(is_known=True, text="trained on `train`, scored on rows of test")).body
+    unknown = card_of(held_out=HeldOutCheck(known=False, text="not known to be held out: them/x names no split")).body
+    known = card_of(held_out=HeldOutCheck(known=True, text="held out: the adapters were trained on `train`")).body
 
-    note = "\n> **It is not known whether these items were held out.** Note: the card of them/x names no split\n"
+    note = "\n> **Caution.** These items are not known to be held out: them/x names no split.\n"
     assert f"{note}\n|  | MAE |" in unknown
-    assert "Held out: trained on &#96;train&#96;, scored on rows of test\n" in known
-    assert "It is not known" not in known
+    assert "All scored items were held out: the adapters were trained on &#96;train&#96;.\n" in known
+    assert "Caution" not in known
 
 
 @pytest.mark.parametrize(
@@ -560,17 +561,17 @@ def test_the_difference_to_a_baseline_stands_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held_out", "said"),
+    ("origin", "said"),
     [
-        (HeldOut(None), "on 50 validation items (95%"),
-        (HeldOut({}), "on 50 validation items, which pricer held out by a hash of their texts (95%"),
-        (HeldOut({}, by_time=True), "on 50 validation items, which pricer held out by time (95%"),
-        (HeldOut({"val": None}), "on 50 items of the source's own validation split (95%"),
-        (HeldOut({"val": "dev"}), "on 50 items of the data set's own split `dev` (95%"),
+        (Origin(None), "on 50 validation items (95%"),
+        (Origin({}), "on 50 validation items, which pricer held out by a hash of their texts (95%"),
+        (Origin({}, by_time=True), "on 50 validation items, which pricer held out by time (95%"),
+        (Origin({"val": None}), "on 50 items of the source's own validation split (95%"),
+        (Origin({"val": "dev"}), "on 50 items of the data set's own split `dev` (95%"),
     ],
 )
-def test_the_first_lines_say_how_the_items_were_held_out(held_out: HeldOut, said: str) -> None:
-    card = card_of(recipe=replace(RECIPE, held_out=held_out))
+def test_the_first_lines_say_how_the_items_were_held_out(origin: Origin, said: str) -> None:
+    card = card_of(recipe=replace(RECIPE, origin=origin))
 
     assert said in card.body
     assert {result.split for result in card.results} == {"dev" if "dev" in said else None}
@@ -579,7 +580,7 @@ def test_the_first_lines_say_how_the_items_were_held_out(held_out: HeldOut, said
 def test_two_splits_without_a_name_state_the_results_on_test_items_alone() -> None:
     tested = [*MEASURED, on_hub(200, 44.0, spec=HUB_TEST, n=60)]
 
-    card = card_of(tested, recipe=replace(RECIPE, held_out=HeldOut({})))
+    card = card_of(tested, recipe=replace(RECIPE, origin=Origin({})))
 
     # The Hub's client would merge both into one list, where nobody could tell them apart.
     assert [result.value for result in card.results if result.metric == "mae"] == [44.0]
@@ -707,7 +708,7 @@ HOSTILE = [
 def hostile_card(text: str) -> Card:
     """A card with this text in every place that is not ours."""
     recipe = changed(
-        replace(RECIPE, template=replace(TEMPLATE, question=text, lead=text), held_out=HeldOut({"val": text})),
+        replace(RECIPE, template=replace(TEMPLATE, question=text, lead=text), origin=Origin({"val": text})),
         data={"source": text, "revision": text or "-"},
         adapter={"target_modules": [text]},
         train={"schedule": text},
@@ -725,7 +726,7 @@ def hostile_card(text: str) -> Card:
         pricer_version=text,
         commit=text,
         leads=[Lead(text, 50.0, (49.0, 51.0)), Lead(text, -1.0, (-2.0, 0.0))],
-        caution=Caution(is_known=False, text=text),
+        held_out=HeldOutCheck(known=False, text=text),
     )
 
 

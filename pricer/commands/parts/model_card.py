@@ -10,18 +10,18 @@ from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.comparison import Lead, measure_lead
 from pricer.core.evaluation import Evaluation
-from pricer.core.items import PromptTemplate, Split
+from pricer.core.held_out import HeldOutCheck
+from pricer.core.items import PromptTemplate, Split, name_split
 from pricer.core.prices import PriceFormat, PriceStyle
 from pricer.core.selection import Selection, find_test_evaluation
 from pricer.data.hub_data import find_hub_files
-from pricer.data.source_files import name_split
 from pricer.errors import DataError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.bases import names_a_folder
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
-from pricer.views.card_results import HeldOut
-from pricer.views.model_card import Card, Caution, Recipe, model_card
+from pricer.views.card_results import Origin
+from pricer.views.model_card import Card, Recipe, model_card
 
 README = "README.md"
 RESULTS = ".eval_results/pricer.yaml"
@@ -46,7 +46,7 @@ def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
     """The model card of a pick."""
     assert checkpoint.commit is not None  # the checkpoint is in the repository
     config, facts, evaluations = run.config(), run.facts(), run.evaluations.all()
-    versions, held_out = facts.get("versions"), facts.get("held_out")
+    versions = facts.get("versions")
     confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
     return model_card(
         repo=repo,
@@ -62,7 +62,7 @@ def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
         dropped=dropped,
         coverage=confirmed[-1].coverage if confirmed else (),
         near_copies=confirmed[-1].near_copies if confirmed else None,
-        caution=Caution(bool(held_out["known"]), str(held_out["text"])) if isinstance(held_out, dict) else None,
+        held_out=HeldOutCheck.from_fact(facts.get("held_out")),
     )
 
 
@@ -160,30 +160,33 @@ def _recipe(config: RunConfig, facts: Mapping[str, Any], *, is_foreign: bool) ->
     price_format = PriceFormat(style, prompt.price_width, unit.decimals, unit.symbol)
     template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
     on_hub = _data_is_on_hub(config)
-    held_out = _held_out(config, facts, on_hub=on_hub, is_foreign=is_foreign)
+    origin = _find_origin(config, facts, on_hub=on_hub, is_foreign=is_foreign)
     train_items = facts.get("items", {}).get("train", 0)
-    return Recipe(config, template, train_items, _base_is_on_hub(config), on_hub, held_out)
+    return Recipe(config, template, train_items, _base_is_on_hub(config), on_hub, origin)
 
 
-def _held_out(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, is_foreign: bool) -> HeldOut:
+def _find_origin(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, is_foreign: bool) -> Origin:
     """Where the held-out items come from. Only a split that a Hub data set itself names has that name."""
     data, by_time = config.data, config.data.time_column is not None
+    unknown = Origin(None, by_time)
     if not data.keep_splits or data.source.startswith("builtin:"):
-        return HeldOut({}, by_time)
+        return Origin({}, by_time)
     recorded = facts.get("data")
     own = recorded.get("own_splits") if isinstance(recorded, dict) else None
-    known = None if own is None else HeldOut(dict.fromkeys(own), by_time)
+    known = unknown if own is None else Origin(dict.fromkeys(own), by_time)
     if not on_hub or data.split_column is not None or data.val_source or data.test_source:
-        return known or HeldOut(None, by_time)
+        return known
     with suppress(DataError, OSError):
         # What the data set holds at this commit was recorded when its items were read.
         splits = find_hub_files(data).splits
         named = {str(split): [name for name in splits if name_split(name) is split] for split in Split}
         names = {split: found[0] if len(found) == 1 else None for split, found in named.items() if found}
-        if is_foreign and not names.keys() >= {str(Split.VAL), str(Split.TEST)}:
-            names = {}  # the missing one was cut from the other, which is not whole any more
-        return HeldOut(names, by_time)
-    return known or HeldOut(None, by_time)
+        trained = () if data.trained_splits in (None, "unknown") else data.trained_splits
+        whole = names.keys() - set(trained)
+        if is_foreign and not whole >= {str(Split.VAL), str(Split.TEST)}:
+            return unknown  # the missing one was cut from the other, which is then not whole
+        return Origin(names, by_time)
+    return known
 
 
 def _base_is_on_hub(config: RunConfig) -> bool:
