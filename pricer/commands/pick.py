@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import Evaluation, ScoreTable
@@ -28,7 +29,8 @@ class Picked:
 
     `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
     evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway.
+    could not be updated; the choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to
+    somebody else, who alone may tag it.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class Picked:
     dropped: tuple[int, ...] = ()
     card: str | None = None
     problem: HubError | None = None
+    untagged: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ def pick(
     each slow step.
     """
     run = find_run(name, repo=repo, note=note)
+    if repo is not None:
+        look_before_picking(run, repo, note)
     checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
     kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
     estimator = run.config().eval.estimator if evaluations else "auto"
@@ -92,6 +97,8 @@ def pick(
         run.store.tag(chosen, "best")
         return replace(picked, card=_publish_card(picked))
     except HubError as problem:
+        if problem.refused and run.facts().get("from_hub"):
+            return replace(picked, untagged=chosen)
         return replace(picked, problem=problem)
 
 
@@ -121,7 +128,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
         confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage, near)
         run.add_confirmation(confirmation)
     problem = picked.problem
-    if is_new and problem is None:
+    if is_new and problem is None and picked.untagged is None:
         try:
             _publish_card(picked)
         except HubError as error:

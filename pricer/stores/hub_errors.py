@@ -60,7 +60,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         OfflineModeIsEnabled: HubError(f"the Hub is switched off ({variable})", f"unset {variable}"),
         HFValidationError: HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME"),
         GatedRepoError: HubError(*gated(repo)),  # before its base class
-        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized),
+        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized, refused=True),
     }
     # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
     for cause in causes_of(error):
@@ -95,7 +95,9 @@ def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool)
         403: f"what the token may do, and how much space is left: {hub_address('settings')}",
     }
     if hint := refusals.get(status):
-        return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
+        return HubError(
+            f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized, refused=True
+        )
     is_public = hub_address() == "https://huggingface.co"
     return HubError(
         f"the Hub answers {status} for {repo}: {message}",

@@ -120,7 +120,13 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        chosen = result.untagged
+        untagged = (
+            {"untagged": {"repo": result.run.repo, "revision": chosen.commit, "folder": chosen.folder}}
+            if chosen
+            else {}
+        )
+        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **untagged, **confirmation})
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
@@ -160,6 +166,11 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
+    if result.untagged:
+        folder = f', subfolder="{result.untagged.folder}"' if result.untagged.folder else ""
+        where = f'"{result.run.repo}", revision="{result.untagged.commit}"{folder}'
+        terminal.note(f"no tag best: this account may not change {result.run.repo}")
+        terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
     if result.card:
         terminal.note(f"tag best and model card: {hub_address(result.card)}")
 
