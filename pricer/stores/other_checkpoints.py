@@ -51,7 +51,7 @@ def find_other_checkpoints(
         _describe_main(reader, head, result)
     result.notes += notes
     if any(checkpoint.epoch is not None for checkpoint in result.checkpoints):
-        result.notes.append(f"{reader.repo} counts epochs, not steps: step 2 stands for the end of epoch 2")
+        result.notes.append(f"{reader.repo} counts epochs, not steps: step 2 stands for its epoch 2")
     _drop_repeated(result)
     return result
 
@@ -83,8 +83,8 @@ def _describe_main(reader: RepoReader, head: Head, result: OtherCheckpoints) -> 
         return
     step, source = read_step(reader, head, "")
     if step is None or step in result.found:
-        why = "names no step" if step is None else f"has step {step:,}, too{source}"
-        result.notes.append(f"main holds another adapter than the steps, and {why}: left out")
+        why = "nothing names its step" if step is None else f"it has step {step:,}, too{source}"
+        result.notes.append(f"main holds an adapter that differs from those of all steps, and {why}: left out")
         return
     before = len(result.found)
     _describe(reader, [Place(step, head.commit, "", "main")], result)

@@ -12,14 +12,15 @@ from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG
 from pricer.stores.hub import Refs
 
 _SHARD = re.compile(r"adapter_model-\d+-of-\d+\.(safetensors|bin)")
-_WEIGHTS = re.compile(r"((pytorch_)?model|consolidated)[^/]*\.(safetensors|bin|pth|pt)")
+_FULL_MODEL = re.compile(r"(model|consolidated)[^/]*\.safetensors")
+_PICKLED_MODEL = re.compile(r"(pytorch_model|model|consolidated)[^/]*\.(bin|pth|pt)")
 _MLX = re.compile(r"([0-9]+_)?adapters\.(safetensors|npz)")
 # Every new repository has these.
 _EMPTY = {".gitattributes", "README.md", "LICENSE", ".gitignore"}
 # Maximum number of branches that are looked into for an adapter.
 _MAX_BRANCHES = 20
 
-_SCORED = "pricer eval scores LoRA adapters: name the repository that holds one"
+_SCORED = "pricer scores LoRA adapters: name the repository that holds one"
 # What a file's name says of the repository, and what to do. The first that matches a file counts.
 _KINDS: Sequence[tuple[Callable[[str], object], str, str]] = (
     (
@@ -43,15 +44,20 @@ _KINDS: Sequence[tuple[Callable[[str], object], str, str]] = (
         _SCORED,
     ),
     (
-        _WEIGHTS.fullmatch,
+        _FULL_MODEL.fullmatch,
         "{repo} holds a full model ({path}), not an adapter",
-        "pricer eval scores LoRA adapters: name the repository of the adapter that was merged; to train on this model: "
+        "pricer scores LoRA adapters: name the repository of the adapter that was merged; to train on this model: "
         "pricer train --set model.base={repo}",
+    ),
+    (
+        _PICKLED_MODEL.fullmatch,
+        "{repo} holds a full model as a pickle ({path}), not an adapter",
+        "pricer scores LoRA adapters: name the repository of the adapter that was merged",
     ),
     (
         lambda name: name.lower().endswith(".gguf"),
         "{repo} holds GGUF files ({path}), which are for llama.cpp",
-        "pricer eval scores LoRA adapters: name the repository of the adapter that was converted",
+        "pricer scores LoRA adapters: name the repository of the adapter that was converted",
     ),
     (
         lambda name: name == ADAPTER_CONFIG,
@@ -71,8 +77,9 @@ def explain_content(reader: RepoReader, refs: Refs, head: Head, problems: Sequen
         return CheckpointError(f"{problems[0]}{more}")
     if folders := head.folders():
         return CheckpointError(
-            f"{repo} holds several adapters, in folders that do not say their steps: {_list(folders)}",
-            "pricer reads folders of one training that name steps, checkpoint-500; to score one adapter, copy it to a "
+            f"{repo} holds several adapters that are not the steps of one training: {_list(folders)}",
+            "the steps of one training lie in folders that differ in the step alone, as checkpoint-500 and "
+            "checkpoint-1000 do; to score one adapter, copy it to a "
             f"repository of its own: hf download {repo} --include {quote(folders[0] + '/*')} --local-dir adapter; "
             f"hf upload USER/NEW {quote('adapter/' + folders[0])}",
         )
