@@ -90,7 +90,7 @@ def _look_again(run: Run, repo: str, note: Callable[[str], object]) -> None:
     new = {checkpoint.id for checkpoint in found.found} - {checkpoint.id for checkpoint in run.store.checkpoints()}
     commit = _newest(found).commit if found.found else None
     if new and commit and found.has_manifests and read_facts(hub, commit).get("id") != run.facts().get("id"):
-        text = f"{repo} holds another run than {run.name}, which was trained here into a repository of that name"
+        text = f"{repo} holds another run than {run.name}, which was trained here with that repository"
         raise RunError(text, f"--run {run.name}; to score what {repo} holds, start pricer in another folder")
     for text in add_known(run.folder, repo, found):
         note(text)
