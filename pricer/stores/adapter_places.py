@@ -60,6 +60,12 @@ class Head:
         return one is not None and two is not None and (one.sha256, one.blob) == (two.sha256, two.blob)
 
 
+def read_head(reader: RepoReader, commit: str) -> Head:
+    """The head of `main`, without files whose paths lead out of the repository, which no client of the Hub makes."""
+    files = reader.all_files(commit)
+    return Head(commit, {path: file for path, file in files.items() if not {"", ".", ".."} & set(path.split("/"))})
+
+
 def find_places(
     reader: RepoReader, refs: Refs, head: Head, commits: Sequence[RemoteCommit]
 ) -> tuple[list[Place], list[str]]:

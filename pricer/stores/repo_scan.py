@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.adapter_places import Head
+from pricer.stores.adapter_places import read_head
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.hub import Hub, Refs
 from pricer.stores.other_checkpoints import find_other_checkpoints
@@ -61,7 +61,7 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
         raise own.problems[0]
     if is_record_of_a_run(reader, [head, *([refs.branches["state"]] if "state" in refs.branches else [])]):
         return RepoScan((), refs.tags, has_manifests=True, notes=notes, soups=own.soups)
-    head_files = Head(head, reader.all_files(head))
+    head_files = read_head(reader, head)
     found = find_other_checkpoints(reader, refs, head_files, commits)
     if not found.checkpoints:
         raise explain_content(reader, refs, head_files, found.problems)
