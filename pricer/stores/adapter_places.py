@@ -13,8 +13,6 @@ from pricer.stores.hub import Refs, RemoteCommit, RemoteFile
 # Commit titles of the Trainer with `hub_strategy="every_save"`; _EPOCH is for `save_strategy="epoch"`.
 _TITLE = re.compile(r"\bstep[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
 _EPOCH = re.compile(r"\bepoch[ _-]?([0-9]{1,12})\b", re.IGNORECASE)
-# The title of the commit that pricer makes for a pick. It repeats an adapter that is there already.
-_PICK = re.compile(r"\S+ is the best")
 # Common names of a folder, a tag or a branch for a step (`checkpoint-500`, `global_step_500`), or for an epoch.
 _STEP_NAME = re.compile(r"(?:.*[^a-z])?(?:step|checkpoint|ckpt)[-_]?([0-9]{1,12})", re.IGNORECASE)
 _EPOCH_NAME = re.compile(r"(?:.*[^a-z])?epoch[-_]?([0-9]{1,12})", re.IGNORECASE)
@@ -141,5 +139,5 @@ def _find_in_titles(commits: Iterable[RemoteCommit], pattern: re.Pattern[str]) -
     return [
         Place(int(match[1]), commit.hash, "", f"commit {commit.hash[:7]} ({commit.title})", pattern is _EPOCH)
         for commit in commits
-        if (match := pattern.search(commit.title)) and not _PICK.fullmatch(commit.title)
+        if (match := pattern.search(commit.title))
     ]

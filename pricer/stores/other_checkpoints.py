@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import Checkpoint
-from pricer.errors import CheckpointError
+from pricer.errors import CheckpointError, PricerError
 from pricer.stores.adapter_places import Head, Place, find_places, find_single_place, read_step
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, sort_checkpoints
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Refs, RemoteCommit, RemoteFile
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT
+from pricer.stores.hub_errors import hub_fails
 
 
 @dataclass(slots=True)
 class OtherCheckpoints:
     """What was found so far: the checkpoint of each step with the label of its place; messages for the user; the
-    reasons why adapters cannot be used; and the sha256 of adapters that were set aside, because another one has their
-    step.
+    reasons why adapters cannot be used; and the sha256 of adapters that were set aside, because they cannot be used or
+    another one has their step.
     """
 
     found: dict[int, tuple[Checkpoint, str]] = field(default_factory=dict)
@@ -35,17 +36,18 @@ class OtherCheckpoints:
 
 
 def find_other_checkpoints(
-    reader: RepoReader, refs: Refs, head: Head, commits: Sequence[RemoteCommit]
+    reader: RepoReader, refs: Refs, head: Head, commits: Sequence[RemoteCommit], soups: Iterable[Checkpoint] = ()
 ) -> OtherCheckpoints:
-    """The checkpoints of a repository without pricer's manifests. `commits` are those of `main`. If no place names a
-    step, one adapter on `main` is one checkpoint.
+    """The checkpoints of a repository without pricer's manifests. `commits` are those of `main`, whose adapter may be
+    one of the `soups` that were picked. If no place names a step, one adapter on `main` is one checkpoint.
     """
-    result = OtherCheckpoints()
+    result = OtherCheckpoints(set_aside={soup.adapter_sha256 for soup in soups})
     places, notes = find_places(reader, refs, head, commits)
     _describe(reader, places, result)
     if not result.found:
         single, notes_on_single = find_single_place(reader, head)
-        _describe(reader, [single] if single else [], result)
+        if single and _digest(reader, single.commit, head.files[single.path(ADAPTER)]) not in result.set_aside:
+            _describe(reader, [single], result)
         notes += notes_on_single if result.found else []
     else:
         _describe_main(reader, head, result)
@@ -69,7 +71,10 @@ def _describe(reader: RepoReader, places: Iterable[Place], result: OtherCheckpoi
             continue
         try:
             result.found[place.step] = _read_checkpoint(reader, place, adapter), place.label
-        except CheckpointError as problem:
+        except PricerError as problem:
+            if hub_fails(problem):
+                raise
+            result.set_aside |= {_digest(reader, place.commit, adapter)} if adapter else set()
             result.problems.append(problem.message)
             result.notes.append(f"{problem.message}: left out")
 

@@ -1,15 +1,16 @@
 """Finds pricer's own checkpoints in a repository: each has a manifest, and a tag or a commit with its name."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.errors import CheckpointError, HubError, PricerError
+from pricer.errors import CheckpointError, PricerError
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import MANIFEST, parse_manifest, sort_checkpoints
 from pricer.stores.hub import Refs, RemoteCommit
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.hub_errors import hub_fails
 
 STEP_TAG = re.compile(r"step-[0-9]{6,12}")
 """The tag of a checkpoint, and the title of its commit."""
@@ -20,12 +21,12 @@ SOUP_TAG = re.compile(r"soup(-[0-9]{6,12}){2,8}")
 @dataclass(frozen=True, slots=True)
 class OwnCheckpoints:
     """Checkpoints and soups by their tags. `problems` has an error for each tag that cannot be used. `has_manifest`:
-    pricer pushed at least one of the tagged commits.
+    pricer pushed at least one of the commits with the tag of a step.
     """
 
     steps: tuple[Checkpoint, ...]
     soups: tuple[Checkpoint, ...]
-    problems: tuple[PricerError, ...]
+    problems: Mapping[str, PricerError]
     has_manifest: bool
 
 
@@ -33,25 +34,24 @@ def find_tagged(reader: RepoReader, refs: Refs, known: Iterable[Checkpoint]) -> 
     """The checkpoints and soups that tags name. Those in `known` with the same commit are not read again."""
     by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
     found: list[Checkpoint] = []
-    problems: list[PricerError] = []
-    has_manifest = False
-    for name, commit in refs.tags.items():
-        if not (STEP_TAG.fullmatch(name) or SOUP_TAG.fullmatch(name)):
-            continue
+    problems: dict[str, PricerError] = {}
+    lacking = set[str]()
+    steps = {name for name in refs.tags if STEP_TAG.fullmatch(name)}
+    for name in sorted(steps | {name for name in refs.tags if SOUP_TAG.fullmatch(name)}):
+        commit = refs.tags[name]
         try:
-            checkpoint = by_place.get((name, commit)) or _read_checkpoint(reader, name, commit)
+            if checkpoint := by_place.get((name, commit)) or _read_checkpoint(reader, name, commit):
+                found.append(checkpoint)
+                continue
+            lacking.add(name)
+            problems[name] = CheckpointError(f"{reader.repo} at its tag {name} has no {MANIFEST}")
         except PricerError as error:
-            if isinstance(error, HubError) and (error.transient or error.refused):
-                raise  # it says nothing about this tag
-            problems.append(error)
-            has_manifest = True
-        else:
-            has_manifest = has_manifest or checkpoint is not None
-            found += [checkpoint] if checkpoint else []
-            problems += [] if checkpoint else [CheckpointError(f"{reader.repo} at its tag {name} has no {MANIFEST}")]
+            if hub_fails(error):
+                raise
+            problems[name] = error
     ordered = sort_checkpoints(found)
-    steps, soups = ([c for c in ordered if bool(c.members) is is_soup] for is_soup in (False, True))
-    return OwnCheckpoints(tuple(steps), tuple(soups), tuple(problems), has_manifest)
+    tagged, soups = ([one for one in ordered if bool(one.members) is is_soup] for is_soup in (False, True))
+    return OwnCheckpoints(tuple(tagged), tuple(soups), problems, has_manifest=bool(steps - lacking))
 
 
 def find_untagged(reader: RepoReader, commits: Sequence[RemoteCommit], head: str) -> tuple[Checkpoint, ...]:
@@ -64,7 +64,7 @@ def find_untagged(reader: RepoReader, commits: Sequence[RemoteCommit], head: str
         try:
             checkpoint = _read_checkpoint(reader, name, commit)
         except PricerError as error:
-            if isinstance(error, HubError) and (error.transient or error.refused):
+            if hub_fails(error):
                 raise
             continue  # damaged, or another trainer with the same titles
         if checkpoint and not checkpoint.members:
@@ -76,11 +76,6 @@ def is_record_of_a_run(reader: RepoReader, commits: Iterable[str]) -> bool:
     """Whether one of the commits has the config and the facts of a run of pricer."""
     record = ["config.yaml", "run.json"]
     return any(len(reader.files(commit, record)) == len(record) for commit in commits)
-
-
-def left_out(problem: PricerError) -> str:
-    """The note about a tag that is left out."""
-    return f"{problem.message}: left out" + (f" ({problem.hint})" if problem.hint else "")
 
 
 def _read_checkpoint(reader: RepoReader, name: str | None, commit: str) -> Checkpoint | None:

@@ -1,15 +1,15 @@
 """Finds the checkpoints in a Hub repository: pricer's own, or those of another trainer."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pricer.core.checkpoints import Checkpoint
-from pricer.errors import CheckpointError, HubError
+from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.stores.adapter_places import read_head
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.hub import Hub, Refs
 from pricer.stores.other_checkpoints import find_other_checkpoints
-from pricer.stores.own_checkpoints import find_tagged, find_untagged, is_record_of_a_run, left_out
+from pricer.stores.own_checkpoints import STEP_TAG, find_tagged, find_untagged, is_record_of_a_run
 from pricer.stores.repo_content import explain_content, explain_other_kind
 
 
@@ -47,25 +47,32 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     """
     refs = _read_refs(reader)
     own = find_tagged(reader, refs, known)
-    notes = tuple(left_out(problem) for problem in own.problems)
+    found = RepoScan(own.steps, refs.tags, has_manifests=True, notes=_left_out(own.problems), soups=own.soups)
     if own.steps:
-        return RepoScan(own.steps, refs.tags, has_manifests=True, notes=notes, soups=own.soups)
-    head = refs.branches.get("main")
-    if head is None:
+        return found
+    if (main := refs.branches.get("main")) is None:
         raise CheckpointError(f"{reader.repo} has no branch main")
     commits = reader.commits()
-    if untagged := find_untagged(reader, commits, head):
+    if untagged := find_untagged(reader, commits, main):
         lost = f"{reader.repo} has no tag step-… that can be used: its commits with such a title are read instead"
-        return RepoScan((), refs.tags, has_manifests=True, notes=(*notes, lost), soups=own.soups, untagged=untagged)
-    if own.problems and own.has_manifest:
-        raise own.problems[0]
-    if is_record_of_a_run(reader, [head, *([refs.branches["state"]] if "state" in refs.branches else [])]):
-        return RepoScan((), refs.tags, has_manifests=True, notes=notes, soups=own.soups)
-    head_files = read_head(reader, head)
-    found = find_other_checkpoints(reader, refs, head_files, commits)
-    if not found.checkpoints:
-        raise explain_content(reader, refs, head_files, found.problems)
-    return RepoScan(found.checkpoints, refs.tags, has_manifests=False, notes=tuple(found.notes), soups=own.soups)
+        return replace(found, notes=(*found.notes, lost), untagged=untagged)
+    if own.has_manifest:
+        raise next(problem for name, problem in own.problems.items() if STEP_TAG.fullmatch(name))
+    if is_record_of_a_run(reader, [main, *([refs.branches["state"]] if "state" in refs.branches else [])]):
+        return found
+    head = read_head(reader, main)
+    others = find_other_checkpoints(reader, refs, head, commits, own.soups)
+    if not others.checkpoints:
+        raise explain_content(reader, refs, head, others.problems)
+    # A tag of a step without a manifest is of another trainer, too.
+    of_soups = _left_out({name: problem for name, problem in own.problems.items() if not STEP_TAG.fullmatch(name)})
+    return replace(found, checkpoints=others.checkpoints, has_manifests=False, notes=(*of_soups, *others.notes))
+
+
+def _left_out(problems: Mapping[str, PricerError]) -> tuple[str, ...]:
+    """The notes about tags that are left out."""
+    hints = {name: f" ({problem.hint})" if problem.hint else "" for name, problem in problems.items()}
+    return tuple(f"{problem.message}: left out{hints[name]}" for name, problem in problems.items())
 
 
 def _read_refs(reader: RepoReader) -> Refs:

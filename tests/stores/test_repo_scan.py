@@ -146,6 +146,17 @@ class TestOfPricer:
         result = found()
 
         assert (steps(result), result.soups, result.has_manifests) == ([5, 10], (a_soup(),), False)
+        assert result.notes == ()  # the soup is on main, as after a pick
+
+    def test_a_damaged_soup_of_another_trainers_checkpoints_is_left_out(self, repo: Repo) -> None:
+        commit = in_progress(repo, 5)
+        tagged(repo, a_soup(), b"soup")
+        repo.create_tag("soup-000001-000005", commit.hash)
+
+        result = found()
+
+        assert (steps(result), result.soups, result.has_manifests) == ([5], (a_soup(),), False)
+        assert result.notes == ("ann/plain at its tag soup-000001-000005 has no manifest.json: left out",)
 
     @pytest.mark.parametrize(
         "name", ["soup-000005", "soup-5-10", "soup-000005-000010x", "soup", "my-soup-000005-000010"]
@@ -244,7 +255,7 @@ class TestCommits:
 
         assert steps(found()) == [7]
 
-    @pytest.mark.parametrize("title", ["footstep 7", "7 steps", "step", "steps 7", "step ٧", "step-000007 is the best"])
+    @pytest.mark.parametrize("title", ["footstep 7", "7 steps", "step", "steps 7", "step ٧"])
     def test_titles_that_name_none(self, repo: Repo, title: str) -> None:
         repo.commit(adapter_files(b"a"), title)
 
@@ -281,6 +292,10 @@ class TestCommits:
         [
             ({"README.md": b"soon"}, "has no adapter_model.safetensors"),
             ({"adapter_model.safetensors": b"a"}, "has no adapter_config.json"),
+            (
+                {**adapter_files(b"a"), "adapter_config.json": b" " * 1_000_001},
+                "has a adapter_config.json of 1,000,001 bytes, which is too large (at most 1,000,000)",
+            ),
             (adapter_files(b"a", use_dora=True), "(step 1): use_dora is true, which is not supported"),
         ],
     )
