@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import snapshot_download
 
+from pricer.commands import train
 from pricer.stores.runs import Run
+from tests.commands.conftest import Listener
 from tests.commands.test_repositories import mine as mine  # noqa: PLC0414 (fixtures)
 from tests.commands.test_repositories import on as on  # noqa: PLC0414
 from tests.commands.test_repositories import steps
@@ -214,6 +216,17 @@ class TestTagsThatSomebodyChanged:
 
         assert result.err.splitlines()[-1].startswith(" hint: unset HF_HUB_OFFLINE")
         assert (result.code, Path("runs/ann--prices/selection.json").exists()) == (1, True)
+
+
+def test_training_goes_on_beside_a_tag_that_was_moved(stopped: Repo) -> None:
+    stopped.tags["step-000002"] = stopped.tags["step-000004"]
+    listener = Listener()
+
+    result = train.resume_repo("ann/stopped", None, listener)
+
+    assert [c.step for c in result.checkpoints] == [4, 6]
+    note = "ann/stopped at its tag step-000002 holds step-000004: left out (the tag was moved: put it back)"
+    assert note in listener.notes
 
 
 @pytest.mark.usefixtures("scorer")
