@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pricer.errors import HubError
 from pricer.stores.files import sha256_of
-from pricer.stores.hub_cache import find_in_cache, is_offline
+from pricer.stores.hub_cache import find_in_cache, is_offline, list_cache
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 
 T = TypeVar("T")
@@ -112,12 +112,13 @@ class Hub:
         HubError names a file that is not there.
         """
         if is_offline():
-            cached = {path: find_in_cache(self.repo, commit, path) for path in paths}
-            return {path: RemoteFile(path, file.stat().st_size, None, "") for path, file in cached.items()}
+            return _describe_cached({path: find_in_cache(self.repo, commit, path) for path in paths})
         return self._files(lambda: _api().get_paths_info(self.repo, paths, revision=commit))
 
     def all_files(self, commit: str) -> dict[str, RemoteFile]:
-        """Every file of that commit."""
+        """Every file of that commit. While the Hub is switched off, they are those in the cache."""
+        if is_offline():
+            return _describe_cached(list_cache(self.repo, commit))
         return self._files(lambda: _api().list_repo_tree(self.repo, recursive=True, revision=commit))
 
     def _files(self, request: Callable[[], Any]) -> dict[str, RemoteFile]:
@@ -227,6 +228,10 @@ class Hub:
             raise_hub_error(error, self.repo, was_authorized=self._was_authorized)
         self._was_authorized = True
         return answer
+
+
+def _describe_cached(files: Mapping[str, Path]) -> dict[str, RemoteFile]:
+    return {path: RemoteFile(path, file.stat().st_size, None, "") for path, file in files.items()}
 
 
 def user() -> str:

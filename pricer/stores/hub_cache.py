@@ -47,6 +47,18 @@ def find_in_cache(repo: str, commit: str, path: str) -> Path:
     raise HubError(f"{what} is not in the cache, and the Hub is switched off ({variable})", f"unset {variable}")
 
 
+def list_cache(repo: str, revision: str) -> dict[str, Path]:
+    """The files of a revision of a model repository that are in the cache, by their paths in the repository."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return {}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def find_snapshots(repo: str) -> Any:
     """huggingface_hub's description of what the cache has of a model repository (CachedRepoInfo); None if nothing."""
     from huggingface_hub import scan_cache_dir
