@@ -18,8 +18,8 @@ _STEP_NAME = re.compile(r"(?:.*[^a-z])?(?:step|checkpoint|ckpt)[-_]?([0-9]{1,12}
 _EPOCH_NAME = re.compile(r"(?:.*[^a-z])?epoch[-_]?([0-9]{1,12})", re.IGNORECASE)
 # Each commit takes a few requests, and the Hub answers 1,000 in five minutes.
 _MAX_COMMITS = 1000
-# The folder of the Trainer with `hub_strategy="checkpoint"`, and the file in which it counts steps.
-_LAST, _STATE = "last-checkpoint", "trainer_state.json"
+# The file in which the Trainer counts steps. With `hub_strategy="checkpoint"` it is in the folder last-checkpoint.
+_STATE = "trainer_state.json"
 # Maximum size of that file in bytes. It has an entry for each step that was logged.
 _LARGEST_STATE = 64_000_000
 
@@ -100,8 +100,10 @@ def find_single_place(reader: RepoReader, head: Head) -> tuple[Place | None, lis
 
 
 def read_step(reader: RepoReader, head: Head, folder: str) -> tuple[int | None, str]:
-    """The step of the adapter in a folder, as the trainer's own state beside it says, or None; and where it says so."""
-    for place in dict.fromkeys((folder, _LAST)):
+    """The step of the adapter in a folder, or None; and the file that says so: the trainer's own state beside the
+    adapter, or beside the same one in another folder.
+    """
+    for place in dict.fromkeys((folder, *head.folders())):
         path = f"{place}/{_STATE}" if place else _STATE
         file = head.files.get(path)
         if file and file.size <= _LARGEST_STATE and head.hold_the_same(folder, place):

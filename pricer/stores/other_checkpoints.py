@@ -20,14 +20,15 @@ from pricer.stores.hub_errors import hub_fails
 @dataclass(slots=True)
 class OtherCheckpoints:
     """What was found so far: the checkpoint of each step with the label of its place; messages for the user; the
-    reasons why adapters cannot be used; and the sha256 of adapters that were set aside, because they cannot be used or
-    another one has their step.
+    reasons why adapters cannot be used; the sha256 of adapters that were set aside, because they cannot be used or
+    another one has their step; and checkpoints of an earlier look, by their places.
     """
 
     found: dict[int, tuple[Checkpoint, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     set_aside: set[str] = field(default_factory=set)
+    known: dict[tuple[int, str | None, str], Checkpoint] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -36,12 +37,20 @@ class OtherCheckpoints:
 
 
 def find_other_checkpoints(
-    reader: RepoReader, refs: Refs, head: Head, commits: Sequence[RemoteCommit], soups: Iterable[Checkpoint] = ()
+    reader: RepoReader,
+    refs: Refs,
+    head: Head,
+    commits: Sequence[RemoteCommit],
+    *,
+    soups: Iterable[Checkpoint] = (),
+    known: Iterable[Checkpoint] = (),
 ) -> OtherCheckpoints:
     """The checkpoints of a repository without pricer's manifests. `commits` are those of `main`, whose adapter may be
-    one of the `soups` that were picked. If no place names a step, one adapter on `main` is one checkpoint.
+    one of the `soups` that were picked. Those in `known` at the same place are not read again. If no place names a
+    step, one adapter on `main` is one checkpoint.
     """
     result = OtherCheckpoints(set_aside={soup.adapter_sha256 for soup in soups})
+    result.known = {(one.step, one.commit, one.folder): one for one in known}
     places, notes = find_places(reader, refs, head, commits)
     _describe(reader, places, result)
     if not result.found:
@@ -61,13 +70,16 @@ def find_other_checkpoints(
 def _describe(reader: RepoReader, places: Iterable[Place], result: OtherCheckpoints) -> None:
     """Add the checkpoints of these places. Of two places for one step, the first counts."""
     for place in places:
+        taken = result.found.get(place.step)
+        if taken is None and (known := result.known.get((place.step, place.commit, place.folder))):
+            result.found[place.step] = known, place.label
+            continue
         adapter = reader.files(place.commit, [place.path(ADAPTER)]).get(place.path(ADAPTER))
-        known = result.found.get(place.step)
-        if known and adapter:
-            if known[0].adapter_sha256 != (digest := _digest(reader, place.commit, adapter)):
+        if taken and adapter:
+            if taken[0].adapter_sha256 != (digest := _digest(reader, place.commit, adapter)):
                 result.set_aside.add(digest)
-                taken = f"{known[1]}, which is scored as step {place.step:,}"
-                result.notes.append(f"{place.label} holds another adapter than {taken}")
+                other = f"{taken[1]}, which is scored as step {place.step:,}"
+                result.notes.append(f"{place.label} holds another adapter than {other}")
             continue
         try:
             result.found[place.step] = _read_checkpoint(reader, place, adapter), place.label

@@ -45,7 +45,7 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     A run of pricer that has pushed no checkpoint yet has none here. Any other repository without a checkpoint is a
     CheckpointError that says what it holds.
     """
-    refs = _read_refs(reader)
+    refs, known = _read_refs(reader), tuple(known)
     own = find_tagged(reader, refs, known)
     found = RepoScan(own.steps, refs.tags, has_manifests=True, notes=_left_out(own.problems), soups=own.soups)
     if own.steps:
@@ -61,7 +61,7 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     if is_record_of_a_run(reader, [main, *([refs.branches["state"]] if "state" in refs.branches else [])]):
         return found
     head = read_head(reader, main)
-    others = find_other_checkpoints(reader, refs, head, commits, own.soups)
+    others = find_other_checkpoints(reader, refs, head, commits, soups=own.soups, known=known)
     if not others.checkpoints:
         raise explain_content(reader, refs, head, others.problems)
     # A tag of a step without a manifest is of another trainer, too.

@@ -247,6 +247,20 @@ class TestCommits:
         )
         assert [c.commit for c in result.checkpoints] == [commit.hash for commit in commits]
 
+    def test_what_is_known_at_the_same_place_is_not_read_again(self, repo: Repo, hub: LoopbackHub) -> None:
+        for step in (2, 4):
+            in_progress(repo, step)
+        first = found()
+        in_progress(repo, 6)
+        before = len(hub.requests)
+
+        second = found(first.checkpoints)
+
+        assert steps(second) == [2, 4, 6]
+        asked = [request.path.rpartition("/")[2] for request in hub.requests[before:] if "paths-info" in request.path]
+        # Of a run's record, of a manifest, and of the adapter and the configuration of step 6, which is the head.
+        assert set(asked) == {repo.commits()[0].hash}
+
     @pytest.mark.parametrize(
         "title", ["Training in progress, step 7", "Step 7 of 9", "checkpoint at step_7", "step-7: lower loss", "STEP 7"]
     )
@@ -455,7 +469,7 @@ class TestOneAdapter:
         assert (checkpoint.step, checkpoint.commit, checkpoint.folder) == (0, head.hash, "")
         assert result.notes == ("ann/plain names no step: the adapter in main is scored as step 0",)
 
-    @pytest.mark.parametrize("place", ["", "last-checkpoint/"])
+    @pytest.mark.parametrize("place", ["", "last-checkpoint/", "adapter/"])
     def test_its_step_is_the_one_that_the_trainer_counted(self, repo: Repo, place: str) -> None:
         state = {f"{place}trainer_state.json": b'{"global_step": 300}'}
         repo.commit({**adapter_files(b"a"), **adapter_files(b"a", place), **state}, "Upload folder")

@@ -105,7 +105,7 @@ def look_before_picking(run: Run, repo: str, note: Callable[[str], object]) -> N
                 note(text)
         else:
             _look_again(run, repo, note)
-    except HubError as problem:
+    except (CheckpointError, HubError) as problem:
         note(f"{problem.message}: the pick is among the checkpoints that {run.name} knows")
 
 
