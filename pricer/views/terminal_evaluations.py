@@ -1,5 +1,6 @@
 """Print the answers of `pricer eval` and `pricer pick`: evaluations, the breakdown of one, and the choice."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
+    from pricer.core.checkpoints import Checkpoint
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
@@ -120,12 +122,8 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     if as_json:
         skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
         confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        chosen = result.untagged
-        untagged = (
-            {"untagged": {"repo": result.run.repo, "revision": chosen.commit, "folder": chosen.folder}}
-            if chosen
-            else {}
-        )
+        place = result.untagged and {"revision": result.untagged.commit, "folder": result.untagged.folder}
+        untagged = {"untagged": {"repo": result.run.repo, **place}} if place else {}
         terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **untagged, **confirmation})
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
@@ -167,12 +165,21 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
     if result.untagged:
-        folder = f', subfolder="{result.untagged.folder}"' if result.untagged.folder else ""
-        where = f'"{result.run.repo}", revision="{result.untagged.commit}"{folder}'
-        terminal.note(f"no tag best: this account may not change {result.run.repo}")
-        terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
+        _explain_untagged(result, result.untagged)
     if result.card:
         terminal.note(f"tag best and model card: {hub_address(result.card)}")
+
+
+def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:
+    """Print how to load a pick that could not be tagged, because its repository belongs to somebody else."""
+    run = result.run
+    terminal.note(f"no tag best: this account may not change {run.repo}")
+    if checkpoint.commit is None:
+        terminal.note(f"the pick is an average that is only here: {run.folder / 'soups' / checkpoint.name}")
+        return
+    folder = f", subfolder={json.dumps(checkpoint.folder)}" if checkpoint.folder else ""
+    where = f'"{run.repo}", revision="{checkpoint.commit}"{folder}'
+    terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
 
 
 def next_step(result: "Picked") -> None:
