@@ -41,7 +41,8 @@ class HubError(PricerError):
 
     `transient`: the same request may succeed later, and nobody has to change anything. `retry_after`: the seconds to
     wait before it, None if the Hub does not say. `limited`: a rate limit was reached, and nothing else is wrong.
-    `refused`: the Hub does not let this account use this repository (401, 403, 404).
+    `refused`: the Hub does not let this account use this repository (401, 403, 404). `missing`: the
+    repository can be used, but has no such commit or file.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class HubError(PricerError):
         retry_after: float | None = None,
         limited: bool = False,
         refused: bool = False,
+        missing: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.retry_after = retry_after
         self.limited = limited
         self.refused = refused
+        self.missing = missing
 
 
 class Interrupted(PricerError):  # noqa: N818  # an orderly stop is not an error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, soup_name
+from pricer.core.checkpoints import Checkpoint, Failure, soup_name
 from pricer.errors import CheckpointError
 from pricer.stores.checkpoints import PARTS, read_checkpoint, read_manifest, sort_checkpoints
 
@@ -29,6 +29,9 @@ class MemoryStore:
 
     def soups(self) -> list[Checkpoint]:
         return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values() if checkpoint.members)
+
+    def damaged(self) -> list[Failure]:
+        return []
 
     @contextmanager
     def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:

@@ -169,7 +169,7 @@ NOT_READ = rf"{REPO} at its tag {TAG} has no manifest.json that can be read: .+"
 PLACE = rf"\(config.yaml of {REPO}, line \d+\)"
 UNFIT = r"the adapter in \S+ does not fit the base: .+"
 
-SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
+BAD: dict[str, tuple[Callable[[Repo], object], str]] = {
     # Weights.
     "a pickle by the name of weights": (weights(pickle.dumps(Bomb())), r"\S+ cannot be used: its header has .+"),
     "a pickle alone": (pickled_weights_alone, rf"{TAG} of {REPO} \(\w+\) has no {ADAPTER}"),
@@ -237,6 +237,10 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
         lambda repo: amend(repo, {"manifest.json": manifest(repo, base=RED, base_revision="0" * 40)}),
         r"checkpoint step 4 \(\w+\) was trained with base \\x1b.+",
     ),
+}
+"""Bad checkpoints: the others are scored, and the reason is said."""
+
+SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     # The config.
     "an unknown setting": (config(hooks={"before": "touch ran"}), rf"hooks is not a section {PLACE}"),
     "a setting that paints": (config(**{RED: 1}), r"\\x1b\[31m.+ is not a section .+"),
@@ -271,7 +275,7 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     "a base that is somebody's": (config(model={"base": "eve/base"}), r"there is no base eve/base on the Hub, .+"),
     "data that are files here": (
         config(data={"source": "../mine.txt"}),
-        r"../mine.txt is not a .csv, .jsonl or .parquet file",
+        r"../mine.txt is not a .csv, .+ or .parquet file",
     ),
     "facts that are a list": (file("run.json", b"[]"), rf"run.json of {REPO} cannot be read"),
     "facts without end": (file("run.json", DEEP), rf"run.json of {REPO} cannot be read"),
@@ -344,6 +348,18 @@ OFTEN = {
 
 def cases(table: Mapping[str, object]) -> list[Any]:
     return [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in table]
+
+
+@pytest.mark.parametrize("name", cases(BAD))
+def test_a_bad_checkpoint_is_left_out(name: str, stopped: Repo, world: World) -> None:
+    spoil, problem = BAD[name]
+    spoil(stopped)
+
+    result = world.runs(*EVAL, "--json")
+
+    assert [e["candidate"]["step"] for e in result.json()["evaluations"]] == [*[None] * 4, 2]
+    (said,) = [line for line in result.err.splitlines() if line.startswith(f"{TAG} cannot be scored: ")]
+    assert re.fullmatch(f"{TAG} cannot be scored: {problem}", said), said
 
 
 @pytest.mark.parametrize("name", cases(SCORED))

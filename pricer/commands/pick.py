@@ -1,14 +1,16 @@
 """`pricer pick`: choose the checkpoint with the best validation result, without torch, and confirm it on test items."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.watcher import Watcher
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
     Confirmation,
@@ -19,7 +21,7 @@ from pricer.core.selection import (
     rank_evaluations,
     select,
 )
-from pricer.errors import HubError, RunError
+from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.runs import Run, find_run, now
 
 
@@ -27,19 +29,23 @@ from pricer.stores.runs import Run, find_run, now
 class Picked:
     """The result of `pricer pick`.
 
-    `dropped` has the steps of the checkpoints that dropped out of a race, `unscored` the steps of all others without an
-    evaluation to compare. `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to
-    somebody else, who alone may tag it.
+    `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
+    used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
+    `card` is the repository whose model card was written, or None. `problem` says why the Hub could not be updated; the
+    choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to somebody else, who alone
+    may tag it. `held_out` says whether the items were held out for the adapters of another trainer; None: the run is
+    pricer's.
     """
 
     run: Run
     selection: Selection
     unscored: tuple[int, ...]
     dropped: tuple[int, ...] = ()
+    failed: tuple[Failure, ...] = ()
     card: str | None = None
     problem: HubError | None = None
     untagged: Checkpoint | None = None
+    held_out: HeldOutCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,13 @@ def pick(
     run = find_run(name, repo=repo, note=note)
     if repo is not None:
         look_before_picking(run, repo, note)
-    checkpoints, evaluations = run.store.checkpoints(), run.evaluations.all()
-    kept, dropped_by_spec = {checkpoint.id for checkpoint in checkpoints}, dropped_ids(run.race())
-    estimator = run.config().eval.estimator if evaluations else "auto"
-    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
-    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
-    ranking = rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_by_spec) or own, metric)
+    checkpoints, dropped_by_spec = run.store.checkpoints(), dropped_ids(run.race())
+    failed = find_failed(run, checkpoints)
+    ranking = _rank(run, checkpoints, failed, metric)
+    by_id = {checkpoint.id: checkpoint for checkpoint in checkpoints}
+    while damage := find_problem(run, best := by_id[ranking[0].candidate.id or ""]):
+        failed[best.id] = damage
+        ranking = _rank(run, checkpoints, failed, metric)
     if soups:
         ranking = rank_evaluations([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
@@ -87,8 +94,10 @@ def pick(
     picked = Picked(
         run,
         selection,
-        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped),
-        dropped=tuple(c.step for c in checkpoints if c.id in dropped),
+        unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped | failed.keys()),
+        dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
+        failed=(*failed.values(), *run.store.damaged()),
+        held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
     )
     chosen = _chosen(picked)
     if run.store.is_remote and chosen.commit is None:
@@ -100,6 +109,22 @@ def pick(
         if problem.refused and run.facts().get("from_hub"):
             return replace(picked, untagged=chosen)
         return replace(picked, problem=problem)
+
+
+def _rank(
+    run: Run, checkpoints: Sequence[Checkpoint], failed: Mapping[str, Failure], metric: str
+) -> tuple[Evaluation, ...]:
+    """The evaluations to choose from, the best first, without those of checkpoints that `failed`."""
+    evaluations = run.evaluations.all()
+    kept = {checkpoint.id for checkpoint in checkpoints} - failed.keys()
+    estimator = run.config().eval.estimator if evaluations else "auto"
+    # If there is nothing to compare, `rank_evaluations` raises the error that says why.
+    own = [e for e in evaluations if e.candidate.id in kept and e.is_complete]
+    if not own and failed:
+        first = next(iter(failed.values()))
+        problem = f"no checkpoint of {run.name} that can be used has been evaluated; {first.name}: {first.reason}"
+        raise CheckpointError(problem, "pricer eval --all-checkpoints")
+    return rank_evaluations(find_comparable(evaluations, kept, estimator, dropped_ids(run.race())) or own, metric)
 
 
 def confirm(picked: Picked, watcher: Watcher) -> Confirmed:

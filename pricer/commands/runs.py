@@ -21,7 +21,8 @@ class Overview:
     fields are empty.
 
     `step` is the newest step that was logged or kept. `steps` is the number of steps of the whole training, None if
-    unknown. `scored` counts the checkpoints that were evaluated on validation items. `best` has the lowest mean
+    unknown. `scored` counts the checkpoints that were evaluated on validation items, `failed` those that could not be
+    scored, and the records of checkpoints that cannot be read. `best` has the lowest mean
     absolute error among the evaluations that `pricer pick` would compare; None if there are none.
     """
 
@@ -32,6 +33,7 @@ class Overview:
     steps: int | None = None
     checkpoints: int = 0
     scored: int = 0
+    failed: int = 0
     picked: Candidate | None = None
     best: Evaluation | None = None
     started: str | None = None
@@ -68,6 +70,7 @@ def _read(run: Run) -> Overview:
         steps=_steps(run, facts),
         checkpoints=len(checkpoints),
         scored=len(scored),
+        failed=len([one for one in run.evaluations.failures() if one.id in kept]) + len(run.store.damaged()),
         picked=Candidate.of(picked) if picked else None,
         best=_best(run, evaluations, kept) if scored else None,
         started=facts["started"],

@@ -157,6 +157,21 @@ class Candidate:
         return not self.is_baseline, self.is_soup, self.step or 0, len(self.members), self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a checkpoint cannot be scored. The others are scored without it.
+
+    `name` and `id` are those of the checkpoint. Without an `id`, `name` is the place of a record that cannot be read.
+    `base_revision` is the base that the adapter fails on although its files are as they were saved: it would fail there
+    again. None: its files are missing or damaged, and may be put back.
+    """
+
+    name: str
+    reason: str
+    id: str | None = None
+    base_revision: str | None = None
+
+
 def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
     """All windows of two or three neighbouring checkpoints (by step) that contain the checkpoint with that id. Smaller
     windows come first.
@@ -193,6 +208,9 @@ class CheckpointStore(Protocol):
 
     def soups(self) -> list[Checkpoint]:
         """Every soup, sorted by its last step, smaller soups first."""
+
+    def damaged(self) -> list[Failure]:
+        """The records of checkpoints and soups that cannot be read. The other methods ignore them."""
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder to fill with the adapter and manifest of a soup. It is saved if the block ends without an error, and

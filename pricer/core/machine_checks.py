@@ -182,7 +182,8 @@ def _endpoint(answer: HubAnswer) -> Finding:
         text = f"{answer.endpoint} is not reachable: {answer.problem}"
         return Finding("Hub", "warning", text, "to download and to push: check the network, and HF_ENDPOINT")
     if answer.status not in (200, 401, 403):
-        hint = "later again; https://status.huggingface.co"
+        is_public = answer.endpoint == "https://huggingface.co"
+        hint = "later again; https://status.huggingface.co" if is_public else f"later again; is {answer.endpoint} up?"
         return Finding("Hub", "warning", f"{answer.endpoint} answers {answer.status}", hint)
     return Finding("Hub", "ok", f"{answer.endpoint} answers")
 
@@ -198,7 +199,7 @@ def _login(answer: HubAnswer) -> Finding:
         return Finding("Hub login", "unknown", "a token is there; who it belongs to was not answered")
     text = f"{answer.account}, token of role {answer.role}" if answer.role else answer.account
     if answer.role == "read":
-        hint = "to push, a token of role write: https://huggingface.co/settings/tokens"
+        hint = f"to push, a token of role write: {answer.endpoint}/settings/tokens"
         return Finding("Hub login", "warning", f"{text}: it cannot push", hint)
     return Finding("Hub login", "ok", text)
 

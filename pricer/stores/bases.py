@@ -25,7 +25,9 @@ _WORTH_REMEMBERING = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model on disk. `revision` is a Hub commit hash, or for a local folder a hash of its content."""
+    """A base model on disk. `name` is its repository on the Hub, or the last part of a local folder, because others see
+    it. `revision` is a Hub commit hash, or for a local folder a hash of its content.
+    """
 
     name: str
     folder: Path
@@ -41,7 +43,8 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
         base = _download(config, weights=weights)
     else:
         # Hashing gigabytes of weights takes minutes.
-        base = Base(config.base, folder, _content_revision(folder) if weights else "")
+        name = config.base if config.base.startswith("builtin:") else folder_name(folder)
+        base = Base(name, folder, _content_revision(folder) if weights else "")
         if weights and config.revision not in (None, base.revision):
             raise ModelError(
                 f"the base {config.base} is at {base.revision[:12]}, this run was set to {config.revision}",
@@ -89,6 +92,18 @@ def names_a_folder(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or name.count("/") != 1
 
 
+def folder_name(path: Path) -> str:
+    """The last part of a path: a run's files on the Hub must not show the folders of somebody's disk."""
+    return Path(os.path.abspath(path)).name or "folder"  # noqa: PTH100  # resolve() would follow a link to another name
+
+
+def spell_as_path(name: str) -> str:
+    """The name of a local file or folder, spelled so that it cannot be taken for a repository on the Hub even if it is
+    gone: `./models/llama` instead of `models/llama`. Other names stay as they are.
+    """
+    return name if names_a_folder(name) or not Path(name).exists() else f"./{name}"
+
+
 def _local_folder(name: str) -> Path | None:
     if name.startswith("builtin:"):
         folder = ASSETS / name.removeprefix("builtin:")
@@ -99,7 +114,10 @@ def _local_folder(name: str) -> Path | None:
     if folder.is_dir():
         return folder
     if names_a_folder(name):
-        raise ModelError(f"there is no model folder {name}", "a Hub base is written user/name")
+        raise ModelError(
+            f"there is no model folder {name}",
+            "put it where you start pricer, or a link to it; a Hub base is written user/name",
+        )
     return None
 
 

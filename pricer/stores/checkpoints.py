@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from pricer.core.checkpoints import Checkpoint, soup_name
+from pricer.core.checkpoints import Checkpoint, Failure, soup_name
 from pricer.errors import CheckpointError
-from pricer.stores.files import append_lines, new_folder, parse_json, read_json, read_lines, sha256_of, write_json
+from pricer.stores.files import append_lines, new_folder, parse_json, read_json, sha256_of, whole_lines, write_json
 from pricer.stores.records import parse_record
 
 ADAPTER = "adapter_model.safetensors"
@@ -47,11 +47,17 @@ class FolderStore:
 
     def logged(self) -> list[Checkpoint]:
         """Every checkpoint and soup whose push was confirmed, in order. A step pushed again replaces the older one."""
-        try:
-            by_name = {c.name: c for c in map(_parse, read_lines(self.log))}
-        except ValueError as error:
-            raise CheckpointError(f"{self.log} is damaged: {error}") from None
-        return sort_checkpoints(by_name.values())
+        found = [checkpoint for _, checkpoint in self._read_log() if isinstance(checkpoint, Checkpoint)]
+        return sort_checkpoints({checkpoint.name: checkpoint for checkpoint in found}.values())
+
+    def damaged(self) -> list[Failure]:
+        """The lines of the log and the manifests of soups that cannot be read."""
+        lines = [
+            Failure(f"line {number} of {self.log}", f"{error} (if the line is of no use, remove it)")
+            for number, error in self._read_log()
+            if isinstance(error, ValueError)
+        ]
+        return lines + [found for found in self._made_soups() if isinstance(found, Failure)]
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint, sorted by step."""
@@ -59,7 +65,7 @@ class FolderStore:
 
     def soups(self) -> list[Checkpoint]:
         """Every soup that was made or pushed, sorted by its last step."""
-        made = [read_manifest(path.parent) for path in self._soups.glob(f"soup-*/{MANIFEST}")]
+        made = [found for found in self._made_soups() if isinstance(found, Checkpoint)]
         pushed = [checkpoint for checkpoint in self.logged() if checkpoint.members]
         return sort_checkpoints([*pushed, *(soup for soup in made if soup not in pushed)])
 
@@ -123,6 +129,21 @@ class FolderStore:
     def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
         """None: nobody else sees this folder, so it needs no model card."""
         return None
+
+    def _read_log(self) -> Iterator[tuple[int, Checkpoint | ValueError]]:
+        """The number of each line with its checkpoint, or with the problem that makes it unreadable."""
+        for number, line in whole_lines(self.log):
+            try:
+                yield number, parse_manifest(line)
+            except ValueError as error:
+                yield number, error
+
+    def _made_soups(self) -> Iterator[Checkpoint | Failure]:
+        for path in sorted(self._soups.glob(f"soup-*/{MANIFEST}")):
+            try:
+                yield read_manifest(path.parent)
+            except CheckpointError as error:
+                yield Failure(path.parent.name, error.message)
 
     def _folder_of(self, checkpoint: Checkpoint) -> Path:
         return (self._soups if checkpoint.members else self.folder) / checkpoint.name

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
@@ -23,6 +24,13 @@ class _Line:
     """A line of predictions.jsonl."""
 
     batch: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """What failures.json holds."""
+
+    failures: tuple[Failure, ...]
 
 
 class EvaluationStore:
@@ -97,6 +105,28 @@ class EvaluationStore:
             return None
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error, path) from None
+
+    def failures(self) -> list[Failure]:
+        """The checkpoints that could not be scored when they were tried last."""
+        path = self._folder / "failures.json"
+        try:
+            return list(read_record(_Failures, path).failures) if path.exists() else []
+        except ValueError as error:
+            raise _damaged(path, error, path) from None
+
+    def add_failure(self, failure: Failure) -> None:
+        """Record why a checkpoint could not be scored. An earlier reason is replaced."""
+        others = [one for one in self.failures() if one.id != failure.id]
+        write_json(self._folder / "failures.json", asdict(_Failures((*others, failure))))
+
+    def drop_failure(self, checkpoint_id: str) -> None:
+        """Remove the record of a failure, if there is one: the checkpoint can be scored now."""
+        found = self.failures()
+        if left := tuple(one for one in found if one.id != checkpoint_id):
+            if len(left) < len(found):
+                write_json(self._folder / "failures.json", asdict(_Failures(left)))
+        else:
+            (self._folder / "failures.json").unlink(missing_ok=True)
 
     def all(self) -> list[Evaluation]:
         """Every evaluation, in the order of candidates."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.errors import CheckpointError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.checkpoints import (
@@ -18,8 +18,9 @@ from pricer.stores.checkpoints import (
     verify,
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json
-from pricer.stores.hub import Hub
+from pricer.stores.hub import Hub, RemoteFile
 from pricer.stores.hub_cache import cache, is_cached
+from pricer.stores.published import published_files
 
 # Maximum sizes in bytes. No adapter of any open base is larger.
 LARGEST_ADAPTER = 32_000_000_000
@@ -41,7 +42,7 @@ class HubStore:
         self.hub = hub
         self.location = hub_address(hub.repo)
         self._local = FolderStore(run_folder)
-        self._config, self._facts = run_folder / "config.yaml", run_folder / "run.json"
+        self._folder, self._facts = run_folder, run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
 
@@ -52,6 +53,10 @@ class HubStore:
     def soups(self) -> list[Checkpoint]:
         """Every soup from this machine or in the repository, sorted by its last step."""
         return self._local.soups()
+
+    def damaged(self) -> list[Failure]:
+        """The records on this machine that cannot be read."""
+        return self._local.damaged()
 
     def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
         """A folder, on this machine, for the average of the checkpoints at these steps."""
@@ -145,7 +150,7 @@ class HubStore:
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
         if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
-            files |= {path.name: path.read_bytes() for path in (self._config, self._facts) if path.is_file()}
+            files |= published_files(self._folder)
         # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)
@@ -160,7 +165,12 @@ class HubStore:
         assert checkpoint.commit is not None  # it is in the log
         prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
         place = f"{checkpoint.name} of {self.hub.repo} ({checkpoint.commit[:12]})"
-        found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
+        try:
+            found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
+        except HubError as error:
+            if not error.missing:
+                raise
+            raise CheckpointError(f"{place} is gone: {error.message}") from None
         if missing := [name for name in (ADAPTER, ADAPTER_CONFIG) if prefix + name not in found]:
             raise CheckpointError(f"{place} has no {missing[0]}")
         adapter = found[prefix + ADAPTER]
@@ -172,8 +182,8 @@ class HubStore:
         if adapter.size <= LARGEST_ADAPTER and not is_cached(self.hub.repo, checkpoint.commit, adapter.path):
             refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
         for force in (False, True):
-            config = self.hub.download(checkpoint.commit, found[prefix + ADAPTER_CONFIG], LARGEST_TEXT, force=force)
-            self.hub.download(checkpoint.commit, adapter, LARGEST_ADAPTER, force=force)
+            config = self._download_file(place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)
+            self._download_file(place, checkpoint.commit, adapter, force=force)
             try:
                 verify(checkpoint, config.parent)
                 break
@@ -181,6 +191,15 @@ class HubStore:
                 if force:  # the download itself is wrong, not the cache
                     raise
         return config.parent
+
+    def _download_file(self, place: str, commit: str, file: RemoteFile, *, force: bool) -> Path:
+        limit = LARGEST_TEXT if file.path.endswith(ADAPTER_CONFIG) else LARGEST_ADAPTER
+        try:
+            return self.hub.download(commit, file, limit, force=force)
+        except HubError as error:
+            if not error.missing:
+                raise
+            raise CheckpointError(f"{place} cannot be downloaded: {error.message}", error.hint) from None
 
 
 def refuse_without_room(folder: Path, size: int, what: str) -> None:

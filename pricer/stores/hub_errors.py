@@ -14,6 +14,7 @@ from pricer.redaction import hub_address
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
 CONFLICT = (409, 412)
 """HTTP statuses for a conflict with another request."""
+_MISSING = (404, 410)
 _TRY_LATER = (408, 425, 429, *CONFLICT)
 # Failures of this machine's disk, not of the network.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -67,7 +68,8 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         if problem := next((known for kind, known in problems.items() if isinstance(cause, kind)), None):
             raise problem from None
         if isinstance(cause, RevisionNotFoundError | RemoteEntryNotFoundError):
-            raise HubError(f"{repo} on the Hub has no such revision or file: {_hub_message(cause)}") from None
+            text = f"{repo} on the Hub has no such revision or file: {_hub_message(cause)}"
+            raise HubError(text, missing=True) from None
         if isinstance(cause, OSError) and cause.errno in _DISK:
             raise cause
         status = getattr(getattr(cause, "response", None), "status_code", None)
@@ -109,6 +111,7 @@ def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool)
         "see https://status.huggingface.co" if is_public else f"is {hub_address()} up?",
         transient=status >= 500 or status in _TRY_LATER,
         retry_after=_retry_after(getattr(error, "response", None)),
+        missing=status in _MISSING,
     )
 
 

@@ -6,9 +6,10 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pricer.errors import CheckpointError, HubError, PricerError
@@ -16,6 +17,7 @@ from pricer.stores.files import append_lines, link_or_copy, locked, new_folder, 
 from pricer.stores.hub_errors import pause
 
 Kind = Literal["checkpoint", "state"]
+_NOTHING: Mapping[str, bytes] = MappingProxyType({})
 _ENTRY = re.compile(r"(\d{6,})-(checkpoint|state)-(\d{6,})")
 # Failures in a row, with growing waits between them (four minutes in all), after which a drain ends.
 _PATIENCE = 10
@@ -49,14 +51,14 @@ class Outbox:
         self.folder = folder
         self.budget = CommitBudget(folder / "commits.jsonl")
 
-    def put(self, kind: Kind, step: int, files: Iterable[Path], growing: Iterable[Path] = ()) -> None:
-        """Add an entry of these files, which nobody may write into afterwards, and of copies of the `growing` ones."""
+    def put(self, kind: Kind, step: int, files: Iterable[Path], copies: Mapping[str, bytes] = _NOTHING) -> None:
+        """Add an entry of these files, which nobody may write into afterwards, and of `copies`: contents by name."""
         number = max((entry.number for entry in self.entries()), default=0) + 1
         with new_folder(self.folder / f"{number:06d}-{kind}-{step:06d}") as target:
             for file in files:
                 link_or_copy(file, target / file.name)
-            for file in growing:
-                shutil.copyfile(file, target / file.name)
+            for name, content in copies.items():
+                (target / name).write_bytes(content)
 
     def thin_states(self) -> None:
         """Let at most two training states wait: the oldest, which may be on its way, and the newest. States are large,

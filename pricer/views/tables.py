@@ -23,6 +23,7 @@ from pricer.views.formatting import (
 
 if TYPE_CHECKING:
     from pricer.core.breakdowns import Breakdown, Group, NearCopies
+    from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
@@ -117,6 +118,14 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
         for group in groups
     ]
     return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
+
+
+def describe_failures(failed: "Sequence[Failure]") -> list[str]:
+    """A line for each reason why checkpoints could not be scored, with the names of all of them."""
+    by_reason: dict[str, list[Failure]] = {}
+    for failure in failed:  # a reason may name the checkpoint, for example in the path of its folder
+        by_reason.setdefault(failure.reason.replace(failure.name, ""), []).append(failure)
+    return [f"{', '.join(one.name for one in alike)}: {alike[0].reason}" for alike in by_reason.values()]
 
 
 def describe_near_copies(found: "NearCopies", n: int, unit: PriceUnit) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pricer.core.checkpoints import tag_name
 from pricer.core.metrics import METRICS
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.evaluate import Evaluated
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
-    from pricer.core.checkpoints import Checkpoint
+    from pricer.core.checkpoints import Checkpoint, Failure
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
@@ -50,21 +50,27 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     """Print the tables of `pricer eval`, or everything as JSON."""
     if as_json:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
-        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations}
+        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, **_failed_record(result.failed)}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        values |= {} if result.source is None else {"data": result.source, "trained": result.trained}
+        if result.source is not None:
+            values |= {"data": result.source, "data_revision": result.revision, "trained": result.trained}
+        values |= {"held_out": asdict(result.held_out)} if result.held_out else {}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec, unit = result.spec, result.spec.price_unit
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
+    where += f" at {result.revision[:7]}" if result.revision else ""
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
+    if result.held_out:
+        terminal.line(result.held_out.text)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(error(metric.value, unit) for metric in e.estimators)] for e in known]
         terminal.table("MAE by estimator", Table(columns, rows))
     if result.race:
         _show_race(result.race, unit)
+    _show_failed(result.failed)
     if any(e.metric("no_price").value for e in result.evaluations):
         median = unit.price(spec.fallback)
         terminal.line(f"For an answer without a price the train median, {median}, is imputed; it is never a hit.")
@@ -72,6 +78,20 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
         show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
+
+
+def _failed_record(failed: "Sequence[Failure]") -> dict[str, Any]:
+    """The checkpoints that could not be scored, for JSON. A reason may quote a file from outside."""
+    return {"failed": [{**asdict(failure), "reason": terminal.harmless(failure.reason)} for failure in failed]}
+
+
+def _show_failed(failed: "Sequence[Failure]") -> None:
+    """Print the checkpoints that could not be scored, with the reasons, and a note that cannot be overlooked."""
+    for text in tables.describe_failures(failed):
+        terminal.line(f"not scored: {text}")
+    if failed:
+        what = "1 checkpoint" if len(failed) == 1 else f"{len(failed):,} checkpoints"
+        terminal.note(f"WARNING: {what} could not be scored, and only the others are compared")
 
 
 def show_evaluations(title: str, evaluations: "Sequence[Evaluation]") -> None:
@@ -120,11 +140,7 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     """Print the ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
-        skipped = {"dropped": list(result.dropped), "unscored": list(result.unscored)}
-        confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        place = result.untagged and {"revision": result.untagged.commit, "folder": result.untagged.folder}
-        untagged = {"untagged": {"repo": result.run.repo, **place}} if place else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **untagged, **confirmation})
+        terminal.record(_pick_record(result, confirmed))
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
@@ -155,19 +171,38 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
             f"{value(comparison.corrected, metric, unit)} (95 %: {ends})"
         )
+    if result.held_out:
+        terminal.line(result.held_out.text)
     no_price = selection.chosen.metric("no_price").value
     if no_price:
         terminal.note(
             f"the chosen one gives no price for {share(no_price)} of the items; the train median is imputed for those"
         )
+    _note_the_rest(result)
+
+
+def _note_the_rest(result: "Picked") -> None:
+    """Print which checkpoints are not in the ranking, and what the Hub got of the pick."""
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
+    for text in tables.describe_failures(result.failed):
+        terminal.note(f"cannot be used, so not in the ranking: {text}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
     if result.untagged:
         _explain_untagged(result, result.untagged)
     if result.card:
         terminal.note(f"tag best and model card: {hub_address(result.card)}")
+
+
+def _pick_record(result: "Picked", confirmed: "Confirmed | None") -> dict[str, Any]:
+    """The choice as JSON values."""
+    record = {"run": result.run.name, **asdict(result.selection.record)}
+    record |= {"dropped": list(result.dropped), "unscored": list(result.unscored), **_failed_record(result.failed)}
+    if pick := result.untagged:
+        record["untagged"] = {"repo": result.run.repo, "revision": pick.commit, "folder": pick.folder}
+    record |= {"held_out": asdict(result.held_out)} if result.held_out else {}
+    return record | ({"confirmation": asdict(confirmed.confirmation)} if confirmed else {})
 
 
 def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:

@@ -167,7 +167,8 @@ def _run_row(run: "Overview") -> list[str]:
     if run.state == "damaged":
         return [run.name, run.state, *[""] * (len(RUN_COLUMNS) - 2)]
     steps = f"{run.step:,}" if run.steps is None else f"{run.step:,}/{run.steps:,}"
-    row = [run.name, run.state, steps, f"{run.checkpoints:,}", f"{run.scored:,}"]
+    scored = f"{run.scored:,}" + (f", {run.failed:,} failed" if run.failed else "")
+    row = [run.name, run.state, steps, f"{run.checkpoints:,}", scored]
     if run.best is None:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:

@@ -12,6 +12,7 @@ from pricer.commands.parts.watcher import Watcher
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
+from pricer.errors import CheckpointError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG
 from pricer.stores.runs import Run
@@ -21,17 +22,20 @@ SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float3
 
 class FakeScorer:
     """Predicts the price in dollars that `price` has for an adapter (its folder's name) and an item; None: no price.
-    Fails at the batch it is told to.
+    Fails at the batch it is told to, and cannot use the `bad` adapters.
     """
 
     def __init__(self, price: Callable[[str, str], float | None], fail_at: int | None = None) -> None:
         self.adapters: list[str] = []
+        self.bad: set[str] = set()
         self.weights = b""
         self.asked: list[tuple[str, list[str]]] = []
         self._price = price
         self.fail_at = fail_at
 
     def use(self, adapter: Path) -> None:
+        if adapter.name in self.bad:
+            raise CheckpointError(f"the adapter in {adapter.name} has weights that are not numbers")
         self.adapters.append(adapter.name)
         self.weights = (adapter / ADAPTER).read_bytes()
 

@@ -76,7 +76,7 @@ def test_evaluations_under_specs_that_cannot_be_compared_have_no_best() -> None:
 def test_the_newest_is_first_and_a_damaged_one_is_a_line_that_says_so() -> None:
     old, new, torn = (a_run(name, [4]) for name in ("old", "new", "torn"))
     old.record(started="2024-05-01T10:00:00.000000+00:00")
-    (torn.folder / "checkpoints.jsonl").write_text('"nonsense"\n', encoding="utf-8")
+    (torn.folder / "checkpoints" / "tags.json").write_text('"nonsense"\n', encoding="utf-8")
     write_json(Path("runs/zero/run.json"), {"finished": None})
 
     found = overviews()
@@ -92,7 +92,7 @@ def test_the_newest_is_first_and_a_damaged_one_is_a_line_that_says_so() -> None:
         None,
         None,
         "runs/zero/run.json cannot be read",
-        "runs/torn/checkpoints.jsonl is damaged: not a JSON object (runs/torn/checkpoints.jsonl, line 1)",
+        "runs/torn/checkpoints/tags.json is not JSON",
     ]
 
 
@@ -226,6 +226,7 @@ def test_everything_as_json() -> None:
                 "steps": 10,
                 "checkpoints": 1,
                 "scored": 1,
+                "failed": 0,
                 "picked": None,
                 "started": run.facts()["started"],
                 "problem": None,

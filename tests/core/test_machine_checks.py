@@ -300,6 +300,15 @@ class TestHub:
             "to push, a token of role write: https://huggingface.co/settings/tokens",
         )
 
+    def test_addresses_are_of_the_hub_that_is_in_use(self) -> None:
+        own = "http://hub.example:8080"
+
+        login = checks.judge_hub(HubAnswer(own, True, status=200, account="ann", role="read"))[1]
+        endpoint = checks.judge_hub(HubAnswer(own, True, status=503))[0]
+
+        assert login.hint == "to push, a token of role write: http://hub.example:8080/settings/tokens"
+        assert endpoint.hint == "later again; is http://hub.example:8080 up?"
+
     def test_a_token_that_is_refused(self) -> None:
         endpoint, login, _ = checks.judge_hub(HubAnswer(HUB, True, status=401))
 

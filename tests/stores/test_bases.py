@@ -33,7 +33,7 @@ def test_a_local_base_is_its_folder_with_a_revision_of_its_content() -> None:
 
     base = find_base(ModelConfig(base="./base"))
 
-    assert base.name == "./base"
+    assert base.name == "base"  # others see it: it says nothing of this machine's folders
     assert base.folder.samefile(folder)
     assert len(base.revision) == 40
     assert set(base.revision) <= set("0123456789abcdef")
@@ -95,7 +95,7 @@ def test_a_local_base_that_changed_since_it_was_pinned_is_refused() -> None:
 def test_a_base_with_code_of_its_own_is_refused() -> None:
     a_base(config=json.dumps({"model_type": "mine", "auto_map": {"AutoModel": "modeling_mine.Mine"}}))
 
-    with pytest.raises(ModelError, match=r"^./base wants to run code of its own \(auto_map in config.json\)$"):
+    with pytest.raises(ModelError, match=r"^base wants to run code of its own \(auto_map in config.json\)$"):
         find_base(ModelConfig(base="./base"))
 
 
@@ -103,7 +103,7 @@ def test_a_base_without_safetensors_is_refused() -> None:
     folder = a_base()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
-    with pytest.raises(ModelError, match=r"^./base has no safetensors weights$") as raised:
+    with pytest.raises(ModelError, match=r"^base has no safetensors weights$") as raised:
         find_base(ModelConfig(base="./base"))
 
     assert raised.value.hint == "pricer loads no pickled weights (.bin, .pth): convert them first"
@@ -145,7 +145,7 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(name: str) -> None:
     with pytest.raises(ModelError, match=f"^there is no model folder {name}$") as raised:
         find_base(ModelConfig(base=name))
 
-    assert raised.value.hint == "a Hub base is written user/name"
+    assert raised.value.hint == "put it where you start pricer, or a link to it; a Hub base is written user/name"
 
 
 @pytest.mark.parametrize(

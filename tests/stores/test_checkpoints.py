@@ -14,7 +14,7 @@ from pricer.errors import CheckpointError
 from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import a_checkpoint, a_saved_checkpoint, write_soup
+from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup, write_soup
 from tests.memory_store import MemoryStore
 
 ADAPTER = "adapter_model.safetensors"
@@ -322,16 +322,30 @@ class TestFolderStore:
     @pytest.mark.parametrize(
         ("line", "reason"),
         [
-            ("not JSON", r"not a JSON object \(checkpoints.jsonl, line 1\)"),
+            ("not JSON", "not a JSON object"),
             ("{}", "step is missing"),
+            ("\0" * 9, "not a JSON object"),
             (json.dumps({**a_checkpoint(5).to_json(), "base": "other"}), "id is "),
         ],
     )
-    def test_a_damaged_log_is_named(self, line: str, reason: str) -> None:
-        Path("checkpoints.jsonl").write_text(f"{line}\n")
+    def test_a_damaged_line_of_the_log_is_named_and_the_others_are_read(self, line: str, reason: str) -> None:
+        pushed = self.pushed()
+        log = Path("checkpoints.jsonl")
+        log.write_text(f"{line}\n{log.read_text()}")
 
-        with pytest.raises(CheckpointError, match=f"^checkpoints.jsonl is damaged: {reason}"):
-            self.store().checkpoints()
+        assert self.store().checkpoints() == [pushed]
+        (damage,) = self.store().damaged()
+        assert (damage.name, damage.id) == ("line 1 of checkpoints.jsonl", None)
+        assert damage.reason.startswith(reason)
+
+    def test_a_soup_whose_manifest_is_damaged_is_named_and_the_others_are_read(self) -> None:
+        members = [a_checkpoint(step) for step in (1, 2, 3)]
+        good = a_saved_soup(Path(), members)
+        a_saved_soup(Path(), members[:2])
+        Path("soups/soup-000001-000002/manifest.json").write_text("{")
+
+        assert self.store().soups() == [good]
+        assert [damage.name for damage in self.store().damaged()] == ["soup-000001-000002"]
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '"best"'])
     def test_damaged_tags_are_named(self, content: str) -> None:

@@ -1,16 +1,17 @@
 """A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.checkpoints import Answers, Checkpoint
+from pricer.core.checkpoints import Answers, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.errors import CheckpointError
+from pricer.errors import CheckpointError, HubError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
 
@@ -23,6 +24,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     id or a commit. A CheckpointError if no checkpoint matches, or more than one (except for all).
     """
     checkpoints = run.store.checkpoints()
+    if not checkpoints and (damaged := run.store.damaged()):
+        raise CheckpointError(f"no checkpoint of {run.name} can be read; {damaged[0].name}: {damaged[0].reason}")
     if not checkpoints:
         raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
     if which in ("all", "last"):
@@ -43,16 +46,61 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
     return found
 
 
+def find_failed(run: Run, checkpoints: Sequence[Checkpoint]) -> dict[str, Failure]:
+    """The checkpoints that could not be scored, by id, without those that have been put right since."""
+    recorded = {failure.id: failure for failure in run.evaluations.failures()}
+    return {
+        c.id: recorded[c.id]
+        for c in checkpoints
+        if c.id in recorded and (recorded[c.id].base_revision is not None or find_problem(run, c))
+    }
+
+
+def find_problem(run: Run, checkpoint: Checkpoint) -> Failure | None:
+    """Why the files of a checkpoint cannot be used; None if they can, or if the Hub cannot be asked."""
+    try:
+        run.store.fetch(checkpoint)
+    except CheckpointError as error:
+        return Failure(checkpoint.name, error.message, checkpoint.id)
+    except HubError:
+        return None  # what needs the files will say so
+    return None
+
+
+def find_typical(checkpoints: Sequence[Checkpoint], base_revision: str | None) -> Checkpoint:
+    """A checkpoint of the base with that revision (None: of any) that answers as most of them do: what a single odd one
+    says must not decide how the others are asked.
+    """
+    fitting = [c for c in checkpoints if base_revision is None or c.base_revision in (None, base_revision)]
+    (answers, _), *_ = Counter(c.answers for c in fitting or checkpoints).most_common(1)
+    return next(c for c in fitting or checkpoints if c.answers == answers)
+
+
+def find_foreign(
+    checkpoints: Sequence[Checkpoint], setup: "Setup", *, any_data: bool = False
+) -> dict[str, CheckpointError]:
+    """The errors of the checkpoints that `refuse_foreign` refuses, by id."""
+    refused = {}
+    for checkpoint in checkpoints:
+        try:
+            refuse_foreign(checkpoint, setup, any_data=any_data)
+        except CheckpointError as error:
+            refused[checkpoint.id] = error
+    return refused
+
+
 def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = False) -> None:
     """Raise a CheckpointError if the checkpoint was trained with another prompt, another base or (unless `any_data`)
     other data than the setup has, or if it answers in another way. Facts that the checkpoint does not state are not
     compared.
     """
-    base = None if checkpoint.base_revision is None else f"{checkpoint.base}@{checkpoint.base_revision}"
+    revision, base = checkpoint.base_revision, setup.base
+    # A folder may have another name on another machine. Its content is what counts.
+    is_same_base = revision in (None, base.revision)
     stated = {
         "prompt": (checkpoint.prompt_fingerprint, setup.template.fingerprint),
         "data": (checkpoint.data_fingerprint, setup.items.fingerprint),
-        "base": (base, f"{setup.base.name}@{setup.base.revision}"),
+        "base": (None if is_same_base else f"{checkpoint.base}@{revision}", f"{base.name}@{base.revision}"),
     }
     for what, (trained, present) in stated.items():
         if trained not in (None, present) and not (what == "data" and any_data):
@@ -62,9 +110,9 @@ def refuse_foreign(checkpoint: Checkpoint, setup: "Setup", *, any_data: bool = F
                 "scores would not be comparable: put the run's config and data back as they were in training",
             )
     _refuse_other_answers(checkpoint, setup.answers)
-    if base is None and checkpoint.base != setup.base.name and not is_local_folder(checkpoint.base):
+    if revision is None and checkpoint.base != base.name and not is_local_folder(checkpoint.base):
         raise CheckpointError(
-            f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {setup.base.name}",
+            f"checkpoint step {checkpoint.step} is an adapter of {checkpoint.base}, this config has {base.name}",
             f"--set model.base={checkpoint.base}",
         )
 

@@ -10,6 +10,7 @@ from pricer.core.gpus import Gpu
 from pricer.core.items import Split
 from pricer.data.columns import Recognised
 from pricer.data.layouts import Layout
+from pricer.redaction import hub_address
 
 # Settings that are `auto`, each with what it is settled from.
 AUTO = {
@@ -101,8 +102,9 @@ def choose_base(wanted: str | None, gpu: Gpu | None) -> Setting:
         why = "This machine has no GPU, so this is the tiny bundled base; on a GPU, a Llama 3.2 knows much more."
         return Setting("model.base", "builtin:base", why)
     size = "3B" if gpu.memory >= _SMALLEST_FOR_3B else "1B"
-    why = f"For this GPU ({gpu.name}). Accept its licence on huggingface.co once, and run `hf auth login`."
-    return Setting("model.base", f"meta-llama/Llama-3.2-{size}", why)
+    base = f"meta-llama/Llama-3.2-{size}"
+    why = f"For this GPU ({gpu.name}). Accept its licence on {hub_address(base)} once, and run `hf auth login`."
+    return Setting("model.base", base, why)
 
 
 def _reading(found: Findings) -> Iterator[Setting]:

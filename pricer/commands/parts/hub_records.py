@@ -7,6 +7,7 @@ from pricer.errors import RunError
 from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.published import published_config
 
 # The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.
 _FACTS: dict[str, type] = {
@@ -23,6 +24,21 @@ def with_repo(config: RunConfig, repo: str) -> RunConfig:
     """The config with `hub.repo` set to the repository that it was read from."""
     # A downloaded config must not decide where this machine pushes.
     return config.model_copy(update={"hub": config.hub.model_copy(update={"repo": repo})})
+
+
+def with_local_paths(config: RunConfig, own: RunConfig) -> RunConfig:
+    """A config from the Hub with the local paths of this machine's config of the same run. The Hub has only the names.
+    A source or base that differs stays as the Hub has it.
+    """
+    names = published_config(own)
+    same = {name: getattr(own.data, name) for name in ("source", "val_source", "test_source")}
+    same = {name: path for name, path in same.items() if getattr(names.data, name) == getattr(config.data, name)}
+    base = own.model.base if names.model.base == config.model.base else config.model.base
+    sections = {
+        "data": config.data.model_copy(update=same),
+        "model": config.model.model_copy(update={"base": base}),
+    }
+    return config.model_copy(update=sections)
 
 
 def read_text(hub: Hub, commit: str, name: str, limit: int) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
+from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_local_paths, with_repo
 from pricer.commands.parts.resuming import settle_optimizer
 from pricer.config_file import parse_config, to_yaml
 from pricer.errors import CheckpointError, HubError, RunError
@@ -42,7 +42,7 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
             raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
     settle_optimizer(config, f"pricer train --resume --repo {repo}")  # before gigabytes of a state are downloaded
     if here:
-        run = here
+        run, config = here, with_local_paths(config, here.config())
         run.outbox.clear()  # another machine has continued the run, so these uploads are out of date
     else:
         refuse_name(name)

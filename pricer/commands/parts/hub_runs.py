@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pricer.commands.parts.checkpoints import is_local_folder
+from pricer.commands.parts.held_out import settle_training
 from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_repo
 from pricer.config import RunConfig
 from pricer.config_file import load_config, parse_config, to_yaml
@@ -22,7 +23,7 @@ from pricer.stores.runs import RUNS, Run, find_run, now, runs_of
 from pricer.stores.scan_records import keep_scan, read_scan
 
 # The facts that stay in this machine's run.json when its repository is opened again.
-_OWN_FACTS = ("tracking_id", "batch_tokens", "dense")
+_OWN_FACTS = ("tracking_id", "batch_tokens", "dense", "trained_on", "held_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,11 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], object]) -
         raise CheckpointError(f"the run in {repo} has no checkpoint yet", f"pricer train --resume --repo {repo}")
     known = present.facts() if present else {}
     if given.path or given.overrides or not present:  # otherwise keep the revision that was pinned the first time
-        write_atomically(run.folder / "config.yaml", to_yaml(_config(hub, found, given)))
+        config = _config(hub, found, given)
+        known = {name: value for name, value in known.items() if name not in ("trained_on", "held_out")}
+        if not found.has_manifests:
+            config, known["trained_on"] = settle_training(hub, config, note)
+        write_atomically(run.folder / "config.yaml", to_yaml(config))
     for text in replace_known(run.folder, repo, found):
         note(text)
     newest = _newest(found).commit

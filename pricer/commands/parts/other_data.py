@@ -26,11 +26,14 @@ _OWN = {
 
 @dataclass(frozen=True, slots=True)
 class OtherData:
-    """Labelled items, sorted by their place, a hash that changes with any of them, and `notes` on what was left out."""
+    """Labelled items, sorted by their place, a hash that changes with any of them, and `notes` on what was left out.
+    `revision` is the commit of a Hub data set, None for local files.
+    """
 
     items: Sequence[Item]
     fingerprint: str
     notes: Sequence[str]
+    revision: str | None = None
 
 
 def load_other_data(config: DataConfig, source: str, progress: Progress | None = None) -> OtherData:
@@ -38,7 +41,8 @@ def load_other_data(config: DataConfig, source: str, progress: Progress | None =
     found = load_items(config.model_copy(update={**_OWN, "source": source}), progress)
     if not found.train:
         raise DataError(f"{source} has no item that can be scored")
-    return OtherData(found.train, found.fingerprint, explain_summary(found.summary, found.folder))
+    revision = found.summary.revision if found.summary else None
+    return OtherData(found.train, found.fingerprint, explain_summary(found.summary, found.folder), revision)
 
 
 def count_trained(run: Run, items: Sequence[Item]) -> int | None:

@@ -10,6 +10,7 @@ from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, ItemSet, Split
 from pricer.data.preparation import load_items
 from pricer.errors import PricerError
@@ -27,6 +28,7 @@ from pricer.views.report.values import (
     status_of,
     tested_of,
 )
+from pricer.views.tables import describe_failures
 
 _CURVES = [field.name for field in fields(TrainingLog) if field.name != "val_items"]
 
@@ -53,6 +55,8 @@ def load_summary(run: Run) -> RunReport:
         table = run.evaluations.scores(held_out.chosen.candidate.id, held_out.chosen.spec)
         held_out = replace(held_out, prices=() if table is None else tuple(table.price.tolist()))
     versions = facts.get("versions")
+    judged = HeldOutCheck.from_fact(facts.get("held_out"))
+    doubts = [f"The scored items are {judged.text}."] if judged and held_out and not judged.known else []
     return RunReport(
         name=run.name,
         status=redact(status_of(facts, log, config.train.epochs)),
@@ -64,8 +68,15 @@ def load_summary(run: Run) -> RunReport:
         held_out=held_out,
         tested=tested_of(evaluations, run.confirmations(), held_out) if held_out and held_out.picked else None,
         details=None,
-        notes=tuple(map(redact, missing_notes(run.name, evaluations, pick, race, held_out))),
+        notes=tuple(map(redact, (*missing_notes(run.name, evaluations, pick, race, held_out), *_failures(run, kept)))),
+        doubts=tuple(doubts),
     )
+
+
+def _failures(run: Run, kept: set[str]) -> list[str]:
+    """Notes about the checkpoints that could not be scored, and the records that cannot be read."""
+    failed = [*(one for one in run.evaluations.failures() if one.id in kept), *run.store.damaged()]
+    return [f"Not scored, so not shown: {text}" for text in describe_failures(failed)]
 
 
 def training_log(run: Run) -> TrainingLog:

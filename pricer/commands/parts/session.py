@@ -4,17 +4,18 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
-from pricer.core.checkpoints import Candidate, Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
+from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.ml.devices import device_name, peak_memory
 from pricer.ml.tokens import TokenizedPrompt
@@ -48,7 +49,8 @@ class EvaluationSession:
     `batch_tokens` tokens. `load` returns the scorer and loads it once. `fetch` returns the folder of an adapter.
 
     The prompts, `batch_tokens` and the saved predictions determine the batches. `batch_tokens` is kept with the
-    evaluations, so an interrupted session continues with the same batches.
+    evaluations, so an interrupted session continues with the same batches. `errors` says why checkpoints could not be
+    scored, by their ids.
     """
 
     run: Run
@@ -59,6 +61,7 @@ class EvaluationSession:
     load: Callable[[], Scorer]
     fetch: Callable[[Checkpoint], Path]
     watcher: Watcher
+    errors: dict[str, PricerError] = field(default_factory=dict)
 
     def find(self, name: str) -> Evaluation | None:
         """The finished evaluation with this name if its scores are kept, otherwise None."""
@@ -66,27 +69,63 @@ class EvaluationSession:
         has_scores = self.run.evaluations.scores(name, self.spec) is not None
         return evaluation if evaluation and evaluation.is_complete and has_scores else None
 
-    def predictors(
+    def predict(
         self,
         checkpoints: Sequence[Checkpoint],
         progress: ScoringProgress,
         stop: int | None = None,
         evaluated: Collection[str] = (),
-    ) -> Iterator[tuple[Checkpoint, Callable[[], list[Prediction]]]]:
-        """Yield each checkpoint with a function that returns its Predictions for the first `stop` items (None: all).
-        While the caller works with one checkpoint, the adapter of the next one is fetched. The caller does not call the
-        functions of the checkpoints whose ids are in `evaluated`.
+    ) -> Iterator[tuple[Checkpoint, list[Prediction] | None]]:
+        """Yield each checkpoint with its Predictions for the first `stop` items (None: all), or with None if its id is
+        in `evaluated`. While the caller works with one checkpoint, the adapter of the next one is fetched.
+
+        A checkpoint that is missing or damaged, or does not fit the base, is left out: `leave_out` records why.
         """
         ids = {prompt.item_id for prompt in self.prompts[:stop]}
+        failed = self._failed_for_good()
         # A local store verifies every adapter. A remote store fetches only adapters that have predictions to make.
         is_remote = self.run.store.is_remote
         needed = [
-            c for c in checkpoints if not is_remote or (c.id not in evaluated and not ids <= self._saved(c).keys())
+            c
+            for c in checkpoints
+            if c.id not in failed and (not is_remote or (c.id not in evaluated and not ids <= self._saved(c).keys()))
         ]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
-            adapter = next(adapters) if checkpoint in needed else None
-            yield checkpoint, partial(self._predict, checkpoint, adapter, progress, stop)
+            folder = None
+            try:
+                if checkpoint.id in failed:
+                    raise failed[checkpoint.id]
+                folder = next(adapters)() if checkpoint in needed else None
+                predictions = None
+                if checkpoint.id not in evaluated:
+                    predictions = self._predict(checkpoint, folder, progress, stop)
+            except (CheckpointError, HubError) as error:
+                if isinstance(error, HubError) and error.transient:
+                    raise
+                self.leave_out(checkpoint, error, is_whole=folder is not None or checkpoint.id in failed)
+                progress.reach(checkpoint.name, len(ids))
+                continue
+            if folder is not None:
+                self.run.evaluations.drop_failure(checkpoint.id)
+            yield checkpoint, predictions
+
+    def leave_out(self, checkpoint: Checkpoint, error: PricerError, *, is_whole: bool = False) -> None:
+        """Record that a checkpoint cannot be scored, and say so. `is_whole`: its files are as they were saved."""
+        self.errors[checkpoint.id] = error
+        base_revision = self.spec.base_revision if is_whole else None
+        self.run.evaluations.add_failure(Failure(checkpoint.name, error.message, checkpoint.id, base_revision))
+        self.watcher.note(f"{checkpoint.name} cannot be scored: {error.message}")
+
+    def _failed_for_good(self) -> dict[str, CheckpointError]:
+        """The errors of adapters that failed on this base before, by checkpoint id. The id changes with the files, so
+        trying again would only take the time to load the base.
+        """
+        return {
+            one.id: CheckpointError(one.reason)
+            for one in self.run.evaluations.failures()
+            if one.id is not None and one.base_revision == self.spec.base_revision
+        }
 
     def _predict(
         self, checkpoint: Checkpoint, adapter: Path | None, progress: ScoringProgress, stop: int | None
@@ -170,8 +209,10 @@ def predict_batches(
         yield batch, scorer.predict([prompts[index] for index in batch])
 
 
-def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Path]:
-    """Yield the folder of each checkpoint. The next one is fetched while the caller works with the current one."""
+def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Callable[[], Path]]:
+    """Yield a function for each checkpoint. It returns the folder of the checkpoint, or raises the error of its fetch.
+    The next one is fetched while the caller works with the current one.
+    """
 
     def start(checkpoint: Checkpoint) -> Future[Path]:
         future = Future[Path]()
@@ -189,9 +230,10 @@ def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Check
     fetches = map(start, checkpoints)
     current = next(fetches, None)
     while current:
-        folder = current.result()
-        current = next(fetches, None)
-        yield folder
+        current.exception()  # waits for the end of this fetch, so that only one more is under way
+        following = next(fetches, None)
+        yield current.result
+        current = following
 
 
 def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:

@@ -12,6 +12,7 @@ from pricer.stores.hub import Hub, user
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.hub_states import push_state
 from pricer.stores.outbox import Entry, Uploader
+from pricer.stores.published import published_files
 from pricer.stores.runs import Run
 
 # Fewer attempts than in the foreground, because the worker itself tries again.
@@ -44,9 +45,10 @@ class Uploads:
         """Put the training state in `folder` into the outbox, unless `hub.state` is none."""
         if self._keep_state != "none":
             # The other files that another machine needs to continue.
-            own = [self._run.folder / name for name in ("config.yaml", "run.json", "metrics.jsonl")]
+            log = self._run.folder / "metrics.jsonl"
+            own = published_files(self._run.folder) | ({log.name: log.read_bytes()} if log.is_file() else {})
             state = [folder / name for name in STATE_FILES]
-            self._run.outbox.put("state", step, [p for p in state if p.is_file()], [p for p in own if p.is_file()])
+            self._run.outbox.put("state", step, [path for path in state if path.is_file()], own)
             if self._keep_state == "latest":
                 self._run.outbox.thin_states()
             self._uploader.wake()

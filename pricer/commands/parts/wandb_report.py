@@ -10,6 +10,7 @@ from pricer.core.metrics import METRICS
 from pricer.core.predictions import Prediction
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
+from pricer.stores.published import published_config
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report, Table, Tracker, TrackingLog
 from pricer.views.formatting import shorten
@@ -96,7 +97,7 @@ def open_tracker(run: Run, config: RunConfig, note: Callable[[str], None], goes_
     """
     tracker = Tracker(
         config.tracking,
-        settings=config.model_dump(),
+        settings=published_config(config).model_dump(),
         folder=run.folder,
         run_id=run.facts().get("tracking_id"),
         note=note,
