@@ -39,9 +39,10 @@ class RunError(PricerError):
 class HubError(PricerError):
     """The Hub cannot be reached, or refuses a request.
 
-    `transient`: the same request may succeed later. `retry_after`: the seconds to wait before it, None if the Hub does
-    not say. `limited`: a rate limit was reached, and nothing else is wrong. `missing`: the repository can be used, but
-    has no such commit or file.
+    `transient`: the same request may succeed later, and nobody has to change anything. `retry_after`: the seconds to
+    wait before it, None if the Hub does not say. `limited`: a rate limit was reached, and nothing else is wrong.
+    `refused`: the Hub does not let this account use this repository (401, 403, 404). `missing`: the
+    repository can be used, but has no such commit or file.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class HubError(PricerError):
         transient: bool = False,
         retry_after: float | None = None,
         limited: bool = False,
+        refused: bool = False,
         missing: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.transient = transient
         self.retry_after = retry_after
         self.limited = limited
+        self.refused = refused
         self.missing = missing
 
 

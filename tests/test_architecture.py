@@ -84,7 +84,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
             "huggingface_hub",
             {
                 *("data/hub_data.py", "data/hub_problems.py", "commands/parts/model_card.py"),
-                *(f"stores/{name}.py" for name in ("bases", "hub", "hub_errors", "machine")),
+                *(f"stores/{name}.py" for name in ("bases", "hub", "hub_cache", "hub_errors", "machine")),
             },
         ),
         ("wandb", {"stores/wandb.py"}),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pricer.commands.parts.checkpoints import find_failed, find_problem
+from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Failure
@@ -32,8 +33,9 @@ class Picked:
     `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
     used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
     `published` is what the repository got of it; None if it got nothing. `problem` says why the Hub could not be
-    updated; the choice is valid anyway. `held_out` says whether the items were held out for the adapters of another
-    trainer; None: the run is pricer's.
+    updated; the choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to somebody else,
+    who alone may tag it. `held_out` says whether the items were held out for the adapters of another trainer; None: the
+    run is pricer's.
     """
 
     run: Run
@@ -43,6 +45,7 @@ class Picked:
     failed: tuple[Failure, ...] = ()
     published: Published | None = None
     problem: HubError | None = None
+    untagged: Checkpoint | None = None
     held_out: HeldOutCheck | None = None
 
 
@@ -73,6 +76,8 @@ def pick(
     each slow step.
     """
     run = find_run(name, repo=repo, note=note)
+    if repo is not None:
+        look_before_picking(run, repo, note)
     checkpoints = run.store.checkpoints()
     failed = find_failed(run, checkpoints)
     ranking = _rank(run, checkpoints, failed, metric)
@@ -101,6 +106,8 @@ def pick(
     try:
         return replace(picked, published=publish(run, selection))
     except HubError as problem:
+        if problem.refused and run.facts().get("from_hub"):
+            return replace(picked, untagged=chosen)
         return replace(picked, problem=problem)
 
 
@@ -146,7 +153,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
         confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage, near)
         run.add_confirmation(confirmation)
     problem = picked.problem
-    if is_new and problem is None:
+    if is_new and problem is None and picked.untagged is None:
         try:
             publish(run, selection)
         except HubError as error:

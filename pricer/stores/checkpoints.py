@@ -119,9 +119,12 @@ class FolderStore:
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup that `name` means; None: there is no such tag, or no such checkpoint."""
-        checkpoint_id = self._read_tags().get(name)
-        known = [*self.checkpoints(), *self.soups()]
-        return next((checkpoint for checkpoint in known if checkpoint.id == checkpoint_id), None)
+        tagged_id = self.tagged_id(name)
+        return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
+
+    def tagged_id(self, name: str) -> str | None:
+        """The id of the checkpoint or soup that `name` means; None: there is no such tag."""
+        return self._read_tags().get(name)
 
     def publish_pick(
         self,

@@ -1,5 +1,6 @@
 """A repository on the Hugging Face Hub. Every failure is a HubError, but one of this machine's disk is an OSError."""
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 from pricer.errors import HubError
 from pricer.stores.files import sha256_of
+from pricer.stores.hub_cache import find_in_cache, is_offline, list_cache
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 
 T = TypeVar("T")
@@ -107,12 +109,26 @@ class Hub:
         found = self._with_retries(lambda: _api().list_repo_commits(self.repo, revision=revision))
         return [RemoteCommit(commit.commit_id, commit.title) for commit in found]
 
+    def find_other_kind(self) -> str | None:
+        """`data set` or `Space` if the Hub has one of this name; None if it has neither, or does not say."""
+        for kind, name in (("dataset", "data set"), ("space", "Space")):
+            with contextlib.suppress(HubError):
+                self._request(functools.partial(_api().repo_info, self.repo, repo_type=kind))
+                return name
+        return None
+
     def files(self, commit: str, paths: list[str]) -> dict[str, RemoteFile]:
-        """The files of that commit among `paths`."""
+        """The files of that commit among `paths`. While the Hub is switched off, they are those in the cache, and a
+        HubError names a file that is not there.
+        """
+        if is_offline():
+            return _describe_cached({path: find_in_cache(self.repo, commit, path) for path in paths})
         return self._files(lambda: _api().get_paths_info(self.repo, paths, revision=commit))
 
     def all_files(self, commit: str) -> dict[str, RemoteFile]:
-        """Every file of that commit."""
+        """Every file of that commit. While the Hub is switched off, they are those in the cache."""
+        if is_offline():
+            return _describe_cached(list_cache(self.repo, commit))
         return self._files(lambda: _api().list_repo_tree(self.repo, recursive=True, revision=commit))
 
     def _files(self, request: Callable[[], Any]) -> dict[str, RemoteFile]:
@@ -140,12 +156,6 @@ class Hub:
         """The content of a small file, None if the commit has none of that name; a HubError beyond `limit` bytes."""
         file = self.files(commit, [path]).get(path)
         return None if file is None else self.download(commit, file, limit).read_bytes()
-
-    def is_cached(self, commit: str, file: RemoteFile) -> bool:
-        """Whether the file is in the cache that all tools share."""
-        from huggingface_hub import try_to_load_from_cache
-
-        return isinstance(try_to_load_from_cache(self.repo, file.path, revision=commit), str)
 
     def download(
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False
@@ -233,6 +243,10 @@ class Hub:
         return answer
 
 
+def _describe_cached(files: Mapping[str, Path]) -> dict[str, RemoteFile]:
+    return {path: RemoteFile(path, file.stat().st_size, None, "") for path, file in files.items()}
+
+
 def user() -> str:
     """The name of the account whose token is in use; a HubError without one."""
     from huggingface_hub import get_token
@@ -241,13 +255,6 @@ def user() -> str:
         raise HubError("no token for the Hugging Face Hub was found", "hf auth login, or set HF_TOKEN")
     hub = Hub("this account", attempts=4)
     return str(hub._with_retries(lambda: _api().whoami()["name"]))
-
-
-def cache() -> Path:
-    """The folder that downloads without one of their own go to; it may not be there yet."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).absolute()
 
 
 def _api() -> Any:

@@ -17,8 +17,9 @@ from pricer.stores.checkpoints import (
     read_checkpoint,
     verify,
 )
-from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
-from pricer.stores.hub import Hub, RemoteFile, cache
+from pricer.stores.files import append_lines, link_or_copy, parse_json
+from pricer.stores.hub import Hub, RemoteFile
+from pricer.stores.hub_cache import cache, is_cached
 from pricer.stores.hub_pick import BEST, put_pick, read_pick
 from pricer.stores.published import published_files
 
@@ -106,12 +107,6 @@ class HubStore:
         self._head = None
         put_pick(self.hub, known, head, lambda: self.fetch(known), pages)
         return self.hub.repo
-
-    def record_scan(self, found: Sequence[Checkpoint], tags: Mapping[str, str]) -> None:
-        """Record the result of a scan: checkpoints and soups, and tags as commit hashes."""
-        by_commit = {checkpoint.commit: checkpoint.id for checkpoint in found}
-        write_lines(self._local.log, [checkpoint.to_json() for checkpoint in found])
-        self._local.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
 
     def _known(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The logged checkpoint, with its commit. None for a soup that was not pushed. A CheckpointError for a
@@ -214,7 +209,7 @@ class HubStore:
                 f"{place} is not what its manifest says: the Hub has sha256 {adapter.sha256[:12]}…, the manifest "
                 f"{checkpoint.adapter_sha256[:12]}…"
             )
-        if adapter.size <= LARGEST_ADAPTER and not self.hub.is_cached(checkpoint.commit, adapter):
+        if adapter.size <= LARGEST_ADAPTER and not is_cached(self.hub.repo, checkpoint.commit, adapter.path):
             refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
         for force in (False, True):
             config = self._download_file(place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)

@@ -8,7 +8,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-from pricer.errors import HubError, causes_of, first_line
+from pricer.errors import HubError, PricerError, causes_of, first_line
 from pricer.redaction import hub_address
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
@@ -61,7 +61,7 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
         OfflineModeIsEnabled: HubError(f"the Hub is switched off ({variable})", f"unset {variable}"),
         HFValidationError: HubError(f"{repo!r} cannot name a repository on the Hub", "USER/NAME"),
         GatedRepoError: HubError(*gated(repo)),  # before its base class
-        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized),
+        RepositoryNotFoundError: HubError(hidden, login, transient=was_authorized, refused=True),
     }
     # Libraries wrap errors: an upload's in a RuntimeError, a download's in an error about a missing local file.
     for cause in causes_of(error):
@@ -81,6 +81,11 @@ def raise_hub_error(error: Exception, repo: str, *, was_authorized: bool) -> NoR
     ) from None
 
 
+def hub_fails(error: PricerError) -> bool:
+    """Whether the Hub itself fails or refuses. Such an error says nothing about the file that was asked for."""
+    return isinstance(error, HubError) and (error.transient or error.refused)
+
+
 def gated(repo: str) -> tuple[str, str]:
     """Message and hint for a repository whose terms were not accepted."""
     return (
@@ -97,7 +102,9 @@ def _refusal(error: BaseException, status: int, repo: str, was_authorized: bool)
         403: f"what the token may do, and how much space is left: {hub_address('settings')}",
     }
     if hint := refusals.get(status):
-        return HubError(f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized)
+        return HubError(
+            f"the Hub refuses access to {repo} ({status}): {message}", hint, transient=was_authorized, refused=True
+        )
     is_public = hub_address() == "https://huggingface.co"
     return HubError(
         f"the Hub answers {status} for {repo}: {message}",

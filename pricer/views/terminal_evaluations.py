@@ -1,5 +1,6 @@
 """Print the answers of `pricer eval` and `pricer pick`: evaluations, the breakdown of one, and the choice."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.parts.publishing import Published
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
-    from pricer.core.checkpoints import Failure
+    from pricer.core.checkpoints import Checkpoint, Failure
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
@@ -178,12 +179,19 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
         terminal.note(
             f"the chosen one gives no price for {share(no_price)} of the items; the train median is imputed for those"
         )
+    _note_the_rest(result)
+
+
+def _note_the_rest(result: "Picked") -> None:
+    """Print which checkpoints are not in the ranking, and what the Hub got of the pick."""
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
     for text in tables.describe_failures(result.failed):
         terminal.note(f"cannot be used, so not in the ranking: {text}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
+    if result.untagged:
+        _explain_untagged(result, result.untagged)
     if result.published:
         _note_published(result.published)
 
@@ -196,12 +204,26 @@ def _note_published(published: "Published") -> None:
 
 
 def _pick_record(result: "Picked", confirmed: "Confirmed | None") -> dict[str, Any]:
-    """A pick as JSON values."""
+    """The choice as JSON values."""
     record = {"run": result.run.name, **asdict(result.selection.record)}
     record |= {"dropped": list(result.dropped), "unscored": list(result.unscored), **_failed_record(result.failed)}
-    record |= {"held_out": asdict(result.held_out)} if result.held_out else {}
+    if pick := result.untagged:
+        record["untagged"] = {"repo": result.run.repo, "revision": pick.commit, "folder": pick.folder}
     record |= {"left": result.published.left} if result.published and result.published.left else {}
+    record |= {"held_out": asdict(result.held_out)} if result.held_out else {}
     return record | ({"confirmation": asdict(confirmed.confirmation)} if confirmed else {})
+
+
+def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:
+    """Print how to load a pick that could not be tagged, because its repository belongs to somebody else."""
+    run = result.run
+    terminal.note(f"no tag best: this account may not change {run.repo}")
+    if checkpoint.commit is None:
+        terminal.note(f"the pick is an average that is only here: {run.folder / 'soups' / checkpoint.name}")
+        return
+    folder = f", subfolder={json.dumps(checkpoint.folder)}" if checkpoint.folder else ""
+    where = f'"{run.repo}", revision="{checkpoint.commit}"{folder}'
+    terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
 
 
 def next_step(result: "Picked") -> None:

@@ -210,3 +210,18 @@ def test_other_data_may_have_been_trained_on(hub: LoopbackHub, adapters: FakeSco
         "known": False,
         "text": "not known to be held out: the adapters may have been trained on items of some.csv",
     }
+
+
+def test_what_was_downloaded_says_what_was_trained_on_without_the_network(
+    hub: LoopbackHub, adapters: FakeScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, adapters, CARD, train=600, validation=150, test=150)
+    revision = hub.repo("ann/lamps").commits()[0].hash
+    online = evaluate("--set", f"data.revision={revision}").json()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    offline = evaluate("--set", f"data.revision={revision}").json()
+
+    assert offline["held_out"] == online["held_out"]
+    assert offline["held_out"]["known"]
+    assert errors(offline) == errors(online)

@@ -41,7 +41,7 @@ def who_am_i() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     asked = request.get_json()
     kind, repo_id = _own_repo(asked, f"create a {asked.get('type', 'model')}")
-    address = f"{request.host_url}{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    address = f"{request.host_url}{'' if kind == 'model' else f'{kind}s/'}{repo_id}"
     private = asked.get("visibility") == "private" or asked.get("private") is True
     try:
         repo = state().create(repo_id, kind, private, gated=False)

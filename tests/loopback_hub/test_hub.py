@@ -441,3 +441,12 @@ def test_a_mistake_of_the_hub_itself_does_not_pass_for_a_fault() -> None:
 
     with pytest.raises(RuntimeError, match="the loopback hub itself failed"):
         loopback.__exit__(None, None, None)
+
+
+def test_a_space_is_a_repo_of_its_own_kind(hub: LoopbackHub, api: HfApi) -> None:
+    hub.create("ann/page", kind="space").commit({"app.py": b"print()"})
+
+    assert api.repo_info("ann/page", repo_type="space").id == "ann/page"
+    assert Path(hf_hub_download("ann/page", "app.py", repo_type="space")).read_bytes() == b"print()"
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info("ann/page")

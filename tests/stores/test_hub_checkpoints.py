@@ -16,6 +16,8 @@ from pricer.stores import hub_checkpoints
 from pricer.stores.checkpoints import FolderStore, parse_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
+from pricer.stores.known_repo import replace_known
+from pricer.stores.repo_scan import RepoScan
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -44,7 +46,7 @@ def a_store(hub: Hub | None = None) -> HubStore:
 def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubStore:
     """The same repository on another machine, which knows what it found there."""
     store = HubStore(Hub(REPO, attempts=1), Path("there"))
-    store.record_scan(found, tags or {})
+    replace_known(Path("there"), REPO, RepoScan(found, tags or {}, has_manifests=True))
     return store
 
 

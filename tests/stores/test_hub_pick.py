@@ -9,6 +9,7 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import HubError
 from pricer.stores.checkpoints import parse_manifest
+from pricer.stores.files import write_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from tests.builders import a_saved_checkpoint, a_saved_soup
@@ -49,7 +50,7 @@ def weights(step: int) -> bytes:
 def elsewhere(*found: Checkpoint) -> HubStore:
     """The same repository on another machine, which knows what it found there."""
     store = HubStore(Hub(REPO, attempts=1), Path("there"))
-    store.record_scan(found, {})
+    write_lines(Path("there") / "checkpoints.jsonl", [checkpoint.to_json() for checkpoint in found])
     return store
 
 

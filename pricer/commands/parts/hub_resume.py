@@ -1,6 +1,7 @@
 """Resume the training of a run from its repository, on any machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_local_paths, with_repo
 from pricer.commands.parts.resuming import settle_optimizer
@@ -9,8 +10,9 @@ from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.checkpoints import MANIFEST
 from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore
+from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT
 from pricer.stores.hub_states import fetch_state, newest_state
+from pricer.stores.known_repo import replace_known
 from pricer.stores.repo_scan import scan_repo
 from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
 
@@ -22,8 +24,9 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
     here = here if here and name in (None, here.name) else None
     if here and not _is_behind(here, hub):
         return here
-    found = scan_repo(hub)
-    newest = found.checkpoints[-1].commit
+    # A checkpoint without its tag is not delivered yet.
+    found = replace(scan_repo(hub), untagged=())
+    newest = found.checkpoints[-1].commit if found.checkpoints else None
     commit = newest_state(hub)
     if not found.has_manifests or newest is None:
         raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
@@ -45,7 +48,8 @@ def resume_hub_run(repo: str, name: str | None, note: Callable[[str], None]) -> 
         refuse_name(name)
         run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))
         run.clear()  # an earlier attempt may have been killed
-    HubStore(hub, run.folder).record_scan([*found.checkpoints, *found.soups], found.tags)
+    for text in (*found.notes, *replace_known(run.folder, repo, found)):
+        note(text)
     log = b""
     if commit is not None:
         state, step = fetch_state(hub, commit, run.training_states)
