@@ -84,6 +84,11 @@ class DataConfig(_Section):
     keep_splits: bool = True
     """Keep the splits that the source has, and cut from its training items only what is missing. false: join all items
     and split them anew."""
+    trained_splits: list[Literal["train", "val", "test"]] | Literal["unknown"] | None = None
+    """Splits of the source that are not held out, whatever else is missing. It is for `--repo` with the adapters of
+    another trainer: the splits that they were trained on, such as [train]; [] if they were trained on other data. What
+    is missing is cut from the other splits. `unknown`: train, if the source has another split, too. null: with such a
+    repository, what its card and its configs say."""
     decimal_mark: Literal[".", ","] = "."
     """Decimal mark of prices that are text: `.` reads 1,299.00, `,` reads 1.299,00."""
     min_price: Annotated[Number, Field(gt=0)] | None = None
@@ -133,6 +138,8 @@ class DataConfig(_Section):
     def _something_is_left_to_train_on(self) -> "DataConfig":
         if sum(share for share in (self.val_fraction, self.test_fraction) if share != "auto") >= 1:
             raise ValueError("val_fraction and test_fraction together leave nothing to train on")
+        if self.trained_splits and not self.keep_splits:
+            raise ValueError("trained_splits needs keep_splits: true, because joined splits cannot be told apart")
         return self
 
     @property

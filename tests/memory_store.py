@@ -1,7 +1,7 @@
 """A CheckpointStore in memory: for tests of what uses a store, without the disk's or the Hub's particulars."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,14 +12,15 @@ from pricer.stores.checkpoints import PARTS, read_checkpoint, read_manifest, sor
 
 class MemoryStore:
     """Keeps the files of each checkpoint and soup under its name, and writes them out when they are fetched. Where it
-    has a `repo`, it publishes model cards: they are kept in `cards`.
+    has a `repo`, it publishes picks: the checkpoint is kept in `published`, what was written about it in `pages`.
     """
 
     location = "memory"
 
     def __init__(self, *, is_remote: bool = False, repo: str | None = None) -> None:
         self.is_remote = is_remote
-        self.cards: dict[str, str] = {}
+        self.pages: dict[str, bytes] = {}
+        self.published: Checkpoint | None = None
         self._repo = repo
         self._kept: dict[str, tuple[Checkpoint, dict[str, bytes]]] = {}
         self._tags: dict[str, Checkpoint] = {}
@@ -62,9 +63,17 @@ class MemoryStore:
     def tagged(self, name: str) -> Checkpoint | None:
         return self._tags.get(name)
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        if self._repo is not None:
-            self.cards[self._repo] = render(self._repo)
+    def publish_pick(
+        self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
+    ) -> str | None:
+        if self._repo is None:
+            return None
+        pages = render(self._repo, self.pages.get("README.md"))
+        if pages is None:
+            return None
+        self.fetch(checkpoint)
+        self.pages |= pages
+        self.published = checkpoint
         return self._repo
 
     def _keep(self, checkpoint: Checkpoint, folder: Path) -> None:

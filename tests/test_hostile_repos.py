@@ -241,35 +241,6 @@ BAD: dict[str, tuple[Callable[[Repo], object], str]] = {
 """Bad checkpoints: the others are scored, and the reason is said."""
 
 SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
-    # The manifest.
-    "a manifest of another step": (
-        lambda repo: amend(repo, {"manifest.json": manifest(repo, step=9)}),
-        rf"{REPO} at its tag {TAG} holds step-000009",
-    ),
-    "an average that is none": (
-        lambda repo: repo.create_tag("soup-000002-000004", repo.tags[TAG]),
-        rf"{REPO} at its tag soup-000002-000004 holds {TAG}",
-    ),
-    "a manifest that lies about itself": (
-        lambda repo: amend(
-            repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), "id": "0" * 40}).encode()}
-        ),
-        NOT_READ,
-    ),
-    "a manifest that is not JSON": (file("manifest.json", b"\xff{"), NOT_READ),
-    "a manifest without end": (file("manifest.json", DEEP), NOT_READ),
-    "a manifest with a number of a million digits": (
-        file("manifest.json", b'{"step": ' + b"1" * 900_000 + b"}"),
-        NOT_READ,
-    ),
-    "a manifest of a megabyte": (
-        file("manifest.json", b" " * 1_000_001),
-        rf"{REPO} has a manifest.json of 1,000,001 bytes, which is too large .+",
-    ),
-    "a manifest that paints": (
-        lambda repo: amend(repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), RED: 1}).encode()}),
-        NOT_READ.removesuffix(".+") + r"'\\x1b\[31m.+ is unknown",
-    ),
     # The config.
     "an unknown setting": (config(hooks={"before": "touch ran"}), rf"hooks is not a section {PLACE}"),
     "a setting that paints": (config(**{RED: 1}), r"\\x1b\[31m.+ is not a section .+"),
@@ -310,6 +281,38 @@ SCORED: dict[str, tuple[Callable[[Repo], object], str]] = {
     "facts without end": (file("run.json", DEEP), rf"run.json of {REPO} cannot be read"),
     # Nothing is left out of what belongs to a checkpoint.
     "no config": (lambda repo: amend(repo, {}, delete=("config.yaml",)), rf"{REPO} has no config.yaml at \w+"),
+}
+
+# Tags that cannot be used, with the notes about them.
+LEFT_OUT: dict[str, tuple[Callable[[Repo], object], str]] = {
+    "a manifest of another step": (
+        lambda repo: amend(repo, {"manifest.json": manifest(repo, step=9)}),
+        rf"{REPO} at its tag {TAG} holds step-000009",
+    ),
+    "an average that is none": (
+        lambda repo: repo.create_tag("soup-000002-000004", repo.tags[TAG]),
+        rf"{REPO} at its tag soup-000002-000004 holds {TAG}",
+    ),
+    "a manifest that lies about itself": (
+        lambda repo: amend(
+            repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), "id": "0" * 40}).encode()}
+        ),
+        NOT_READ,
+    ),
+    "a manifest that is not JSON": (file("manifest.json", b"\xff{"), NOT_READ),
+    "a manifest without end": (file("manifest.json", DEEP), NOT_READ),
+    "a manifest with a number of a million digits": (
+        file("manifest.json", b'{"step": ' + b"1" * 900_000 + b"}"),
+        NOT_READ,
+    ),
+    "a manifest of a megabyte": (
+        file("manifest.json", b" " * 1_000_001),
+        rf"{REPO} has a manifest.json of 1,000,001 bytes, which is too large .+",
+    ),
+    "a manifest that paints": (
+        lambda repo: amend(repo, {"manifest.json": json.dumps({**json.loads(manifest(repo)), RED: 1}).encode()}),
+        NOT_READ.removesuffix(".+") + r"'\\x1b\[31m.+ is unknown",
+    ),
 }
 
 
@@ -365,6 +368,21 @@ def test_what_is_scored(name: str, stopped: Repo, world: World) -> None:
     spoil(stopped)
 
     world.refuses(problem, *EVAL)
+
+
+@pytest.mark.parametrize("name", cases(LEFT_OUT))
+def test_a_damaged_tag_costs_its_checkpoint_alone(name: str, stopped: Repo, world: World) -> None:
+    spoil, problem = LEFT_OUT[name]
+    spoil(stopped)
+
+    result = world.runs(*EVAL, "--json")
+
+    assert [e["candidate"]["step"] for e in result.json()["evaluations"]] == [
+        *[None] * 4,
+        2,
+        *([4] if name == "an average that is none" else []),
+    ]
+    assert re.fullmatch(rf"{problem}: left out.*", result.err.splitlines()[0])
 
 
 def test_a_manifest_does_not_say_where_it_lies(stopped: Repo, world: World) -> None:
@@ -503,11 +521,11 @@ class TestOfOtherTrainers:
 
     def test_folders_that_lead_elsewhere_are_none(self, plain: Repo, stopped: Repo, world: World) -> None:
         held = stopped.files(TAG)
-        for folder in ("../checkpoint-1", "/checkpoint-2", "checkpoint-3/..", "checkpoint-4/../../x", "checkpoint-٥"):
+        for folder in ("../checkpoint-1", "/checkpoint-2", "checkpoint-3/..", "checkpoint-4/../../x"):
             plain.commit_raw({f"{folder}/{ADAPTER}": LfsFile(held[ADAPTER])}, "upload")
             plain.commit_raw({f"{folder}/{ADAPTER_CONFIG}": held[ADAPTER_CONFIG]}, "upload")
 
-        world.refuses(r"eve/plain holds no checkpoint that can be read", *self.asked)
+        world.refuses(r"eve/plain is empty: no file of a model was pushed to it", *self.asked)
 
     @pytest.mark.parametrize(
         ("changes", "problem"),

@@ -127,7 +127,7 @@ def _runs_disk() -> Iterator[Finding]:
 
 
 def _caches() -> Iterator[Finding]:
-    from pricer.stores.hub import cache
+    from pricer.stores.hub_cache import cache
 
     disk = machine.look_at_disk(cache())
     yield machine_checks.judge_cache_disk(str(disk.folder), disk.free, disk.problem)

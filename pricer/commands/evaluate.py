@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import choose_checkpoints, find_foreign, find_typical, saved_breakdown
+from pricer.commands.parts.held_out import judge_other_data, record_held_out
 from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
@@ -14,6 +15,7 @@ from pricer.core.breakdowns import Breakdown
 from pricer.core.checkpoints import Candidate, Checkpoint, Failure, tag_name
 from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, Split
 from pricer.data.preparation import require
 from pricer.errors import CheckpointError, PricerError
@@ -28,7 +30,8 @@ class Evaluated:
     `evaluations` has the baselines first, then the checkpoints by step. `failed` has the checkpoints that could not be
     scored, and the records of checkpoints that cannot be read. A single checkpoint has a `breakdown`, a race
     has a `race`. `report` is for W&B; None: this run is not on W&B. `source` names other data that were scored, and
-    `trained` is the number of its items that the run was trained on; None: unknown.
+    `trained` is the number of its items that the run was trained on; None: unknown. `held_out` says whether the items
+    were held out for the adapters of another trainer; None: the run is pricer's.
     """
 
     run: Run
@@ -42,6 +45,7 @@ class Evaluated:
     source: str | None = None
     revision: str | None = None
     trained: int | None = None
+    held_out: HeldOutCheck | None = None
 
 
 def evaluate_run(
@@ -53,7 +57,8 @@ def evaluate_run(
     checkpoints = _choose(run, which, watcher)
     setup = prepare(run.config(), progress=watcher.preparing)
     items = require(setup.items, split, setup.config.data)
-    job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items)
+    held_out = record_held_out(run, setup)
+    job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items, held_out)
     return _evaluate(job, watcher, race=race)
 
 
@@ -67,12 +72,13 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
     setup = prepare_to_ask(config, find_typical(checkpoints, config.model.revision), watcher.preparing)
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
-    trained = count_trained(run, scored)
+    trained, held_out = count_trained(run, scored), judge_other_data(run, source)
     beyond = explain_beyond(scored, setup.template.price_format)
-    for note in (*data.notes, explain_trained(trained, len(scored)), *beyond):
+    known = [] if held_out else [explain_trained(trained, len(scored))]
+    for note in (*data.notes, *known, *beyond):
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
-    job = _Job(run, which, checkpoints, setup, spec, data.items)
+    job = _Job(run, which, checkpoints, setup, spec, data.items, held_out)
     return replace(_evaluate(job, watcher), source=source, revision=data.revision, trained=trained)
 
 
@@ -85,7 +91,9 @@ def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is scored on which items: the checkpoints that `which` names, and the items of the spec's split or data."""
+    """What is scored on which items: the checkpoints that `which` names, and the items of the spec's split or data.
+    `held_out` says whether these were held out for the adapters of another trainer.
+    """
 
     run: Run
     which: str
@@ -93,6 +101,7 @@ class _Job:
     setup: Setup
     spec: EvalSpec
     items: Sequence[Item]
+    held_out: HeldOutCheck | None
 
 
 def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
@@ -104,6 +113,8 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
     run.pin_config(setup.config)
     for note in setup.notes:
         watcher.note(note)
+    if job.held_out and not job.held_out.known:
+        watcher.note(f"warning: {job.held_out.text}")
     with open_session(run, setup, spec, job.items, len(fitting), watcher) as session:
         for checkpoint in job.checkpoints:
             if checkpoint.id in refused:
@@ -130,6 +141,7 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
         breakdown=breakdown,
         race=run.race() if race else None,
         report=report,
+        held_out=job.held_out,
     )
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pricer.commands.parts.checkpoints import find_failed, find_problem
+from pricer.commands.parts.hub_runs import look_before_picking
+from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish, publish_recorded
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
     Confirmation,
@@ -29,8 +32,10 @@ class Picked:
 
     `dropped` has the steps of the checkpoints that dropped out of a race. `failed` has the checkpoints that cannot be
     used, and the records that cannot be read. `unscored` has the steps of all others without an evaluation to compare.
-    `card` is the repository whose model card was written, or None. `problem` says why the Hub
-    could not be updated; the choice is valid anyway.
+    `published` is what the repository got of it; None if it got nothing. `problem` says why the Hub could not be
+    updated; the choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to somebody else,
+    who alone may tag it. `held_out` says whether the items were held out for the adapters of another trainer; None: the
+    run is pricer's.
     """
 
     run: Run
@@ -38,8 +43,10 @@ class Picked:
     unscored: tuple[int, ...]
     dropped: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
-    card: str | None = None
+    published: Published | None = None
     problem: HubError | None = None
+    untagged: Checkpoint | None = None
+    held_out: HeldOutCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,8 @@ def pick(
     each slow step.
     """
     run = find_run(name, repo=repo, note=note)
+    if repo is not None:
+        look_before_picking(run, repo, note)
     checkpoints = run.store.checkpoints()
     failed = find_failed(run, checkpoints)
     ranking = _rank(run, checkpoints, failed, metric)
@@ -83,57 +92,49 @@ def pick(
     run.write_selection(selection)
     picked = _describe(run, selection, failed)
     try:
-        return replace(picked, card=_publish(picked, note))
+        return replace(picked, published=_publish(picked, note))
     except HubError as problem:
+        if problem.refused and run.facts().get("from_hub"):
+            run.outbox.drop_pick()
+            return replace(picked, untagged=find_picked(run, selection))
         problem.hint = f"{problem.hint}; the choice stands, `pricer push --run {run.name}` brings it to the Hub later"
         return replace(picked, problem=problem)
 
 
-def publish_pick_of(run: Run, note: Callable[[str], object]) -> Checkpoint | None:
+def publish_pick_of(run: Run) -> Checkpoint | None:
     """Bring the newest pick of a run to the Hub, if the Hub did not get all of it, and return the checkpoint. None:
-    nothing was missing. A RunError if the evaluations that were picked from are gone.
+    nothing was missing, or the checkpoint still waits in the outbox. A RunError if the evaluations that were picked
+    from are gone.
     """
-    record = run.selection() if run.outbox.pick_waits else None
-    if record is None:
+    picked = run.store.tagged("best") if run.outbox.pick_waits else None
+    if picked is None or (picked.commit is None and picked in run.outbox.checkpoints()):
         return None
-    ids = {ranked.candidate.id for ranked in record.ranking}
-    ranking = [
-        e
-        for e in run.evaluations.all()
-        if e.spec.fingerprint == record.spec_fingerprint and e.candidate.id in ids and e.is_complete
-    ]
-    kept = {checkpoint.id for checkpoint in [*run.store.checkpoints(), *run.store.soups()]}
-    if len(ranking) < len(ids) or record.candidate.id not in kept:
-        text = f"the pick of {run.name}, {record.candidate.name}, or an evaluation that it was chosen from is gone"
-        raise RunError(text, f"pricer eval --run {run.name} --all-checkpoints, then pricer pick --run {run.name}")
-    failed = find_failed(run, run.store.checkpoints())
-    picked = _describe(run, select(ranking, record.metric, _load_scores(run, ranking)), failed)
-    _publish(picked, note)
-    return _chosen(picked)
+    publish_recorded(run)
+    run.outbox.drop_pick()
+    return picked
 
 
 def _describe(run: Run, selection: Selection, failed: Mapping[str, Failure]) -> Picked:
     checkpoints, scored = run.store.checkpoints(), {e.candidate.id for e in selection.ranking}
-    dropped = dropped_ids(run.race()).get(selection.spec_fingerprint, frozenset()) - scored
+    dropped = dropped_in_race(run, selection)
     return Picked(
         run,
         selection,
         unscored=tuple(c.step for c in checkpoints if c.id not in scored | dropped | failed.keys()),
         dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
         failed=(*failed.values(), *run.store.damaged()),
+        held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
     )
 
 
-def _publish(picked: Picked, note: Callable[[str], object]) -> str | None:
-    """Tag the pick `best` and write the model card. Returns the repository of the card, None without a card.
-
-    If the checkpoint waits in the outbox, only the local tag is set. What is not on the Hub at the end stays recorded
-    in the outbox, whatever ends this function.
+def _publish(picked: Picked, note: Callable[[str], object]) -> Published | None:
+    """Tag the pick `best`, and publish it. None without a repository, and if the checkpoint waits in the outbox: then
+    only the local tag is set. What is not on the Hub at the end stays recorded in the outbox, whatever ends this
+    function.
     """
-    run, chosen = picked.run, _chosen(picked)
+    run, chosen = picked.run, find_picked(picked.run, picked.selection)
     if not run.store.is_remote:
-        run.store.tag(chosen, "best")
-        return None
+        return publish(run, picked.selection)
     run.outbox.keep_pick()
     if chosen.commit is None and chosen in run.outbox.checkpoints():
         run.store.tag(chosen, "best")
@@ -142,10 +143,9 @@ def _publish(picked: Picked, note: Callable[[str], object]) -> str | None:
         return None
     if chosen.commit is None:
         note(f"pushing {chosen.name} to {run.store.location}")
-    run.store.tag(chosen, "best")
-    card = _publish_card(picked)
+    published = publish(run, picked.selection)
     run.outbox.drop_pick()
-    return card
+    return published
 
 
 def _rank(
@@ -190,18 +190,12 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
         confirmation = Confirmation(now(), evaluation.candidate, spec, metric, len(others) + 1, before, coverage, near)
         run.add_confirmation(confirmation)
     problem = picked.problem
-    if is_new and problem is None:
+    if is_new and problem is None and picked.untagged is None:
         try:
             _publish(picked, watcher.note)  # again, because the card states the confirmed number
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
-
-
-def _chosen(picked: Picked) -> Checkpoint:
-    store, candidate = picked.run.store, picked.selection.candidate
-    kept = store.soups() if candidate.is_soup else store.checkpoints()
-    return next(checkpoint for checkpoint in kept if checkpoint.id == candidate.id)
 
 
 def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
@@ -222,19 +216,3 @@ def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTabl
             )
         found[evaluation.candidate.id] = table
     return found
-
-
-def _publish_card(picked: Picked) -> str | None:
-    """Write the model card of a run to the Hub, and return the repository. None if the run has no repository, or if the
-    checkpoint is of another trainer: nothing is known about it.
-    """
-    best = _chosen(picked)
-    if best.prompt_fingerprint is None:
-        return None
-
-    def render(repo: str) -> str:
-        from pricer.commands.parts.model_card import card_text
-
-        return card_text(picked.run, repo, best, picked.selection, len(picked.dropped))
-
-    return picked.run.store.publish_card(render, f"{best.name} is the best")

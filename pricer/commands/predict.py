@@ -36,7 +36,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     items = read(config.data)
     which = which or ("best" if run.store.tagged("best") else None)
     (checkpoint,) = choose_checkpoints(run, which or "last")
-    if which is None:
+    if which is None and len(run.store.checkpoints()) > 1:
         watcher.note(f"no best checkpoint of {run.name} has been picked yet: this is the last one, {checkpoint.name}")
     setup = prepare_to_ask(config, checkpoint, watcher.preparing)
     refuse_foreign(checkpoint, setup, any_data=True)

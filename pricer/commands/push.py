@@ -43,4 +43,4 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
             pass
         with run.lock():
             deliver_outbox(run, watcher)
-    return Pushed(run, waiting, publish_pick_of(run, watcher.note))
+    return Pushed(run, waiting, publish_pick_of(run))

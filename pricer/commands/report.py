@@ -38,15 +38,15 @@ def report(names: Sequence[str], output: Path | None, note: Callable[[str], None
     """Write the page of one run (no name: the newest) or of several runs.
 
     It goes to `output`, or by default into the run's folder, for several runs into `runs/`. With `pictures`, the main
-    charts are written beside it. `note` receives a line about everything that is missing in the page.
+    charts are written beside it. `note` receives a line about everything that is missing in the page, and every doubt.
     """
     runs = [find_run(name) for name in names] or [find_run(None, note=note)]
     if output is not None and output.is_dir():
         raise PricerError(f"{output} is a folder", f"--output {output / 'report.html'}")
     reports = [load_report(run) if len(runs) == 1 else load_summary(run) for run in runs]
     for one in reports:
-        for missing in one.notes:
-            note(missing if len(reports) == 1 else f"{one.name}: {missing}")
+        for line in (*one.doubts, *one.notes):
+            note(line if len(reports) == 1 else f"{one.name}: {line}")
     text, charts = run_page(reports[0]) if len(reports) == 1 else comparison_page(reports)
     page = output or (runs[0].folder / "report.html" if len(runs) == 1 else RUNS / "comparison.html")
     write_atomically(page, text)

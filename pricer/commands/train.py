@@ -126,7 +126,7 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
             )
         with run.lock():
             deliver_outbox(run, watcher)
-        publish_pick_of(run, watcher.note)
+        publish_pick_of(run)
         return Trained(run, tuple(run.store.checkpoints()))
     with held_run(run, watcher.note, take_over=take_over) as lease:
         return _resume(run, lease, watcher)
@@ -274,7 +274,7 @@ def _train(
             if to_hub:
                 to_hub.put_end()
                 to_hub.deliver_all(watcher.uploading)
-                publish_pick_of(run, watcher.note)
+                publish_pick_of(run)
         else:
             if to_hub:
                 with suppress(KeyboardInterrupt):  # whoever does not want to wait stops a second time

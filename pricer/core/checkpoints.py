@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -140,6 +140,11 @@ class Candidate:
         return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch, checkpoint.member_steps)
 
     @property
+    def key(self) -> str:
+        """The name that its evaluations are kept under: the id, or the name of a baseline without blanks."""
+        return self.id or self.name.replace(" + ", "-").replace(" ", "-")
+
+    @property
     def is_baseline(self) -> bool:
         """Whether it is a baseline."""
         return self.id is None
@@ -231,7 +236,12 @@ class CheckpointStore(Protocol):
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup with the tag `name`, or None."""
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Publish the model card in the repository, and return the repository's name; None if there is no repository.
-        `render` returns the card's text for that name.
+    def publish_pick(
+        self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
+    ) -> str | None:
+        """Put the picked checkpoint or soup where loaders look by default, with pages about it, and return the name of
+        the repository; None if there is no repository, or if it was left as it is.
+
+        `render` gets that name and the present README.md (None: there is none). It returns the pages, by their paths,
+        or None to leave the repository as it is. If everything is there already, nothing changes.
         """

@@ -1,14 +1,17 @@
-"""Comparison to the best: how certain the choice of a checkpoint is, and how much it biases the metric."""
+"""Comparison to the best: how certain the choice of a checkpoint is, and how much it biases the metric. Comparison to
+baselines: how much better the checkpoint is.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import ScoreTable
-from pricer.core.metrics import METRICS, Z95
+from pricer.core.metrics import METRICS, Z95, mean_interval
 from pricer.core.resampling import RESAMPLES, SEED, Resampled, bootstrap_t_quantiles, compute_losses, resample
 
 
@@ -69,6 +72,33 @@ class Comparison:
     def difference(self, candidate: Candidate) -> Difference | None:
         """The difference between a candidate and the best; None if the candidate was not compared."""
         return next((one for one in self.differences if one.candidate.id == candidate.id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How much lower the mean absolute error of a checkpoint is than that of a baseline on the same items, in units:
+    `lower_by` (negative if it is higher), with its 95 % interval (None for a single item).
+    """
+
+    baseline: str
+    lower_by: float
+    interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "alike"]:
+        """What the interval says of the checkpoint. `alike`: it includes 0."""
+        low, high = self.interval or (0.0, 0.0)
+        return "better" if low > 0 else "worse" if high < 0 else "alike"
+
+
+def measure_lead(chosen: ScoreTable, baseline: ScoreTable, name: str) -> Lead | None:
+    """The lead of a checkpoint over the baseline with that name, paired by item. None if they were scored on other
+    items, or in another order.
+    """
+    if not (np.array_equal(chosen.item_id, baseline.item_id) and np.array_equal(chosen.price, baseline.price)):
+        return None
+    lower_by = baseline.abs_error - chosen.abs_error
+    return Lead(name, float(lower_by.mean()), mean_interval(lower_by))
 
 
 def compare_to_best(

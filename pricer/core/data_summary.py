@@ -13,7 +13,8 @@ class DataSummary:
     """Counts of a prepared data set. A reason is a short phrase, such as `no price` or `duplicate`.
 
     `layout` is `columns`, `prompts` or `messages`. `markup_removed` counts the items whose texts had markup or control
-    characters. `by_time`: what the source did not split was cut by time and not by a hash.
+    characters. `by_time`: what the source did not split was cut by time and not by a hash. `divided`: it was cut from
+    the source's other held-out split and not from its training items.
 
     `rejected` rows could not be used, and `dropped` rows were left out by a rule of the config. `items` counts the
     items of each split. `own_splits` are the splits that the source had. `revision` is the commit of a Hub data set.
@@ -46,6 +47,7 @@ class DataSummary:
     """The number of items of each of the 20 largest categories; empty if there are none."""
     warnings: tuple[str, ...] = ()
     by_time: bool = False
+    divided: bool = False
     layout: str = "columns"
     markup_removed: int = 0
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -18,6 +19,21 @@ class Split(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
+
+
+# The words that `datasets` knows, too.
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), Split.TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), Split.VAL),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), Split.TEST),
+}
+
+
+def name_split(name: str) -> Split | None:
+    """The split that a name says, for example `train-00000-of-00003.parquet`. None if it says none or several."""
+    words = re.split(r"[^a-z]+", name.partition(".")[0].lower())
+    splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

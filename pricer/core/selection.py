@@ -1,7 +1,7 @@
 """Selection: which checkpoint is chosen, how certain the choice is, and its confirmation on the test split."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Candidate
@@ -239,3 +239,17 @@ def other_test_looks(
     }
     looks |= {(one.candidate.id, one.spec_fingerprint): one.candidate.name for one in confirmations}
     return [name for look, name in looks.items() if look != (checkpoint_id, spec_fingerprint)]
+
+
+def find_test_evaluation(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
+    """The evaluation of the chosen checkpoint on the test split, otherwise under the same spec. Of several, it is the
+    one with the most items. None if there is none.
+    """
+    alike = [
+        e
+        for e in evaluations
+        if e.candidate.id == chosen.candidate.id
+        and e.spec.split is Split.TEST
+        and replace(e.spec, split=chosen.spec.split, limit=chosen.spec.limit) == chosen.spec
+    ]
+    return max(alike, key=lambda e: e.metric("mae").n, default=None)

@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from pricer.config import DataConfig
+from pricer.core.items import name_split
 from pricer.data.attributes import described_columns
 from pricer.data.cleaning import CANNOT_BE_READ, Cleaned, Drop, clean, quote
 from pricer.data.layouts import Layout, Rejection, find_layout
 from pricer.data.numbers import NOT_A_NUMBER, Price, read_price
 from pricer.data.rejects import MAX_NAMED, Rejects
 from pricer.data.rows import Row, Source, list_columns
-from pricer.data.source_files import name_split
 from pricer.data.splits import NO_SPLIT, NUMBERS, is_date, parse_time
 from pricer.data.spool import Spool
 from pricer.errors import DataError

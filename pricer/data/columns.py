@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pricer.core.items import name_split
 from pricer.data.column_facts import ColumnFacts, Mark, find_decimal_mark, look_at
 from pricer.data.column_names import (
     AMOUNT,
@@ -22,7 +23,6 @@ from pricer.data.column_names import (
     name_words,
 )
 from pricer.data.leaks import find_leaks, find_ratios
-from pricer.data.source_files import name_split
 
 # The share of cells above zero from which a column can be the price at all.
 _MIN_POSITIVE = 0.5

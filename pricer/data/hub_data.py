@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pricer.config import DataConfig
+from pricer.core.items import name_split
 from pricer.data.hub_problems import hub_problems
 from pricer.data.rows import SourceFile, list_columns, shorten
-from pricer.data.source_files import file_kind, name_split, source_file
+from pricer.data.source_files import file_kind, source_file
 from pricer.errors import DataError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pricer.config import DataConfig
+from pricer.core.items import name_split
 from pricer.data.hub_data import HubFiles, import_datasets
 from pricer.data.hub_problems import hub_problems
 from pricer.data.parquet_rows import simplify_value
 from pricer.data.rows import Row, Source, SourceFile
-from pricer.data.source_files import name_split
 from pricer.errors import DataError
 
 

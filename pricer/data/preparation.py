@@ -23,7 +23,7 @@ from pricer.data.rows import Source
 from pricer.data.selection import number_copies, select_rows
 from pricer.data.source_files import is_hub_name
 from pricer.data.sources import open_source
-from pricer.data.splits import NUMBERS, assign_splits, find_near_copies, place_groups
+from pricer.data.splits import NUMBERS, assign_splits, find_near_copies, list_trained, place_groups
 from pricer.data.spool import Accepted, Spool
 from pricer.data.summary import Chosen, summarize
 from pricer.errors import DataError
@@ -46,6 +46,12 @@ def require(items: ItemSet, split: Split, config: DataConfig) -> Sequence[Item]:
     if found := items.items(split):
         return found
     empty = f"the {split} split of {config.source} is empty"
+    trained = () if config.trained_splits in (None, "unknown") else config.trained_splits
+    if split is not Split.TRAIN and trained and not items.val and not items.test:
+        raise DataError(
+            f"every item of {config.source} is in a split that was trained on ({', '.join(trained)}): none is held out",
+            "score other items: --data FILE; or name held-out items: --set data.val_source=FILE",
+        )
     shares = {Split.VAL: config.val_fraction, Split.TEST: config.test_fraction}
     if shares.get(split) == 0:
         raise DataError(f"{empty}: data.{split}_fraction is 0", f"a data.{split}_fraction above 0")
@@ -160,7 +166,9 @@ def _choose(rows: Accepted, kept: np.ndarray, config: DataConfig, progress: Prog
         groups = find_groups(rows.signatures, kept, config.near_duplicate_similarity)
     places = place_groups(rows.place[kept], rows.second[kept], groups)
     times = rows.time[kept] if config.time_column else None
-    assignment = assign_splits(rows.split[kept], places, config.val_fraction, config.test_fraction, times)
+    own = rows.split[kept]
+    trained = list_trained(config.trained_splits, own)
+    assignment = assign_splits(own, places, config.val_fraction, config.test_fraction, times, trained)
     # Where near-duplicates are ignored, texts with the same words are still copies.
     copies = np.unique(places, return_inverse=True)[1] if groups is None else groups
     return Chosen(kept, assignment, groups, find_near_copies(assignment.numbers, copies))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pricer.core.items import Split
+from pricer.core.items import Split, name_split
 from pricer.data.rows import SourceFile, shorten
 from pricer.data.text_files import CODECS
 from pricer.errors import DataError
@@ -13,13 +13,6 @@ from pricer.errors import DataError
 ASSETS = Path(__file__).parent.parent / "assets"
 KINDS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 FORMATS = ".csv, .tsv, .jsonl, .json or .parquet"
-
-# The words that `datasets` knows, too.
-_SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), Split.TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), Split.VAL),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), Split.TEST),
-}
 
 
 def find_files(source: str) -> tuple[SourceFile, ...] | None:
@@ -74,13 +67,6 @@ def file_kind(name: str) -> str | None:
 def is_hub_name(source: str) -> bool:
     """Whether a source can be the name of a Hub data set."""
     return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", source) is not None
-
-
-def name_split(name: str) -> Split | None:
-    """The split that a name says, for example `train-00000-of-00003.parquet`. None if it says none or several."""
-    words = re.split(r"[^a-z]+", name.partition(".")[0].lower())
-    splits = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}
-    return splits.pop() if len(splits) == 1 else None
 
 
 def require_one_kind(source: str, files: Sequence[SourceFile]) -> str:

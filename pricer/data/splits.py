@@ -1,7 +1,7 @@
 """The split of every item: its own, by time, or by the hash of its words. Near-duplicates stay together."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +18,14 @@ NO_SPLIT = -1
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The split number of each item. `own` are the splits that the source had. `fractions` are the shares that were cut
-    off, by split.
+    """The split number of each item. `own` are the splits that the source had, and that were kept. `fractions` are the
+    shares that were cut off, by split: from the training items, or if `divided`, from the other held-out split.
     """
 
     numbers: np.ndarray
     own: tuple[Split, ...]
     fractions: Mapping[Split, float]
+    divided: bool = False
 
 
 def parse_time(value: Any) -> float | None:
@@ -71,26 +72,47 @@ def assign_splits(
     val_fraction: Any,
     test_fraction: Any,
     times: np.ndarray | None = None,
+    trained: Sequence[Split] = (),
 ) -> Assignment:
     """The split of every item. `own` has its own split number, or NO_SPLIT. If no item has one, all splits are cut off;
-    otherwise items without one are for training, and only splits that no item has are cut off from the training items.
+    otherwise items without one are for training. Only splits that no item has are cut off: from the training items, or
+    with `trained` from the items of the other splits, because no item of the splits in `trained` may be held out.
 
-    The newest items by `times` are cut off; without times, those with the lowest `places`. A fraction is a share of the
-    items that can be cut, or `auto`.
+    The newest items by `times` are for testing; without times, the items with the lowest `places`. A fraction is a
+    share of the items that can be cut, or `auto`.
     """
     present = tuple(split for split, number in NUMBERS.items() if (own == number).any())
-    numbers = np.where(own == NO_SPLIT, NUMBERS[Split.TRAIN], own)
-    candidates = np.flatnonzero(numbers == NUMBERS[Split.TRAIN])
-    missing = [split for split in (Split.TEST, Split.VAL) if split not in present]
-    wanted = {Split.VAL: val_fraction, Split.TEST: test_fraction}
-    given = [wanted[split] if split in missing else 0.0 for split in (Split.VAL, Split.TEST)]
+    named = np.where(own == NO_SPLIT, NUMBERS[Split.TRAIN], own)
+    is_trained = np.isin(named, [NUMBERS[split] for split in trained])
+    numbers = np.where(is_trained, NUMBERS[Split.TRAIN], named)
+    missing = [split for split in (Split.TEST, Split.VAL) if not (numbers == NUMBERS[split]).any()]
+    candidates = np.flatnonzero((named == NUMBERS[Split.TRAIN]) & ~is_trained)
+    shares = {Split.VAL: val_fraction, Split.TEST: test_fraction}
+    divided = bool(trained) and not len(candidates) and len(missing) == 1
+    if divided:  # the only split that may be held out is divided
+        candidates = np.flatnonzero(~is_trained)
+        shares = {split: 0.5 if share == "auto" else share for split, share in shares.items()}
+    given = [shares[split] if split in missing else 0.0 for split in (Split.VAL, Split.TEST)]
     val, test = held_out_fractions(len(candidates), given[0], given[1])
     fractions = {split: share for split, share in ((Split.VAL, val), (Split.TEST, test)) if split in missing}
     ranks = places[candidates] if times is None else _ages(times[candidates], places[candidates])
+    if divided and times is not None and missing == [Split.VAL]:
+        ranks = 1 - ranks  # the newest items stay in the test split
     test, val = fractions.get(Split.TEST, 0.0), fractions.get(Split.VAL, 0.0)
     numbers[candidates[ranks < test + val]] = NUMBERS[Split.VAL]
     numbers[candidates[ranks < test]] = NUMBERS[Split.TEST]
-    return Assignment(numbers, tuple(split for split in present), fractions)
+    own_splits = tuple(split for split in present if split is Split.TRAIN or split not in trained)
+    return Assignment(numbers, own_splits, fractions, divided)
+
+
+def list_trained(setting: Sequence[str] | str | None, own: np.ndarray) -> tuple[Split, ...]:
+    """The splits that `data.trained_splits` stands for. `unknown` is `train` if the source has another split, too, and
+    otherwise no split: nothing then tells what was held out.
+    """
+    if setting == "unknown":
+        has_other = bool(np.isin(own, [NUMBERS[Split.VAL], NUMBERS[Split.TEST]]).any())
+        return (Split.TRAIN,) if has_other else ()
+    return tuple(Split(name) for name in setting or ())
 
 
 def _ages(times: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -74,6 +74,7 @@ def summarize(
         price_bands=count_bands(prices),
         categories=_largest_categories(accepted, chosen.rows),
         by_time=config.time_column is not None,
+        divided=chosen.assignment.divided,
         layout=layout.name,
         markup_removed=tally.had_markup,
     )

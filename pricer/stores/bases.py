@@ -11,7 +11,8 @@ from typing import Any
 from pricer.config import ModelConfig
 from pricer.errors import ModelError, first_line
 from pricer.stores.files import read_json, sha256_of, write_json
-from pricer.stores.hub_errors import gated
+from pricer.stores.hub_cache import is_offline
+from pricer.stores.hub_errors import gated, offline_variable
 
 ASSETS = Path(__file__).parent.parent / "assets"
 # Pickled weights (*.bin, *.pth) and Python files are never downloaded.
@@ -51,6 +52,8 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
             )
     read_config(base)
     if weights and not any(base.folder.glob("*.safetensors")):
+        if is_offline() and folder is None:
+            raise _not_in_cache(f"the weights of {base.name} are")
         raise ModelError(
             f"{base.name} has no safetensors weights",
             "pricer loads no pickled weights (.bin, .pth): convert them first",
@@ -162,6 +165,7 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -176,7 +180,14 @@ def _download(config: ModelConfig, *, weights: bool) -> Base:
     try:
         folder = snapshot_download(name, revision=config.revision, allow_patterns=wanted, ignore_patterns=_UNWANTED)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
+        if is_offline() and isinstance(error, LocalEntryNotFoundError):
+            raise _not_in_cache(f"the base {name} is") from None
         other = f"the base {name} cannot be downloaded: {first_line(error)}", "is the network up?"
         raise ModelError(*next((text for kind, text in problems.items() if isinstance(error, kind)), other)) from None
     # The cache keeps every revision in a folder named by its commit hash.
     return Base(name, Path(folder), Path(folder).name)
+
+
+def _not_in_cache(what: str) -> ModelError:
+    variable = offline_variable()
+    return ModelError(f"{what} not in the cache, and the Hub is switched off ({variable})", f"unset {variable}")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +145,11 @@ class FolderStore:
         """The id of the checkpoint or soup that `name` means; None: there is no such tag."""
         return self._read_tags().get(name)
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:  # noqa: ARG002
+    def publish_pick(
+        self,
+        checkpoint: Checkpoint,  # noqa: ARG002
+        render: Callable[[str, bytes | None], Mapping[str, bytes] | None],  # noqa: ARG002
+    ) -> str | None:
         """None: nobody else sees this folder, so it needs no model card."""
         return None
 

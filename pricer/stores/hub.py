@@ -1,9 +1,8 @@
 """A repository on the Hugging Face Hub. Every failure is a HubError, but one of this machine's disk is an OSError."""
 
+import contextlib
 import functools
 import hashlib
-import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 from pricer.errors import HubError
 from pricer.redaction import hub_address
 from pricer.stores.files import sha256_of
+from pricer.stores.hub_cache import find_in_cache, is_offline, list_cache
+from pricer.stores.hub_client import hub_client as _api
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 from pricer.waits import Wait, announced
 
 T = TypeVar("T")
 
-# Seconds without a byte, in either direction, after which a connection counts as dead. huggingface_hub sets no limit,
-# so an upload that hangs would hang for ever.
-_SILENCE = 60.0
 # Attempts of a request that is refused although earlier ones were allowed: the Hub may have a passing fault.
 _DOUBTS = 3
 LARGE = (".safetensors", ".pt", ".pth")
@@ -45,9 +43,19 @@ class RemoteFile:
             return False
         if self.sha256 is not None:
             return self.sha256 == sha256_of(path)
+        return self.holds(path.read_bytes())
+
+    def holds(self, content: bytes) -> bool:
+        """Whether it has this content."""
+        if self.sha256 is not None:
+            return self.sha256 == hashlib.sha256(content).hexdigest()
         # A git blob is hashed with a header in front: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
-        content = f"blob {self.size}\0".encode() + path.read_bytes()
-        return self.blob == hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        header = f"blob {len(content)}\0".encode()
+        return self.blob == hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+    def has_content_of(self, other: "RemoteFile") -> bool:
+        """Whether another file of a repository has the same content."""
+        return (self.sha256 or self.blob) == (other.sha256 or other.blob)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +110,26 @@ class Hub:
         found = self._with_retries(lambda: _api().list_repo_commits(self.repo, revision=revision))
         return [RemoteCommit(commit.commit_id, commit.title) for commit in found]
 
+    def find_other_kind(self) -> str | None:
+        """`data set` or `Space` if the Hub has one of this name; None if it has neither, or does not say."""
+        for kind, name in (("dataset", "data set"), ("space", "Space")):
+            with contextlib.suppress(HubError):
+                self._request(functools.partial(_api().repo_info, self.repo, repo_type=kind))
+                return name
+        return None
+
     def files(self, commit: str, paths: list[str]) -> dict[str, RemoteFile]:
-        """The files of that commit among `paths`."""
+        """The files of that commit among `paths`. While the Hub is switched off, they are those in the cache, and a
+        HubError names a file that is not there.
+        """
+        if is_offline():
+            return _describe_cached({path: find_in_cache(self.repo, commit, path) for path in paths})
         return self._files(lambda: _api().get_paths_info(self.repo, paths, revision=commit))
 
     def all_files(self, commit: str) -> dict[str, RemoteFile]:
-        """Every file of that commit."""
+        """Every file of that commit. While the Hub is switched off, they are those in the cache."""
+        if is_offline():
+            return _describe_cached(list_cache(self.repo, commit))
         return self._files(lambda: _api().list_repo_tree(self.repo, recursive=True, revision=commit))
 
     def _files(self, request: Callable[[], Any]) -> dict[str, RemoteFile]:
@@ -136,12 +158,6 @@ class Hub:
         file = self.files(commit, [path]).get(path)
         return None if file is None else self.download(commit, file, limit).read_bytes()
 
-    def is_cached(self, commit: str, file: RemoteFile) -> bool:
-        """Whether the file is in the cache that all tools share."""
-        from huggingface_hub import try_to_load_from_cache
-
-        return isinstance(try_to_load_from_cache(self.repo, file.path, revision=commit), str)
-
     def download(
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False
     ) -> Path:
@@ -157,16 +173,18 @@ class Hub:
         files: Mapping[str, Path | bytes],
         message: str,
         *,
+        copies: Mapping[str, tuple[str, str]] = MappingProxyType({}),
         branch: str = "main",
         parent: str | None = None,
         retry: bool = False,
         delete: Sequence[str] = (),
     ) -> str:
         """Commit files under their names in the repository, and return the commit's hash. Files to `delete` must exist,
-        and all others stay as they are. With `parent` the commit is made only on top of that one. `retry`: a commit
-        that fails is sent again, which is harmless where only the content matters and not the number of commits.
+        and all others stay as they are. `copies` maps names to files that the repository holds already: each to a
+        commit and a path in it. With `parent` the commit is made only on top of that one. `retry`: a commit that fails
+        is sent again, which is harmless where only the content matters and not the number of commits.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
         additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         # The large files go first, because their upload can be repeated; the commit itself is then one short request.
@@ -178,8 +196,9 @@ class Hub:
                 self._with_retries(upload)
         self._before_commit()
         how = {"commit_message": message, "revision": branch, "parent_commit": parent, "num_threads": 1}
-        operations = [*additions, *(CommitOperationDelete(path_in_repo=name) for name in delete)]
-        send = functools.partial(_api().create_commit, self.repo, operations, **how)
+        copied = [CommitOperationCopy(path, name, src_revision=commit) for name, (commit, path) in copies.items()]
+        deleted = [CommitOperationDelete(path_in_repo=name) for name in delete]
+        send = functools.partial(_api().create_commit, self.repo, [*additions, *copied, *deleted], **how)
         return str((self._with_retries(send) if retry else self._request(send)).oid)
 
     def tag(self, name: str, commit: str, *, move: bool = False) -> None:
@@ -248,37 +267,5 @@ class Hub:
         return answer
 
 
-def cache() -> Path:
-    """The folder that downloads without one of their own go to; it may not be there yet."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).absolute()
-
-
-def _api() -> Any:
-    from huggingface_hub import HfApi
-
-    _configure_client()
-    return HfApi()
-
-
-@functools.cache
-def _configure_client() -> None:
-    """Set up huggingface_hub, once: connections that do not hang, no bars, no warnings with addresses in them."""
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-    # Private, so pyproject.toml has an upper bound. A client of our own would lack the library's request hook.
-    from huggingface_hub.utils._http import default_client_factory
-
-    def client() -> Any:
-        made = default_client_factory()
-        made.timeout = _SILENCE
-        return made
-
-    # Uploads by Xet do not pass the client. They read these when the first one starts.
-    os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{_SILENCE:.0f}s")
-    os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
-    set_client_factory(client)
-    disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+def _describe_cached(files: Mapping[str, Path]) -> dict[str, RemoteFile]:
+    return {path: RemoteFile(path, file.stat().st_size, None, "") for path, file in files.items()}

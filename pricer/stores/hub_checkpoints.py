@@ -19,9 +19,11 @@ from pricer.stores.checkpoints import (
     sort_checkpoints,
     verify,
 )
-from pricer.stores.files import append_lines, link_or_copy, parse_json, write_lines
-from pricer.stores.hub import Hub, RemoteFile, cache
+from pricer.stores.files import append_lines, link_or_copy, parse_json
+from pricer.stores.hub import Hub, RemoteFile
+from pricer.stores.hub_cache import cache, is_cached
 from pricer.stores.hub_lease import holds_another_run
+from pricer.stores.hub_pick import BEST, put_pick, read_pick
 from pricer.stores.outbox import Outbox
 from pricer.stores.published import published_files
 
@@ -50,6 +52,8 @@ class HubStore:
         self._folder, self._facts = run_folder, run_folder / "run.json"
         # The last known head of `main`; None if another process may have moved it.
         self._head: str | None = None
+        # The commit of the picked checkpoint when the head was read; None if none was picked.
+        self._best: str | None = None
 
     def checkpoints(self) -> list[Checkpoint]:
         """Every checkpoint that is in the repository or waits in the outbox, sorted by step."""
@@ -100,22 +104,28 @@ class HubStore:
         if known is not None:
             assert known.commit is not None  # it was delivered
             self.hub.tag(name, known.commit, move=True)
+            if name == BEST:
+                self._best = known.commit
 
     def tagged(self, name: str) -> Checkpoint | None:
         """The checkpoint or soup with the tag `name`, or None."""
         tagged_id = self._local.tagged_id(name)
         return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
 
-    def publish_card(self, render: Callable[[str], str], message: str) -> str | None:
-        """Write the repository's README.md, and return its name. `render` returns the text for that name."""
-        self.hub.commit({"README.md": render(self.hub.repo).encode()}, message, retry=True)
+    def publish_pick(
+        self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
+    ) -> str | None:
+        """Commit the pick and its pages to `main`, and return the repository's name. None if `render` returns None."""
+        known = self._find_delivered(checkpoint)
+        assert known is not None  # a tag was set to it, and so it was delivered
+        assert known.commit is not None
+        head = self.hub.refs().branches.get("main", known.commit)
+        pages = render(self.hub.repo, self.hub.read(head, "README.md", LARGEST_TEXT))
+        if pages is None:
+            return None
+        self._head = None
+        put_pick(self.hub, known, head, lambda: self.fetch(known), pages)
         return self.hub.repo
-
-    def record_scan(self, found: Sequence[Checkpoint], tags: Mapping[str, str]) -> None:
-        """Record the result of a scan: checkpoints and soups, and tags as commit hashes."""
-        by_commit = {checkpoint.commit: checkpoint.id for checkpoint in found}
-        write_lines(self._local.log, [checkpoint.to_json() for checkpoint in found])
-        self._local.set_tags({name: by_commit[commit] for name, commit in tags.items() if commit in by_commit})
 
     def log_found(self, found: Sequence[Checkpoint]) -> None:
         """Log checkpoints of the repository that another machine has pushed. A step that is logged stays as it is."""
@@ -149,8 +159,23 @@ class HubStore:
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
+            if not checkpoint.members:  # a soup is pushed only when it becomes the pick
+                # Before the log line: after a kill in between, the checkpoint is delivered once more, with this.
+                self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered
+
+    def _put_pick_back(self) -> None:
+        """Commit the picked checkpoint to `main` again, if there is one, because `main` is what people load."""
+        if self._best is None:
+            return
+        known = next((logged for logged in self._local.logged() if logged.commit == self._best), None)
+        pick = known or read_pick(self.hub, self._best)
+        if pick is not None:
+            # If the last line fails, its commit may exist all the same, so the head is unknown.
+            head, self._head = self._head, None
+            head = head or self.hub.refs().branches.get("main", self._best)
+            self._head = put_pick(self.hub, pick, head, lambda: self._local.find(pick) or self._download(pick))
 
     def _commit_and_confirm(self, checkpoint: Checkpoint, folder: Path) -> str:
         commit = self._find_earlier_push(checkpoint, folder) or self._commit(checkpoint, folder)
@@ -171,7 +196,7 @@ class HubStore:
         if self._head is not None:
             return None
         refs = self.hub.refs()
-        head = refs.branches.get("main")
+        head, self._best = refs.branches.get("main"), refs.tags.get(BEST)
         self._refuse_another_run(head)
         if tagged := refs.tags.get(checkpoint.name):
             name = self._difference(checkpoint, folder, tagged)
@@ -231,7 +256,7 @@ class HubStore:
                 f"{place} is not what its manifest says: the Hub has sha256 {adapter.sha256[:12]}…, the manifest "
                 f"{checkpoint.adapter_sha256[:12]}…"
             )
-        if adapter.size <= LARGEST_ADAPTER and not self.hub.is_cached(checkpoint.commit, adapter):
+        if adapter.size <= LARGEST_ADAPTER and not is_cached(self.hub.repo, checkpoint.commit, adapter.path):
             refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
         for force in (False, True):
             config = self._download_file(place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)

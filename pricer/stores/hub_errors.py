@@ -8,7 +8,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-from pricer.errors import HubError, causes_of, first_line
+from pricer.errors import HubError, PricerError, causes_of, first_line
 from pricer.redaction import hub_address
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
@@ -84,6 +84,11 @@ def raise_hub_error(error: Exception, repo: str) -> NoReturn:
     raise HubError(
         f"the Hub cannot be reached for {repo}: {_without_signature(error)}", "is the network up?", transient=True
     ) from None
+
+
+def hub_fails(error: PricerError) -> bool:
+    """Whether the Hub itself fails or refuses. Such an error says nothing about the file that was asked for."""
+    return isinstance(error, HubError) and (error.transient or error.refused)
 
 
 def gated(repo: str) -> tuple[str, str]:

@@ -77,7 +77,8 @@ def describe_splits(summary: "DataSummary") -> str:
         return "The splits are cut by a hash of the texts: an item keeps its split when others are added that differ."
     kept = f"The source has its own {_join(own)} split{'s' * (len(own) > 1)}"
     held_out = [name for name in cut if name != "training"]
-    return f"{kept}; {_join(held_out)} items are cut from its training items." if held_out else f"{kept}."
+    origin = own[-1] if summary.divided else "training"
+    return f"{kept}; {_join(held_out)} items are cut from its {origin} items." if held_out else f"{kept}."
 
 
 def describe_near_duplicates(summary: "DataSummary") -> str:

@@ -30,6 +30,11 @@ def code(text: str) -> str:
     return f"`{text}`" if _PLAIN.fullmatch(text) else f"<code>{_as_entities(_INLINE, text)}</code>"
 
 
+def plain(text: str) -> str:
+    """Any text as words within a line, for example behind the first words of a paragraph."""
+    return _as_entities(_INLINE, one_line(text))
+
+
 def code_block(text: str) -> str:
     """Any text of several lines as a block of code. Markdown has no meaning in `<pre>`: HTML has, and mathematics."""
     return f"<pre>{chr(10).join(_as_entities(_BLOCK, one_line(line)) for line in text.splitlines())}</pre>"
@@ -50,5 +55,23 @@ def render_markdown(template: str, filters: Mapping[str, Callable[..., object]],
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "number": lambda count: f"{count:,}", **filters}
+    environment.filters |= {"code": code, "plain": plain, "number": lambda count: f"{count:,}", **filters}
     return environment.get_template(template).render(values)
+
+
+def python_literal(text: str) -> str:
+    """A Python string literal for `text` without special characters of Markdown or of the Hub's mathematics: it has no
+    line break, no backtick, no $$ and no two backslashes in a row. The delimiters of mathematics are listed in
+    https://huggingface.co/docs/hub/model-cards, "Can I write LaTeX in my model card?".
+    """
+    escaped = "".join(
+        {"\n": "\\n", '"': '\\"'}.get(c)
+        or (c if c.isprintable() and c not in "\\`" and not (c == "$" and before == "$") else _escape(c))
+        for before, c in zip(" " + text, text, strict=False)
+    )
+    return f'"{escaped}"'
+
+
+def _escape(c: str) -> str:
+    code = ord(c)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.comparison import Lead
 from pricer.core.evaluation import Evaluation
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import CoverageReport
-from pricer.core.items import PromptTemplate, Split
+from pricer.core.items import PromptTemplate
 from pricer.core.metrics import METRICS, Metric
-from pricer.core.selection import Selection, other_test_looks
+from pricer.core.selection import Selection, find_test_evaluation, other_test_looks
+from pricer.core.units import PriceUnit
+from pricer.redaction import hub_address
 from pricer.views import formatting
-from pricer.views.markdown import one_line, render_markdown
+from pricer.views.card_results import Origin, Result, describe_verdict, list_results
+from pricer.views.markdown import code, one_line, python_literal, render_markdown
 from pricer.views.tables import describe_near_copies
 
 if TYPE_CHECKING:
     from pricer.config import RunConfig
 
 TAGS = ("lora", "price-prediction", "pricer")
+SIGNATURE = "Written by pricer"
+"""What the last line of every card begins with. A README without it is somebody else's."""
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 # The pattern of the Hub's licence identifiers. The Hub refuses a card with an unknown licence.
@@ -32,7 +39,8 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The settings of the run, with every `auto` settled. `base_on_hub` and `data_on_hub` say whether base and data
-    come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id.
+    come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id. `origin` says where the
+    held-out items come from.
     """
 
     config: "RunConfig"
@@ -40,32 +48,31 @@ class Recipe:
     train_items: int
     base_on_hub: bool
     data_on_hub: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The chosen checkpoint's value of one metric on one split; `label` is the metric in words."""
-
-    split: str
-    metric: str
-    label: str
-    value: float
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Metadata for the Hub, None or empty if unknown, and the Markdown in `body`."""
+    """Metadata for the Hub, None or empty if unknown, and the Markdown in `body`. `datasets` were used for training,
+    the `results` were measured on `dataset_id` (None: it is not on the Hub) or, in words, `dataset_name`.
+    """
 
-    model_name: str
+    repo: str
     license: str | None
     base_model: str | None
     datasets: tuple[str, ...]
     tags: tuple[str, ...]
+    dataset_id: str | None
     dataset_name: str
-    dataset_type: str
+    dataset_config: str | None
     dataset_revision: str | None
     results: tuple[Result, ...]
     body: str
+
+    @property
+    def dataset_type(self) -> str:
+        """The data set for the metadata, which need one: its Hub id, or else its name as an identifier."""
+        return self.dataset_id or re.sub(r"[^A-Za-z0-9._-]+", "-", self.dataset_name).strip("-") or "unnamed"
 
 
 def model_card(
@@ -79,16 +86,19 @@ def model_card(
     recipe: Recipe,
     versions: Mapping[str, str],
     pricer_version: str,
+    leads: Sequence[Lead] = (),
     dropped: int = 0,
     coverage: Sequence[CoverageReport] = (),
     near_copies: NearCopies | None = None,
+    held_out: HeldOutCheck | None = None,
 ) -> Card:
     """The card of `checkpoint`, which `selection` chose, at `commit` of the repository `repo`.
 
     The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
-    `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `dropped` is
-    the number of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if
-    unknown, as are `near_copies`. Text from outside cannot become markup.
+    `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `leads` are
+    over the baselines, on the test items if there are any, otherwise on the validation items. `dropped` is the number
+    of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown, as
+    are `near_copies`. `held_out` is about the adapters of another trainer. Text from outside cannot become markup.
 
     A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """
@@ -97,23 +107,35 @@ def model_card(
     if checkpoint.id != selection.candidate.id:
         raise ValueError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not the checkpoint that was chosen")
     val, comparison, config = selection.chosen, selection.comparison, recipe.config
-    test = _test_of(val, evaluations)
+    test = find_test_evaluation(val, evaluations)
+    shown = test or val
     license_id = base_license if base_license != "unknown" and _LICENSE.fullmatch(base_license or "") else None
-    base = checkpoint.base if recipe.base_on_hub else _without_folder(checkpoint.base)
+    is_foreign = checkpoint.prompt_fingerprint is None
+    # The adapter of another trainer may name a folder of a machine that nobody knows.
+    base = config.model.base if is_foreign else checkpoint.base
+    base = base if recipe.base_on_hub else _without_folder(base)
+    base_is_builtin = not recipe.base_on_hub and base.startswith("builtin:")
+    base_id = base if recipe.base_on_hub and _HUB_ID.fullmatch(base) else None
     data = config.data.source if recipe.data_on_hub else _without_folder(config.data.source)
     data_id = data if recipe.data_on_hub and _HUB_ID.fullmatch(data) else None
     targets = config.adapter.target_modules
-    model_name = repo.split("/")[1]
     body = render_markdown(
         "model_card.md.jinja",
         _filters(),
         repo=repo,
-        model_name=model_name,
+        model_name=repo.split("/")[1],
         checkpoint=checkpoint,
         commit=commit,
+        is_foreign=is_foreign,
         selection=selection,
         val=val,
         test=test,
+        shown=shown,
+        shown_items=recipe.origin.describe(shown, code),
+        code=code,
+        verdict=describe_verdict(leads, code),
+        lead_of={lead.baseline: lead for lead in leads},
+        held_out=held_out,
         columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
         looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
         dropped=dropped,
@@ -130,7 +152,12 @@ def model_card(
         recipe=recipe,
         config=config,
         base=base,
+        base_link=_link(base, base_id),
+        base_is_builtin=base_is_builtin,
+        place_of_base=_place(base, is_builtin=base_is_builtin),
+        names_its_base=recipe.base_on_hub and checkpoint.base == base,
         data=data,
+        data_link=_link(data, data_id and f"datasets/{data_id}"),
         targets=[targets] if isinstance(targets, str) else sorted(targets),
         versions=", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
         license=license_id,
@@ -138,25 +165,27 @@ def model_card(
         near_copies=near_copies
         and test
         and describe_near_copies(near_copies, test.metric("mae").n, val.spec.price_unit),
+        signature=SIGNATURE,
         pricer_version=pricer_version,
     )
     return Card(
-        model_name=model_name,
+        repo=repo,
         license=license_id,
-        base_model=base if recipe.base_on_hub and _HUB_ID.fullmatch(base) else None,
-        datasets=(data_id,) if data_id else (),
+        base_model=base_id,
+        datasets=(data_id,) if data_id and not is_foreign else (),
         tags=TAGS,
+        dataset_id=data_id,
         dataset_name=one_line(data) or "unnamed",
-        dataset_type=data_id or re.sub(r"[^A-Za-z0-9._-]+", "-", data).strip("-") or "unnamed",
+        dataset_config=config.data.subset and one_line(config.data.subset) if recipe.data_on_hub else None,
         dataset_revision=one_line(config.data.revision) if config.data.revision and recipe.data_on_hub else None,
-        results=(*_stated(val), *(_stated(test) if test else ())),
+        results=list_results(val, test, recipe.origin),
         body=body,
     )
 
 
 def _filters() -> dict[str, Callable[..., object]]:
     return {
-        "literal": _literal,
+        "literal": python_literal,
         "steps": _steps,
         # A run that another trainer made can have settings that are still auto.
         "setting": lambda value: value if isinstance(value, str) else f"{value:g}",
@@ -168,22 +197,9 @@ def _filters() -> dict[str, Callable[..., object]]:
         "significance": formatting.significance,
         "with_interval": formatting.with_interval,
         "with_half_width": formatting.with_half_width,
+        "above": _above,
         "coverage": lambda held: formatting.share_with_interval(held.share, held.interval),
     }
-
-
-def _test_of(val: Evaluation, evaluations: Iterable[Evaluation]) -> Evaluation | None:
-    """The evaluation of the same checkpoint on the test split, otherwise under the same spec. If there are several, the
-    one with the largest number of items.
-    """
-    alike = [
-        e
-        for e in evaluations
-        if e.candidate.id == val.candidate.id
-        and e.spec.split is Split.TEST
-        and replace(e.spec, split=val.spec.split, limit=val.spec.limit) == val.spec
-    ]
-    return max(alike, key=lambda e: e.metric("mae").n, default=None)
 
 
 def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
@@ -191,12 +207,24 @@ def _baselines_beside(chosen: Evaluation, evaluations: Iterable[Evaluation]) -> 
     return sorted(found, key=lambda e: e.name)
 
 
-def _stated(evaluation: Evaluation) -> list[Result]:
-    return [
-        Result(str(evaluation.spec.split), name, formatting.description(name, evaluation.spec.rule), metric.value)
-        for name in METRICS
-        if (metric := evaluation.metric(name)).value is not None
-    ]
+def _place(base: str, *, is_builtin: bool) -> str:
+    """The Python code for the place of a base."""
+    literal = python_literal(base.removeprefix("builtin:") if is_builtin else base)
+    return f'str(files("pricer") / "assets" / {literal})' if is_builtin else literal
+
+
+def _link(name: str, page: str | None) -> str:
+    """The name as code, with a link to its page on the Hub if it has one. The page is a Hub id, which is harmless."""
+    return f"[{code(name)}]({hub_address(page)})" if page else code(name)
+
+
+def _above(lead: Lead, unit: PriceUnit) -> str:
+    """How much higher the error of a baseline is, with its interval."""
+    error = unit.error(lead.lower_by)
+    if lead.interval is None:
+        return error
+    low, high = (unit.number(unit.error(end)) for end in lead.interval)
+    return f"{error} ({low} to {high})"
 
 
 def _lead(selection: Selection) -> str:
@@ -221,21 +249,3 @@ def _steps(evaluation: Evaluation) -> str:
 def _without_folder(name: str) -> str:
     """The last part of a local path: a public card must not show the folders of somebody's disk."""
     return name if name.startswith("builtin:") else re.split(r"[/\\]", name.rstrip("/\\"))[-1]
-
-
-def _literal(text: str) -> str:
-    """A Python string literal for `text` without special characters of Markdown or of the Hub's mathematics: it has no
-    line break, no backtick, no $$ and no two backslashes in a row. The delimiters of mathematics are listed in
-    https://huggingface.co/docs/hub/model-cards, "Can I write LaTeX in my model card?".
-    """
-    escaped = "".join(
-        {"\n": "\\n", '"': '\\"'}.get(c)
-        or (c if c.isprintable() and c not in "\\`" and not (c == "$" and before == "$") else _escape(c))
-        for before, c in zip(" " + text, text, strict=False)
-    )
-    return f'"{escaped}"'
-
-
-def _escape(c: str) -> str:
-    code = ord(c)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

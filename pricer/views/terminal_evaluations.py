@@ -1,5 +1,6 @@
 """Print the answers of `pricer eval` and `pricer pick`: evaluations, the breakdown of one, and the choice."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,10 @@ from pricer.views.tables import Table
 
 if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.evaluate import Evaluated
+    from pricer.commands.parts.publishing import Published
     from pricer.commands.pick import Confirmed, Picked
     from pricer.core.breakdowns import Breakdown
-    from pricer.core.checkpoints import Failure
+    from pricer.core.checkpoints import Checkpoint, Failure
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
     from pricer.core.selection import Selection
@@ -51,15 +53,9 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
         values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, **_failed_record(result.failed)}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
-        values |= (
-            {}
-            if result.source is None
-            else {
-                "data": result.source,
-                "data_revision": result.revision,
-                "trained": result.trained,
-            }
-        )
+        if result.source is not None:
+            values |= {"data": result.source, "data_revision": result.revision, "trained": result.trained}
+        values |= {"held_out": asdict(result.held_out)} if result.held_out else {}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
     spec, unit = result.spec, result.spec.price_unit
@@ -67,6 +63,8 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
     where += f" at {result.revision[:7]}" if result.revision else ""
     show_evaluations(f"{result.run.name}: {result.n:,} items of {where}, {how}", result.evaluations)
+    if result.held_out:
+        terminal.line(result.held_out.text)
     if known := [e for e in result.evaluations if e.estimators]:
         columns = ["checkpoint", *(metric.name for metric in known[0].estimators)]
         rows = [[e.name, *(error(metric.value, unit) for metric in e.estimators)] for e in known]
@@ -143,13 +141,7 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     """Print the ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
-        skipped = {
-            "dropped": list(result.dropped),
-            "unscored": list(result.unscored),
-            **_failed_record(result.failed),
-        }
-        confirmation = {"confirmation": asdict(confirmed.confirmation)} if confirmed else {}
-        terminal.record({"run": result.run.name, **asdict(selection.record), **skipped, **confirmation})
+        terminal.record(_pick_record(result, confirmed))
         return
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
@@ -180,19 +172,58 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "
             f"{value(comparison.corrected, metric, unit)} (95 %: {ends})"
         )
+    if result.held_out:
+        terminal.line(result.held_out.text)
     no_price = selection.chosen.metric("no_price").value
     if no_price:
         terminal.note(
             f"the chosen one gives no price for {share(no_price)} of the items; the train median is imputed for those"
         )
+    _note_the_rest(result)
+
+
+def _note_the_rest(result: "Picked") -> None:
+    """Print which checkpoints are not in the ranking, and what the Hub got of the pick."""
     if result.dropped:
         terminal.note(f"dropped in a race (by mae), so not in the ranking: steps {step_list(result.dropped)}")
     for text in tables.describe_failures(result.failed):
         terminal.note(f"cannot be used, so not in the ranking: {text}")
     if result.unscored:
         terminal.note(f"without an evaluation, so not in the ranking: steps {step_list(result.unscored)}")
-    if result.card:
-        terminal.note(f"tag best and model card: {hub_address(result.card)}")
+    if result.untagged:
+        _explain_untagged(result, result.untagged)
+    if result.published:
+        _note_published(result.published)
+
+
+def _note_published(published: "Published") -> None:
+    if published.is_on_main:
+        terminal.note(f"tag best, main and model card: {hub_address(published.repo)}")
+    if published.left:
+        terminal.note(published.left)
+
+
+def _pick_record(result: "Picked", confirmed: "Confirmed | None") -> dict[str, Any]:
+    """The choice as JSON values."""
+    record = {"run": result.run.name, **asdict(result.selection.record)}
+    record |= {"dropped": list(result.dropped), "unscored": list(result.unscored), **_failed_record(result.failed)}
+    if pick := result.untagged:
+        record["untagged"] = {"repo": result.run.repo, "revision": pick.commit, "folder": pick.folder}
+    record |= {"left": result.published.left} if result.published and result.published.left else {}
+    record |= {"held_out": asdict(result.held_out)} if result.held_out else {}
+    return record | ({"confirmation": asdict(confirmed.confirmation)} if confirmed else {})
+
+
+def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:
+    """Print how to load a pick that could not be tagged, because its repository belongs to somebody else."""
+    run = result.run
+    terminal.note(f"no tag best: this account may not change {run.repo}")
+    if checkpoint.commit is None:
+        terminal.note(f"the pick is an average that is only here: {run.folder / 'soups' / checkpoint.name}")
+        return
+    folder = f", subfolder={json.dumps(checkpoint.folder)}" if checkpoint.folder else ""
+    where = f'"{run.repo}", revision="{checkpoint.commit}"{folder}'
+    terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
 
 
 def next_step(result: "Picked") -> None:

@@ -116,6 +116,7 @@ class TestTheTrainersOwnPushes:
         for one, other in zip(checkpoints(folders), checkpoints(saves), strict=True):
             assert {**one, "candidate": None} == {**other, "candidate": None}
         assert sorted(set(downloads(hub, "ann/folders"))) == [
+            "README.md",  # may say what was trained on
             "checkpoint-2/adapter_config.json",  # the same file in all three
             *(f"checkpoint-{step}/{ADAPTER}" for step in (2, 4, 6)),
         ]
@@ -128,7 +129,7 @@ class TestTheTrainersOwnPushes:
         scored = Cli("eval", "--repo", "ann/skipped", "--config", mine, "--all-checkpoints", "--json")
 
         assert steps(scored.json()) == [2]
-        said = f"commit {last.hash[:7]} (End of training) names no step, and holds the adapter of none: left out"
+        said = "main holds an adapter that differs from those of all steps, and nothing names its step: left out"
         assert said in scored.err.splitlines()
 
     def test_without_a_config_nobody_knows_what_to_ask(self, saves: Repo) -> None:
@@ -164,21 +165,41 @@ class TestTheTrainersOwnPushes:
         assert repo.tags == {"best": by_step[picked["candidate"]["step"]]}
         assert repo.commits() == before
 
-    def test_pick_in_somebody_elses_repository_keeps_the_choice(
+    def test_pick_in_somebody_elses_repository_says_how_to_load_it(
         self, saves: Repo, hub: LoopbackHub, mine: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connect(hub, monkeypatch, hub.add_user("bob"))
         Cli("eval", "--repo", "ann/saves", "--config", mine, "--all-checkpoints", "--json").json()
 
         result = Cli("pick", "--repo", "ann/saves")
+        record = Cli("pick", "--repo", "ann/saves", "--json").json()
 
-        assert result.code == 1
-        (error,) = [line for line in result.err.splitlines() if line.startswith("error:")]
-        assert error.startswith("error: the Hub refuses access to ann/saves (403): Forbidden")
-        step = json.loads(Path("runs/ann--saves/selection.json").read_text())["candidate"]["step"]
-        best = Cli("eval", "--repo", "ann/saves", "--checkpoint", "best", "--split", "test", "--json").json()
-        assert steps(best) == [step]
+        assert result.code == 0
+        by_step = {int(commit.title.rpartition(" ")[2]): commit.hash for commit in saves.commits()[:3]}
+        commit = by_step[record["candidate"]["step"]]
+        assert [line for line in result.err.splitlines() if "ann/saves" in line][-2:] == [
+            "no tag best: this account may not change ann/saves",
+            f'to load the pick: PeftModel.from_pretrained(base, "ann/saves", revision="{commit}")',
+        ]
+        assert record["untagged"] == {"repo": "ann/saves", "revision": commit, "folder": ""}
+        assert "error" not in result.err
+        best = Cli("eval", "--repo", "ann/saves", "--checkpoint", "best", "--split", "test", "--json")
+        assert steps(best.json()) == [record["candidate"]["step"]]
+        assert any(line.startswith("ann/saves has no tag best: step-0") for line in best.err.splitlines())
         assert saves.tags == {}
+
+    def test_a_pick_in_a_folder_is_loaded_from_that_folder(
+        self, saves: Repo, hub: LoopbackHub, mine: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapter = {name: content for name, content in saves.files().items() if name.startswith("adapter")}
+        head = hub.create("ann/folder").commit({f"checkpoint-6/{name}": file for name, file in adapter.items()}, "up")
+        connect(hub, monkeypatch, hub.add_user("bob"))
+        Cli("eval", "--repo", "ann/folder", "--config", mine, "--json").json()
+
+        result = Cli("pick", "--repo", "ann/folder")
+
+        line = f'PeftModel.from_pretrained(base, "ann/folder", revision="{head.hash}", subfolder="checkpoint-6")'
+        assert (result.code, f"to load the pick: {line}" in result.err.splitlines()) == (0, True)
 
 
 def repo_head(name: str) -> str:
@@ -317,16 +338,12 @@ class TestPricersOwn:
         assert checkpoints(second)[:2] == checkpoints(first)
         assert sorted(downloads(hub)[before:]) == [ADAPTER, "manifest.json"]
 
-    def test_the_machine_that_trained_it_uses_its_own_run(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
-        on("trainer")
+    def test_pick_before_an_evaluation(self, pushed: Repo) -> None:
+        result = Cli("pick", "--repo", "ann/prices")
 
-        answer = Cli("eval", "--repo", "ann/prices", "--json").json()
-        refused = Cli("eval", "--repo", "ann/prices", "--set", "data.val_limit=5")
-
-        assert (answer["run"], downloads(hub)) == ("quickstart", [])
-        assert refused.err.splitlines() == [
-            "error: quickstart was trained here and has its own config",
-            " hint: --run quickstart",
+        assert result.err.splitlines() == [
+            "error: no checkpoint of ann/prices has been evaluated here",
+            " hint: pricer eval --repo ann/prices --all-checkpoints",
         ]
 
     def test_pick_tags_the_best_and_writes_a_card(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
@@ -338,12 +355,15 @@ class TestPricersOwn:
         best = result.json()
         name = best["candidate"]["name"]
         assert pushed.tags["best"] == pushed.tags[name]
-        assert [commit.title for commit in pushed.commits()[:2]] == [f"{name} is the best", "training finished"]
+        assert [commit.title for commit in pushed.commits()[:2]] == [
+            "The pick, and its model card",
+            "training finished",
+        ]
         card = ModelCard(pushed.files()["README.md"].decode())
         # The base is embedded in pricer: there is no repository that the card could name.
         assert card.data.get("library_name") == "peft"
         assert pushed.tags[name] in card.content
-        assert pushed.files()[ADAPTER] == pushed.files("step-000006")[ADAPTER]
+        assert pushed.files()[ADAPTER] == pushed.files(name)[ADAPTER] != pushed.files("step-000006")[ADAPTER]
 
     def test_a_confirmed_pick_has_its_number_in_the_card(self, pushed: Repo, hub: LoopbackHub, on: Go) -> None:
         on("scorer")
@@ -362,14 +382,6 @@ class TestPricersOwn:
         assert "Not measured under the same conditions" not in card.content
         # The second time nothing of it is new.
         assert len(pushed.commits()) == commits
-
-    def test_pick_before_an_evaluation(self, pushed: Repo) -> None:
-        result = Cli("pick", "--repo", "ann/prices")
-
-        assert result.err.splitlines() == [
-            "error: no checkpoint of ann/prices has been evaluated here",
-            " hint: pricer eval --repo ann/prices --all-checkpoints",
-        ]
 
 
 class TestFetchedAhead:

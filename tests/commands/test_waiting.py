@@ -73,7 +73,7 @@ class TestPick:
 
         best = waiting.store.tagged("best")
         assert best is not None
-        assert (best.name, picked.selection.candidate.name, picked.problem, picked.card) == (
+        assert (best.name, picked.selection.candidate.name, picked.problem, picked.published) == (
             STEPS[1],
             STEPS[1],
             None,

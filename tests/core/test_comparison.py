@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricer.core.checkpoints import Candidate
-from pricer.core.comparison import Comparison, Difference, compare_to_best
+from pricer.core.comparison import Comparison, Difference, Lead, compare_to_best, measure_lead
 from pricer.core.evaluation import ScoreTable
 from pricer.core.resampling import compute_losses
 from tests.builders import a_score_table
@@ -175,6 +175,38 @@ KEPT = Comparison(
     seed=0,
 )
 WORSE, BEST = KEPT.differences
+
+
+def test_a_lead_over_a_baseline_is_paired_by_item() -> None:
+    # The baseline is off by 3, 5, 7 where the checkpoint is off by 1, 1, 1: differences 2, 4, 6 with deviation 2.
+    lead = measure_lead(scores_of([1, -1, 1]), scores_of([3, 5, -7]), "constant")
+
+    assert lead is not None
+    assert (lead.baseline, lead.lower_by) == ("constant", 4.0)
+    assert lead.interval == pytest.approx((4 - Z95 * 2 / math.sqrt(3), 4 + Z95 * 2 / math.sqrt(3)))
+    assert lead.verdict == "better"
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"), [([2, 2, 2], "alike"), ([0, 4, 3], "alike"), ([1, 1, 1], "worse"), ([3, 3, 3], "better")]
+)
+def test_a_baseline_is_beaten_where_the_interval_says_so(errors: list[float], verdict: str) -> None:
+    lead = measure_lead(scores_of([2, 2, 2]), scores_of(errors), "constant")
+
+    assert lead is not None
+    assert lead.verdict == verdict
+
+
+def test_a_single_item_beats_nothing() -> None:
+    lead = measure_lead(scores_of([1]), scores_of([9]), "constant")
+
+    assert lead == Lead("constant", 8.0, None)
+    assert lead.verdict == "alike"
+
+
+def test_scores_on_other_items_are_no_lead() -> None:
+    assert measure_lead(scores_of([1, 1]), scores_of([2, 2, 2]), "constant") is None
+    assert measure_lead(scores_of([1, 1]), a_score_table([1, 2], [3, 4]), "constant") is None
 
 
 def test_a_comparison_knows_the_best_and_the_others() -> None:

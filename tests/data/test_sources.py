@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pricer.config import DataConfig
-from pricer.core.items import Split
+from pricer.core.items import Split, name_split
 from pricer.data.rows import Row, list_columns, shorten
-from pricer.data.source_files import file_kind, name_split
+from pricer.data.source_files import file_kind
 from pricer.data.sources import open_source
 from pricer.errors import ConfigError, DataError, PricerError
 

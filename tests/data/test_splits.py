@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricer.core.items import Split
-from pricer.data.splits import NO_SPLIT, NUMBERS, assign_splits, find_near_copies, parse_time, place_groups
+from pricer.data.splits import (
+    NO_SPLIT,
+    NUMBERS,
+    assign_splits,
+    find_near_copies,
+    list_trained,
+    parse_time,
+    place_groups,
+)
 
 TRAIN, VAL, TEST = (NUMBERS[split] for split in (Split.TRAIN, Split.VAL, Split.TEST))
 
@@ -50,6 +58,66 @@ def test_the_newest_items_are_for_testing_and_those_before_them_for_validation()
 
     # 30 % of ten items: 9, 8, 7; and 20 %: 6, 5.
     assert found == [TRAIN, TEST, TRAIN, TEST, TRAIN, TEST, TRAIN, VAL, TRAIN, VAL]
+
+
+def not_held_out(own: list[int], trained: list[Split], val: Any = "auto", times: Any = None) -> list[int]:
+    """The splits of items at the places 0.1, 0.3, 0.5 …"""
+    times = None if times is None else np.array(times, float)
+    places = np.arange(len(own)) / 5 + 0.1
+    return list(assign_splits(np.array(own), places, val, "auto", times, trained).numbers)
+
+
+@pytest.mark.parametrize(
+    ("own", "trained", "expected"),
+    [
+        ([VAL, TRAIN, TEST], [Split.TRAIN], [VAL, TRAIN, TEST]),
+        # What is missing is the half of the other split with the lower places.
+        ([TEST, TEST, TEST, TEST, TRAIN], [Split.TRAIN], [VAL, VAL, TEST, TEST, TRAIN]),
+        ([VAL, VAL, NO_SPLIT, TRAIN, VAL], [Split.TRAIN], [TEST, TEST, TRAIN, TRAIN, VAL]),
+        ([TEST, TEST, TRAIN, TEST, VAL], [Split.TRAIN, Split.VAL], [VAL, VAL, TRAIN, TEST, TRAIN]),
+        # There is nothing to hold out.
+        ([TRAIN, NO_SPLIT, TEST], [Split.TRAIN, Split.TEST], [TRAIN, TRAIN, TRAIN]),
+        ([NO_SPLIT] * 3, [Split.TRAIN], [TRAIN] * 3),
+    ],
+)
+def test_what_was_trained_on_is_not_held_out(own: list[int], trained: list[Split], expected: list[int]) -> None:
+    assert not_held_out(own, trained) == expected
+
+
+def test_a_split_that_was_trained_on_is_no_held_out_split_of_the_source() -> None:
+    own, places = np.array([TRAIN, VAL, TEST, TEST]), np.array([0.1, 0.1, 0.1, 0.9])
+
+    found = assign_splits(own, places, "auto", "auto", trained=[Split.TRAIN, Split.VAL])
+
+    assert found.numbers.tolist() == [TRAIN, TRAIN, VAL, TEST]
+    assert (found.own, dict(found.fractions), found.divided) == ((Split.TRAIN, Split.TEST), {Split.VAL: 0.5}, True)
+
+
+def test_the_share_of_a_divided_split_may_be_given() -> None:
+    own = [TEST, TEST, TEST, TEST, TRAIN]
+
+    # Places below 0.2.
+    assert not_held_out(own, [Split.TRAIN], val=0.2) == [VAL, TEST, TEST, TEST, TRAIN]
+    assert not_held_out(own, [Split.TRAIN], val=0.0) == own
+
+
+def test_what_is_missing_is_cut_from_training_items_that_were_not_trained_on() -> None:
+    # 20 % of the items of train are those below 0.2. The items of val were trained on.
+    assert not_held_out([TRAIN, VAL, TEST, TRAIN, TRAIN], [Split.VAL], val=0.2) == [VAL, TRAIN, TEST, TRAIN, TRAIN]
+
+
+def test_of_a_divided_split_the_newest_items_are_for_testing() -> None:
+    times = [2020, 2023, 2021, 2022, 2019]
+
+    assert not_held_out([TEST, TEST, TEST, TEST, TRAIN], [Split.TRAIN], times=times) == [VAL, TEST, VAL, TEST, TRAIN]
+    assert not_held_out([VAL, VAL, VAL, VAL, TRAIN], [Split.TRAIN], times=times) == [VAL, TEST, VAL, TEST, TRAIN]
+
+
+def test_an_unknown_training_split_is_train_where_there_is_another() -> None:
+    assert list_trained("unknown", np.array([TRAIN, TEST, NO_SPLIT])) == (Split.TRAIN,)
+    assert list_trained("unknown", np.array([TRAIN, NO_SPLIT])) == ()
+    assert list_trained(["val", "train"], np.array([TRAIN])) == (Split.VAL, Split.TRAIN)
+    assert list_trained(None, np.array([TRAIN, TEST])) == list_trained([], np.array([TRAIN, TEST])) == ()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ STORAGE = "/lfs-storage/"
 class ApiRepoConverter(BaseConverter):
     """Kind and id from `models/ann/prices` or `datasets/ann/prices`, as in URLs under /api."""
 
-    regex = r"(?:models|datasets)/[^/]+/[^/]+"
+    regex = r"(?:models|datasets|spaces)/[^/]+/[^/]+"
     part_isolating = False
 
     def to_python(self, value: str) -> tuple[str, str]:
@@ -32,12 +32,12 @@ class ApiRepoConverter(BaseConverter):
 class WebRepoConverter(BaseConverter):
     """Kind and id from `ann/prices` or `datasets/ann/prices`, as in URLs of files."""
 
-    regex = r"(?:datasets/)?[^/]+/[^/]+"
+    regex = r"(?:datasets/|spaces/)?[^/]+/[^/]+"
     part_isolating = False
 
     def to_python(self, value: str) -> tuple[str, str]:
         parts = value.split("/")
-        return ("model", value) if len(parts) == 2 else ("dataset", "/".join(parts[1:]))
+        return ("model", value) if len(parts) == 2 else (parts[0].removesuffix("s"), "/".join(parts[1:]))
 
 
 class QuotedConverter(BaseConverter):

@@ -102,7 +102,7 @@ def commit(repo: tuple[str, str], revision: str) -> ResponseReturnValue:
         raise Refusal(400, f"Invalid parent commit: {parent}")
     message = f"{summary}\n\n{header.get('description', '')}".strip()
     made = changed.apply(added, deleted, message, revision.removeprefix("refs/heads/"), author(), parent)
-    kinds = "datasets/" if changed.kind == "dataset" else ""
+    kinds = "" if changed.kind == "model" else f"{changed.kind}s/"
     address = f"{request.host_url}{kinds}{changed.id}/commit/{made.hash}"
     return jsonify({"success": True, "commitOid": made.hash, "commitUrl": address, "hookOutput": ""})
 
@@ -132,7 +132,7 @@ def _upload_object(repo: Repo, oid: str, size: int) -> dict[str, Any]:
         return answer | {"error": {"code": 422, "message": f"Invalid oid: {oid}"}}
     if repo.object_size(oid) == size:
         return answer
-    kinds = "datasets/" if repo.kind == "dataset" else ""
+    kinds = "" if repo.kind == "model" else f"{repo.kind}s/"
     place = f"{request.host_url.rstrip('/')}{STORAGE}{repo.kind}s/{repo.id}/{oid}"
     answer["actions"] = {
         "upload": {"href": f"{place}?size={size}&signature={upload_signature(repo, oid, size)}"},

@@ -41,7 +41,7 @@ def who_am_i() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     asked = request.get_json()
     kind, repo_id = _own_repo(asked, f"create a {asked.get('type', 'model')}")
-    address = f"{request.host_url}{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    address = f"{request.host_url}{'' if kind == 'model' else f'{kind}s/'}{repo_id}"
     private = asked.get("visibility") == "private" or asked.get("private") is True
     try:
         repo = state().create(repo_id, kind, private, gated=False)
@@ -101,12 +101,49 @@ def validate_card() -> ResponseReturnValue:
     if front is None:
         return jsonify({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
     try:
-        known = isinstance(yaml.safe_load(front), dict)
+        card = yaml.safe_load(front)
     except yaml.YAMLError as error:
         return jsonify({"errors": [{"message": str(error)}], "warnings": []}), 400
-    if not known:
-        return jsonify({"errors": [{"message": "metadata is not a mapping"}], "warnings": []}), 400
-    return jsonify({"errors": [], "warnings": []})
+    problems = card_problems(card) if isinstance(card, dict) else ["metadata is not a mapping"]
+    return jsonify({"errors": [{"message": text} for text in problems], "warnings": []}), 400 if problems else 200
+
+
+def card_problems(card: dict[str, Any]) -> list[str]:
+    """What the documentation of model cards does not allow in these metadata.
+
+    https://github.com/huggingface/hub-docs/blob/main/modelcard.md has the keys. The Hub itself knows every licence and
+    task by name; here only the kinds of values are checked.
+    """
+    texts, lists = ("license", "library_name", "pipeline_tag"), ("datasets", "tags", "metrics")
+    problems = [f'"{key}" must be a string' for key in texts if not isinstance(card.get(key, ""), str)]
+    problems += [f'"{key}" must be a list of strings' for key in lists if not _is_list(card.get(key, []))]
+    if card.get("base_model_relation", "adapter") not in ("adapter", "finetune", "merge", "quantized"):
+        problems.append('"base_model_relation" must be one of adapter, finetune, merge, quantized')
+    for index, model in enumerate(card.get("model-index") or ()):
+        problems += [f'"model-index[{index}].{place}" is required' for place in _missing(model)]
+    return problems
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _missing(model: dict[str, Any]) -> list[str]:
+    """The places in an entry of model-index that lack what is required there."""
+    places = [key for key in ("name", "results") if not model.get(key)]
+    for index, result in enumerate(model.get("results") or ()):
+        wanted = {"task": ("type",), "dataset": ("type", "name"), "source": ("url",) if "source" in result else ()}
+        places += [
+            f"results[{index}].{part}.{key}" for part in wanted for key in wanted[part] if not result[part].get(key)
+        ]
+        metrics = result.get("metrics") or [{}]
+        places += [
+            f"results[{index}].metrics[{n}].{key}"
+            for n, metric in enumerate(metrics)
+            for key in ("type", "value")
+            if metric.get(key) is None
+        ]
+    return places
 
 
 def front_matter(readme: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.loopback_hub.repos import Refusal, Repo
 
-KINDS = ("model", "dataset")
+KINDS = ("model", "dataset", "space")
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,14 @@ def test_a_card_that_cannot_be_read_is_refused(hub: LoopbackHub, api: HfApi) -> 
 
     with pytest.raises(ValueError, match=r"Invalid metadata in README\.md"):
         api.create_commit("ann/prices", [add("README.md", b"---\na: [\n---\n")], commit_message="card")
+    for metadata, problem in {
+        b"license: 3": '"license" must be a string',
+        b"tags: [1]": '"tags" must be a list of strings',
+        b"base_model_relation: lora": '"base_model_relation" must be one of',
+        b"model-index:\n- name: a\n  results:\n  - task: {}\n    dataset: {type: b, name: b}": "task.type",
+    }.items():
+        with pytest.raises(ValueError, match=problem):
+            api.create_commit("ann/prices", [add("README.md", b"---\n" + metadata + b"\n---\n")], commit_message="card")
     with pytest.warns(UserWarning, match="empty or missing yaml metadata"):
         api.create_commit("ann/prices", [add("README.md", b"# no metadata\n")], commit_message="card")
 
@@ -433,3 +441,12 @@ def test_a_mistake_of_the_hub_itself_does_not_pass_for_a_fault() -> None:
 
     with pytest.raises(RuntimeError, match="the loopback hub itself failed"):
         loopback.__exit__(None, None, None)
+
+
+def test_a_space_is_a_repo_of_its_own_kind(hub: LoopbackHub, api: HfApi) -> None:
+    hub.create("ann/page", kind="space").commit({"app.py": b"print()"})
+
+    assert api.repo_info("ann/page", repo_type="space").id == "ann/page"
+    assert Path(hf_hub_download("ann/page", "app.py", repo_type="space")).read_bytes() == b"print()"
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info("ann/page")

@@ -11,6 +11,7 @@ from pricer.errors import ModelError
 from pricer.stores import bases
 from pricer.stores.bases import Base, find_base, read_config
 from pricer.stores.files import sha256_of
+from tests.loopback_hub import Fault, LoopbackHub
 
 
 def a_base(name: str = "base", config: str = '{"model_type": "llama"}') -> Path:
@@ -157,7 +158,33 @@ def test_an_embedded_base_that_is_unknown_is_refused(name: str) -> None:
     assert raised.value.hint == "model.base: builtin:base"
 
 
-def test_a_hub_base_that_cannot_be_downloaded_says_so() -> None:
+def test_without_the_network_a_base_that_was_never_downloaded_is_named() -> None:
+    with pytest.raises(ModelError) as raised:
+        find_base(ModelConfig(base="user/name"))
+
+    assert (raised.value.message, raised.value.hint) == (
+        "the base user/name is not in the cache, and the Hub is switched off (HF_HUB_OFFLINE)",
+        "unset HF_HUB_OFFLINE",
+    )
+
+
+def test_without_the_network_a_base_without_its_weights_is_named(home: Path) -> None:
+    cached = home / "huggingface" / "hub" / "models--user--name"
+    (cached / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0" * 40)
+    (cached / "snapshots" / ("0" * 40) / "config.json").write_text('{"model_type": "llama"}')
+
+    with pytest.raises(
+        ModelError, match=r"^the weights of user/name are not in the cache, and the Hub is switched off"
+    ):
+        find_base(ModelConfig(base="user/name"))
+
+
+def test_a_hub_base_that_cannot_be_downloaded_says_so(hub: LoopbackHub) -> None:
+    hub.create("user/name")
+    hub.faults.script("GET", "/api/models/user/name", [Fault.status(403)] * 9)
+
     with pytest.raises(ModelError, match=r"^the base user/name cannot be downloaded: ") as raised:
         find_base(ModelConfig(base="user/name"))
 

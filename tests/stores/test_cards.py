@@ -4,24 +4,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import EvalResultEntry, ModelCard, parse_eval_result_entries
 
-from pricer.commands.parts.model_card import render_card
-from pricer.views.model_card import Card, Result
+from pricer.commands.parts.model_card import render_card, render_results
+from pricer.views.card_results import Result
+from pricer.views.model_card import Card
 
 CARD = Card(
-    model_name="lamp-pricer",
+    repo="user/lamp-pricer",
     license="llama3.2",
     base_model="maker/small",
     datasets=("user/lamps",),
     tags=("lora", "pricer"),
+    dataset_id="user/lamps",
     dataset_name="user/lamps",
-    dataset_type="user/lamps",
+    dataset_config=None,
     dataset_revision="da7e",
     results=(
-        Result("val", "mae", "MAE: in dollars", 40.125),
-        Result("val", "r2", "R²", -0.1),
-        Result("test", "mae", "MAE: in dollars", 1 / 3),
+        Result("test", "60 items of its own test", "mae", "MAE: in dollars", 1 / 3),
+        Result("test", "60 items of its own test", "r2", "R²", -0.1),
+        Result(None, "50 items cut off by a hash", "mae", "MAE: in dollars", 40.125),
     ),
     body="# lamp-pricer\n\nA price.\n",
 )
@@ -47,13 +50,15 @@ model-index:
     dataset:
       name: user/lamps
       type: user/lamps
-      split: val
+      split: test
       revision: da7e
+      args:
+        items: 60 items of its own test
     metrics:
     - type: mae
-      value: 40.125
+      value: 0.3333333333333333
       name: 'MAE: in dollars'
-    - type: r2
+    - type: r_squared
       value: -0.1
       name: R²
   - task:
@@ -62,11 +67,12 @@ model-index:
     dataset:
       name: user/lamps
       type: user/lamps
-      split: test
       revision: da7e
+      args:
+        items: 50 items cut off by a hash
     metrics:
     - type: mae
-      value: 0.3333333333333333
+      value: 40.125
       name: 'MAE: in dollars'
 ---
 
@@ -87,7 +93,16 @@ def test_a_whole_card() -> None:
 
 
 def test_what_is_not_known_is_not_there() -> None:
-    unknown = replace(CARD, license=None, base_model=None, datasets=(), dataset_revision=None, results=CARD.results[:1])
+    unknown = replace(
+        CARD,
+        license=None,
+        base_model=None,
+        datasets=(),
+        dataset_id=None,
+        dataset_name="my lamps.csv",
+        dataset_revision=None,
+        results=CARD.results[2:],
+    )
 
     data, _ = read_back(unknown)
 
@@ -101,7 +116,11 @@ def test_what_is_not_known_is_not_there() -> None:
                 "results": [
                     {
                         "task": {"type": "text-generation", "name": "Price prediction"},
-                        "dataset": {"name": "user/lamps", "type": "user/lamps", "split": "val"},
+                        "dataset": {
+                            "name": "my lamps.csv",
+                            "type": "my-lamps.csv",
+                            "args": {"items": "50 items cut off by a hash"},
+                        },
                         "metrics": [{"type": "mae", "value": 40.125, "name": "MAE: in dollars"}],
                     }
                 ],
@@ -126,7 +145,7 @@ def test_what_is_not_known_is_not_there() -> None:
 )
 def test_no_text_is_more_than_text_in_the_metadata(text: str) -> None:
     hostile = replace(
-        CARD, license=text, datasets=(text,), dataset_name=text, dataset_type=text, dataset_revision=text, body="# x\n"
+        CARD, license=text, datasets=(text,), dataset_name=text, dataset_id=text, dataset_revision=text, body="# x\n"
     )
 
     data, body = read_back(hostile)
@@ -141,3 +160,27 @@ def test_a_rule_in_the_markdown_does_not_end_the_metadata_twice() -> None:
 
     assert data.license == "llama3.2"
     assert body == "\na\n\n---\n\nlicense: mit\n\n---\n"
+
+
+def test_the_results_are_entries_that_the_hub_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.com/")
+
+    entries = parse_eval_result_entries(yaml.safe_load(render_results(CARD) or ""))
+
+    # Those on the test items: what was measured on the items that chose the checkpoint is no result to compare.
+    assert entries == [
+        EvalResultEntry(
+            dataset_id="user/lamps",
+            task_id=task,
+            value=value,
+            dataset_revision="da7e",
+            source_url="https://hub.example.com/user/lamp-pricer",
+            source_name="Model card",
+            notes=f"{label}; 60 items of its own test",
+        )
+        for task, value, label in (("price-mae", 1 / 3, "MAE: in dollars"), ("price-r2", -0.1, "R²"))
+    ]
+
+
+def test_results_on_data_that_are_not_on_the_hub_have_no_entries() -> None:
+    assert render_results(replace(CARD, dataset_id=None)) is None

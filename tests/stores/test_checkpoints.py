@@ -170,14 +170,17 @@ class TestEveryStore:
 
         assert open_store().tagged("best") is None
 
-    def test_a_card_is_rendered_only_where_it_is_published(self, open_store: OpenStore) -> None:
+    def test_pages_are_rendered_only_where_a_pick_is_published(self, open_store: OpenStore) -> None:
         rendered: list[str] = []
 
-        def render(repo: str) -> str:
+        def render(repo: str, readme: bytes | None) -> dict[str, bytes]:
+            assert readme is None
             rendered.append(repo)
-            return f"---\nlicense: mit\n---\n# {repo}"
+            return {"README.md": f"---\nlicense: mit\n---\n# {repo}".encode()}
 
-        published = open_store().publish_card(render, "a card")
+        pick = open_store().push(a_saved_checkpoint(Path("out"), 5)[0], 5)
+        open_store().tag(pick, "best")
+        published = open_store().publish_pick(pick, render)
 
         assert rendered == ([published] if published else [])
 

@@ -195,6 +195,27 @@ class TestFailures:
         assert not error.transient
         assert hub.requests == []
 
+    @pytest.mark.parametrize("revision", ["main", None])
+    def test_switched_off_it_reads_what_the_cache_has(
+        self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, revision: str | None
+    ) -> None:
+        commit = revision or repo.commit({"a/b.txt": b"ab", "c.txt": b"c"}, "files").hash
+        if revision:
+            repo.commit({"a/b.txt": b"ab", "c.txt": b"c"}, "files")
+        online = Hub(REPO)
+        online.download(commit, online.all_files(commit)["a/b.txt"], 10)
+        before = len(hub.requests)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+        assert Hub(REPO).read(commit, "a/b.txt", 10) == b"ab"
+        assert {path: file.size for path, file in Hub(REPO).all_files(commit).items()} == {"a/b.txt": 2}
+        assert Hub(REPO).all_files("0" * 40) == {}
+        problem = failure(lambda: Hub(REPO).read(commit, "c.txt", 10))
+        assert problem.message.startswith(
+            f"c.txt of {REPO} ({commit[:12]}) is not in the cache, and the Hub is switched"
+        )
+        assert len(hub.requests) == before
+
     @pytest.mark.parametrize("token", ["hf_aB3dE6gH9jK2mN5pQ8sT1vW4yZ7", "correct-horse-battery-staple"])
     def test_a_token_that_is_none_is_refused_and_not_shown(
         self, hub: LoopbackHub, repo: Repo, monkeypatch: pytest.MonkeyPatch, token: str

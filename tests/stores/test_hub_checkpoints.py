@@ -3,9 +3,10 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from pricer.stores import hub_checkpoints
 from pricer.stores.checkpoints import PARTS, FolderStore, parse_manifest, read_manifest, verify
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
+from pricer.stores.known_repo import replace_known
 from pricer.stores.outbox import Outbox
+from pricer.stores.repo_scan import RepoScan
 from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -44,7 +47,7 @@ def a_store(hub: Hub | None = None) -> HubStore:
 def elsewhere(*found: Checkpoint, tags: Mapping[str, str] | None = None) -> HubStore:
     """The same repository on another machine, which knows what it found there."""
     store = HubStore(Hub(REPO, attempts=1), Path("there"))
-    store.record_scan(found, tags or {})
+    replace_known(Path("there"), REPO, RepoScan(found, tags or {}, has_manifests=True))
     return store
 
 
@@ -268,13 +271,9 @@ class Liar(Hub):
         self,
         files: Mapping[str, Path | bytes],
         message: str,
-        *,
-        branch: str = "main",
-        parent: str | None = None,
-        retry: bool = False,
-        delete: Sequence[str] = (),
+        **how: Any,
     ) -> str:
-        return super().commit({**files, self.lie: b"other"}, message, branch=branch, parent=parent, retry=retry)
+        return super().commit({**files, self.lie: b"other"}, message, **how)
 
 
 class TestConfirming:
@@ -624,5 +623,7 @@ class TestSoups:
         training.push(saved(10), 10)
 
         assert overtaken.value.transient
-        assert titles(repo) == ["step-000010", "soup-000002-000005", "step-000005", "initial commit"]
+        # `main` stays the pick.
+        pick = "The pick, and its model card"
+        assert titles(repo) == [pick, "step-000010", "soup-000002-000005", "step-000005", "initial commit"]
         assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]

@@ -9,8 +9,10 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores.hub import Hub
 from pricer.stores.repo_scan import RepoScan, scan_repo
 from tests.builders import a_checkpoint
-from tests.loopback_hub import Commit, LoopbackHub, Repo
+from tests.loopback_hub import Commit, Fault, LoopbackHub, Repo
 from tests.repositories import adapter_config, adapter_files, sha256
+
+DEEP = b"[" * 100_000
 
 
 @pytest.fixture
@@ -81,15 +83,49 @@ class TestOfPricer:
 
         assert (now, now.commit) == (a_checkpoint(5, b"b"), later.hash)
 
-    def test_a_tag_that_was_moved_to_another_step_is_refused(self, repo: Repo) -> None:
+    def test_a_tag_that_was_moved_to_another_step_is_left_out(self, repo: Repo) -> None:
         tagged(repo, a_checkpoint(5, b"a"), b"a")
         later = tagged(repo, a_checkpoint(6, b"b"), b"b")
         known = found().checkpoints
         repo.tags["step-000005"] = later.hash
 
         for knows in ((), known):
-            with pytest.raises(CheckpointError, match="at its tag step-000005 holds step-000006"):
-                found(knows)
+            result = found(knows)
+            assert (steps(result), result.untagged) == ([6], ())
+            assert result.notes == (
+                "ann/plain at its tag step-000005 holds step-000006: left out (the tag was moved: put it back)",
+            )
+
+    def test_without_any_tag_the_commits_of_the_steps_are_read(self, repo: Repo) -> None:
+        commits = [tagged(repo, a_checkpoint(step, b"%d" % step), b"%d" % step) for step in (5, 6)]
+        repo.tags.clear()
+
+        result = found()
+
+        assert (result.checkpoints, [c.step for c in result.untagged]) == ((), [5, 6])
+        assert [c.commit for c in result.untagged] == [commit.hash for commit in commits]
+        assert result.has_manifests
+        assert result.notes == (
+            "ann/plain has no tag step-… that can be used: its commits with such a title are read instead",
+        )
+
+    def test_without_tags_and_titles_the_head_is_read(self, repo: Repo) -> None:
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        tagged(repo, a_checkpoint(6, b"b"), b"b")
+        repo.tags.clear()
+        repo.squash("main", "Super-squash branch 'main'", "ann")
+
+        assert [c.step for c in found().untagged] == [6]
+
+    @pytest.mark.parametrize("branch", ["main", "state"])
+    def test_a_run_that_has_pushed_no_checkpoint_is_pricers_all_the_same(self, repo: Repo, branch: str) -> None:
+        if branch != "main":
+            repo.create_branch(branch)
+        repo.commit({"run.json": b"{}", "config.yaml": b"{}"}, "start", branch=branch)
+
+        result = found()
+
+        assert (result.found, result.has_manifests, result.notes) == ((), True, ())
 
     def test_soups_are_no_steps(self, repo: Repo) -> None:
         commit = tagged(repo, a_checkpoint(5, b"a"), b"a")
@@ -110,6 +146,17 @@ class TestOfPricer:
         result = found()
 
         assert (steps(result), result.soups, result.has_manifests) == ([5, 10], (a_soup(),), False)
+        assert result.notes == ()  # the soup is on main, as after a pick
+
+    def test_a_damaged_soup_of_another_trainers_checkpoints_is_left_out(self, repo: Repo) -> None:
+        commit = in_progress(repo, 5)
+        tagged(repo, a_soup(), b"soup")
+        repo.create_tag("soup-000001-000005", commit.hash)
+
+        result = found()
+
+        assert (steps(result), result.soups, result.has_manifests) == ([5], (a_soup(),), False)
+        assert result.notes == ("ann/plain at its tag soup-000001-000005 has no manifest.json: left out",)
 
     @pytest.mark.parametrize(
         "name", ["soup-000005", "soup-5-10", "soup-000005-000010x", "soup", "my-soup-000005-000010"]
@@ -120,43 +167,60 @@ class TestOfPricer:
 
         assert found().soups == ()
 
-    def test_a_tag_says_soup_or_step_and_holds_the_same(self, repo: Repo) -> None:
-        tagged(repo, a_soup(), b"soup", "step-000010")
-
-        with pytest.raises(CheckpointError, match="at its tag step-000010 holds soup-000005-000010"):
-            found()
-
     @pytest.mark.parametrize(
         ("manifest", "problem"),
         [
-            (None, "ann/plain at its tag step-000005 has no manifest.json"),
-            (b"{", "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
-            (b"[]", "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
-            (b"[" * 100_000, "ann/plain at its tag step-000005 has no manifest.json that can be read: "),
+            (None, "ann/plain at its tag step-000006 has no manifest.json"),
+            (b"{", "ann/plain at its tag step-000006 has no manifest.json that can be read: "),
+            (b"[]", "ann/plain at its tag step-000006 has no manifest.json that can be read: "),
+            (b"[" * 100_000, "ann/plain at its tag step-000006 has no manifest.json that can be read: "),
             (
-                b'{"step": 5}',
-                "ann/plain at its tag step-000005 has no manifest.json that can be read: epoch is missing",
+                b'{"step": 6}',
+                "ann/plain at its tag step-000006 has no manifest.json that can be read: epoch is missing",
             ),
-            (json.dumps(a_checkpoint(6).to_json()).encode(), "ann/plain at its tag step-000005 holds step-000006"),
+            (json.dumps(a_soup().to_json()).encode(), "ann/plain at its tag step-000006 holds soup-000005-000010"),
+            (b" " * 1_000_001, "ann/plain has a manifest.json of 1,000,001 bytes, which is too large"),
         ],
     )
-    def test_a_tag_without_a_manifest_of_its_step_is_refused(
+    def test_a_tag_without_a_manifest_of_its_step_is_left_out_and_the_others_are_read(
         self, repo: Repo, manifest: bytes | None, problem: str
     ) -> None:
-        files = adapter_files(b"a") | ({"manifest.json": manifest} if manifest is not None else {})
-        repo.create_tag("step-000005", repo.commit(files, "step-000005").hash)
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        files = adapter_files(b"b") | ({"manifest.json": manifest} if manifest is not None else {})
+        delete = () if manifest is not None else ("manifest.json",)
+        repo.create_tag("step-000006", repo.commit(files, "step-000006", delete=delete).hash)
 
-        with pytest.raises(CheckpointError) as caught:
+        result = found()
+
+        assert (steps(result), result.has_manifests) == ([5], True)
+        (note,) = result.notes
+        assert note.startswith(problem)
+        assert ": left out" in note
+        assert "\n" not in note
+
+    def test_a_manifest_that_is_damaged_in_every_tag_is_an_error(self, repo: Repo) -> None:
+        for step in (5, 6):
+            commit = repo.commit({**adapter_files(b"%d" % step), "manifest.json": b"{%d" % step}, f"step-{step:06}")
+            repo.create_tag(f"step-{step:06}", commit.hash)
+
+        with pytest.raises(CheckpointError, match=r"at its tag step-000005 has no manifest.json that can be read"):
             found()
 
-        assert caught.value.message.startswith(problem)
-        assert "\n" not in caught.value.message
+    def test_a_tag_of_a_commit_that_is_gone_is_left_out(self, repo: Repo) -> None:
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        repo.tags["step-000006"] = "0" * 40
 
-    def test_a_manifest_of_a_million_bytes_is_too_large(self, repo: Repo) -> None:
-        repo.create_tag("step-000005", repo.commit({"manifest.json": b" " * 1_000_001}, "step-000005").hash)
+        result = found()
 
-        with pytest.raises(HubError, match=r"manifest.json of 1,000,001 bytes, which is too large"):
-            found()
+        assert steps(result) == [5]
+        assert [note.endswith(": left out") for note in result.notes] == [True]
+
+    def test_a_hub_that_fails_is_not_a_damaged_tag(self, repo: Repo, hub: LoopbackHub) -> None:
+        tagged(repo, a_checkpoint(5, b"a"), b"a")
+        hub.faults.script("POST", "/paths-info/", [Fault.status(503)])
+
+        with pytest.raises(HubError, match="answers 503"):
+            scan_repo(Hub("ann/plain", attempts=1))
 
 
 class TestCommits:
@@ -183,6 +247,20 @@ class TestCommits:
         )
         assert [c.commit for c in result.checkpoints] == [commit.hash for commit in commits]
 
+    def test_what_is_known_at_the_same_place_is_not_read_again(self, repo: Repo, hub: LoopbackHub) -> None:
+        for step in (2, 4):
+            in_progress(repo, step)
+        first = found()
+        in_progress(repo, 6)
+        before = len(hub.requests)
+
+        second = found(first.checkpoints)
+
+        assert steps(second) == [2, 4, 6]
+        asked = [request.path.rpartition("/")[2] for request in hub.requests[before:] if "paths-info" in request.path]
+        # Of a run's record, of a manifest, and of the adapter and the configuration of step 6, which is the head.
+        assert set(asked) == {repo.commits()[0].hash}
+
     @pytest.mark.parametrize(
         "title", ["Training in progress, step 7", "Step 7 of 9", "checkpoint at step_7", "step-7: lower loss", "STEP 7"]
     )
@@ -195,8 +273,7 @@ class TestCommits:
     def test_titles_that_name_none(self, repo: Repo, title: str) -> None:
         repo.commit(adapter_files(b"a"), title)
 
-        with pytest.raises(CheckpointError, match="ann/plain holds no checkpoint that can be read"):
-            found()
+        assert steps(found()) == [0]  # the one adapter of a repository that names no step
 
     def test_the_race_of_the_trainers_own_pushes_is_named_and_scored_once(self, repo: Repo) -> None:
         # Eight uploads that were all read after step 8 had overwritten the folder; each has another README.
@@ -229,29 +306,49 @@ class TestCommits:
         [
             ({"README.md": b"soon"}, "has no adapter_model.safetensors"),
             ({"adapter_model.safetensors": b"a"}, "has no adapter_config.json"),
-            (adapter_files(b"tiny"), "keeps its adapter outside LFS, where its sha256 is not known"),
+            (
+                {**adapter_files(b"a"), "adapter_config.json": b" " * 1_000_001},
+                "has a adapter_config.json of 1,000,001 bytes, which is too large (at most 1,000,000)",
+            ),
+            (adapter_files(b"a", use_dora=True), "(step 1): use_dora is true, which is not supported"),
         ],
     )
     def test_a_commit_that_is_no_checkpoint_is_left_out(self, repo: Repo, files: dict[str, bytes], why: str) -> None:
-        commit = (repo.commit_raw if len(files) == 2 else repo.commit)(files, "step 1")
+        repo.commit(files, "step 1")
         in_progress(repo, 2)
 
         result = found()
 
         assert steps(result) == [2]
-        assert result.notes == (f"commit {commit.hash[:7]} (step 1) {why}: left out",)
+        (note,) = result.notes
+        assert note.endswith(f"{why}: left out")
 
-    @pytest.mark.parametrize("title", ["End of training", "Model save"])
-    def test_the_trainers_last_commit_names_no_step_and_is_said_to_be_left_out(self, repo: Repo, title: str) -> None:
+    def test_an_adapter_that_was_pushed_without_lfs_is_read_to_hash_it(self, repo: Repo) -> None:
+        repo.commit_raw(adapter_files(b"tiny"), "step 1")
+
+        (checkpoint,) = found().checkpoints
+
+        assert checkpoint.adapter_sha256 == sha256(b"tiny")
+
+    def test_a_last_adapter_without_a_step_is_said_to_be_left_out(self, repo: Repo) -> None:
         in_progress(repo, 2)
-        last = repo.commit(adapter_files(b"last"), title)
+        repo.commit(adapter_files(b"last"), "End of training")
 
         result = found()
 
         assert steps(result) == [2]
         assert result.notes == (
-            f"commit {last.hash[:7]} ({title}) names no step, and holds the adapter of none: left out",
+            "main holds an adapter that differs from those of all steps, and nothing names its step: left out",
         )
+
+    def test_a_last_adapter_has_the_step_that_the_trainer_counted(self, repo: Repo) -> None:
+        in_progress(repo, 2)
+        repo.commit({**adapter_files(b"last"), "trainer_state.json": b'{"global_step": 3}'}, "End of training")
+
+        result = found()
+
+        assert steps(result) == [2, 3]
+        assert result.notes == ("the adapter in main is scored as step 3, by its trainer_state.json",)
 
     def test_a_last_commit_with_the_adapter_of_a_step_needs_no_word(self, repo: Repo) -> None:
         in_progress(repo, 2)
@@ -266,9 +363,7 @@ class TestCommits:
         result = found()
 
         assert steps(result) == [1, 2]
-        assert result.notes == (
-            "the commits of ann/plain count epochs, not steps: step 2 stands for the end of epoch 2",
-        )
+        assert result.notes == ("ann/plain counts epochs, not steps: step 2 stands for its epoch 2",)
 
 
 class TestFoldersAndBranches:
@@ -286,7 +381,29 @@ class TestFoldersAndBranches:
     def test_a_folder_deeper_down_is_no_checkpoint_of_this_training(self, repo: Repo) -> None:
         repo.commit(adapter_files(b"a", folder="old/checkpoint-2/") | adapter_files(b"b", folder="checkpoint-3/"), "up")
 
-        assert steps(found()) == [3]
+        result = found()
+
+        assert steps(result) == [3]
+        assert result.notes == ("adapters in folders of other trainings, old/checkpoint-2 for one (1): left out",)
+
+    @pytest.mark.parametrize(
+        ("folder", "is_epoch"),
+        [
+            ("outputs/checkpoint-{}", False),  # the whole output folder of a trainer
+            ("checkpoint-{}/default", False),  # peft, with a named adapter
+            ("global_step_{}", False),
+            ("epoch_{}", True),  # torchtune
+        ],
+    )
+    def test_folders_of_one_training_differ_in_the_step_alone(self, repo: Repo, folder: str, is_epoch: bool) -> None:
+        names = [folder.format(step) for step in (1, 2)]
+        repo.commit({**adapter_files(b"a", names[0] + "/"), **adapter_files(b"b", names[1] + "/")}, "upload")
+
+        result = found()
+
+        assert [(c.step, c.folder, c.epoch) for c in result.checkpoints] == [
+            (step, name, float(step) if is_epoch else None) for step, name in enumerate(names, start=1)
+        ]
 
     def test_a_branch_for_each_step(self, repo: Repo) -> None:
         names = {"step-2": 2, "checkpoint_4": 4, "ckpt6": 6, "run/step-8": 8, "lora-checkpoint-10": 10}
@@ -300,12 +417,21 @@ class TestFoldersAndBranches:
         assert steps(result) == [2, 4, 6, 8, 10]
         assert [c.commit for c in result.checkpoints] == heads
 
+    def test_a_tag_for_each_step(self, repo: Repo) -> None:
+        commits = [repo.commit(adapter_files(b"%d" % step), "adapter").hash for step in (500, 1000)]
+        for step, commit in zip((500, 1000), commits, strict=True):
+            repo.create_tag(f"step-{step}", commit)
+
+        result = found()
+
+        assert [(c.step, c.commit) for c in result.checkpoints] == [(500, commits[0]), (1000, commits[1])]
+
     @pytest.mark.parametrize("name", ["v2", "footstep-2", "step-2-old", "steps-2", "two", "step-٢"])
     def test_branches_that_name_no_step(self, repo: Repo, name: str) -> None:
         repo.create_branch(name)
         repo.commit(adapter_files(b"a"), "adapter", branch=name)
 
-        with pytest.raises(CheckpointError, match="holds no checkpoint that can be read"):
+        with pytest.raises(CheckpointError, match=f"main of ann/plain holds no adapter, its branches do: {name}"):
             found()
 
     def test_a_folder_is_believed_before_a_commit_that_says_otherwise(self, repo: Repo) -> None:
@@ -330,23 +456,58 @@ class TestFoldersAndBranches:
         assert (steps(result), result.notes) == ([2], ())
 
 
-class TestNothingUsable:
-    def test_nothing_at_all(self, repo: Repo) -> None:
-        with pytest.raises(CheckpointError) as caught:
-            found()
+class TestOneAdapter:
+    """The commonest repository: one adapter on main, under a title that names no step."""
 
-        assert caught.value.message == "ann/plain holds no checkpoint that can be read"
-        assert caught.value.hint == (
-            "one is a tag step-…, a commit or branch that names its step, or a folder checkpoint-N, with an "
-            "adapter_model.safetensors in it"
+    @pytest.mark.parametrize("title", ["Upload model trained with Unsloth", "Upload model", "End of training"])
+    def test_it_is_one_checkpoint(self, repo: Repo, title: str) -> None:
+        head = repo.commit({**adapter_files(b"a"), "README.md": b"# mine", "tokenizer.json": b"{}"}, title)
+
+        result = found()
+
+        (checkpoint,) = result.checkpoints
+        assert (checkpoint.step, checkpoint.commit, checkpoint.folder) == (0, head.hash, "")
+        assert result.notes == ("ann/plain names no step: the adapter in main is scored as step 0",)
+
+    @pytest.mark.parametrize("place", ["", "last-checkpoint/", "adapter/"])
+    def test_its_step_is_the_one_that_the_trainer_counted(self, repo: Repo, place: str) -> None:
+        state = {f"{place}trainer_state.json": b'{"global_step": 300}'}
+        repo.commit({**adapter_files(b"a"), **adapter_files(b"a", place), **state}, "Upload folder")
+
+        result = found()
+
+        assert steps(result) == [300]
+        assert result.notes == (
+            f"ann/plain names no step: the adapter in main is scored as step 300, by its {place}trainer_state.json",
         )
 
-    def test_pickled_adapters_alone(self, repo: Repo) -> None:
-        repo.commit({"adapter_model.bin": b"\x80", "adapter_config.json": adapter_config()}, "step 2")
+    def test_the_state_beside_another_adapter_says_nothing_about_it(self, repo: Repo) -> None:
+        state = {"last-checkpoint/trainer_state.json": b'{"global_step": 300}'}
+        repo.commit({**adapter_files(b"a"), **adapter_files(b"b", "last-checkpoint/"), **state}, "Upload folder")
 
-        with pytest.raises(CheckpointError, match="ann/plain holds no checkpoint that can be read"):
-            found()
+        result = found()
 
+        assert steps(result) == [0]
+        assert result.notes[1:] == ("adapters in folders that name no step, last-checkpoint for one (1): left out",)
+
+    @pytest.mark.parametrize(
+        "state", [b"", b"[]", b"{}", b'{"global_step": "3"}', b'{"global_step": true}', b'{"global_step": -1}', DEEP]
+    )
+    def test_a_state_that_cannot_be_read_says_nothing(self, repo: Repo, state: bytes) -> None:
+        repo.commit({**adapter_files(b"a"), "trainer_state.json": state}, "Upload folder")
+
+        assert steps(found()) == [0]
+
+    def test_it_may_lie_in_a_folder(self, repo: Repo) -> None:
+        repo.commit({**adapter_files(b"a", "adapter/"), "README.md": b"# mine"}, "Upload folder")
+
+        result = found()
+
+        assert [(c.step, c.folder) for c in result.checkpoints] == [(0, "adapter")]
+        assert result.notes == ("ann/plain names no step: the adapter in folder adapter is scored as step 0",)
+
+
+class TestNothingUsable:
     def test_no_such_repository(self, hub: LoopbackHub) -> None:
         with pytest.raises(HubError, match=r"^there is no repository ann/plain on the Hub, or this account may not"):
             found()
@@ -361,7 +522,6 @@ class TestNothingUsable:
             ),
             (b"[" * 100_000, "adapter_config.json of ann/plain, commit {commit} (step 2): "),
             (b"\xff", "adapter_config.json of ann/plain, commit {commit} (step 2): "),
-            (adapter_config(base=None), "adapter_config.json of ann/plain, commit {commit} (step 2), names no base"),
             (
                 adapter_config(auto_map={"x": "y.Z"}),
                 "adapter_config.json of ann/plain, commit {commit} (step 2): auto_map is an object, which is not "

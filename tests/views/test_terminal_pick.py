@@ -1,12 +1,15 @@
 """What `pricer pick` shows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pricer.commands.pick import Picked
+from pricer.core.checkpoints import Member
 from pricer.core.selection import Selection, select
+from pricer.stores.files import write_json
 from pricer.stores.runs import Run
 from pricer.views.terminal_evaluations import next_step, picked
 from tests.builders import a_checkpoint, a_comparison, a_difference, an_evaluation
@@ -44,6 +47,33 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
         "1 of the 2 others is not significantly different from the best; about 1,234 more items would separate the "
         "runner-up",
         "mae of step 300: $40.00 on the items that chose it; corrected for the choice $41.25 (95 %: 36.00 to 48.50)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        (("c0ffee", ""), 'to load the pick: PeftModel.from_pretrained(base, "them/prices", revision="c0ffee")'),
+        (
+            ("c0ffee", 'a "quoted" folder'),
+            'to load the pick: PeftModel.from_pretrained(base, "them/prices", revision="c0ffee", '
+            'subfolder="a \\"quoted\\" folder")',
+        ),
+        (None, "the pick is an average that is only here: runs/a/soups/soup-000001-000300"),
+    ],
+)
+def test_a_pick_that_only_its_owner_may_tag_is_loaded_by_its_commit(
+    place: tuple[str, str] | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(Path("runs/a/run.json"), {"repo": "them/prices", "started": "2026"})
+    soup = a_checkpoint(300, members=(Member(1, "1"), Member(300, "300")))
+    untagged = a_checkpoint(300).at(*place) if place else soup
+
+    picked(replace(a_pick(), untagged=untagged), as_json=False)
+
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "no tag best: this account may not change them/prices",
+        line,
     ]
 
 

@@ -71,7 +71,7 @@ def evaluate_baselines(session: EvaluationSession, setup: Setup) -> list[Evaluat
     for name, predict in BASELINES.items():
         if name in left_out:
             continue
-        folder = name.replace(" + ", "-").replace(" ", "-")
+        folder = Candidate(name).key
         evaluation = session.find(folder)
         if evaluation is None:
             predictions = predict(session, setup)

@@ -25,6 +25,7 @@ from pricer.stores.hub import Hub, Refs
 from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore
 from pricer.stores.hub_lease import STATE_BRANCH, HubLease, Owner
 from pricer.stores.hub_states import fetch_state, newest_state, read_state_step
+from pricer.stores.known_repo import replace_known
 from pricer.stores.repo_scan import scan_repo
 from pricer.stores.runs import RUNS, Run, free_name, now, refuse_name, runs_of
 
@@ -187,8 +188,10 @@ def _fill(run: Run, hub: Hub, found: _Resumable, note: Callable[[str], None]) ->
     """Write the files of a run that its repository has. A kill leaves no run, or the one that was there before."""
     repo, log, count = hub.repo, b"", 0
     if found.has_checkpoints:
-        scan = scan_repo(hub)
-        HubStore(hub, run.folder).record_scan([*scan.checkpoints, *scan.soups], scan.tags)
+        # A checkpoint without its tag is not delivered yet.
+        scan = replace(scan_repo(hub), untagged=())
+        for text in (*scan.notes, *replace_known(run.folder, repo, scan)):
+            note(text)
         count = len(scan.checkpoints)
     if found.state is not None:
         state, step = fetch_state(hub, found.state, run.training_states)

@@ -1,53 +1,69 @@
-"""The model card of a picked checkpoint: the facts of its run as the text of a README. Without torch."""
+"""The pages about a picked checkpoint, from the facts of its run: the model card and the results. Without torch."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pricer
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.items import PromptTemplate
+from pricer.core.comparison import Lead, measure_lead
+from pricer.core.evaluation import Evaluation
+from pricer.core.held_out import HeldOutCheck
+from pricer.core.items import PromptTemplate, Split, name_split
 from pricer.core.prices import PriceFormat, PriceStyle
-from pricer.core.selection import Selection
-from pricer.errors import HubError
+from pricer.core.selection import Selection, find_test_evaluation
+from pricer.data.hub_data import find_hub_files
+from pricer.errors import DataError, HubError
+from pricer.redaction import hub_address
 from pricer.stores.bases import names_a_folder
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run
+from pricer.views.card_results import Origin
 from pricer.views.model_card import Card, Recipe, model_card
 
+README = "README.md"
+RESULTS = ".eval_results/pricer.yaml"
 # The bundled base has the licence of pricer.
 _OWN_LICENCE = "apache-2.0"
+# The Hub's names for metrics (https://huggingface.co/metrics) where they are not ours.
+_HUB_METRICS = {"r2": "r_squared"}
 
 
-def card_text(
-    run: Run,
-    repo: str,
-    checkpoint: Checkpoint,
-    selection: Selection,
-    dropped: int,
-) -> str:
-    """The README of the run's repository: which checkpoint was chosen, how it was measured, and how to load it.
+def card_pages(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection, dropped: int) -> dict[str, bytes]:
+    """The files about a pick for the repository of its run, by their paths: README.md, which says what was chosen, how
+    it was measured and how to load it; and the results, if the data set is on the Hub.
 
     `dropped` is the number of checkpoints that a race did not score on all items.
     """
+    card = make_card(run, repo, checkpoint, selection, dropped)
+    pages = {README: render_card(card), RESULTS: render_results(card)}
+    return {path: text.encode() for path, text in pages.items() if text is not None}
+
+
+def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection, dropped: int) -> Card:
+    """The model card of a pick."""
     assert checkpoint.commit is not None  # the checkpoint is in the repository
-    config, facts = run.config(), run.facts()
+    config, facts, evaluations = run.config(), run.facts(), run.evaluations.all()
     versions = facts.get("versions")
     confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
-    card = model_card(
+    return model_card(
         repo=repo,
         checkpoint=checkpoint,
         commit=checkpoint.commit,
         selection=selection,
-        evaluations=run.evaluations.all(),
+        evaluations=evaluations,
+        leads=_leads(run, selection.chosen, evaluations),
         base_license=_licence(config, checkpoint),
-        recipe=_recipe(config, facts.get("items", {}).get("train", 0)),
+        recipe=_recipe(config, facts, is_foreign=checkpoint.prompt_fingerprint is None),
         versions=versions if isinstance(versions, dict) else {},
         pricer_version=pricer.__version__,
         dropped=dropped,
         coverage=confirmed[-1].coverage if confirmed else (),
         near_copies=confirmed[-1].near_copies if confirmed else None,
+        held_out=HeldOutCheck.from_fact(facts.get("held_out")),
     )
-    return render_card(card)
 
 
 def render_card(card: Card) -> str:
@@ -60,9 +76,11 @@ def render_card(card: Card) -> str:
             task_name="Price prediction",
             dataset_type=card.dataset_type,
             dataset_name=card.dataset_name,
+            dataset_config=card.dataset_config,
             dataset_split=result.split,
             dataset_revision=card.dataset_revision,
-            metric_type=result.metric,
+            dataset_args={"items": result.items},
+            metric_type=_HUB_METRICS.get(result.metric, result.metric),
             metric_name=result.label,
             metric_value=result.value,
         )
@@ -75,11 +93,52 @@ def render_card(card: Card) -> str:
         eval_results=results or None,
         library_name="peft",
         license=card.license,
-        model_name=card.model_name if results else None,  # the name of the list of results, not of the card
+        model_name=card.repo.split("/")[1] if results else None,  # the name of the list of results, not of the card
         pipeline_tag="text-generation",
         tags=list(card.tags),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{card.body}"))
+
+
+def render_results(card: Card) -> str | None:
+    """The results on the test items, or else on the validation items, in the format of `.eval_results/*.yaml`. None if
+    the data set is not on the Hub: that format knows no other. Sends nothing.
+
+    https://huggingface.co/docs/hub/eval-results describes it. An entry has one number, so each metric is a task.
+    """
+    if card.dataset_id is None or not card.results:
+        return None
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
+
+    entries = [
+        EvalResultEntry(
+            dataset_id=card.dataset_id,
+            task_id=f"price-{result.metric.replace('_', '-')}",
+            value=result.value,
+            dataset_revision=card.dataset_revision,
+            source_url=hub_address(card.repo),
+            source_name="Model card",
+            notes=f"{result.label}; {result.items}",
+        )
+        for result in card.results
+        if result.items == card.results[0].items
+    ]
+    return str(yaml_dump(eval_result_entries_to_yaml(entries)))
+
+
+def _leads(run: Run, chosen: Evaluation, evaluations: list[Evaluation]) -> list[Lead]:
+    """The lead of the chosen checkpoint over each baseline whose scores are kept, on its test items if it has any."""
+    shown = find_test_evaluation(chosen, evaluations) or chosen
+    scores = run.evaluations.scores(shown.candidate.key, shown.spec)
+    found = []
+    for baseline in evaluations:
+        if scores is None or not baseline.candidate.is_baseline or baseline.spec != shown.spec:
+            continue
+        others = run.evaluations.scores(baseline.candidate.key, baseline.spec)
+        if others is not None and (lead := measure_lead(scores, others, baseline.name)):
+            found.append(lead)
+    return found
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
@@ -94,13 +153,40 @@ def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:
         return None  # the card then says that the licence is not known
 
 
-def _recipe(config: RunConfig, train_items: int) -> Recipe:
+def _recipe(config: RunConfig, facts: Mapping[str, Any], *, is_foreign: bool) -> Recipe:
     prompt = config.prompt
     style: PriceStyle = "padded" if prompt.price_format == "padded" else "plain"  # settled when the run began
     unit = config.data.price_unit
     price_format = PriceFormat(style, prompt.price_width, unit.decimals, unit.symbol)
     template = PromptTemplate(prompt.question, prompt.lead, price_format, prompt.max_length)
-    return Recipe(config, template, train_items, _base_is_on_hub(config), _data_is_on_hub(config))
+    on_hub = _data_is_on_hub(config)
+    origin = _find_origin(config, facts, on_hub=on_hub, is_foreign=is_foreign)
+    train_items = facts.get("items", {}).get("train", 0)
+    return Recipe(config, template, train_items, _base_is_on_hub(config), on_hub, origin)
+
+
+def _find_origin(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, is_foreign: bool) -> Origin:
+    """Where the held-out items come from. Only a split that a Hub data set itself names has that name."""
+    data, by_time = config.data, config.data.time_column is not None
+    unknown = Origin(None, by_time)
+    if not data.keep_splits or data.source.startswith("builtin:"):
+        return Origin({}, by_time)
+    recorded = facts.get("data")
+    own = recorded.get("own_splits") if isinstance(recorded, dict) else None
+    known = unknown if own is None else Origin(dict.fromkeys(own), by_time)
+    if not on_hub or data.split_column is not None or data.val_source or data.test_source:
+        return known
+    with suppress(DataError, OSError):
+        # What the data set holds at this commit was recorded when its items were read.
+        splits = find_hub_files(data).splits
+        named = {str(split): [name for name in splits if name_split(name) is split] for split in Split}
+        names = {split: found[0] if len(found) == 1 else None for split, found in named.items() if found}
+        trained = () if data.trained_splits in (None, "unknown") else data.trained_splits
+        whole = names.keys() - set(trained)
+        if is_foreign and not whole >= {str(Split.VAL), str(Split.TEST)}:
+            return unknown  # the missing one was cut from the other, which is then not whole
+        return Origin(names, by_time)
+    return known
 
 
 def _base_is_on_hub(config: RunConfig) -> bool:

@@ -10,6 +10,7 @@ from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, ItemSet, Split
 from pricer.data.preparation import load_items
 from pricer.errors import PricerError
@@ -54,6 +55,8 @@ def load_summary(run: Run) -> RunReport:
         table = run.evaluations.scores(held_out.chosen.candidate.id, held_out.chosen.spec)
         held_out = replace(held_out, prices=() if table is None else tuple(table.price.tolist()))
     versions = facts.get("versions")
+    judged = HeldOutCheck.from_fact(facts.get("held_out"))
+    doubts = [f"The scored items are {judged.text}."] if judged and held_out and not judged.known else []
     return RunReport(
         name=run.name,
         status=redact(status_of(facts, log, config.train.epochs)),
@@ -66,6 +69,7 @@ def load_summary(run: Run) -> RunReport:
         tested=tested_of(evaluations, run.confirmations(), held_out) if held_out and held_out.picked else None,
         details=None,
         notes=tuple(map(redact, (*missing_notes(run.name, evaluations, pick, race, held_out), *_failures(run, kept)))),
+        doubts=tuple(doubts),
     )
 
 

@@ -130,13 +130,15 @@ def record_dequantized(setup: Setup, model: Any) -> dict[str, bool]:
     return {device_name(setup.precision): not dense_bytes(model)}
 
 
-def prepare(config: RunConfig, machine: Machine | None = None, progress: Progress | None = None) -> Setup:
+def prepare(
+    config: RunConfig, machine: Machine | None = None, progress: Progress | None = None, *, needs_val: bool = True
+) -> Setup:
     """Read and check everything that can be wrong, for a machine (None: this one). `progress` is for data that is not
-    prepared yet. Raises a PricerError before a model is loaded.
+    prepared yet. Without `needs_val`, there may be no validation items. Raises a PricerError before a model is loaded.
     """
     items = load_items(config.data, progress)
     require(items, Split.TRAIN, config.data)
-    if config.train.val_items:
+    if config.train.val_items and needs_val:
         require(items, Split.VAL, config.data)
     if machine is None:
         precision = choose_precision(config.model)
@@ -187,7 +189,7 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress
     """
     if checkpoint.answers is None:
         try:
-            return prepare(config, progress=progress)
+            return prepare(config, progress=progress, needs_val=False)
         except DataError as error:
             raise DataError(
                 f"{checkpoint.name} comes from another trainer and does not say how it writes prices, so its training "
@@ -195,7 +197,7 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress
                 error.hint,
             ) from None
     if config.prompt.max_length == "auto":  # the command line gave this config, which was never settled
-        return prepare(config, progress=progress)
+        return prepare(config, progress=progress, needs_val=False)
     base = find_base(config.model)
     tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
     return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)

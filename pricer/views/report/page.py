@@ -87,6 +87,7 @@ def comparison_page(reports: Sequence[RunReport]) -> tuple[bytes, list[Chart]]:
         "is not in the chart of errors."
         for report in others
     ]
+    notes += [f"{report.name}: {doubt}" for report in reports for doubt in report.doubts]
     colors = dict(zip((report.name for report in reports), cycle(SERIES), strict=False))
     losses = several_training_charts(reports, colors)
     errors = [several_error_chart(comparable, colors)] if comparable else []

@@ -10,6 +10,7 @@ from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, other_test_looks
 from pricer.core.units import PriceUnit
@@ -86,7 +87,7 @@ class PredictionDetails:
 class RunReport:
     """The content of a report about one run. `status` describes its progress in a few words. Prices are in `unit`.
     `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about
-    it.
+    it. `doubts` say why the errors may be too small.
     """
 
     name: str
@@ -100,6 +101,7 @@ class RunReport:
     tested: Tested | None
     details: PredictionDetails | None
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def held_out_of(
@@ -226,6 +228,7 @@ def fact_rows(facts: Mapping[str, Any], base: str, base_revision: str | None, da
     """The facts of run.json for a reader: first base and data, then machine and duration."""
     items = facts.get("items")
     counted = [f"{count:,} {split}" for split, count in items.items()] if isinstance(items, dict) else []
+    judged = HeldOutCheck.from_fact(facts.get("held_out"))
     began, ended, peak = moment(facts.get("started")), moment(facts.get("finished")), facts.get("peak_memory_eval")
     rows = [
         ("base", base),
@@ -238,6 +241,7 @@ def fact_rows(facts: Mapping[str, Any], base: str, base_revision: str | None, da
         ("finished", utc_time(facts.get("finished"))),
         ("took", duration((ended - began).total_seconds()) if began and ended else None),
         ("repository", facts.get("repo")),
+        ("held-out items", judged.text if judged else None),
         ("git commit", facts.get("git_commit")),
         ("peak memory in scoring", size(peak) if isinstance(peak, int) else None),
         ("data fingerprint", facts.get("data_fingerprint")),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pricer.commands.evaluate import evaluate_run
+from pricer.commands.parts.publishing import Published
 from pricer.commands.parts.soups import score_soups
 from pricer.commands.parts.wandb_report import pick_report
 from pricer.commands.pick import Picked, confirm, pick
@@ -217,9 +218,9 @@ class TestOnTheHub:
     def test_only_the_picked_one_is_pushed_and_the_card_says_what_it_is(self, run: Run, pushed: Repo) -> None:
         picked = soups_win(run)
 
-        assert (picked.problem, picked.card) == (None, "ann/prices")
+        assert (picked.problem, picked.published) == (None, Published("ann/prices"))
         titles = [commit.title for commit in pushed.commits()]
-        assert titles[:2] == ["soup-000004-000006 is the best", "soup-000004-000006"]
+        assert titles[:2] == ["The pick, and its model card", "soup-000004-000006"]
         assert [name for name in pushed.tags if name.startswith("soup")] == ["soup-000004-000006"]
         assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
         soup = run.store.soups()[0]

@@ -1,0 +1,91 @@
+"""The measured results of a model card in words, and as the Hub reads them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pricer.core.comparison import Lead
+from pricer.core.evaluation import Evaluation
+from pricer.core.items import Split
+from pricer.core.metrics import METRICS
+from pricer.views import formatting
+
+_WORDS = {Split.VAL: "validation", Split.TEST: "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the held-out items come from. `own` maps the splits that the source had of its own to their names in a Hub
+    data set (None: the split of a file or a column); None if that is not known. `by_time`: the other splits were cut by
+    time.
+    """
+
+    own: Mapping[str, str | None] | None
+    by_time: bool = False
+
+    def name(self, evaluation: Evaluation) -> str | None:
+        """The name that a Hub data set gives to the split of an evaluation; None if the split is not the data set's."""
+        return (self.own or {}).get(str(evaluation.spec.split))
+
+    def describe(self, evaluation: Evaluation, code: Callable[[str], str] = str) -> str:
+        """The scored items in words. `code` marks the name of a split."""
+        split = evaluation.spec.split
+        word = _WORDS.get(split, str(split)) if isinstance(split, Split) else split
+        counted = f"{evaluation.metric('mae').n:,}"
+        if self.own is None:
+            return f"{counted} {word} items"
+        if split not in self.own:
+            how = "by time" if self.by_time else "by a hash of their texts"
+            return f"{counted} {word} items, which pricer held out {how}"
+        name = self.own[split]
+        if name is None:
+            return f"{counted} items of the source's own {word} split"
+        return f"{counted} items of the data set's own split {code(name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The chosen checkpoint's value of one metric. `split` is the data set's own name of the split; None if the data
+    set has no such split. `items` says in words what was measured, `label` is the metric in words.
+    """
+
+    split: str | None
+    items: str
+    metric: str
+    label: str
+    value: float
+
+
+def list_results(val: Evaluation, test: Evaluation | None, origin: Origin) -> tuple[Result, ...]:
+    """The results that the metadata state, those on the test split first. The Hub tells results on one data set apart
+    by the name of the split alone: of two splits without a name, only the test split is stated.
+    """
+    shown = [test, val] if test else [val]
+    if test and origin.name(test) == origin.name(val):
+        shown = [test]
+    return tuple(
+        Result(origin.name(e), origin.describe(e), name, formatting.description(name, e.spec.rule), metric.value)
+        for e in shown
+        for name in METRICS
+        if (metric := e.metric(name)).value is not None
+    )
+
+
+def describe_verdict(leads: Sequence[Lead], code: Callable[[str], str]) -> str:
+    """A sentence on how a checkpoint compares with its baselines. `code` marks their names."""
+    if not leads:
+        return "No baseline was compared with it on these items."
+    found = {verdict: [code(one.baseline) for one in leads if one.verdict == verdict] for verdict in _VERDICTS}
+    if len(found["better"]) == len(leads):
+        return (
+            f"Compared item by item, it beats {f'all {len(leads):,} baselines' if len(leads) > 1 else 'the baseline'}."
+        )
+    parts = [text.format(" and ".join(found[verdict])) for verdict, text in _VERDICTS.items() if found[verdict]]
+    said = ", and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
+    return f"Compared item by item with {len(leads):,} baseline{'s' * (len(leads) > 1)}, it {said}."
+
+
+_VERDICTS = {
+    "better": "beats {}",
+    "alike": "is not significantly different from {}",
+    "worse": "is worse than {}",
+}
