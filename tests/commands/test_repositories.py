@@ -336,7 +336,7 @@ class TestPricersOwn:
 
         assert (steps(first), steps(second)) == ([2, 4], [2, 4, 6])
         assert checkpoints(second)[:2] == checkpoints(first)
-        assert sorted(downloads(hub)[before:]) == [ADAPTER, "manifest.json"]
+        assert sorted(downloads(hub)[before:]) == [ADAPTER, "manifest.json", "run.json"]
 
     def test_pick_before_an_evaluation(self, pushed: Repo) -> None:
         result = Cli("pick", "--repo", "ann/prices")
