@@ -11,7 +11,6 @@ import yaml
 
 from pricer.core.held_out import Claim
 from pricer.core.items import Split, name_split
-from pricer.stores.cached_repo import RepoReader
 from pricer.stores.card_text import find_data_sets, find_trained_splits, split_sentences
 from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
@@ -45,22 +44,20 @@ _NAME_KEYS = ("name", "id", "repo", "repo_id")
 _NOT_TRAINED = re.compile(r"(?:^|_)(?:eval\w*|tests?|val|valid\w*)(?:_|$)", re.IGNORECASE)
 
 
-def read_claims(reader: RepoReader, source: str) -> tuple[list[Claim], list[str]]:
+def read_claims(hub: Hub, source: str) -> tuple[list[Claim], list[str]]:
     """The claims in the README and the configs on the branch `main`, and notes about files that are too large to be
     read. `source` is the data set that the user asks about: a sentence may name it without a link.
     """
     claims, notes = list[Claim](), list[str]()
-    # By the branch's name, so that the cache knows the branch when the Hub is switched off.
-    main = "main" if isinstance(reader, Hub) else reader.refs().branches["main"]
-    files = reader.all_files(main)
+    files = hub.all_files("main")
     configs = sorted(name for name in files if _CONFIG.fullmatch(name) and not _NO_CONFIG.fullmatch(name))
     for name in [README, *configs[:_MAX_CONFIGS]]:
         if (file := files.get(name)) is None:
             continue
         if file.size > _LARGEST:
-            notes.append(f"{name} of {reader.repo} has {file.size:,} bytes: what it says of training data is not read")
+            notes.append(f"{name} of {hub.repo} has {file.size:,} bytes: what it says of training data is not read")
             continue
-        text = reader.download(main, file, _LARGEST).read_text(encoding="utf-8", errors="replace")
+        text = hub.download("main", file, _LARGEST).read_text(encoding="utf-8", errors="replace")
         if name == README:
             claims += [] if _BY_PRICER in text else claims_of_card(text, source)
         else:

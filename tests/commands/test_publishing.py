@@ -279,6 +279,14 @@ class TestADataSetOnTheHub:
 
         assert {split for split, _ in described(self.results(pages))} == {None}
 
+    @pytest.mark.parametrize("trained", [["train", "val"], ["test"]])
+    def test_a_split_that_was_divided_because_the_other_was_trained_on_has_no_name(
+        self, hub: LoopbackHub, trained: list[str]
+    ) -> None:
+        pages = self.pages("train", "validation", "test", hub=hub, trained_splits=trained)
+
+        assert described(self.results(pages)) == {(None, "60 test items")}
+
     def test_without_test_items_the_results_say_which_items_they_are_of(self, hub: LoopbackHub) -> None:
         pages = self.pages("train", hub=hub, test=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pricer.config import RunConfig
 from pricer.core.held_out import HeldOutCheck, Training, find_training, judge_held_out
 from pricer.data.source_files import is_hub_name
-from pricer.stores.cached_repo import RepoReader
+from pricer.stores.hub import Hub
 from pricer.stores.repo_card import read_claims
 from pricer.stores.runs import Run
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:  # setup imports torch, and a pick runs without torch
 _SETTING = "data.trained_splits"
 
 
-def settle_training(reader: RepoReader, config: RunConfig, note: Callable[[str], object]) -> tuple[RunConfig, str]:
+def settle_training(hub: Hub, config: RunConfig, note: Callable[[str], object]) -> tuple[RunConfig, str]:
     """The config with `data.trained_splits` settled for the adapters of a repository, and a clause on how it is known,
     or why it is not: the fact `trained_on` of its run.
     """
     data = config.data
     if data.trained_splits is not None:
         return config, f"{_SETTING} is unknown" if data.trained_splits == "unknown" else f"as {_SETTING} says"
-    claims, notes = read_claims(reader, data.source)
+    claims, notes = read_claims(hub, data.source)
     for text in notes:
         note(text)
     on_hub = is_hub_name(data.source) and not Path(data.source).exists()
-    training = find_training(claims, reader.repo, data.source, data.subset, on_hub=on_hub)
+    training = find_training(claims, hub.repo, data.source, data.subset, on_hub=on_hub)
     update: dict[str, Any] = {
         "trained_splits": "unknown" if training.splits is None else list(map(str, training.splits))
     }

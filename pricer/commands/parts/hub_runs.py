@@ -66,8 +66,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], object]) -
         config = _config(hub, found, given)
         known = {name: value for name, value in known.items() if name not in ("trained_on", "held_out")}
         if not found.has_manifests:
-            reader = CachedRepo(repo) if is_offline() else hub
-            config, known["trained_on"] = settle_training(reader, config, note)
+            config, known["trained_on"] = settle_training(hub, config, note)
         write_atomically(run.folder / "config.yaml", to_yaml(config))
     for text in replace_known(run.folder, repo, found):
         note(text)

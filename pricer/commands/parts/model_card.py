@@ -183,7 +183,7 @@ def _find_origin(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, i
         names = {split: found[0] if len(found) == 1 else None for split, found in named.items() if found}
         trained = () if data.trained_splits in (None, "unknown") else data.trained_splits
         whole = names.keys() - set(trained)
-        if is_foreign and not whole >= {str(Split.VAL), str(Split.TEST)}:
+        if (is_foreign or trained) and not whole >= {str(Split.VAL), str(Split.TEST)}:
             return unknown  # the missing one was cut from the other, which is then not whole
         return Origin(names, by_time)
     return known
