@@ -19,7 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load, save
 
-from pricer.stores.checkpoints import STATE_FILES
+from pricer.stores.training_states import STATE_FILES
 from tests.commands.conftest import _stopped as _stopped  # noqa: PLC0414 (fixtures)
 from tests.commands.conftest import stopped as stopped  # noqa: PLC0414
 from tests.loopback_hub import LfsFile, LoopbackHub, Repo

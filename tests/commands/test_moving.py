@@ -29,7 +29,7 @@ ADAPTER = "adapter_model.safetensors"
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
+    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
 
 
 def put(run: Run, step: int) -> None:

@@ -40,7 +40,7 @@ def repo(hub: LoopbackHub) -> Repo:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
+    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
     yield
     # A delivery that was given up may still end. It must not find the folder of the next test.
     for thread in threading.enumerate():

@@ -35,7 +35,7 @@ STEPS = ["step-000005", "step-000010"]
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
+    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
 
 
 @pytest.fixture

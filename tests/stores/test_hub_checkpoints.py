@@ -15,7 +15,8 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
 from pricer.stores.checkpoints import PARTS, FolderStore, parse_manifest, read_manifest, verify
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub_downloads import LARGEST_ADAPTER
 from pricer.stores.known_repo import replace_known
 from pricer.stores.outbox import Outbox
 from pricer.stores.repo_scan import RepoScan

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.checkpoints import STATE_FILES, TrainingStates, write_manifest
+from pricer.stores.checkpoints import write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.hub_lease import HubLease, Owner
 from pricer.stores.hub_states import fetch_state, push_state
 from pricer.stores.runs import Run
+from pricer.stores.training_states import STATE_FILES, TrainingStates
 from tests.builders import a_checkpoint
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 
 from pricer.errors import HubError, LeaseLost
 from pricer.redaction import hub_address
-from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_accounts import is_private, may_write, read_account
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
 from pricer.stores.hub_errors import is_offline
 from pricer.stores.hub_lease import HubLease, Owner, holds_another_run, identify_folder
 from pricer.stores.published import published_files
@@ -62,8 +60,7 @@ def refuse_repo(repo: str) -> None:
 
 def _refuse_other_run(hub: Hub, run_id: str | None) -> None:
     refs = hub.refs()
-    main = refs.branches.get("main")
-    record = parse_json((main and hub.read(main, "run.json", LARGEST_TEXT)) or b"") or {}
+    record = hub.read_record(refs.branches.get("main"), "run.json")
     is_own = run_id is not None and record.get("id") == run_id
     if not is_own and (record or any(tag.startswith("step-") for tag in refs.tags)):
         raise holds_another_run(hub.repo, record)

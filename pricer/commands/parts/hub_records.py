@@ -5,8 +5,7 @@ from typing import Any
 from pricer.config import RunConfig
 from pricer.errors import RunError
 from pricer.stores.files import parse_json
-from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.hub import LARGEST_TEXT, Hub
 from pricer.stores.published import published_config
 
 # The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.

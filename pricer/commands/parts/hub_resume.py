@@ -22,7 +22,8 @@ from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub, Refs
-from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub_downloads import LARGEST_LOG
 from pricer.stores.hub_lease import STATE_BRANCH, HubLease, Owner
 from pricer.stores.hub_states import fetch_state, newest_state, read_state_step
 from pricer.stores.known_repo import replace_known
@@ -131,7 +132,7 @@ def _read_resumable(hub: Hub) -> _Resumable:
         if main is None or hub.all_files(main).keys() <= {".gitattributes", "README.md"}:
             raise RunError(f"{repo} is empty, there is nothing to go on with", f"pricer train CONFIG --repo {repo}")
         raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
-    if _is_finished(hub, refs):
+    if hub.read_record(refs.branches.get("main"), "run.json").get("finished"):
         raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
     state = newest_state(hub)
     config = parse_config(read_text(hub, state or record, "config.yaml", LARGEST_CONFIG), f"config.yaml of {repo}")
@@ -149,12 +150,6 @@ def _find_record(hub: Hub, refs: Refs) -> str | None:
         if commit and len(hub.files(commit, ["config.yaml", "run.json"])) == 2:
             return commit
     return None
-
-
-def _is_finished(hub: Hub, refs: Refs) -> bool:
-    main = refs.branches.get("main")
-    record = hub.read(main, "run.json", LARGEST_TEXT) if main else None
-    return bool((parse_json(record or b"") or {}).get("finished"))
 
 
 def _set_uploads_aside(run: Run, note: Callable[[str], None], *, every: bool) -> None:

@@ -12,10 +12,11 @@ from pricer.commands import train
 from pricer.commands.parts import hub_resume as command
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.errors import CheckpointError, HubError, RunError
-from pricer.stores.checkpoints import STATE_FILES, parse_manifest
+from pricer.stores.checkpoints import parse_manifest
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
+from pricer.stores.training_states import STATE_FILES
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import ADAPTER, Cli, adapter_files, adopt, sha256

@@ -21,7 +21,7 @@ from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.runs import Run
-from pricer.views import terminal, terminal_evaluations
+from pricer.views import terminal, terminal_pick
 from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
 from tests.commands.sessions import FakeScorer
@@ -310,10 +310,10 @@ class TestPicked:
         picked = soups_win(run)
         capsys.readouterr()
 
-        terminal_evaluations.picked(picked, as_json=False)
+        terminal_pick.picked(picked, as_json=False)
         lines = capsys.readouterr().out.splitlines()
         best = next(line for line in lines if line.startswith("best: "))
-        terminal_evaluations.next_step(picked)
+        terminal_pick.next_step(picked)
         assert capsys.readouterr().err.endswith("pricer pick --confirm --candidates soup --run quickstart\n")
         assert best.startswith(f"best: the average of steps 4, 6 ({(picked.selection.candidate.id or '')[:7]}), $")
         assert any(line.startswith("mae of the average of steps 4, 6: $") for line in lines)
@@ -329,5 +329,5 @@ class TestPicked:
         monkeypatch.setattr(terminal, "_is_drawable", lambda: True)
         monkeypatch.setattr(terminal, "_draw", draw)
         monkeypatch.setenv("COLUMNS", "80")
-        terminal_evaluations.draw_pick(picked)
+        terminal_pick.draw_pick(picked)
         assert drawn == [[2, 4, 6]]
