@@ -75,6 +75,11 @@ class Refs:
     branches: Mapping[str, str]
     tags: Mapping[str, str]
 
+    @property
+    def step_tags(self) -> list[str]:
+        """The names of the tags that look like those of pricer's checkpoints, sorted."""
+        return sorted(name for name in self.tags if name.startswith("step-"))
+
 
 class Hub:
     """A model repository. Reads are tried up to `attempts` times, with growing waits, or as long a wait as the Hub asks

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, Failure
+from pricer.core.checkpoints import BEST, Checkpoint, Failure
 from pricer.errors import CheckpointError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.checkpoints import (
@@ -20,7 +20,7 @@ from pricer.stores.files import append_lines, link_or_copy, parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_downloads import download_checkpoint
 from pricer.stores.hub_lease import holds_another_run
-from pricer.stores.hub_pick import BEST, put_pick, read_pick
+from pricer.stores.hub_pick import put_pick, read_pick
 from pricer.stores.outbox import Outbox
 from pricer.stores.published import published_files
 
@@ -125,7 +125,7 @@ class HubStore:
         append_lines(self._local.log, [c.to_json() for c in found if c.name not in known])
 
     def _delivered(self) -> list[Checkpoint]:
-        # A line without a commit is of a checkpoint that was kept before the run had this repository.
+        # A line without a commit belongs to a checkpoint that was kept before the run had this repository.
         return [checkpoint for checkpoint in self._local.logged() if checkpoint.commit is not None]
 
     def _find_delivered(self, checkpoint: Checkpoint) -> Checkpoint | None:
@@ -152,7 +152,7 @@ class HubStore:
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
             if not checkpoint.members:  # a soup is pushed only when it becomes the pick
-                # Before the log line: after a kill in between, the checkpoint is delivered once more, with this.
+                # The log line comes after this. If a kill comes in between, both are done again.
                 self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered

@@ -18,17 +18,17 @@ LARGEST_LOG = 500_000_000
 def download_checkpoint(hub: Hub, checkpoint: Checkpoint) -> Path:
     """The folder, in the cache, with the verified adapter of a checkpoint that was delivered."""
     assert checkpoint.commit is not None  # it is in the log
-    prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
+    wanted = {name: checkpoint.path(name) for name in (ADAPTER, ADAPTER_CONFIG)}
     place = f"{checkpoint.name} of {hub.repo} ({checkpoint.commit[:12]})"
     try:
-        found = hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
+        found = hub.files(checkpoint.commit, list(wanted.values()))
     except HubError as error:
         if not error.missing:
             raise
         raise CheckpointError(f"{place} is gone: {error.message}") from None
-    if missing := [name for name in (ADAPTER, ADAPTER_CONFIG) if prefix + name not in found]:
+    if missing := [name for name, path in wanted.items() if path not in found]:
         raise CheckpointError(f"{place} has no {missing[0]}")
-    adapter = found[prefix + ADAPTER]
+    adapter = found[wanted[ADAPTER]]
     if adapter.sha256 not in (None, checkpoint.adapter_sha256):
         raise CheckpointError(
             f"{place} is not what its manifest says: the Hub has sha256 {adapter.sha256[:12]}…, the manifest "
@@ -37,7 +37,7 @@ def download_checkpoint(hub: Hub, checkpoint: Checkpoint) -> Path:
     if adapter.size <= LARGEST_ADAPTER and not is_cached(hub.repo, checkpoint.commit, adapter.path):
         refuse_without_room(cache(), adapter.size, f"{adapter.path} of {hub.repo}")
     for force in (False, True):
-        config = _download_file(hub, place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)
+        config = _download_file(hub, place, checkpoint.commit, found[wanted[ADAPTER_CONFIG]], force=force)
         _download_file(hub, place, checkpoint.commit, adapter, force=force)
         try:
             verify(checkpoint, config.parent)

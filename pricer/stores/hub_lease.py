@@ -182,7 +182,7 @@ class HubLease:
             self._hub.branch(STATE_BRANCH, start=main)
             if head := self._hub.refs().branches.get(STATE_BRANCH):
                 return head
-            # The client takes every conflict for a branch that is there already.
+            # The client takes every conflict to mean that the branch is there already.
             self._hub.wait_after(attempt, problem)
         raise problem
 

@@ -9,8 +9,6 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, PARTS, parse_manifest
 from pricer.stores.hub import LARGEST_TEXT, Hub, RemoteFile
 
-BEST = "best"
-"""The tag of the picked checkpoint."""
 # `pricer eval --repo` reads the titles of commits. This one must not look like a step or an epoch.
 _TITLE = "The pick, and its model card"
 
@@ -40,12 +38,11 @@ def put_pick(
 def _parts_on_hub(hub: Hub, checkpoint: Checkpoint) -> dict[str, RemoteFile]:
     """The files of a checkpoint at its commit, by their names without a folder. Another trainer writes no manifest."""
     assert checkpoint.commit is not None  # it is on the Hub
-    prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
-    found = hub.files(checkpoint.commit, [prefix + name for name in PARTS])
+    found = hub.files(checkpoint.commit, [checkpoint.path(name) for name in PARTS])
     for name in (ADAPTER, ADAPTER_CONFIG):
-        if prefix + name not in found:
+        if checkpoint.path(name) not in found:
             raise CheckpointError(f"{checkpoint.name} of {hub.repo} ({checkpoint.commit[:12]}) has no {name}")
-    return {name: found[prefix + name] for name in PARTS if prefix + name in found}
+    return {name: found[checkpoint.path(name)] for name in PARTS if checkpoint.path(name) in found}
 
 
 def _difference(hub: Hub, commit: str, parts: Mapping[str, RemoteFile], pages: Mapping[str, bytes]) -> str | None:

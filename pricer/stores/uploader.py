@@ -118,7 +118,7 @@ class Uploader:
         while not self._stopped.is_set():
             self._work.clear()
             if self._draining and not was_draining:
-                failures, refusals, was_draining = 0, 0, True  # earlier failures may be of an outage that is over
+                failures, refusals, was_draining = 0, 0, True  # the outage behind earlier failures may be over
             entry = self._next()
             if entry is None:
                 if self._draining:

@@ -1,6 +1,5 @@
 """Print the answers of `pricer pick`: the ranking, the choice, and its confirmation."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +114,7 @@ def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:
     if checkpoint.commit is None:
         terminal.note(f"the pick is an average that is only here: {run.folder / 'soups' / checkpoint.name}")
         return
-    folder = f", subfolder={json.dumps(checkpoint.folder)}" if checkpoint.folder else ""
-    where = f'"{run.repo}", revision="{checkpoint.commit}"{folder}'
+    where = f'"{run.repo}", {checkpoint.loader_arguments}'
     terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
 
 

@@ -17,7 +17,7 @@ from pricer.stores.checkpoints import FolderStore
 from pricer.stores.commit_budget import CommitBudget
 from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
-from tests.builders import a_saved_checkpoint, add_evaluation, an_evaluation
+from tests.builders import Killed, a_saved_checkpoint, add_evaluation, an_evaluation
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import adopt
@@ -26,10 +26,7 @@ OLD, NEW = "ann/prices", "ann/new"
 ADAPTER = "adapter_model.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def put(run: Run, step: int) -> None:
@@ -282,10 +279,6 @@ def test_commits_to_the_old_one_do_not_count_for_the_new_one(hub: LoopbackHub) -
 
     # To NEW went the lease, three checkpoints and the end; to OLD the lease and two checkpoints.
     assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 5
-
-
-class Killed(BaseException):
-    """The end of the process, as far as it can tell."""
 
 
 def kill_at(patch: pytest.MonkeyPatch, place: object, name: str, call: int) -> None:

@@ -1,8 +1,6 @@
 """`pricer push`: what training could not put on the Hub is delivered later."""
 
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,20 +30,7 @@ class Watcher(Listener):
         self.counts.append((done, total))
 
 
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
-    yield
-    # A delivery that was given up may still end. It must not find the folder of the next test.
-    for thread in threading.enumerate():
-        if thread.name == "uploader":
-            thread.join(10)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def a_run(steps: tuple[int, ...] = (), *, repo: str | None = REPO) -> Run:
@@ -183,7 +168,7 @@ def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo
         push(None, Watcher())
 
     assert raised.value.message == "another process is delivering the checkpoints of quickstart"
-    assert raised.value.hint == "a training does it by itself"
+    assert raised.value.hint == "the training delivers them by itself"
     assert hub.requests == []
 
 

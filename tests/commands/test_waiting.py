@@ -32,15 +32,7 @@ REPO = "ann/prices"
 STEPS = ["step-000005", "step-000010"]
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.0)
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 @pytest.fixture

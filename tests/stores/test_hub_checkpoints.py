@@ -20,22 +20,13 @@ from pricer.stores.hub_downloads import LARGEST_ADAPTER
 from pricer.stores.known_repo import replace_known
 from pricer.stores.outbox import Outbox
 from pricer.stores.repo_scan import RepoScan
-from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
 REPO = "ann/prices"
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 LOG = Path("checkpoints.jsonl")
-
-
-class Killed(BaseException):
-    """The end of the process, as far as the store can tell."""
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
 
 
 def a_store(hub: Hub | None = None) -> HubStore:

@@ -28,11 +28,6 @@ RESUME = "pricer train --resume --run prices"
 
 
 @pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
-
-
-@pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Be:
     """Be another process from now on."""
 

@@ -12,7 +12,7 @@ from pricer.stores.checkpoints import parse_manifest
 from pricer.stores.files import write_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
@@ -20,15 +20,6 @@ ADAPTER = "adapter_model.safetensors"
 PICK = "The pick, and its model card"
 CARD = b"---\nlicense: mit\n---\n# Prices\n"
 PAGES = {"README.md": CARD, ".eval_results/pricer.yaml": b"[]\n"}
-
-
-class Killed(BaseException):
-    """The end of the process, as far as the store can tell."""
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
 
 
 def a_store(hub: Hub | None = None) -> HubStore:

@@ -27,11 +27,6 @@ LORA = b'{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": "all-l
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
-
-
 def once() -> Hub:
     return Hub(REPO, attempts=1)
 

@@ -11,6 +11,7 @@ from pricer.stores.files import write_atomically
 from pricer.stores.outbox import Entry, Outbox
 from pricer.stores.uploader import Uploader
 from pricer.waits import Wait, listening
+from tests.builders import Killed
 
 DEADLINE = 60.0  # seconds, far more than any of it takes
 
@@ -116,9 +117,6 @@ class TestOutbox:
         assert names() == ["000001-checkpoint-000005", "000002-state-000005", "000003-checkpoint-000010"]
 
     def test_an_entry_that_a_kill_left_half_written_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Killed(BaseException):
-            pass
-
         def kill(source: Path, target: Path) -> None:
             target.write_text("half")
             raise Killed

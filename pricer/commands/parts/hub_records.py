@@ -64,7 +64,7 @@ def read_facts(hub: Hub, commit: str) -> dict[str, Any]:
 
 
 def _is_default(values: Any) -> bool:
-    """Whether a value from run.json is that of an `auto` with its reason."""
+    """Whether this is how run.json records an `auto` setting: the value that was chosen, with the reason."""
     return (
         isinstance(values, dict)
         and values.keys() == {"value", "reason"}

@@ -179,7 +179,7 @@ def uploads(run: Run, note: Callable[[str], None], lease: HubLease | None = None
 
 
 def has_uploads(run: Run) -> bool:
-    """Whether something of the run is not on the Hub yet: an entry of the outbox, or that the run is finished."""
+    """Whether the Hub lacks something of the run: an entry of the outbox, or the record that the run is finished."""
     is_ended = run.repo is None or not run.has_finished() or bool(run.facts().get("ended"))
     return bool(run.outbox.entries()) or not is_ended
 

@@ -29,10 +29,7 @@ from tests.repositories import ADAPTER, Cli, adopt, sha256
 ELSEWHERE = Process("another machine", "gpu-7", 4711, "1")
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.01)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class TestTakeOver:
         result = Cli("train", "--resume", "--repo", "ann/stopped")
 
         assert result.err.splitlines() == [
-            "error: ann/stopped has no training state (hub.state: none), without which nobody can go on with it",
+            "error: ann/stopped has no training state (hub.state: none), so its training cannot go on",
             " hint: pricer eval --repo ann/stopped --all-checkpoints",
         ]
         assert not Path("runs").exists()
@@ -200,9 +200,7 @@ class TestTakeOver:
 
         result = Cli("train", "--resume", "--repo", "ann/folders")
 
-        assert result.err.splitlines() == [
-            "error: ann/folders was not pushed by pricer train, which alone can go on with its own"
-        ]
+        assert result.err.splitlines() == ["error: ann/folders was not pushed by pricer train, so it cannot be resumed"]
         assert not Path("runs").exists()
 
     def test_a_stop_at_any_download_leaves_no_run_and_the_next_attempt_is_whole(
@@ -279,7 +277,7 @@ class TestBadStates:
         state = {**json.loads(stopped.files("state")["trainer_state.json"]), "global_step": 5}
         put_state(stopped, {"trainer_state.json": json.dumps(state).encode()})
 
-        self.fails("the training state in ann/stopped has the adapter of step 4, its trainer another step")
+        self.fails("the training state in ann/stopped has the adapter of step 4, but its trainer is at another step")
 
 
 class TestFacts:
