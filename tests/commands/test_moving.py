@@ -48,14 +48,10 @@ def a_pushed_run(hub: LoopbackHub, steps: tuple[int, ...] = (5, 10)) -> Run:
     return run
 
 
-def titles(repo: Repo) -> list[str]:
-    return [commit.title for commit in repo.commits()]
-
-
 def assert_all_is_in(repo: Repo, steps: tuple[int, ...] = (5, 10, 15)) -> None:
     """Each checkpoint has one commit, its tag and its own manifest; the run's folder names no other repository."""
     names = [f"step-{step:06d}" for step in steps]
-    assert [title for title in titles(repo) if title.startswith("step-")] == names[::-1]
+    assert [title for title in repo.titles() if title.startswith("step-")] == names[::-1]
     assert sorted(repo.tags) == names
     for step, name in zip(steps, names, strict=True):
         assert json.loads(repo.files(repo.tags[name])["manifest.json"])["step"] == step
@@ -201,7 +197,7 @@ class TestTheNewRepository:
         with pytest.raises(HubError, match=r"^ann/new holds the checkpoints of another run"):
             push(None, Listener(), NEW)
 
-        assert (Run(run.folder).repo, titles(other)) == (OLD, ["step-000005", "initial commit"])
+        assert (Run(run.folder).repo, other.titles()) == (OLD, ["step-000005", "initial commit"])
 
     @pytest.mark.parametrize("name", ["prices", "a/b/c", "ann/pri ces"])
     def test_needs_a_name_that_can_be_one(self, hub: LoopbackHub, name: str) -> None:
@@ -359,7 +355,7 @@ def test_after_a_kill_before_the_end_the_old_repository_can_still_be_pushed_to(
     push(None, Listener())
 
     # The steps that were there are recognised: no second commit.
-    assert titles(hub.repo(OLD)) == [
+    assert hub.repo(OLD).titles() == [
         "training finished",
         *["step-000015", "step-000010", "step-000005"],
         "initial commit",

@@ -182,7 +182,7 @@ def test_an_interrupted_run_whose_repository_is_gone_goes_on_in_another_one(
     train.resume(None, Listener())
 
     assert sorted(hub.repo("ann/new").tags) == ["step-000002", "step-000004", "step-000006"]
-    assert [commit.title for commit in hub.repo("ann/new").commits()] == [
+    assert hub.repo("ann/new").titles() == [
         "training finished",
         *["step-000006", "step-000004", "step-000002"],
         "initial commit",

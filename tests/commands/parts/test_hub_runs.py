@@ -189,7 +189,7 @@ class TestTakeOver:
         assert listener.steps == [1, 2, 3, 4, 5, 6]
         assert [c.step for c in result.checkpoints] == [2, 4, 6]
         assert stopped.tags.items() >= tags.items()
-        assert [commit.title for commit in stopped.commits()] == [
+        assert stopped.titles() == [
             "training finished",
             "step-000006",
             *(c.title for c in commits),

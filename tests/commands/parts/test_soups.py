@@ -219,7 +219,7 @@ class TestOnTheHub:
         picked = soups_win(run)
 
         assert (picked.problem, picked.published) == (None, Published("ann/prices"))
-        titles = [commit.title for commit in pushed.commits()]
+        titles = pushed.titles()
         assert titles[:2] == ["The pick, and its model card", "soup-000004-000006"]
         assert [name for name in pushed.tags if name.startswith("soup")] == ["soup-000004-000006"]
         assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
