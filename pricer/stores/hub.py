@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from pricer.errors import HubError
 from pricer.redaction import hub_address
 from pricer.stores.files import parse_json, sha256_of
-from pricer.stores.hub_cache import find_in_cache, is_offline, list_cache
+from pricer.stores.hub_cache import find_in_cache, list_cache
 from pricer.stores.hub_client import hub_client as _api
+from pricer.stores.hub_client import is_offline
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 from pricer.waits import Wait, announced
 

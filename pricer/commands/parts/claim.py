@@ -7,7 +7,7 @@ from pricer.errors import HubError, LeaseLost
 from pricer.redaction import hub_address
 from pricer.stores.hub import Hub
 from pricer.stores.hub_accounts import is_private, may_write, read_account
-from pricer.stores.hub_errors import is_offline
+from pricer.stores.hub_client import is_offline
 from pricer.stores.hub_lease import HubLease, Owner, holds_another_run, identify_folder
 from pricer.stores.published import published_files
 from pricer.stores.runs import Run

@@ -270,7 +270,7 @@ class TestOnTheHub:
         assert run.store.tagged("best") == picked.untagged
         assert not [name for name in pushed.tags if name.startswith("soup")]
         again = with_soups()
-        assert again.problem is again.untagged is None
+        assert (again.problem, again.untagged) == (None, None)
         quiet = Listener()
         with_soups(quiet)
         assert quiet.notes == []
