@@ -57,8 +57,8 @@ def find_tagged(reader: RepoReader, refs: Refs, known: Iterable[Checkpoint]) -> 
 
 
 def _find_best(reader: RepoReader, refs: Refs, found: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The checkpoint of the tag `best`, if its own tag was moved or deleted by hand; None if it is among those found, or
-    the commit has no checkpoint of pricer.
+    """The checkpoint of the tag `best`, if its own tag was moved or deleted by hand. None if it is among those found,
+    or the commit has no checkpoint of pricer.
     """
     commit = refs.tags.get("best")
     if commit is None or all(checkpoint.members for checkpoint in found):  # without any step, commits are read instead
