@@ -217,8 +217,8 @@ def test_other_data_may_have_been_trained_on(hub: LoopbackHub, adapters: FakeSco
     }
     assert evaluate("--data", "ann/lamps").json()["held_out"] == {
         "known": False,
-        "text": "not held out: the adapters were trained on train of ann/lamps, as README.md of ann/prices says, and all "
-        "its items are scored; without --data, only items outside of it are",
+        "text": "not held out: the adapters were trained on train of ann/lamps, as README.md of ann/prices says, and "
+        "all its items are scored; without --data, only items outside of it are",
     }
 
 
