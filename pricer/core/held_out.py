@@ -15,8 +15,8 @@ class Claim:
     """One statement of a repository about the data that its adapters were trained on.
 
     `dataset` is the id of a Hub data set; None: the statement names none. `splits` are the splits that were trained on;
-    empty: the statement names none. `where` says where it stands, for example `README.md`. `subset` is the subset of
-    the data set; None: the statement names none.
+    empty: the statement names none. `where` is the place of the statement, for example `README.md`. `subset` is the
+    subset of the data set; None: the statement names none.
     """
 
     dataset: str | None
@@ -44,7 +44,7 @@ class HeldOutCheck:
 
     @classmethod
     def from_fact(cls, fact: Any) -> "HeldOutCheck | None":
-        """What run.json holds as `held_out`; None for a run that does not say it."""
+        """The check that run.json has as `held_out`; None if it has none that can be read."""
         if isinstance(fact, dict) and isinstance(fact.get("known"), bool) and isinstance(fact.get("text"), str):
             return cls(fact["known"], fact["text"])
         return None
@@ -85,7 +85,7 @@ def judge_held_out(
     items: Mapping[str, int] = MappingProxyType({}),
     near_copies: Mapping[str, int] = MappingProxyType({}),
 ) -> HeldOutCheck:
-    """What is known of the items that are scored. `own_splits` are the splits that the source has. `items` counts the
+    """Judge whether the scored items were held out. `own_splits` are the splits that the source has. `items` counts the
     items of each split, and `near_copies` those with a near-copy among the training items. A split of copies alone is
     not held out, whatever a repository says.
     """

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import BEST, Checkpoint
 from pricer.errors import CheckpointError, PricerError
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import MANIFEST, parse_manifest, sort_checkpoints
-from pricer.stores.hub import Refs, RemoteCommit
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.hub import LARGEST_TEXT, Refs, RemoteCommit
 from pricer.stores.hub_errors import hub_fails
 
 STEP_TAG = re.compile(r"step-[0-9]{6,12}")
@@ -60,7 +59,7 @@ def _find_best(reader: RepoReader, refs: Refs, found: Sequence[Checkpoint]) -> C
     """The checkpoint of the tag `best`, if its own tag was moved or deleted by hand. None if it is among those found,
     or the commit has no checkpoint of pricer.
     """
-    commit = refs.tags.get("best")
+    commit = refs.tags.get(BEST)
     if commit is None or all(checkpoint.members for checkpoint in found):  # without any step, commits are read instead
         return None
     if any(checkpoint.commit == commit for checkpoint in found):
