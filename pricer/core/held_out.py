@@ -1,7 +1,8 @@
 """Held-out items for adapters of other trainers: what a repository claims, and what follows for the scored items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pricer.core.items import Split
@@ -77,8 +78,29 @@ def _is_about(claim: Claim, source: str, subset: str | None) -> bool:
     return is_same and (claim.subset is None or subset is None or claim.subset == subset)
 
 
-def judge_held_out(training: Training, source: str, own_splits: Sequence[str]) -> HeldOutCheck:
-    """Judge whether the scored items were held out. `own_splits` are the splits that the source has."""
+def judge_held_out(
+    training: Training,
+    source: str,
+    own_splits: Sequence[str],
+    items: Mapping[str, int] = MappingProxyType({}),
+    near_copies: Mapping[str, int] = MappingProxyType({}),
+) -> HeldOutCheck:
+    """Judge whether the scored items were held out. `own_splits` are the splits that the source has. `items` counts the
+    items of each split, and `near_copies` those with a near-copy among the training items. A split of copies alone is
+    not held out, whatever a repository says.
+    """
+    found = _judge_splits(training, source, own_splits)
+    copied = {split: count for split, count in near_copies.items() if count}
+    if not copied or training.splits == ():
+        return found
+    counts = " and ".join(f"{count:,} of {items[split]:,} {split} items" for split, count in copied.items())
+    text = f"{found.text}. {counts} have a near-copy among the training items"
+    if found.known and any(count == items[split] for split, count in copied.items()):
+        return HeldOutCheck(False, f"not {text}")
+    return HeldOutCheck(found.known, text)
+
+
+def _judge_splits(training: Training, source: str, own_splits: Sequence[str]) -> HeldOutCheck:
     if training.splits is not None:
         if not training.splits:
             return HeldOutCheck(True, f"held out: the adapters were trained on no item of {source}, {training.reason}")

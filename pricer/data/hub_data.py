@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from pricer.config import DataConfig
 from pricer.core.items import name_split
@@ -37,16 +38,16 @@ class HubFiles:
 
 
 def find_hub_files(config: DataConfig) -> HubFiles:
-    """The files of the data set `config.source`. A branch or a tag is resolved to its commit first. What was found for
-    a commit is kept in HF_HOME, so that a data set that was downloaded before can be read without the network.
+    """The files of the data set `config.source`. A branch or a tag is resolved to its commit first. Both the commit and
+    its files are kept in HF_HOME, so that a data set that was downloaded before can be read without the network.
     """
     with hub_problems(config):
         revision = config.revision or "main"
-        commit = revision if _COMMIT.fullmatch(revision) else _ask_commit(config.source, revision)
+        commit = revision if _COMMIT.fullmatch(revision) else _find_commit(config.source, revision)
         record = _record_file(config, commit)
         if (known := _read_record(record)) is None:
             known = HubFiles(commit, _ask_files(config, commit))
-            _write_record(record, known)
+            _write_record(record, asdict(known))
         return known
 
 
@@ -73,6 +74,21 @@ def import_datasets() -> Any:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors are reported by pricer
     return datasets
+
+
+def _find_commit(repo: str, revision: str) -> str:
+    """The commit of a branch or a tag; while the Hub is switched off, the one at the last look from this machine."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    record = _records() / f"{_file_name(repo)}@{quote(revision, safe='')}.json"
+    try:
+        commit = _ask_commit(repo, revision)
+    except OfflineModeIsEnabled:
+        if (known := _read_commit(record)) is None:
+            raise
+        return known
+    _write_record(record, {"commit": commit})
+    return commit
 
 
 def _ask_commit(repo: str, revision: str) -> str:
@@ -153,10 +169,26 @@ def _choose_subset(subsets: Mapping[str, dict[str, Any]], config: DataConfig) ->
 
 
 def _record_file(config: DataConfig, commit: str) -> Path:
+    subset = re.sub(r"[^\w.-]", "_", config.subset or "")
+    return _records() / f"{_file_name(config.source)}-{commit}-{subset}.json"
+
+
+def _records() -> Path:
     from huggingface_hub import constants
 
-    subset = re.sub(r"[^\w.-]", "_", config.subset or "")
-    return Path(constants.HF_HOME) / "pricer" / f"{config.source.replace('/', '--')}-{commit}-{subset}.json"
+    return Path(constants.HF_HOME) / "pricer"
+
+
+def _file_name(repo: str) -> str:
+    return repo.replace("/", "--")
+
+
+def _read_commit(file: Path) -> str | None:
+    try:
+        commit = json.loads(file.read_bytes())["commit"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
 
 
 def _read_record(file: Path) -> HubFiles | None:
@@ -167,9 +199,9 @@ def _read_record(file: Path) -> HubFiles | None:
         return None
 
 
-def _write_record(file: Path, found: HubFiles) -> None:
+def _write_record(file: Path, record: dict[str, Any]) -> None:
     with suppress(OSError):  # without it, the next start asks the Hub again
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        temporary.write_text(json.dumps(record), encoding="utf-8")
         temporary.replace(file)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import BEST, Checkpoint
 from pricer.errors import CheckpointError, PricerError
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import MANIFEST, parse_manifest, sort_checkpoints
@@ -48,9 +48,29 @@ def find_tagged(reader: RepoReader, refs: Refs, known: Iterable[Checkpoint]) -> 
             if hub_fails(error):
                 raise
             problems[name] = error
+    if best := _find_best(reader, refs, found):
+        found.append(best)
     ordered = sort_checkpoints(found)
     tagged, soups = ([one for one in ordered if bool(one.members) is is_soup] for is_soup in (False, True))
     return OwnCheckpoints(tuple(tagged), tuple(soups), problems, has_manifest=bool(steps - lacking))
+
+
+def _find_best(reader: RepoReader, refs: Refs, found: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The checkpoint of the tag `best`, if its own tag was moved or deleted by hand. None if it is among those found,
+    or the commit has no checkpoint of pricer.
+    """
+    commit = refs.tags.get(BEST)
+    if commit is None or all(checkpoint.members for checkpoint in found):  # without any step, commits are read instead
+        return None
+    if any(checkpoint.commit == commit for checkpoint in found):
+        return None
+    try:
+        best = _read_checkpoint(reader, None, commit)
+    except PricerError as error:
+        if hub_fails(error):
+            raise
+        return None
+    return None if best is None or any(checkpoint.name == best.name for checkpoint in found) else best
 
 
 def find_untagged(reader: RepoReader, commits: Sequence[RemoteCommit], head: str) -> tuple[Checkpoint, ...]:

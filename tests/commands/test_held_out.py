@@ -57,6 +57,11 @@ def publish(hub: LoopbackHub, adapters: FakeScorer, card: bytes, **counts: int) 
         start += count
     hub.create("ann/lamps", kind="dataset").commit(files, "lamps")
     hub.repo("ann/prices").commit({"README.md": card}, "card")
+    tell_prices(adapters)
+
+
+def tell_prices(adapters: FakeScorer) -> None:
+    """Let the adapters know the price of every item."""
     items = load_items(DataConfig(source="ann/lamps"))
     everything = [*items.train, *items.val, *items.test]
     adapters.prices = {item.id: item.price for item in everything}  # type: ignore[attr-defined]
@@ -210,6 +215,22 @@ def test_other_data_may_have_been_trained_on(hub: LoopbackHub, adapters: FakeSco
         "known": False,
         "text": "not known to be held out: the adapters may have been trained on items of some.csv",
     }
+    assert evaluate("--data", "ann/lamps").json()["held_out"] == {
+        "known": False,
+        "text": "not held out: the adapters were trained on train of ann/lamps, as README.md of ann/prices says, and "
+        "all its items are scored; without --data, only items outside of it are",
+    }
+
+
+def test_a_held_out_split_of_copies_is_not_held_out(hub: LoopbackHub, adapters: FakeScorer) -> None:
+    publish(hub, adapters, CARD, train=600, validation=150, test=150)
+    hub.repo("ann/lamps", kind="dataset").commit({"validation.csv": rows(0, 40)}, "forty training rows")
+    tell_prices(adapters)
+
+    found = evaluate().json()["held_out"]
+
+    assert not found["known"]
+    assert found["text"].endswith("none of it is scored. 40 of 40 val items have a near-copy among the training items")
 
 
 def test_what_was_downloaded_says_what_was_trained_on_without_the_network(

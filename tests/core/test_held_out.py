@@ -77,3 +77,19 @@ def test_what_is_said_of_the_scored_items() -> None:
     assert none == HeldOutCheck(
         True, "held out: the adapters were trained on no item of ann/lamps, as data.trained_splits says"
     )
+
+
+def test_copies_of_the_training_items_are_said_and_copies_alone_are_not_held_out() -> None:
+    said = Training(("train",), "as its card says")
+    text = "held out: the adapters were trained on train of ann/lamps, as its card says; none of it is scored"
+    items = {"train": 600, "val": 150, "test": 75}
+
+    def judge(training: Training, **copies: int) -> HeldOutCheck:
+        return judge_held_out(training, "ann/lamps", ["train", "val", "test"], items, {"train": 0, **copies})
+
+    assert judge(said, val=0, test=0) == HeldOutCheck(True, text)
+    some = "50 of 150 val items and 7 of 75 test items have a near-copy among the training items"
+    assert judge(said, val=50, test=7) == HeldOutCheck(True, f"{text}. {some}")
+    every = "75 of 75 test items have a near-copy among the training items"
+    assert judge(said, val=0, test=75) == HeldOutCheck(False, f"not {text}. {every}")
+    assert judge(Training((), "as data.trained_splits says"), val=150).known

@@ -96,6 +96,20 @@ class TestOfPricer:
                 "ann/plain at its tag step-000005 holds step-000006: left out (the tag was moved: put it back)",
             )
 
+    @pytest.mark.parametrize("is_moved", [True, False])
+    def test_the_best_checkpoint_is_found_without_its_own_tag(self, repo: Repo, is_moved: bool) -> None:
+        other = tagged(repo, a_checkpoint(5, b"a"), b"a")
+        best = tagged(repo, a_checkpoint(6, b"b"), b"b")
+        repo.create_tag("best", best.hash)
+        del repo.tags["step-000006"]
+        if is_moved:
+            repo.create_tag("step-000006", other.hash)
+
+        result = found()
+
+        assert [(c.step, c.commit) for c in result.checkpoints] == [(5, other.hash), (6, best.hash)]
+        assert len(result.notes) == is_moved
+
     def test_without_any_tag_the_commits_of_the_steps_are_read(self, repo: Repo) -> None:
         commits = [tagged(repo, a_checkpoint(step, b"%d" % step), b"%d" % step) for step in (5, 6)]
         repo.tags.clear()

@@ -48,13 +48,25 @@ def record_held_out(run: Run, setup: "Setup") -> HeldOutCheck | None:
         return None
     data, summary = setup.config.data, setup.items.summary
     trained = None if data.trained_splits in (None, "unknown") else tuple(data.trained_splits)
-    found = judge_held_out(Training(trained, reason), data.source, summary.own_splits if summary else ())
+    training = Training(trained, reason)
+    if summary is None:
+        found = judge_held_out(training, data.source, ())
+    else:
+        found = judge_held_out(training, data.source, summary.own_splits, summary.items, summary.near_copies)
     run.record(held_out=asdict(found))
     return found
 
 
 def judge_other_data(run: Run, source: str) -> HeldOutCheck | None:
     """The same about all items of other data (`--data`), which may be those that the adapters were trained on."""
-    if not isinstance(run.facts().get("trained_on"), str):
+    reason, data = run.facts().get("trained_on"), run.config().data
+    if not isinstance(reason, str):
         return None
+    if source == data.source and data.trained_splits and data.trained_splits != "unknown":
+        splits = " and ".join(data.trained_splits)
+        return HeldOutCheck(
+            False,
+            f"not held out: the adapters were trained on {splits} of {source}, {reason}, and all its items are scored; "
+            "without --data, only items outside of it are",
+        )
     return HeldOutCheck(False, f"not known to be held out: the adapters may have been trained on items of {source}")
