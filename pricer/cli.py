@@ -163,7 +163,7 @@ def pick(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pricer.commands import pick as command
     from pricer.commands.parts.wandb_report import pick_report, send
-    from pricer.views import terminal, terminal_evaluations, terminal_progress
+    from pricer.views import terminal, terminal_pick, terminal_progress
 
     with terminal_progress.Watcher() as watcher:
         soups = None
@@ -173,19 +173,19 @@ def pick(
             soups = partial(score_soups, watcher=watcher)
         result = command.pick(run, metric, repo, soups, watcher.note)
     if not as_json:
-        terminal_evaluations.draw_pick(result)
-        terminal_evaluations.picked(result, as_json=False)
+        terminal_pick.draw_pick(result)
+        terminal_pick.picked(result, as_json=False)
         sys.stdout.flush()  # the confirmation may take a while
     confirmed = None
     if confirm:
         with terminal_progress.Watcher() as watcher:
             confirmed = command.confirm(result, watcher)
     if as_json:
-        terminal_evaluations.picked(result, as_json=True, confirmed=confirmed)
+        terminal_pick.picked(result, as_json=True, confirmed=confirmed)
     elif confirmed:
-        terminal_evaluations.confirmation(result, confirmed)
+        terminal_pick.confirmation(result, confirmed)
     else:
-        terminal_evaluations.next_step(result)
+        terminal_pick.next_step(result)
     sys.stdout.flush()  # W&B may take a while
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")
     if problem := (confirmed or result).problem:

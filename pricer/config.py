@@ -85,10 +85,10 @@ class DataConfig(_Section):
     """Keep the splits that the source has, and cut from its training items only what is missing. false: join all items
     and split them anew."""
     trained_splits: list[Literal["train", "val", "test"]] | Literal["unknown"] | None = None
-    """Splits of the source that are not held out, whatever else is missing. It is for `--repo` with the adapters of
-    another trainer: the splits that they were trained on, such as [train]; [] if they were trained on other data. What
-    is missing is cut from the other splits. `unknown`: train, if the source has another split, too. null: with such a
-    repository, what its card and its configs say."""
+    """Splits of the source that the adapters of another trainer (`--repo`) were trained on, such as [train]; [] if they
+    were trained on other data. Items of these splits are never held out. A missing val or test split is cut from the
+    other splits. `unknown`: train is assumed if the source has another split, too. null: the splits that the
+    repository's card and configs name."""
     decimal_mark: Literal[".", ","] = "."
     """Decimal mark of prices that are text: `.` reads 1,299.00, `,` reads 1.299,00."""
     min_price: Annotated[Number, Field(gt=0)] | None = None

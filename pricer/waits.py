@@ -1,4 +1,4 @@
-"""Waits for the Hub. Whoever waits announces why and how long, so that the command can show it."""
+"""Waits for the Hub. The code that waits announces the reason and the seconds, so that the command can show them."""
 
 import logging
 import math

@@ -21,6 +21,11 @@ from pricer.stores.runs import Run, create_run
 
 PLAIN = PriceFormat("plain")
 
+
+class Killed(BaseException):
+    """The end of the process, as far as the code can tell."""
+
+
 TEMPLATE = PromptTemplate(
     question="What does this cost to the nearest dollar?", lead="Price is $", price_format=PLAIN, max_length=128
 )

@@ -14,7 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 from hypothesis import settings
 
-from tests.loopback_hub.fixtures import hub, waits  # noqa: F401 (fixtures for all tests)
+from tests.loopback_hub.fixtures import hub, repo, waits  # noqa: F401 (fixtures for all tests)
 
 # The same examples every time, so that a red test stays red; no deadline, because machines are shared.
 settings.register_profile("pricer", derandomize=True, deadline=None, database=None, max_examples=60)

@@ -56,6 +56,20 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def adapters_on(repo: Repo) -> dict[str, str]:
+    """The sha256 of the adapter that each tag leads to, computed from the bytes that the Hub holds."""
+    return {tag: sha256(repo.files(commit)[ADAPTER]) for tag, commit in sorted(repo.tags.items())}
+
+
+def assert_each_is_there_once(repo: Repo, adapters: dict[str, str]) -> None:
+    """A training has finished, and each of its checkpoints has one commit, its tag and its own manifest."""
+    assert adapters_on(repo) == adapters
+    # The newest first, and below them the commit with which the repository begins: ordered, none lost, none twice.
+    assert repo.titles() == ["training finished", *sorted(adapters, reverse=True), "initial commit"]
+    for tag, commit in repo.tags.items():
+        assert json.loads(repo.files(commit)["manifest.json"])["step"] == int(tag.removeprefix("step-"))
+
+
 def use_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the libraries of this process keep what they download in another place."""
     monkeypatch.setenv("HF_HOME", str(folder))

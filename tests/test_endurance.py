@@ -1,19 +1,17 @@
 """Long runs against a Hub that misbehaves: kills, faults and slow uploads, and every revision holds its own weights."""
 
-import hashlib
-import json
 import random
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.loopback_hub import COMMON_FAULTS, Fault, LoopbackHub, Repo
+from tests.loopback_hub import COMMON_FAULTS, Fault, LoopbackHub
 from tests.processes import finish, kill_after, options
+from tests.repositories import ADAPTER, assert_each_is_there_once, sha256
 
 pytestmark = pytest.mark.slow
 
-ADAPTER = "adapter_model.safetensors"
 # 160 items in batches of 16 are 10 steps an epoch.
 SETTINGS = options(
     data__train_limit=160,
@@ -41,21 +39,7 @@ def adapters_without_a_hub(epochs: float) -> dict[str, str]:
     """The sha256 of each checkpoint's adapter, by tag, of a run that nothing disturbs."""
     finish("train", "quickstart", "--run", "whole", *settings(epochs))
     folders = sorted(Path("runs/whole/checkpoints").glob("step-*"))
-    return {folder.name: hashlib.sha256((folder / ADAPTER).read_bytes()).hexdigest() for folder in folders}
-
-
-def adapters_on(repo: Repo) -> dict[str, str]:
-    """The sha256 of the adapter that each tag leads to, computed from the bytes that the Hub holds."""
-    return {tag: hashlib.sha256(repo.files(commit)[ADAPTER]).hexdigest() for tag, commit in sorted(repo.tags.items())}
-
-
-def assert_each_is_there_once(repo: Repo, adapters: dict[str, str]) -> None:
-    assert adapters_on(repo) == adapters
-    # The newest first, and below them the commit with which the repository begins: ordered, none lost, none twice.
-    titles = [commit.title for commit in repo.commits("main")]
-    assert titles == ["training finished", *sorted(adapters, reverse=True), "initial commit"]
-    for tag, commit in repo.tags.items():
-        assert json.loads(repo.files(commit)["manifest.json"])["step"] == int(tag.removeprefix("step-"))
+    return {folder.name: sha256((folder / ADAPTER).read_bytes()) for folder in folders}
 
 
 def test_fifty_checkpoints_arrive_although_a_third_of_all_requests_fails(hub: LoopbackHub) -> None:

@@ -19,7 +19,7 @@ import torch
 import yaml
 from safetensors.torch import load, save
 
-from pricer.stores.checkpoints import STATE_FILES
+from pricer.stores.training_states import STATE_FILES
 from tests.commands.conftest import _stopped as _stopped  # noqa: PLC0414 (fixtures)
 from tests.commands.conftest import stopped as stopped  # noqa: PLC0414
 from tests.loopback_hub import LfsFile, LoopbackHub, Repo
@@ -460,7 +460,7 @@ def no_numbers(name: str) -> str:
 
 UNREADABLE = rf"{REPO} has no training state that can be read on its branch state"
 DAMAGED = r"runs/stopped/metrics.jsonl is damaged: "
-OF_ANOTHER = rf"the training state in {REPO} has the adapter of step 4, its trainer another step"
+OF_ANOTHER = rf"the training state in {REPO} has the adapter of step 4, but its trainer is at another step"
 
 RESUMED: dict[str, tuple[Callable[[Repo], object], str]] = {
     "an optimizer that runs code": (state_file("optimizer.pt", torch_bomb()), no_numbers("optimizer.pt")),

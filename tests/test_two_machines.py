@@ -1,6 +1,5 @@
 """Real processes on one run: two at a time, and killed at each request of the first push."""
 
-import hashlib
 import json
 import re
 import signal
@@ -13,10 +12,10 @@ import pytest
 
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.processes import finish, options, run, start
+from tests.repositories import adapters_on, assert_each_is_there_once
 
 pytestmark = pytest.mark.slow
 
-ADAPTER = "adapter_model.safetensors"
 # 48 items in batches of 16 are 3 steps an epoch, 6 in all: checkpoints at 2, 4 and 6.
 SETTINGS = options(
     data__train_limit=48,
@@ -30,16 +29,9 @@ SETTINGS = options(
 POINTS = 13
 
 
-def adapters_on(repo: Repo) -> dict[str, str]:
-    """The sha256 of the adapter that each tag leads to."""
-    return {tag: hashlib.sha256(repo.files(commit)[ADAPTER]).hexdigest() for tag, commit in sorted(repo.tags.items())}
-
-
 def assert_is_finished(repo: Repo, adapters: dict[str, str]) -> None:
     """Every checkpoint is there once, the run says that it is finished, and no training state is left."""
-    assert adapters_on(repo) == adapters
-    titles = [commit.title for commit in repo.commits("main")]
-    assert titles == ["training finished", *sorted(adapters, reverse=True), "initial commit"]
+    assert_each_is_there_once(repo, adapters)
     assert json.loads(repo.files()["run.json"])["finished"]
     assert sorted(repo.branches) == ["main"]
 

@@ -119,7 +119,7 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
         for checkpoint in job.checkpoints:
             if checkpoint.id in refused:
                 session.leave_out(checkpoint, refused[checkpoint.id])
-        if job.which != "all":  # who names one checkpoint wants it tried, whatever happened before
+        if job.which != "all":  # a checkpoint that is named is tried, even if it failed before
             run.evaluations.drop_failure(fitting[0].id)
         # The baselines come first, before any adapter is loaded: one of them is the untuned base.
         baselines = evaluate_baselines(session, setup)

@@ -9,7 +9,7 @@ from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish, publish_recorded
 from pricer.commands.parts.watcher import Watcher
-from pricer.core.checkpoints import Checkpoint, Failure
+from pricer.core.checkpoints import BEST, Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
@@ -106,7 +106,7 @@ def publish_pick_of(run: Run) -> Checkpoint | None:
     nothing was missing, or the checkpoint still waits in the outbox. A RunError if the evaluations that were picked
     from are gone.
     """
-    picked = run.store.tagged("best") if run.outbox.pick_waits else None
+    picked = run.store.tagged(BEST) if run.outbox.pick_waits else None
     if picked is None or (picked.commit is None and picked in run.outbox.checkpoints()):
         return None
     publish_recorded(run)
@@ -137,7 +137,7 @@ def _publish(picked: Picked, note: Callable[[str], object]) -> Published | None:
         return publish(run, picked.selection)
     run.outbox.keep_pick()
     if chosen.commit is None and chosen in run.outbox.checkpoints():
-        run.store.tag(chosen, "best")
+        run.store.tag(chosen, BEST)
         later = f"pricer push --run {run.name}"
         note(f"{chosen.name} is not on the Hub yet: {later} brings it there, with the tag best and the model card")
         return None

@@ -9,7 +9,7 @@ from pricer.commands.parts.session import Scorer, load_scorer, predict_batches
 from pricer.commands.parts.setup import Setup, prepare_to_ask
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.config import DataConfig
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import BEST, Checkpoint
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.core.units import PriceUnit
@@ -34,7 +34,7 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     """
     config = run.config()
     items = read(config.data)
-    which = which or ("best" if run.store.tagged("best") else None)
+    which = which or (BEST if run.store.tagged(BEST) else None)
     (checkpoint,) = choose_checkpoints(run, which or "last")
     if which is None and len(run.store.checkpoints()) > 1:
         watcher.note(f"no best checkpoint of {run.name} has been picked yet: this is the last one, {checkpoint.name}")

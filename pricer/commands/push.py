@@ -39,7 +39,7 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
     if has_uploads(run):
         text = f"another process is delivering the checkpoints of {run.name}"
         run.outbox.folder.mkdir(exist_ok=True)
-        with locked(run.outbox.folder, RunError(text, "a training does it by itself")):
+        with locked(run.outbox.folder, RunError(text, "the training delivers them by itself")):
             pass
         with run.lock():
             deliver_outbox(run, watcher)

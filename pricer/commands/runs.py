@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pricer.core.checkpoints import Candidate
+from pricer.core.checkpoints import BEST, Candidate
 from pricer.core.evaluation import Evaluation
 from pricer.core.selection import by_preference, dropped_ids, find_comparable, rank_evaluations
 from pricer.errors import PricerError, RunError
@@ -63,7 +63,7 @@ def _read(run: Run) -> Overview:
     facts, checkpoints, evaluations = run.facts(), run.store.checkpoints(), run.evaluations.all()
     kept = {checkpoint.id for checkpoint in checkpoints}
     scored = {e.candidate.id for group in by_preference(evaluations, kept) for e in group}
-    picked = run.store.tagged("best")
+    picked = run.store.tagged(BEST)
     return Overview(
         name=run.name,
         state=_state(run, facts),

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from pricer.core.prices import PriceFormat
 
+BEST = "best"
+"""The tag of the picked checkpoint."""
 SOUP_SIZES = (2, 3)
 """The numbers of neighbouring checkpoints that are averaged."""
 _MAX_MEMBERS = 8
@@ -104,6 +106,16 @@ class Checkpoint:
     def at(self, commit: str, folder: str = "") -> "Checkpoint":
         """The same checkpoint, with its place on the Hub."""
         return replace(self, commit=commit, folder=folder)
+
+    def path(self, name: str) -> str:
+        """The path of one of its files in the repository."""
+        return f"{self.folder}/{name}" if self.folder else name
+
+    @property
+    def loader_arguments(self) -> str:
+        """Its place on the Hub, as arguments for `from_pretrained` that can be pasted."""
+        folder = f", subfolder={json.dumps(self.folder)}" if self.folder else ""
+        return f'revision="{self.commit}"{folder}'
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values, with the id and, for a checkpoint on the Hub, its commit and folder."""

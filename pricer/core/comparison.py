@@ -76,8 +76,8 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """How much lower the mean absolute error of a checkpoint is than that of a baseline on the same items, in units:
-    `lower_by` (negative if it is higher), with its 95 % interval (None for a single item).
+    """The comparison of a checkpoint with a baseline on the same items. The mean absolute error of the checkpoint is
+    lower by `lower_by` units (negative: higher), with a 95 % interval (None for a single item).
     """
 
     baseline: str

@@ -14,8 +14,8 @@ class Claim:
     """One statement of a repository about the data that its adapters were trained on.
 
     `dataset` is the id of a Hub data set; None: the statement names none. `splits` are the splits that were trained on;
-    empty: the statement names none. `where` says where it stands, for example `README.md`. `subset` is the subset of
-    the data set; None: the statement names none.
+    empty: the statement names none. `where` is the place of the statement, for example `README.md`. `subset` is the
+    subset of the data set; None: the statement names none.
     """
 
     dataset: str | None
@@ -43,7 +43,7 @@ class HeldOutCheck:
 
     @classmethod
     def from_fact(cls, fact: Any) -> "HeldOutCheck | None":
-        """What run.json holds as `held_out`; None for a run that does not say it."""
+        """The check that run.json has as `held_out`; None if it has none that can be read."""
         if isinstance(fact, dict) and isinstance(fact.get("known"), bool) and isinstance(fact.get("text"), str):
             return cls(fact["known"], fact["text"])
         return None
@@ -78,7 +78,7 @@ def _is_about(claim: Claim, source: str, subset: str | None) -> bool:
 
 
 def judge_held_out(training: Training, source: str, own_splits: Sequence[str]) -> HeldOutCheck:
-    """What is known of the items that are scored. `own_splits` are the splits that the source has."""
+    """Judge whether the scored items were held out. `own_splits` are the splits that the source has."""
     if training.splits is not None:
         if not training.splits:
             return HeldOutCheck(True, f"held out: the adapters were trained on no item of {source}, {training.reason}")

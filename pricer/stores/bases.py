@@ -11,8 +11,8 @@ from typing import Any
 from pricer.config import ModelConfig
 from pricer.errors import ModelError, first_line
 from pricer.stores.files import read_json, sha256_of, write_json
-from pricer.stores.hub_cache import is_offline
-from pricer.stores.hub_errors import gated, offline_variable
+from pricer.stores.hub_client import is_offline, offline_variable
+from pricer.stores.hub_errors import gated
 
 ASSETS = Path(__file__).parent.parent / "assets"
 # Pickled weights (*.bin, *.pth) and Python files are never downloaded.

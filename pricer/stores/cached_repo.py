@@ -11,7 +11,7 @@ from pricer.stores.checkpoints import ADAPTER, MANIFEST, parse_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile
 from pricer.stores.hub_cache import find_snapshots
-from pricer.stores.hub_errors import offline_variable
+from pricer.stores.hub_client import offline_variable
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from pricer.errors import HubError
 from pricer.redaction import hub_address
-from pricer.stores.files import sha256_of
-from pricer.stores.hub_cache import find_in_cache, is_offline, list_cache
+from pricer.stores.files import parse_json, sha256_of
+from pricer.stores.hub_cache import find_in_cache, list_cache
 from pricer.stores.hub_client import hub_client as _api
+from pricer.stores.hub_client import is_offline
 from pricer.stores.hub_errors import CONFLICT, pause, raise_hub_error
 from pricer.waits import Wait, announced
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 # Attempts of a request that is refused although earlier ones were allowed: the Hub may have a passing fault.
 _DOUBTS = 3
+LARGEST_TEXT = 1_000_000
+"""The maximum size, in bytes, of a text that is read whole: a configuration, a manifest, a card."""
 LARGE = (".safetensors", ".pt", ".pth")
 """Endings of files that the Hub keeps in LFS whatever their size."""
 
@@ -72,6 +75,11 @@ class Refs:
 
     branches: Mapping[str, str]
     tags: Mapping[str, str]
+
+    @property
+    def step_tags(self) -> list[str]:
+        """The names of the tags that look like those of pricer's checkpoints, sorted."""
+        return sorted(name for name in self.tags if name.startswith("step-"))
 
 
 class Hub:
@@ -154,10 +162,14 @@ class Hub:
         stated = card.get("license") if card else None
         return stated if isinstance(stated, str) else None
 
-    def read(self, commit: str, path: str, limit: int) -> bytes | None:
+    def read(self, commit: str, path: str, limit: int = LARGEST_TEXT) -> bytes | None:
         """The content of a small file, None if the commit has none of that name; a HubError beyond `limit` bytes."""
         file = self.files(commit, [path]).get(path)
         return None if file is None else self.download(commit, file, limit).read_bytes()
+
+    def read_record(self, commit: str | None, path: str) -> dict[str, Any]:
+        """The JSON object in a file. Empty if there is no commit, no such file in it, or no JSON object in the file."""
+        return parse_json((commit and self.read(commit, path)) or b"") or {}
 
     def download(
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False

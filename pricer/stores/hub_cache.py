@@ -1,17 +1,10 @@
-"""The folders of this machine in which the Hub's libraries keep what they download, and whether they may download."""
+"""The folders of this machine in which the Hub's libraries keep what they download."""
 
 from pathlib import Path
 from typing import Any
 
 from pricer.errors import HubError
-from pricer.stores.hub_errors import offline_variable
-
-
-def is_offline() -> bool:
-    """Whether the user has switched the Hub off (HF_HUB_OFFLINE)."""
-    from huggingface_hub import constants
-
-    return constants.is_offline_mode()
+from pricer.stores.hub_client import offline_variable
 
 
 def home() -> Path:

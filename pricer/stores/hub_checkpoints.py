@@ -1,18 +1,15 @@
 """Checkpoints in a Hub repository. Each push is read back before it counts as delivered."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, Failure
+from pricer.core.checkpoints import BEST, Checkpoint, Failure
 from pricer.errors import CheckpointError, HubError
 from pricer.redaction import hub_address
 from pricer.stores.checkpoints import (
     ADAPTER,
-    ADAPTER_CONFIG,
     PARTS,
     FolderStore,
     read_checkpoint,
@@ -20,17 +17,12 @@ from pricer.stores.checkpoints import (
     verify,
 )
 from pricer.stores.files import append_lines, link_or_copy, parse_json
-from pricer.stores.hub import Hub, RemoteFile
-from pricer.stores.hub_cache import cache, is_cached
+from pricer.stores.hub import Hub
+from pricer.stores.hub_downloads import download_checkpoint
 from pricer.stores.hub_lease import holds_another_run
-from pricer.stores.hub_pick import BEST, put_pick, read_pick
+from pricer.stores.hub_pick import put_pick, read_pick
 from pricer.stores.outbox import Outbox
 from pricer.stores.published import published_files
-
-# Maximum sizes in bytes. No adapter of any open base is larger.
-LARGEST_ADAPTER = 32_000_000_000
-LARGEST_TEXT = 1_000_000
-LARGEST_LOG = 500_000_000
 
 
 class HubStore:
@@ -85,7 +77,7 @@ class HubStore:
         if folder := self._local.find(checkpoint):
             return folder
         if known := self._find_delivered(checkpoint):
-            return self._download(known)
+            return download_checkpoint(self.hub, known)
         if checkpoint.members:  # a soup that was not pushed
             return self._local.fetch(checkpoint)
         return self._keep_waiting(checkpoint)
@@ -120,7 +112,7 @@ class HubStore:
         assert known is not None  # a tag was set to it, and so it was delivered
         assert known.commit is not None
         head = self.hub.refs().branches.get("main", known.commit)
-        pages = render(self.hub.repo, self.hub.read(head, "README.md", LARGEST_TEXT))
+        pages = render(self.hub.repo, self.hub.read(head, "README.md"))
         if pages is None:
             return None
         self._head = None
@@ -133,7 +125,7 @@ class HubStore:
         append_lines(self._local.log, [c.to_json() for c in found if c.name not in known])
 
     def _delivered(self) -> list[Checkpoint]:
-        # A line without a commit is of a checkpoint that was kept before the run had this repository.
+        # A line without a commit belongs to a checkpoint that was kept before the run had this repository.
         return [checkpoint for checkpoint in self._local.logged() if checkpoint.commit is not None]
 
     def _find_delivered(self, checkpoint: Checkpoint) -> Checkpoint | None:
@@ -160,7 +152,7 @@ class HubStore:
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
             if not checkpoint.members:  # a soup is pushed only when it becomes the pick
-                # Before the log line: after a kill in between, the checkpoint is delivered once more, with this.
+                # The log line comes after this. If a kill comes in between, both are done again.
                 self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered
@@ -175,7 +167,9 @@ class HubStore:
             # If the last line fails, its commit may exist all the same, so the head is unknown.
             head, self._head = self._head, None
             head = head or self.hub.refs().branches.get("main", self._best)
-            self._head = put_pick(self.hub, pick, head, lambda: self._local.find(pick) or self._download(pick))
+            self._head = put_pick(
+                self.hub, pick, head, lambda: self._local.find(pick) or download_checkpoint(self.hub, pick)
+            )
 
     def _commit_and_confirm(self, checkpoint: Checkpoint, folder: Path) -> str:
         commit = self._find_earlier_push(checkpoint, folder) or self._commit(checkpoint, folder)
@@ -215,8 +209,7 @@ class HubStore:
     def _refuse_another_run(self, head: str | None) -> None:
         """Raise a HubError if another run pushed first. Two runs that start together both find an empty repository."""
         own = (parse_json(self._facts.read_bytes() if self._facts.is_file() else b"") or {}).get("id")
-        text = self.hub.read(head, "run.json", LARGEST_TEXT) if head and own else None
-        record = parse_json(text or b"") or {}
+        record = self.hub.read_record(head if own else None, "run.json")
         if record.get("id") not in (None, own):
             raise holds_another_run(self.hub.repo, record)
 
@@ -237,55 +230,3 @@ class HubStore:
         """The first file of a checkpoint that is missing or different in the commit; None if there is none."""
         # The adapter was hashed before, so its gigabytes are not read again.
         return self.hub.first_difference(commit, folder, PARTS, {ADAPTER: checkpoint.adapter_sha256})
-
-    def _download(self, checkpoint: Checkpoint) -> Path:
-        assert checkpoint.commit is not None  # it is in the log
-        prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
-        place = f"{checkpoint.name} of {self.hub.repo} ({checkpoint.commit[:12]})"
-        try:
-            found = self.hub.files(checkpoint.commit, [prefix + ADAPTER, prefix + ADAPTER_CONFIG])
-        except HubError as error:
-            if not error.missing:
-                raise
-            raise CheckpointError(f"{place} is gone: {error.message}") from None
-        if missing := [name for name in (ADAPTER, ADAPTER_CONFIG) if prefix + name not in found]:
-            raise CheckpointError(f"{place} has no {missing[0]}")
-        adapter = found[prefix + ADAPTER]
-        if adapter.sha256 not in (None, checkpoint.adapter_sha256):
-            raise CheckpointError(
-                f"{place} is not what its manifest says: the Hub has sha256 {adapter.sha256[:12]}…, the manifest "
-                f"{checkpoint.adapter_sha256[:12]}…"
-            )
-        if adapter.size <= LARGEST_ADAPTER and not is_cached(self.hub.repo, checkpoint.commit, adapter.path):
-            refuse_without_room(cache(), adapter.size, f"{adapter.path} of {self.hub.repo}")
-        for force in (False, True):
-            config = self._download_file(place, checkpoint.commit, found[prefix + ADAPTER_CONFIG], force=force)
-            self._download_file(place, checkpoint.commit, adapter, force=force)
-            try:
-                verify(checkpoint, config.parent)
-                break
-            except CheckpointError:
-                if force:  # the download itself is wrong, not the cache
-                    raise
-        return config.parent
-
-    def _download_file(self, place: str, commit: str, file: RemoteFile, *, force: bool) -> Path:
-        limit = LARGEST_TEXT if file.path.endswith(ADAPTER_CONFIG) else LARGEST_ADAPTER
-        try:
-            return self.hub.download(commit, file, limit, force=force)
-        except HubError as error:
-            if not error.missing:
-                raise
-            raise CheckpointError(f"{place} cannot be downloaded: {error.message}", error.hint) from None
-
-
-def refuse_without_room(folder: Path, size: int, what: str) -> None:
-    """Raise a HubError unless `size` bytes are free on the disk of `folder`."""
-    # Path.exists raises inside a folder without read permission.
-    present = next(part for part in (folder, *folder.absolute().parents) if os.path.exists(part))  # noqa: PTH110
-    free = shutil.disk_usage(present).free
-    if size > free:
-        raise HubError(
-            f"{what} takes {size:,} bytes, {free:,} are free on the disk with {folder}",
-            "make room, or set HF_HOME to a folder on another disk",
-        )

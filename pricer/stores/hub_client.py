@@ -1,4 +1,4 @@
-"""The client of huggingface_hub, as pricer uses it."""
+"""The client of huggingface_hub as pricer sets it up, and whether the user has switched the Hub off."""
 
 import functools
 import logging
@@ -16,6 +16,20 @@ def hub_client() -> Any:
 
     _configure_client()
     return HfApi()
+
+
+def is_offline() -> bool:
+    """Whether the user has switched the Hub off (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return constants.is_offline_mode()
+
+
+def offline_variable() -> str:
+    """The environment variable that switches the Hub off, if it is off."""
+    # huggingface_hub reads TRANSFORMERS_OFFLINE where HF_HUB_OFFLINE is empty.
+    is_other = os.environ.get("TRANSFORMERS_OFFLINE") and not os.environ.get("HF_HUB_OFFLINE")
+    return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """Errors of the Hub: converts them to HubErrors, and says how long to wait before the next attempt."""
 
 import errno
-import os
 import random
 import re
 import time
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 from pricer.errors import HubError, PricerError, causes_of, first_line
 from pricer.redaction import hub_address
+from pricer.stores.hub_client import offline_variable
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
 CONFLICT = (409, 412)
@@ -30,20 +30,6 @@ def pause(attempt: int, error: HubError) -> float:
         return own
     # The Hub may ask for no wait at all, or for a very long one. Both are limited.
     return min(max(error.retry_after, min(own, _SHORTEST_WAIT)), _HOUR)
-
-
-def is_offline() -> bool:
-    """Whether the Hub is switched off on this machine."""
-    from huggingface_hub import constants
-
-    return bool(constants.is_offline_mode())
-
-
-def offline_variable() -> str:
-    """The environment variable that switches the Hub off, if it is off."""
-    # huggingface_hub reads TRANSFORMERS_OFFLINE where HF_HUB_OFFLINE is empty.
-    is_other = os.environ.get("TRANSFORMERS_OFFLINE") and not os.environ.get("HF_HUB_OFFLINE")
-    return "TRANSFORMERS_OFFLINE" if is_other else "HF_HUB_OFFLINE"
 
 
 def raise_hub_error(error: Exception, repo: str) -> NoReturn:

@@ -10,15 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 from pricer.errors import HubError, LeaseLost
-from pricer.stores.files import parse_json, read_json, write_json
+from pricer.stores.files import read_json, write_json
 from pricer.stores.hub import Hub, is_there
 from pricer.stores.processes import Process, has_ended, this_process
 from pricer.stores.records import parse_record
 
 STATE_BRANCH = "state"
 LEASE = "lease.json"
-# Maximum sizes in bytes. A usual lease has 400, a usual run.json 4,000.
-_LARGEST_LEASE, _LARGEST_RECORD = 10_000, 1_000_000
+# Maximum size in bytes. A usual lease has 400.
+_LARGEST_LEASE = 10_000
 # Attempts to commit a lease. Before each one, the lease on the Hub is read again.
 _ATTEMPTS = 4
 
@@ -111,8 +111,8 @@ class HubLease:
 
     def acquire(self, *, take_over: bool = False) -> None:
         """Acquire the lease. A LeaseLost says who holds it. A lease can be acquired if it was released, belongs to this
-        run folder, or was held by a process of this machine that has ended; with `take_over`, also from anybody else. If
-        the Hub cannot be reached, the next attempt takes over, too.
+        run folder, or was held by a process of this machine that has ended; with `take_over`, also from anybody else.
+        If the Hub cannot be reached, the next attempt takes over, too.
         """
         self._takes_over = take_over = take_over or self._takes_over
         for attempt in range(1, _ATTEMPTS + 1):
@@ -185,7 +185,7 @@ class HubLease:
             self._hub.branch(STATE_BRANCH, start=main)
             if head := self._hub.refs().branches.get(STATE_BRANCH):
                 return head
-            # The client takes every conflict for a branch that is there already.
+            # The client takes every conflict to mean that the branch is there already.
             self._hub.wait_after(attempt, problem)
         raise problem
 
@@ -224,7 +224,7 @@ class HubLease:
         finished elsewhere.
         """
         with is_there():
-            record = parse_json((main and self._hub.read(main, "run.json", _LARGEST_RECORD)) or b"") or {}
+            record = self._hub.read_record(main, "run.json")
         if self._owner.run_id and record.get("id", self._owner.run_id) != self._owner.run_id:
             raise holds_another_run(self.repo, record)
         if record.get("finished") and not self._owner.has_finished():

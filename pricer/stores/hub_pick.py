@@ -7,12 +7,8 @@ from types import MappingProxyType
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, MANIFEST, PARTS, parse_manifest
-from pricer.stores.hub import Hub, RemoteFile
+from pricer.stores.hub import LARGEST_TEXT, Hub, RemoteFile
 
-BEST = "best"
-"""The tag of the picked checkpoint."""
-# Maximum size of a manifest and of an adapter's configuration in bytes.
-_LARGEST_TEXT = 1_000_000
 # `pricer eval --repo` reads the titles of commits. This one must not look like a step or an epoch.
 _TITLE = "The pick, and its model card"
 
@@ -42,12 +38,11 @@ def put_pick(
 def _parts_on_hub(hub: Hub, checkpoint: Checkpoint) -> dict[str, RemoteFile]:
     """The files of a checkpoint at its commit, by their names without a folder. Another trainer writes no manifest."""
     assert checkpoint.commit is not None  # it is on the Hub
-    prefix = f"{checkpoint.folder}/" if checkpoint.folder else ""
-    found = hub.files(checkpoint.commit, [prefix + name for name in PARTS])
+    found = hub.files(checkpoint.commit, [checkpoint.path(name) for name in PARTS])
     for name in (ADAPTER, ADAPTER_CONFIG):
-        if prefix + name not in found:
+        if checkpoint.path(name) not in found:
             raise CheckpointError(f"{checkpoint.name} of {hub.repo} ({checkpoint.commit[:12]}) has no {name}")
-    return {name: found[prefix + name] for name in PARTS if prefix + name in found}
+    return {name: found[checkpoint.path(name)] for name in PARTS if checkpoint.path(name) in found}
 
 
 def _difference(hub: Hub, commit: str, parts: Mapping[str, RemoteFile], pages: Mapping[str, bytes]) -> str | None:
@@ -74,13 +69,13 @@ def _commit(
         # The Hub may not copy, or its answer was lost: then the client finds the same content there, and sends nothing.
         files: dict[str, Path | bytes] = {ADAPTER: fetch() / ADAPTER, **pages}
         for name in parts.keys() - {ADAPTER}:
-            files[name] = hub.download(checkpoint.commit, parts[name], _LARGEST_TEXT)
+            files[name] = hub.download(checkpoint.commit, parts[name], LARGEST_TEXT)
         return hub.commit(files, _TITLE, retry=True)
 
 
 def read_pick(hub: Hub, commit: str) -> Checkpoint | None:
     """The checkpoint whose manifest a commit holds; None if it holds none. Another trainer writes none."""
-    content = hub.read(commit, MANIFEST, _LARGEST_TEXT)
+    content = hub.read(commit, MANIFEST)
     try:
         return None if content is None else parse_manifest(content).at(commit)
     except ValueError:

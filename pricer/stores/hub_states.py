@@ -12,16 +12,14 @@ from pricer.stores.checkpoints import (
     ADAPTER,
     ADAPTER_CONFIG,
     MANIFEST,
-    STATE_FILES,
-    STATE_RECORD,
-    TrainingStates,
     read_manifest,
     verify,
 )
-from pricer.stores.files import new_folder, parse_json, sha256_of
+from pricer.stores.files import new_folder, sha256_of
 from pricer.stores.hub import LARGE, Hub
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_LOG, LARGEST_TEXT, refuse_without_room
+from pricer.stores.hub_downloads import LARGEST_ADAPTER, LARGEST_LOG, refuse_without_room
 from pricer.stores.hub_lease import LEASE, STATE_BRANCH, HubLease
+from pricer.stores.training_states import STATE_FILES, STATE_RECORD, TrainingStates
 
 # Adam keeps two numbers for each weight, beside the weight itself.
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
@@ -52,8 +50,7 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
     """
     lease.check()
     main = hub.refs().branches["main"]
-    present = parse_json(hub.read(main, "run.json", LARGEST_TEXT) or b"") or {}
-    if not present.get("finished"):
+    if not hub.read_record(main, "run.json").get("finished"):
         hub.commit({"run.json": record}, "training finished", parent=main)
     if keep_states:
         lease.release()
@@ -93,8 +90,7 @@ def newest_state(hub: Hub) -> str | None:
 
 def read_state_step(hub: Hub) -> int:
     """The step of the newest training state; 0 if there is none, or it does not say its step."""
-    commit = newest_state(hub)
-    step = (parse_json((commit and hub.read(commit, MANIFEST, LARGEST_TEXT)) or b"") or {}).get("step")
+    step = hub.read_record(newest_state(hub), MANIFEST).get("step")
     return step if isinstance(step, int) else 0
 
 
@@ -103,7 +99,7 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
     if a file does not have the sha256 in the state's record, or the adapter does not have the sha256 in its manifest.
     """
     state = f"the training state in {hub.repo}"
-    hashes = (parse_json(hub.read(commit, STATE_RECORD, LARGEST_TEXT) or b"") or {}).get("files")
+    hashes = hub.read_record(commit, STATE_RECORD).get("files")
     if not isinstance(hashes, dict) or not all(_NAME.fullmatch(n) and isinstance(h, str) for n, h in hashes.items()):
         raise CheckpointError(f"{hub.repo} has no training state that can be read on its branch {STATE_BRANCH}")
     if missing := [name for name in _NEEDED if name not in hashes]:
@@ -112,7 +108,7 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
     found = hub.files(commit, wanted)
     if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(f"{state} has no {missing[0]}")
-    step = (parse_json(hub.read(commit, MANIFEST, LARGEST_TEXT) or b"") or {}).get("step")
+    step = hub.read_record(commit, MANIFEST).get("step")
     # The step goes into the name of a folder, which cannot have hundreds of digits.
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
         raise CheckpointError(f"{state} does not say its step")

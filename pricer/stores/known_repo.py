@@ -4,18 +4,18 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from pricer.core.checkpoints import BEST
 from pricer.stores.checkpoints import FolderStore
 from pricer.stores.files import append_lines, read_json, write_json, write_lines
 from pricer.stores.repo_scan import RepoScan
 
 # In the run's folder: the commit of the Hub's tag at the last look.
 _HUB_TAGS = Path("checkpoints") / "hub_tags.json"
-_BEST = "best"
 
 
 def replace_known(folder: Path, repo: str, scan: RepoScan) -> list[str]:
-    """Record a scan in the folder of a repository that is only scored here: what is gone there is gone here. Returns
-    notes for the user.
+    """Record a scan in the folder of a repository that is only scored here. Checkpoints that the repository lost are
+    forgotten here. Returns notes for the user.
     """
     store = FolderStore(folder)
     gone = sorted({checkpoint.name for checkpoint in store.logged()} - {checkpoint.name for checkpoint in scan.found})
@@ -42,27 +42,27 @@ def add_known(folder: Path, repo: str, scan: RepoScan) -> list[str]:
 
 def _take_best(store: FolderStore, folder: Path, repo: str, scan: RepoScan) -> list[str]:
     """Take over the Hub's tag `best`, unless it has not changed since the last look and another pick was made here."""
-    commit, here = scan.tags.get(_BEST), store.tagged_id(_BEST)
+    commit, here = scan.tags.get(BEST), store.tagged_id(BEST)
     seen = _read_seen(folder)
     names = {checkpoint.id: checkpoint.name for checkpoint in [*store.logged(), *store.soups()]}
     picked = "no checkpoint is picked" if here is None else f"{names.get(here, here[:7])} stays picked here"
     if commit is None:
-        return [f"{repo} has no tag {_BEST}: {picked}"] if here else []
-    write_json(folder / _HUB_TAGS, {_BEST: commit})
+        return [f"{repo} has no tag {BEST}: {picked}"] if here else []
+    write_json(folder / _HUB_TAGS, {BEST: commit})
     held = [checkpoint for checkpoint in scan.found if checkpoint.commit == commit]
     if len(held) != 1:
         what = "several checkpoints in folders" if held else "no checkpoint"
-        return [f"the tag {_BEST} of {repo} is at a commit with {what}: {picked}"]
+        return [f"the tag {BEST} of {repo} is at a commit with {what}: {picked}"]
     (best,) = held
     if here == best.id:
         return []
     if here is not None and seen == commit:
-        return [f"{repo} still has {best.name} as {_BEST}: {picked}"]
-    store.set_tags({_BEST: best.id})
-    return [] if here is None else [f"{best.name} is {_BEST} now, as in {repo}; it was {names.get(here, here[:7])}"]
+        return [f"{repo} still has {best.name} as {BEST}: {picked}"]
+    store.set_tags({BEST: best.id})
+    return [] if here is None else [f"{best.name} is {BEST} now, as in {repo}; it was {names.get(here, here[:7])}"]
 
 
 def _read_seen(folder: Path) -> Any:
     with contextlib.suppress(OSError, ValueError):
-        return read_json(folder / _HUB_TAGS).get(_BEST)
+        return read_json(folder / _HUB_TAGS).get(BEST)
     return None

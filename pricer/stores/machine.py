@@ -15,7 +15,7 @@ from pathlib import Path
 from pricer.core.machine_checks import HubAnswer, Package
 from pricer.errors import first_line
 from pricer.redaction import without_password
-from pricer.stores.hub_errors import offline_variable
+from pricer.stores.hub_client import offline_variable
 
 # Size in bytes of a test file. It is written because a quota may be lower than the free space on the disk.
 _TRIAL = 1 << 20

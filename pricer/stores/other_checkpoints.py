@@ -12,8 +12,8 @@ from pricer.stores.adapter_places import Head, Place, find_places, find_single_p
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, sort_checkpoints
 from pricer.stores.files import sha256_of
-from pricer.stores.hub import Refs, RemoteCommit, RemoteFile
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, LARGEST_TEXT
+from pricer.stores.hub import LARGEST_TEXT, Refs, RemoteCommit, RemoteFile
+from pricer.stores.hub_downloads import LARGEST_ADAPTER
 from pricer.stores.hub_errors import hub_fails
 
 

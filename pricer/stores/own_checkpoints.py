@@ -8,8 +8,7 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, PricerError
 from pricer.stores.cached_repo import RepoReader
 from pricer.stores.checkpoints import MANIFEST, parse_manifest, sort_checkpoints
-from pricer.stores.hub import Refs, RemoteCommit
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.hub import LARGEST_TEXT, Refs, RemoteCommit
 from pricer.stores.hub_errors import hub_fails
 
 STEP_TAG = re.compile(r"step-[0-9]{6,12}")

@@ -64,7 +64,7 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     others = find_other_checkpoints(reader, refs, head, commits, soups=own.soups, known=known)
     if not others.checkpoints:
         raise explain_content(reader, refs, head, others.problems)
-    # A tag of a step without a manifest is of another trainer, too.
+    # A step tag without a manifest comes from another trainer, too.
     of_soups = _left_out({name: problem for name, problem in own.problems.items() if not STEP_TAG.fullmatch(name)})
     return replace(found, checkpoints=others.checkpoints, has_manifests=False, notes=(*of_soups, *others.notes))
 

@@ -19,7 +19,7 @@ from pricer.core.checkpoints import CheckpointStore
 from pricer.core.halving import RaceRecord
 from pricer.core.selection import Confirmation, PickRecord, Selection
 from pricer.errors import RunError
-from pricer.stores.checkpoints import FolderStore, TrainingStates
+from pricer.stores.checkpoints import FolderStore
 from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.files import (
     append_lines,
@@ -37,6 +37,7 @@ from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.machine import look_at_disk
 from pricer.stores.outbox import Outbox
 from pricer.stores.records import read_record
+from pricer.stores.training_states import TrainingStates
 
 RUNS = Path("runs")
 T = TypeVar("T")

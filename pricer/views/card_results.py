@@ -57,7 +57,7 @@ class Result:
 
 def list_results(val: Evaluation, test: Evaluation | None, origin: Origin) -> tuple[Result, ...]:
     """The results that the metadata state, those on the test split first. The Hub tells results on one data set apart
-    by the name of the split alone: of two splits without a name, only the test split is stated.
+    by the name of the split alone. If two splits have no name, only the test split is stated.
     """
     shown = [test, val] if test else [val]
     if test and origin.name(test) == origin.name(val):

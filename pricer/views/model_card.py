@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TAGS = ("lora", "price-prediction", "pricer")
 SIGNATURE = "Written by pricer"
-"""What the last line of every card begins with. A README without it is somebody else's."""
+"""The beginning of the last line of every card. A README without it is not by pricer."""
 
 _HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 # The pattern of the Hub's licence identifiers. The Hub refuses a card with an unknown licence.
@@ -71,7 +71,7 @@ class Card:
 
     @property
     def dataset_type(self) -> str:
-        """The data set for the metadata, which need one: its Hub id, or else its name as an identifier."""
+        """The name of the data set in the metadata, which must have one: its Hub id, or its name as an identifier."""
         return self.dataset_id or re.sub(r"[^A-Za-z0-9._-]+", "-", self.dataset_name).strip("-") or "unnamed"
 
 
@@ -97,8 +97,9 @@ def model_card(
     The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
     `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `leads` are
     over the baselines, on the test items if there are any, otherwise on the validation items. `dropped` is the number
-    of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown, as
-    are `near_copies`. `held_out` is about the adapters of another trainer. Text from outside cannot become markup.
+    of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown.
+    `near_copies`: empty if unknown. `held_out` is about the adapters of another trainer. Text from outside
+    cannot become markup.
 
     A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,18 @@ class Listener:
 
     def scored(self, evaluation: Evaluation) -> None:
         self.evaluations.append(evaluation)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Try again at once what the Hub has failed at."""
+    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
+    monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: 0.01)
+    yield
+    # A delivery that was given up may still end. It must not find the folder of the next test.
+    for thread in threading.enumerate():
+        if thread.name == "uploader":
+            thread.join(10)
 
 
 @pytest.fixture(scope="session")

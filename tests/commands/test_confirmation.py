@@ -10,7 +10,7 @@ from pricer.commands.pick import Confirmed, Picked, confirm, pick
 from pricer.core.items import Split
 from pricer.errors import RunError
 from pricer.stores.runs import Run, find_run
-from pricer.views import terminal_evaluations
+from pricer.views import terminal_pick
 from tests.commands.conftest import Listener
 from tests.commands.sessions import FakeScorer
 
@@ -31,7 +31,7 @@ def score_other(limit: int | None = None) -> None:
 def shown(picked: Picked, confirmed: Confirmed, capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
     """What is said of it: the answer, and the notes."""
     capsys.readouterr()
-    terminal_evaluations.confirmation(picked, confirmed)
+    terminal_pick.confirmation(picked, confirmed)
     said = capsys.readouterr()
     return said.out, said.err.splitlines()
 

@@ -30,7 +30,7 @@ def rows(start: int, count: int) -> bytes:
 
 @pytest.fixture
 def adapters(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
-    """The repository bob/prices: step 100 is $325 off everywhere; step 400 knows the first 600 rows by heart, and is
+    """The repository ann/prices: step 100 is $325 off everywhere; step 400 knows the first 600 rows by heart, and is
     $356 off on all others.
     """
 

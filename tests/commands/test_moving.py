@@ -17,7 +17,7 @@ from pricer.stores.checkpoints import FolderStore
 from pricer.stores.commit_budget import CommitBudget
 from pricer.stores.outbox import Outbox
 from pricer.stores.runs import Run, create_run
-from tests.builders import a_saved_checkpoint, add_evaluation, an_evaluation
+from tests.builders import Killed, a_saved_checkpoint, add_evaluation, an_evaluation
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import adopt
@@ -26,10 +26,7 @@ OLD, NEW = "ann/prices", "ann/new"
 ADAPTER = "adapter_model.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def put(run: Run, step: int) -> None:
@@ -51,14 +48,10 @@ def a_pushed_run(hub: LoopbackHub, steps: tuple[int, ...] = (5, 10)) -> Run:
     return run
 
 
-def titles(repo: Repo) -> list[str]:
-    return [commit.title for commit in repo.commits()]
-
-
 def assert_all_is_in(repo: Repo, steps: tuple[int, ...] = (5, 10, 15)) -> None:
     """Each checkpoint has one commit, its tag and its own manifest; the run's folder names no other repository."""
     names = [f"step-{step:06d}" for step in steps]
-    assert [title for title in titles(repo) if title.startswith("step-")] == names[::-1]
+    assert [title for title in repo.titles() if title.startswith("step-")] == names[::-1]
     assert sorted(repo.tags) == names
     for step, name in zip(steps, names, strict=True):
         assert json.loads(repo.files(repo.tags[name])["manifest.json"])["step"] == step
@@ -204,7 +197,7 @@ class TestTheNewRepository:
         with pytest.raises(HubError, match=r"^ann/new holds the checkpoints of another run"):
             push(None, Listener(), NEW)
 
-        assert (Run(run.folder).repo, titles(other)) == (OLD, ["step-000005", "initial commit"])
+        assert (Run(run.folder).repo, other.titles()) == (OLD, ["step-000005", "initial commit"])
 
     @pytest.mark.parametrize("name", ["prices", "a/b/c", "ann/pri ces"])
     def test_needs_a_name_that_can_be_one(self, hub: LoopbackHub, name: str) -> None:
@@ -282,10 +275,6 @@ def test_commits_to_the_old_one_do_not_count_for_the_new_one(hub: LoopbackHub) -
 
     # To NEW went the lease, three checkpoints and the end; to OLD the lease and two checkpoints.
     assert len((run.folder / "outbox/commits.jsonl").read_text().splitlines()) == 5
-
-
-class Killed(BaseException):
-    """The end of the process, as far as it can tell."""
 
 
 def kill_at(patch: pytest.MonkeyPatch, place: object, name: str, call: int) -> None:
@@ -366,7 +355,7 @@ def test_after_a_kill_before_the_end_the_old_repository_can_still_be_pushed_to(
     push(None, Listener())
 
     # The steps that were there are recognised: no second commit.
-    assert titles(hub.repo(OLD)) == [
+    assert hub.repo(OLD).titles() == [
         "training finished",
         *["step-000015", "step-000010", "step-000005"],
         "initial commit",

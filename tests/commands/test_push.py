@@ -1,8 +1,6 @@
 """`pricer push`: what training could not put on the Hub is delivered later."""
 
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,20 +30,7 @@ class Watcher(Listener):
         self.counts.append((done, total))
 
 
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
-    yield
-    # A delivery that was given up may still end. It must not find the folder of the next test.
-    for thread in threading.enumerate():
-        if thread.name == "uploader":
-            thread.join(10)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def a_run(steps: tuple[int, ...] = (), *, repo: str | None = REPO) -> Run:
@@ -96,8 +81,8 @@ def test_the_outbox_is_delivered_in_order(repo: Repo) -> None:
 
     assert isinstance(pushed, Pushed)
     assert pushed.delivered == ("step 5", "step 10", "the training state of step 10")
-    assert [commit.title for commit in repo.commits()] == ["step-000010", "step-000005", "initial commit"]
-    assert [commit.title for commit in repo.commits("state")] == ["lease released", "state of step-000010"]
+    assert repo.titles() == ["step-000010", "step-000005", "initial commit"]
+    assert repo.titles("state") == ["lease released", "state of step-000010"]
     assert [checkpoint.step for checkpoint in run.store.checkpoints()] == [5, 10]
     assert run.outbox.entries() == []
     assert (watcher.counts[0][1], watcher.notes) == (3, [])
@@ -173,7 +158,7 @@ def test_one_that_is_damaged_here_does_not_hold_up_the_others(repo: Repo) -> Non
     )
     assert watcher.notes == [f"step 5 cannot be pushed: {reason}; if it is of no use, remove {adapter.parent}"]
     assert raised.value.message.startswith("not on the Hub yet: step 5")
-    assert [commit.title for commit in repo.commits()] == ["step-000010", "initial commit"]
+    assert repo.titles() == ["step-000010", "initial commit"]
 
 
 def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo: Repo) -> None:
@@ -183,7 +168,7 @@ def test_a_training_that_delivers_by_itself_is_left_alone(hub: LoopbackHub, repo
         push(None, Watcher())
 
     assert raised.value.message == "another process is delivering the checkpoints of quickstart"
-    assert raised.value.hint == "a training does it by itself"
+    assert raised.value.hint == "the training delivers them by itself"
     assert hub.requests == []
 
 

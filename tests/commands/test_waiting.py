@@ -32,15 +32,7 @@ REPO = "ann/prices"
 STEPS = ["step-000005", "step-000010"]
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.0)
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 @pytest.fixture
@@ -201,7 +193,7 @@ def test_an_interrupted_run_whose_repository_is_gone_goes_on_in_another_one(
     train.resume(None, Listener())
 
     assert sorted(hub.repo("ann/new").tags) == ["step-000002", "step-000004", "step-000006"]
-    assert [commit.title for commit in hub.repo("ann/new").commits()] == [
+    assert hub.repo("ann/new").titles() == [
         "training finished",
         *["step-000006", "step-000004", "step-000002"],
         "initial commit",

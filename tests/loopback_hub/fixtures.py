@@ -1,4 +1,4 @@
-"""The fixture `hub`, a loopback Hub for one test, and `waits`. tests/conftest.py makes both known to all tests."""
+"""The fixtures `hub` (a loopback Hub for one test), `repo` and `waits`, which tests/conftest.py makes known to all."""
 
 import sys
 import time
@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.loopback_hub.hub import LoopbackHub
+from tests.loopback_hub.repos import Repo
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """
     with connected_hub(monkeypatch) as loopback:
         yield loopback
+
+
+@pytest.fixture
+def repo(hub: LoopbackHub) -> Repo:
+    """The empty repository `ann/prices`."""
+    return hub.create("ann/prices")
 
 
 @pytest.fixture

@@ -76,6 +76,10 @@ class Repo:
                 raise no_revision(revision)
             return self._commits[commit_hash]
 
+    def titles(self, revision: str = "main") -> list[str]:
+        """The titles of the commits of a branch, tag or commit, newest first."""
+        return [commit.title for commit in self.commits(revision)]
+
     def commits(self, revision: str = "main") -> list[Commit]:
         """The history of a branch, tag or commit, newest first."""
         with self._lock:

@@ -95,7 +95,7 @@ def test_what_is_committed_comes_back(hub: LoopbackHub, api: HfApi) -> None:
     assert made.oid == head.hash == repo.branches["main"]
     assert made.commit_url == f"{hub.url}/ann/prices/commit/{head.hash}"
     assert (head.title, head.description, head.author) == ("step 1", "loss 0.5", "ann")
-    assert [commit.title for commit in repo.commits()] == ["step 1", "initial commit"]
+    assert repo.titles() == ["step 1", "initial commit"]
     assert repo.private
     assert repo.lfs == {hashlib.sha256(WEIGHTS).hexdigest()}
     folder = Path(snapshot_download("ann/prices"))

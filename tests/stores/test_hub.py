@@ -513,7 +513,7 @@ class TestCommitting:
             "the Hub answers 412 for ann/prices: A commit has happened since. Please refresh and try again."
         )
         assert error.transient
-        assert [commit.title for commit in repo.commits()] == ["edit", "two files", "initial commit"]
+        assert repo.titles() == ["edit", "two files", "initial commit"]
 
     def test_a_commit_beyond_the_budget_is_not_sent(self, hub: LoopbackHub, repo: Repo) -> None:
         opened = Hub(REPO, before_commit=CommitBudget(Path("commits.jsonl"), per_hour=1, clock=lambda: 1000.0).take)
@@ -534,7 +534,7 @@ class TestCommitting:
             once().commit({"state.json": str(number).encode()}, f"state {number}", branch="state")
         once().squash("state", "state 2")
 
-        assert [commit.title for commit in repo.commits("state")] == ["state 2"]
+        assert repo.titles("state") == ["state 2"]
         assert repo.files("state")["state.json"] == b"2"
         assert repo.branches["main"] == start
 

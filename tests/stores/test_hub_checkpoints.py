@@ -15,26 +15,18 @@ from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
 from pricer.stores.checkpoints import PARTS, FolderStore, parse_manifest, read_manifest, verify
 from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_ADAPTER, HubStore
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub_downloads import LARGEST_ADAPTER
 from pricer.stores.known_repo import replace_known
 from pricer.stores.outbox import Outbox
 from pricer.stores.repo_scan import RepoScan
-from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_checkpoint, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
 REPO = "ann/prices"
 ADAPTER = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 LOG = Path("checkpoints.jsonl")
-
-
-class Killed(BaseException):
-    """The end of the process, as far as the store can tell."""
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
 
 
 def a_store(hub: Hub | None = None) -> HubStore:
@@ -56,10 +48,6 @@ def saved(step: int = 5, adapter: bytes = b"weights", folder: str = "out") -> Pa
     return a_saved_checkpoint(Path(folder), step, adapter)[0]
 
 
-def titles(repo: Repo) -> list[str]:
-    return [commit.title for commit in repo.commits()]
-
-
 def downloads(hub: LoopbackHub, name: str) -> int:
     return sum(request.method == "GET" and request.path.endswith(name) for request in hub.requests)
 
@@ -68,7 +56,7 @@ class TestPushing:
     def test_a_checkpoint_is_one_commit_with_its_tag_and_the_config_beside_it(self, repo: Repo) -> None:
         pushed = a_store().push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": repo.branches["main"]}
         assert (pushed.commit, pushed.folder) == (repo.branches["main"], "")
         assert repo.files() == {
@@ -128,7 +116,7 @@ class TestPushing:
         assert raised.value.message == (
             f"{REPO} has another {ADAPTER} at its tag step-000005 ({first.commit[:12]}), which stays"
         )
-        assert (titles(repo), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
+        assert (repo.titles(), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
         assert FolderStore(Path()).logged() == [first]
 
     def test_a_step_that_is_there_with_the_same_weights_is_not_pushed_again(self, repo: Repo) -> None:
@@ -136,7 +124,7 @@ class TestPushing:
         LOG.unlink()  # another machine
 
         assert a_store().push(saved(), 5).commit == first.commit
-        assert (titles(repo), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
+        assert (repo.titles(), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
 
     def test_a_commit_of_another_run_with_the_same_title_is_not_taken_for_it(self, repo: Repo) -> None:
         other = repo.commit({"manifest.json": b"not a manifest"}, "step-000005").hash
@@ -244,14 +232,14 @@ class TestTwoRuns:
                 "pricer train --resume --repo ann/prices, or another repository: --repo USER/NEW"
             )
             assert not raised.value.transient
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert second.checkpoints() == []
 
     def test_the_same_run_goes_on_after_a_restart(self, repo: Repo) -> None:
         for step in (5, 10):
             self.store_of("first").push(saved(step), step)
 
-        assert titles(repo) == ["step-000010", "step-000005", "initial commit"]
+        assert repo.titles() == ["step-000010", "step-000005", "initial commit"]
 
     @pytest.mark.parametrize("facts", ["", "{}", "[]", '{"id": null}', "\ufeff", "[" * 100_000])
     def test_a_repository_that_does_not_say_whose_it_is_is_pushed_to(self, repo: Repo, facts: str) -> None:
@@ -259,7 +247,7 @@ class TestTwoRuns:
 
         self.store_of("first").push(saved(5), 5)
 
-        assert titles(repo)[0] == "step-000005"
+        assert repo.titles()[0] == "step-000005"
 
 
 class Liar(Hub):
@@ -304,7 +292,7 @@ class TestConfirming:
 
         pushed = a_store().push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": pushed.commit}
 
 
@@ -317,11 +305,11 @@ class TestInterruptions:
         hub.faults.script("POST", "/commit/", [Fault.cut_answer()])
         with pytest.raises(HubError):
             store.push(saved(), 5)
-        assert (titles(repo), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
+        assert (repo.titles(), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
 
         pushed = (store if same_process else a_store()).push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": repo.branches["main"]}
         assert FolderStore(Path()).logged() == [pushed]
 
@@ -331,11 +319,11 @@ class TestInterruptions:
         hub.faults.script("POST", "/commit/", [fault])
         with pytest.raises(HubError):
             store.push(saved(), 5)
-        assert titles(repo) == ["initial commit"]
+        assert repo.titles() == ["initial commit"]
 
         store.push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
 
     def test_a_kill_between_commit_and_tag_is_made_up_for(self, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
         def kill(*arguments: object, **_: object) -> None:
@@ -345,11 +333,11 @@ class TestInterruptions:
             patch.setattr(Hub, "tag", kill)
             with pytest.raises(Killed):
                 a_store().push(saved(), 5)
-        assert (titles(repo), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
+        assert (repo.titles(), repo.tags, LOG.exists()) == (["step-000005", "initial commit"], {}, False)
 
         pushed = a_store().push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": pushed.commit}
         assert FolderStore(Path()).logged() == [pushed]
 
@@ -369,7 +357,7 @@ class TestInterruptions:
 
         pushed = a_store().push(saved(), 5)
 
-        assert titles(repo) == ["step-000005", "initial commit"]
+        assert repo.titles() == ["step-000005", "initial commit"]
         assert sum("/commit/" in request.path for request in hub.requests) == commits == 1
         assert FolderStore(Path()).logged() == [pushed]
         assert Path("checkpoints/step-000005", ADAPTER).read_bytes() == b"weights"
@@ -382,7 +370,7 @@ class TestInterruptions:
 
         pushed = a_store().push(saved(), 5)
 
-        assert titles(repo) == ["Update README.md", "step-000005", "initial commit"]
+        assert repo.titles() == ["Update README.md", "step-000005", "initial commit"]
         assert repo.tags == {"step-000005": pushed.commit} == {"step-000005": repo.commits()[1].hash}
 
     def test_a_commit_of_someone_else_in_between_is_built_upon(self, repo: Repo) -> None:
@@ -395,7 +383,7 @@ class TestInterruptions:
 
         store.push(saved(10), 10)
 
-        assert titles(repo) == ["step-000010", "Update README.md", "step-000005", "initial commit"]
+        assert repo.titles() == ["step-000010", "Update README.md", "step-000005", "initial commit"]
         assert repo.files()["README.md"] == b"edited by hand"
         assert [checkpoint.step for checkpoint in store.checkpoints()] == [5, 10]
 
@@ -408,7 +396,7 @@ class TestInterruptions:
             store.push(saved(10), 10)
         store.push(saved(10), 10)
 
-        assert titles(repo) == ["step-000010", "squashed by hand"]
+        assert repo.titles() == ["step-000010", "squashed by hand"]
 
 
 class TestFetching:
@@ -568,7 +556,7 @@ class TestSoups:
 
         a_store().tag(soup, "best")
 
-        assert titles(repo)[:2] == ["soup-000005-000010", "step-000010"]
+        assert repo.titles()[:2] == ["soup-000005-000010", "step-000010"]
         head = repo.branches["main"]
         assert (repo.tags["soup-000005-000010"], repo.tags["best"]) == (head, head)
         assert repo.files()[ADAPTER] == b"soup"
@@ -601,7 +589,7 @@ class TestSoups:
             store.tag(soup, name)
         a_store().tag(soup, "best")
 
-        assert titles(repo).count("soup-000005-000010") == 1
+        assert repo.titles().count("soup-000005-000010") == 1
         assert repo.tags["published"] == repo.tags["best"]
 
     def test_another_machine_finds_and_fetches_it(self, repo: Repo) -> None:
@@ -625,5 +613,5 @@ class TestSoups:
         assert overtaken.value.transient
         # `main` stays the pick.
         pick = "The pick, and its model card"
-        assert titles(repo) == [pick, "step-000010", "soup-000002-000005", "step-000005", "initial commit"]
+        assert repo.titles() == [pick, "step-000010", "soup-000002-000005", "step-000005", "initial commit"]
         assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]

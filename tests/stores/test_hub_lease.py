@@ -28,11 +28,6 @@ RESUME = "pricer train --resume --run prices"
 
 
 @pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
-
-
-@pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> Be:
     """Be another process from now on."""
 
@@ -180,7 +175,7 @@ class TestAcquiring:
 
         a_lease().acquire()
 
-        assert [commit.title for commit in repo.commits("state")] == ["lease", "initial commit"]
+        assert repo.titles("state") == ["lease", "initial commit"]
 
     def test_a_conflict_is_not_taken_for_a_branch_that_is_there(self, hub: LoopbackHub, repo: Repo) -> None:
         hub.faults.script("POST", "/branch/", [Fault.status(409)])
@@ -311,9 +306,7 @@ class TestChecking:
 
         assert held(repo)["holder"] == "here"
 
-    def test_whoever_was_to_take_over_does_so_when_the_hub_is_back(
-        self, hub: LoopbackHub, repo: Repo, at: Be
-    ) -> None:
+    def test_whoever_was_to_take_over_does_so_when_the_hub_is_back(self, hub: LoopbackHub, repo: Repo, at: Be) -> None:
         own = this_process()
         at(ELSEWHERE)
         a_lease("there").acquire()

@@ -12,7 +12,7 @@ from pricer.stores.checkpoints import parse_manifest
 from pricer.stores.files import write_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_saved_checkpoint, a_saved_soup
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
@@ -20,15 +20,6 @@ ADAPTER = "adapter_model.safetensors"
 PICK = "The pick, and its model card"
 CARD = b"---\nlicense: mit\n---\n# Prices\n"
 PAGES = {"README.md": CARD, ".eval_results/pricer.yaml": b"[]\n"}
-
-
-class Killed(BaseException):
-    """The end of the process, as far as the store can tell."""
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
 
 
 def a_store(hub: Hub | None = None) -> HubStore:
@@ -59,10 +50,6 @@ def pick(store: HubStore, checkpoint: Checkpoint) -> None:
     assert store.publish_pick(checkpoint, lambda *_: PAGES) == REPO
 
 
-def titles(repo: Repo) -> list[str]:
-    return [commit.title for commit in repo.commits()]
-
-
 def picked_step(repo: Repo) -> int:
     """The step whose adapter and manifest are on `main`, with the card beside them."""
     files = repo.files()
@@ -79,7 +66,7 @@ class TestPicking:
         pick(a_store(), five)
 
         assert picked_step(repo) == 5
-        assert titles(repo) == [PICK, "step-000010", "step-000005", "initial commit"]
+        assert repo.titles() == [PICK, "step-000010", "step-000005", "initial commit"]
         assert repo.tags == {"step-000005": five.commit, "step-000010": ten.commit, "best": five.commit}
         assert repo.files("step-000010")[ADAPTER] == weights(10)
 
@@ -104,11 +91,11 @@ class TestPicking:
     def test_the_same_pick_again_is_no_commit(self, repo: Repo) -> None:
         five, _ = (push(a_store(), step) for step in (5, 10))
         pick(a_store(), five)
-        before = titles(repo)
+        before = repo.titles()
 
         pick(a_store(), five)
 
-        assert titles(repo) == before
+        assert repo.titles() == before
 
     def test_another_pick_takes_its_place(self, repo: Repo) -> None:
         five, ten = (push(a_store(), step) for step in (5, 10))
@@ -133,7 +120,7 @@ class TestPicking:
 
         pick(a_store(), five)
 
-        assert titles(repo).count(PICK) == 1
+        assert repo.titles().count(PICK) == 1
         assert picked_step(repo) == 5
 
     def test_what_arrived_otherwise_than_it_was_sent_is_an_error(
@@ -189,7 +176,7 @@ class TestTrainingThatGoesOn:
 
         assert overtaken.value.transient  # the uploader tries again
         assert picked_step(repo) == 5
-        assert titles(repo)[:4] == [PICK, "step-000020", PICK, "step-000015"]
+        assert repo.titles()[:4] == [PICK, "step-000020", PICK, "step-000015"]
         assert (repo.tags["step-000015"], repo.tags["best"]) == (fifteen.commit, five.commit)
         assert repo.files("step-000020")[ADAPTER] == weights(20)
 
@@ -216,7 +203,7 @@ class TestTrainingThatGoesOn:
         for step in (5, 10):
             push(a_store(), step)
 
-        assert titles(repo) == ["step-000010", "step-000005", "initial commit"]
+        assert repo.titles() == ["step-000010", "step-000005", "initial commit"]
         assert repo.files()[ADAPTER] == weights(10)
 
     def test_a_kill_before_the_pick_is_back_is_made_up_for(self, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,5 +220,5 @@ class TestTrainingThatGoesOn:
         push(a_store(), 15)  # it was not logged, so the uploader delivers it again
 
         assert picked_step(repo) == 5
-        assert titles(repo)[:2] == [PICK, "step-000015"]
+        assert repo.titles()[:2] == [PICK, "step-000015"]
         assert [checkpoint.step for checkpoint in a_store().checkpoints()] == [5, 10, 15]

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from pricer.errors import CheckpointError, HubError
-from pricer.stores.checkpoints import STATE_FILES, TrainingStates, write_manifest
+from pricer.stores.checkpoints import write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.hub_lease import HubLease, Owner
 from pricer.stores.hub_states import fetch_state, push_state
 from pricer.stores.runs import Run
+from pricer.stores.training_states import STATE_FILES, TrainingStates
 from tests.builders import a_checkpoint
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
@@ -24,11 +25,6 @@ ADAPTER = "adapter_model.safetensors"
 LORA = b'{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": "all-linear"}'
 # As training leaves them; scaler.pt is written with float16 only.
 PICKLED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
-
-
-@pytest.fixture
-def repo(hub: LoopbackHub) -> Repo:
-    return hub.create(REPO)
 
 
 def once() -> Hub:
@@ -92,7 +88,7 @@ class TestPushing:
 
         push(a_state(5), 5, keep_all=False)
 
-        assert [commit.title for commit in repo.commits("state")] == ["state of step-000005"]
+        assert repo.titles("state") == ["state of step-000005"]
         assert {name for name in repo.files("state") if name != ".gitattributes"} == {
             *(set(STATE_FILES) - {"scaler.pt"}),
             "config.yaml",
@@ -109,7 +105,7 @@ class TestPushing:
 
         # Every state has one line of metrics more, of 12 bytes. Else they differ in digits only.
         assert [bytes_ - stored[0] for bytes_ in stored] == [0, 12, 24, 36, 48]
-        assert [commit.title for commit in repo.commits("state")] == ["state of step-000005"]
+        assert repo.titles("state") == ["state of step-000005"]
         assert repo.files("state")["optimizer.pt"] == b"optimizer.pt of 5" * 50
 
     def test_all_are_kept_if_that_is_asked_for(self, repo: Repo) -> None:
@@ -148,7 +144,7 @@ class TestPushing:
 
         push(a_state(2), 2, keep_all=False)
 
-        assert [commit.title for commit in repo.commits("state")] == ["state of step-000002"]
+        assert repo.titles("state") == ["state of step-000002"]
 
     def test_a_hub_that_does_not_squash_gets_it_all_the_same(self, hub: LoopbackHub, repo: Repo) -> None:
         hub.faults.script("POST", "/super-squash/", [Fault.status(404)])
@@ -164,7 +160,7 @@ class TestPushing:
             push(a_state(step), step, keep_all=False)
 
         assert repo.files("step-000001")[ADAPTER] == b"a checkpoint"
-        assert [commit.title for commit in repo.commits()] == ["step-000001", "initial commit"]
+        assert repo.titles() == ["step-000001", "initial commit"]
 
     def test_what_arrived_otherwise_than_it_was_sent_does_not_count(
         self, repo: Repo, monkeypatch: pytest.MonkeyPatch

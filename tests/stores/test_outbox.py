@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from pricer.errors import CheckpointError, HubError, PricerError
-from pricer.stores import outbox as outbox_file
 from pricer.stores.files import write_atomically
-from pricer.stores.outbox import Entry, Outbox, Uploader
+from pricer.stores.outbox import Entry, Outbox
+from pricer.stores.uploader import Uploader
 from pricer.waits import Wait, listening
+from tests.builders import Killed
 
 DEADLINE = 60.0  # seconds, far more than any of it takes
 
@@ -116,16 +117,13 @@ class TestOutbox:
         assert names() == ["000001-checkpoint-000005", "000002-state-000005", "000003-checkpoint-000010"]
 
     def test_an_entry_that_a_kill_left_half_written_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Killed(BaseException):
-            pass
-
         def kill(source: Path, target: Path) -> None:
             target.write_text("half")
             raise Killed
 
         put(5)
         with monkeypatch.context() as patch:
-            patch.setattr(outbox_file, "link_or_copy", kill)
+            patch.setattr("pricer.stores.outbox.link_or_copy", kill)
             with pytest.raises(Killed):
                 an_outbox().put("checkpoint", 10, [Path("anything")])
         # A kill by the system leaves the folder that was being filled.
@@ -238,7 +236,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
         pauses.append((failures, error.message))
         return 0.0
 
-    monkeypatch.setattr(outbox_file, "pause", no_pause)
+    monkeypatch.setattr("pricer.stores.uploader.pause", no_pause)
     return pauses
 
 
@@ -315,7 +313,7 @@ class TestDelivering:
     def test_checkpoints_that_wait_go_before_states_except_now_and_then(
         self, start: Callable[..., Uploader], monkeypatch: pytest.MonkeyPatch, every: float, order: list[str]
     ) -> None:
-        monkeypatch.setattr(outbox_file, "_STATE_EVERY", every)
+        monkeypatch.setattr("pricer.stores.uploader._STATE_EVERY", every)
         for step in (5, 10, 15):
             put(step)
             put_state(step, keep_all=True)
@@ -405,7 +403,7 @@ class TestFailures:
     def test_every_wait_is_announced_from_the_first_one_and_a_refusal_is_tried_again_rarely(
         self, start: Callable[..., Uploader], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outbox_file, "pause", lambda failures, error: failures / 1000)
+        monkeypatch.setattr("pricer.stores.uploader.pause", lambda failures, error: failures / 1000)
         put(5)
         arrived, waits = threading.Event(), list[Wait | None]()
         failures = [TRANSIENT, TRANSIENT, PERMANENT]
@@ -475,7 +473,7 @@ class TestFailures:
     def test_an_outbox_that_cannot_be_read_is_said_and_tried_again(
         self, start: Callable[..., Uploader], notes: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outbox_file, "_LOCK_WAIT", 0.01)
+        monkeypatch.setattr("pricer.stores.uploader._LOCK_WAIT", 0.01)
         put(5)
         entries, failures = Outbox.entries, [OSError(5, "Input/output error")]
 
@@ -561,7 +559,7 @@ class TestEnding:
             pausing.set()
             return 3600.0
 
-        monkeypatch.setattr(outbox_file, "pause", pause)
+        monkeypatch.setattr("pricer.stores.uploader.pause", pause)
         put(5)
         uploader = start(Hub(TRANSIENT))
         assert pausing.wait(DEADLINE)
@@ -577,7 +575,7 @@ class TestEnding:
             pausing.set()
             return error.retry_after or 0.0
 
-        monkeypatch.setattr(outbox_file, "pause", pause)
+        monkeypatch.setattr("pricer.stores.uploader.pause", pause)
         put(5)
         hub = Hub(HubError("the Hub answers 429", transient=True, retry_after=3600.0))
         uploader = start(hub)
@@ -592,7 +590,7 @@ class TestTwo:
     def test_the_second_waits_for_the_first(
         self, start: Callable[..., Uploader], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(outbox_file, "_LOCK_WAIT", 0.01)
+        monkeypatch.setattr("pricer.stores.uploader._LOCK_WAIT", 0.01)
         put(5)
         under_way, go_on, told = threading.Event(), threading.Event(), threading.Event()
         said: list[str] = []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pricer.stores.checkpoints import TrainingStates
+from pricer.stores.training_states import TrainingStates
 
 STATES = TrainingStates(Path("state"))
 

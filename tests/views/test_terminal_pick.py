@@ -11,7 +11,7 @@ from pricer.core.checkpoints import Member
 from pricer.core.selection import Selection, select
 from pricer.stores.files import write_json
 from pricer.stores.runs import Run
-from pricer.views.terminal_evaluations import next_step, picked
+from pricer.views.terminal_pick import next_step, picked
 from tests.builders import a_checkpoint, a_comparison, a_difference, an_evaluation
 
 DIFFERENCES = (

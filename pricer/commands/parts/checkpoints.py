@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
-from pricer.core.checkpoints import Answers, Checkpoint, Failure
+from pricer.core.checkpoints import BEST, Answers, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec
 from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
@@ -30,8 +30,8 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
         raise CheckpointError(f"the run {run.name} has no checkpoint yet", f"pricer train --resume --run {run.name}")
     if which in ("all", "last"):
         return checkpoints if which == "all" else checkpoints[-1:]
-    if which == "best":
-        best = run.store.tagged("best")
+    if which == BEST:
+        best = run.store.tagged(BEST)
         if best is None:
             raise CheckpointError(f"no best checkpoint of {run.name} has been picked yet", "pricer pick")
         return [best]
@@ -63,7 +63,7 @@ def find_problem(run: Run, checkpoint: Checkpoint) -> Failure | None:
     except CheckpointError as error:
         return Failure(checkpoint.name, error.message, checkpoint.id)
     except HubError:
-        return None  # what needs the files will say so
+        return None  # the code that needs the files raises the error
     return None
 
 

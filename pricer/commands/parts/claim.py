@@ -5,11 +5,9 @@ from contextlib import contextmanager
 
 from pricer.errors import HubError, LeaseLost
 from pricer.redaction import hub_address
-from pricer.stores.files import parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_accounts import is_private, may_write, read_account
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
-from pricer.stores.hub_errors import is_offline
+from pricer.stores.hub_client import is_offline
 from pricer.stores.hub_lease import HubLease, Owner, holds_another_run, identify_folder
 from pricer.stores.published import published_files
 from pricer.stores.runs import Run
@@ -23,26 +21,16 @@ def name_repo(repo: str, project: str, run: str) -> str:
     return f"{read_account().name}/{project}-{run}" if repo == "auto" else repo
 
 
-def claim(
-    repo: str,
-    project: str,
-    run: str,
-    *,
-    private: bool,
-    run_id: str | None = None,
-    note: Callable[[str], None] = lambda _: None,
-) -> str:
-    """Create the repository of a run, and return its name, with `auto` resolved. A HubError if the token may not write
-    to it, or if it has checkpoints of a run with another id, because a repository is for one run.
+def claim(repo: str, run_id: str | None, note: Callable[[str], None], *, private: bool) -> None:
+    """Create the repository of a run, unless it is there. A HubError if the token may not write to it, or if it has
+    checkpoints of a run with another id, because a repository is for one run.
     """
-    name = name_repo(repo, project, run)
-    hub = Hub(name, attempts=_ATTEMPTS)
+    hub = Hub(repo, attempts=_ATTEMPTS)
     hub.create(private=private)
-    refuse_read_only(name)
-    if private and is_private(name) is False:
-        note(f"{name} is public, although hub.private is true: it was there before, and keeps its visibility")
+    refuse_read_only(repo)
+    if private and is_private(repo) is False:
+        note(f"{repo} is public, although hub.private is true: it was there before, and keeps its visibility")
     _refuse_other_run(hub, run_id)
-    return name
 
 
 def refuse_repo(repo: str) -> None:
@@ -62,10 +50,9 @@ def refuse_repo(repo: str) -> None:
 
 def _refuse_other_run(hub: Hub, run_id: str | None) -> None:
     refs = hub.refs()
-    main = refs.branches.get("main")
-    record = parse_json((main and hub.read(main, "run.json", LARGEST_TEXT)) or b"") or {}
+    record = hub.read_record(refs.branches.get("main"), "run.json")
     is_own = run_id is not None and record.get("id") == run_id
-    if not is_own and (record or any(tag.startswith("step-") for tag in refs.tags)):
+    if not is_own and (record or refs.step_tags):
         raise holds_another_run(hub.repo, record)
 
 
@@ -96,8 +83,7 @@ def claim_repo(run: Run, note: Callable[[str], None]) -> None:
     """Claim the repository of a run, unless that was done before."""
     facts = run.facts()
     if facts.get("claimed") is False:
-        private = run.config().hub.private
-        claim(facts["repo"], "", run.name, private=private, run_id=facts.get("id"), note=note)
+        claim(facts["repo"], facts.get("id"), note, private=run.config().hub.private)
         run.record(claimed=True)
 
 
@@ -136,7 +122,7 @@ def acquire_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None],
 
 
 def describe_previous(lease: HubLease, note: Callable[[str], None]) -> None:
-    """Note whose lease it was before, if another run folder had it and did not give it back."""
+    """Note who held the lease before, if it was another run folder, which did not give it back."""
     if lease.previous and lease.had_other_holder and not lease.previous.released:
         note(f"{lease.repo} is taken over from {lease.previous.describe()}")
 

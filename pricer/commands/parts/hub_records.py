@@ -5,8 +5,7 @@ from typing import Any
 from pricer.config import RunConfig
 from pricer.errors import RunError
 from pricer.stores.files import parse_json
-from pricer.stores.hub import Hub
-from pricer.stores.hub_checkpoints import LARGEST_TEXT
+from pricer.stores.hub import LARGEST_TEXT, Hub
 from pricer.stores.published import published_config
 
 # The facts that are read from another machine's run.json, with their types; then the objects, with their inner types.
@@ -65,7 +64,7 @@ def read_facts(hub: Hub, commit: str) -> dict[str, Any]:
 
 
 def _is_default(values: Any) -> bool:
-    """Whether a value from run.json is that of an `auto` with its reason."""
+    """Whether this is how run.json records an `auto` setting: the value that was chosen, with the reason."""
     return (
         isinstance(values, dict)
         and values.keys() == {"value", "reason"}

@@ -23,7 +23,8 @@ from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.files import parse_json, write_atomically, write_json
 from pricer.stores.hub import Hub, Refs
-from pricer.stores.hub_checkpoints import LARGEST_LOG, LARGEST_TEXT, HubStore
+from pricer.stores.hub_checkpoints import HubStore
+from pricer.stores.hub_downloads import LARGEST_LOG
 from pricer.stores.hub_lease import STATE_BRANCH, HubLease, Owner
 from pricer.stores.hub_states import fetch_state, newest_state, read_state_step
 from pricer.stores.known_repo import replace_known
@@ -110,8 +111,7 @@ def _catch_up_if_reachable(run: Run, lease: HubLease, note: Callable[[str], None
 def _catch_up(run: Run, hub: Hub, note: Callable[[str], None]) -> None:
     """Go on from the training state on the Hub, if it is of a later step than the one here."""
     store = HubStore(hub, run.folder)
-    steps = {name for name in hub.refs().tags if name.startswith("step-")}
-    if not steps <= {checkpoint.name for checkpoint in store.checkpoints() if checkpoint.commit}:
+    if not set(hub.refs().step_tags) <= {checkpoint.name for checkpoint in store.checkpoints() if checkpoint.commit}:
         store.log_found(scan_repo(hub, store.checkpoints()).checkpoints)
     own = run.training_states.newest()
     is_behind = read_state_step(hub) > (own[1] if own else 0)
@@ -126,37 +126,30 @@ def _read_resumable(hub: Hub) -> _Resumable:
     """What the repository says of its run. A RunError if nobody can go on with it."""
     repo, refs = hub.repo, hub.refs()
     to_score = f"pricer eval --repo {repo} --all-checkpoints"
-    has_checkpoints = any(tag.startswith("step-") for tag in refs.tags)
     record = _find_record(hub, refs)
     if record is None:
         main = refs.branches.get("main")
         if main is None or hub.all_files(main).keys() <= {".gitattributes", "README.md"}:
             raise RunError(f"{repo} is empty, there is nothing to go on with", f"pricer train CONFIG --repo {repo}")
-        raise RunError(f"{repo} was not pushed by pricer train, which alone can go on with its own")
-    if _is_finished(hub, refs):
+        raise RunError(f"{repo} was not pushed by pricer train, so it cannot be resumed")
+    if hub.read_record(refs.branches.get("main"), "run.json").get("finished"):
         raise RunError(f"the training in {repo} is finished, there is nothing to go on with", to_score)
     state = newest_state(hub)
     config = parse_config(read_text(hub, state or record, "config.yaml", LARGEST_CONFIG), f"config.yaml of {repo}")
-    if state is None and has_checkpoints and config.hub.state == "none":
-        text = f"{repo} has no training state (hub.state: none), without which nobody can go on with it"
+    if state is None and refs.step_tags and config.hub.state == "none":
+        text = f"{repo} has no training state (hub.state: none), so its training cannot go on"
         raise RunError(text, to_score)
-    return _Resumable(config, read_facts(hub, state or record), state, has_checkpoints)
+    return _Resumable(config, read_facts(hub, state or record), state, bool(refs.step_tags))
 
 
 def _find_record(hub: Hub, refs: Refs) -> str | None:
     """The newest commit with the run's own record: on the branch `state`, on `main`, or at the last step's tag."""
-    steps = sorted(name for name in refs.tags if name.startswith("step-"))
-    places = [refs.branches.get(STATE_BRANCH), refs.branches.get("main"), *(refs.tags[name] for name in steps[-1:])]
+    last = [refs.tags[name] for name in refs.step_tags[-1:]]
+    places = [refs.branches.get(STATE_BRANCH), refs.branches.get("main"), *last]
     for commit in places:
         if commit and len(hub.files(commit, ["config.yaml", "run.json"])) == 2:
             return commit
     return None
-
-
-def _is_finished(hub: Hub, refs: Refs) -> bool:
-    main = refs.branches.get("main")
-    record = hub.read(main, "run.json", LARGEST_TEXT) if main else None
-    return bool((parse_json(record or b"") or {}).get("finished"))
 
 
 def _set_uploads_aside(run: Run, note: Callable[[str], None], *, every: bool) -> None:
@@ -198,7 +191,7 @@ def _fill(run: Run, hub: Hub, found: _Resumable, note: Callable[[str], None]) ->
     if found.state is not None:
         state, step = fetch_state(hub, found.state, run.training_states)
         if _trainer_step(repo, (state / "trainer_state.json").read_bytes()) != step:
-            text = f"the training state in {repo} has the adapter of step {step:,}, its trainer another step"
+            text = f"the training state in {repo} has the adapter of step {step:,}, but its trainer is at another step"
             raise CheckpointError(text)
         run.training_states.mark_complete(state)
         log = hub.read(found.state, "metrics.jsonl", LARGEST_LOG) or b""

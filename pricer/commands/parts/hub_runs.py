@@ -15,8 +15,7 @@ from pricer.stores.cached_repo import CachedRepo
 from pricer.stores.checkpoints import FolderStore
 from pricer.stores.files import write_atomically, write_json
 from pricer.stores.hub import Hub
-from pricer.stores.hub_cache import is_offline
-from pricer.stores.hub_errors import offline_variable
+from pricer.stores.hub_client import is_offline, offline_variable
 from pricer.stores.known_repo import add_known, replace_known
 from pricer.stores.repo_scan import RepoScan, scan_repo
 from pricer.stores.runs import RUNS, Run, find_run, now, runs_of

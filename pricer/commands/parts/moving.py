@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pricer.commands.parts.claim import claim
+from pricer.commands.parts.claim import claim, name_repo
 from pricer.commands.parts.uploads import Uploads
 from pricer.commands.parts.watcher import Watcher
 from pricer.config_file import load_config, to_yaml
@@ -28,14 +28,8 @@ def move_run(run: Run, repo: str, watcher: Watcher) -> Run:
     run.outbox.folder.mkdir(exist_ok=True)
     busy = RunError(f"another process is delivering the checkpoints of {run.name}", "wait for it to end")
     with run.lock(), locked(run.outbox.folder, busy):
-        name = claim(
-            repo,
-            config.tracking.project,
-            run.name,
-            private=config.hub.private,
-            run_id=facts.get("id"),
-            note=watcher.note,
-        )
+        name = name_repo(repo, config.tracking.project, run.name)
+        claim(name, facts.get("id"), watcher.note, private=config.hub.private)
         _fill_outbox(run, watcher)
         newest = None if facts.get("finished") else run.training_states.newest()
         if newest:
@@ -53,8 +47,9 @@ def move_run(run: Run, repo: str, watcher: Watcher) -> Run:
 
 
 def _fill_outbox(run: Run, watcher: Watcher) -> None:
-    """Put every checkpoint into the outbox in the order of steps, before what else waits there. What cannot be had is
-    named and left out. A RunError if no checkpoint can be had, a HubError if one may be had later.
+    """Put every checkpoint into the outbox in the order of steps, before its other entries. A checkpoint that is not
+    here and cannot be fetched is named and left out. A RunError if that leaves none. A HubError if the Hub fails, but
+    may have a checkpoint later.
     """
     before, waiting, checkpoints = run.outbox.entries(), run.outbox.checkpoints(), run.store.checkpoints()
     missing = _find_missing(run, checkpoints)
@@ -81,8 +76,8 @@ def _fill_outbox(run: Run, watcher: Watcher) -> None:
 
 
 def _find_missing(run: Run, wanted: Sequence[Checkpoint]) -> dict[str, PricerError]:
-    """Keep a copy of these checkpoints or soups in the run's folder. Returns the problems of those that cannot be had,
-    by name.
+    """Keep a copy of these checkpoints or soups in the run's folder. Returns the problems of those that are not here
+    and cannot be fetched, by name.
     """
     missing: dict[str, PricerError] = {}
     for checkpoint in wanted:

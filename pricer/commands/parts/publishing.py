@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import BEST, Checkpoint
 from pricer.core.selection import PickRecord, Selection, dropped_ids
 from pricer.errors import HubError, RunError
-from pricer.stores.hub_pick import BEST
 from pricer.stores.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`. `left` says what was
-    left as it was; empty if nothing was.
+    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`. `left` says which
+    page was not changed, and why; empty if all were.
     """
 
     repo: str
@@ -73,7 +72,7 @@ def _read_selection(run: Run, record: PickRecord) -> Selection:
 
 
 class _Pages:
-    """Renders the pages of one pick, and remembers what was left as it was."""
+    """Renders the pages of one pick, and remembers which of them was left out, and why."""
 
     def __init__(self, run: Run, pick: Checkpoint, selection: Selection, *, without_results: str = "") -> None:
         self._run, self._pick, self._selection = run, pick, selection
@@ -88,7 +87,7 @@ class _Pages:
 
         is_ours = readme is None or SIGNATURE.encode() in readme
         if not is_ours and self._pick.prompt_fingerprint is None:
-            at = f'revision="{self._pick.commit}"' + (f', subfolder="{self._pick.folder}"' if self._pick.folder else "")
+            at = self._pick.loader_arguments
             self.left = f"main of {repo} is left as it is, because its README.md is not by pricer; the pick has {at}"
             return None
         pages = card_pages(

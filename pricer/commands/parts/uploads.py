@@ -8,14 +8,16 @@ from pathlib import Path
 from pricer.commands.parts.claim import acquire, open_lease_of, released_at_end
 from pricer.commands.parts.watcher import Watcher
 from pricer.errors import HubError, Interrupted, LeaseLost
-from pricer.stores.checkpoints import PARTS, STATE_FILES, read_manifest
+from pricer.stores.checkpoints import PARTS, read_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.hub_lease import HubLease
 from pricer.stores.hub_states import end_run, push_state, read_state_step
-from pricer.stores.outbox import Entry, Uploader
+from pricer.stores.outbox import Entry
 from pricer.stores.published import published_files
 from pricer.stores.runs import Run, now
+from pricer.stores.training_states import STATE_FILES
+from pricer.stores.uploader import Uploader
 
 UploadProgress = Callable[[int, int, str, str], None]
 """`Watcher.uploading`."""
@@ -177,7 +179,7 @@ def uploads(run: Run, note: Callable[[str], None], lease: HubLease | None = None
 
 
 def has_uploads(run: Run) -> bool:
-    """Whether something of the run is not on the Hub yet: an entry of the outbox, or that the run is finished."""
+    """Whether the Hub lacks something of the run: an entry of the outbox, or the record that the run is finished."""
     is_ended = run.repo is None or not run.has_finished() or bool(run.facts().get("ended"))
     return bool(run.outbox.entries()) or not is_ended
 

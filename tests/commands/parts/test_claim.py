@@ -15,15 +15,14 @@ from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.loopback_hub.fixtures import connect
 from tests.repositories import Cli
 
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 def claimed(repo: str = "ann/prices", *, private: bool = True, run_id: str | None = None) -> tuple[str, list[str]]:
     notes: list[str] = []
-    return claim(repo, "pricer", "first", private=private, run_id=run_id, note=notes.append), notes
+    name = name_repo(repo, "pricer", "first")
+    claim(name, run_id, notes.append, private=private)
+    return name, notes
 
 
 def refusal(repo: str = "ann/prices") -> HubError:
@@ -113,9 +112,7 @@ class TestOtherRuns:
         assert error.message == (
             "ann/prices holds the checkpoints of another run (id 01234567, started 2026-11-26 21:05 UTC)"
         )
-        assert error.hint == (
-            "pricer train --resume --repo ann/prices, or another repository: --repo USER/NEW"
-        )
+        assert error.hint == ("pricer train --resume --repo ann/prices, or another repository: --repo USER/NEW")
         assert claimed(run_id="0123456789")[0] == "ann/prices"
 
     def test_tags_alone_are_checkpoints_too(self, hub: LoopbackHub) -> None:

@@ -30,10 +30,7 @@ from tests.repositories import ADAPTER, Cli, adopt, sha256
 ELSEWHERE = Process("another machine", "gpu-7", 4711, "1")
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.stores.hub.pause", lambda failures, error: 0.0)
-    monkeypatch.setattr("pricer.stores.outbox.pause", lambda failures, error: 0.01)
+pytestmark = pytest.mark.usefixtures("no_pauses")
 
 
 @pytest.fixture
@@ -353,7 +350,7 @@ class TestTheEnd:
             except HubError:
                 push(None, Listener())
             repo = hub.repo("ann/prices")
-            assert [commit.title for commit in repo.commits()] == ["training finished", "initial commit"], number
+            assert repo.titles() == ["training finished", "initial commit"], number
             assert (list(repo.branches), run.outbox.entries()) == (["main"], []), number
             if hub.faults.left:
                 break  # there are no more requests than that

@@ -12,10 +12,11 @@ from pricer.commands import train
 from pricer.commands.parts import hub_resume as command
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.errors import CheckpointError, HubError, RunError
-from pricer.stores.checkpoints import STATE_FILES, parse_manifest
+from pricer.stores.checkpoints import parse_manifest
 from pricer.stores.files import read_lines, sha256_of
 from pricer.stores.hub import Hub
 from pricer.stores.runs import Run, find_run, runs_of
+from pricer.stores.training_states import STATE_FILES
 from tests.commands.conftest import Listener
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 from tests.repositories import ADAPTER, Cli, adapter_files, adopt, sha256
@@ -171,7 +172,7 @@ class TestTakeOver:
         result = Cli("train", "--resume", "--repo", "ann/stopped")
 
         assert result.err.splitlines() == [
-            "error: ann/stopped has no training state (hub.state: none), without which nobody can go on with it",
+            "error: ann/stopped has no training state (hub.state: none), so its training cannot go on",
             " hint: pricer eval --repo ann/stopped --all-checkpoints",
         ]
         assert not Path("runs").exists()
@@ -188,7 +189,7 @@ class TestTakeOver:
         assert listener.steps == [1, 2, 3, 4, 5, 6]
         assert [c.step for c in result.checkpoints] == [2, 4, 6]
         assert stopped.tags.items() >= tags.items()
-        assert [commit.title for commit in stopped.commits()] == [
+        assert stopped.titles() == [
             "training finished",
             "step-000006",
             *(c.title for c in commits),
@@ -199,9 +200,7 @@ class TestTakeOver:
 
         result = Cli("train", "--resume", "--repo", "ann/folders")
 
-        assert result.err.splitlines() == [
-            "error: ann/folders was not pushed by pricer train, which alone can go on with its own"
-        ]
+        assert result.err.splitlines() == ["error: ann/folders was not pushed by pricer train, so it cannot be resumed"]
         assert not Path("runs").exists()
 
     def test_a_stop_at_any_download_leaves_no_run_and_the_next_attempt_is_whole(
@@ -278,7 +277,7 @@ class TestBadStates:
         state = {**json.loads(stopped.files("state")["trainer_state.json"]), "global_step": 5}
         put_state(stopped, {"trainer_state.json": json.dumps(state).encode()})
 
-        self.fails("the training state in ann/stopped has the adapter of step 4, its trainer another step")
+        self.fails("the training state in ann/stopped has the adapter of step 4, but its trainer is at another step")
 
 
 class TestFacts:

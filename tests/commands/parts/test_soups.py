@@ -21,7 +21,7 @@ from pricer.core.items import Item, Split
 from pricer.errors import CheckpointError, RunError
 from pricer.stores.checkpoints import read_manifest
 from pricer.stores.runs import Run
-from pricer.views import terminal, terminal_evaluations
+from pricer.views import terminal, terminal_pick
 from pricer.views.terminal_tables import runs as show
 from tests.commands.conftest import Listener
 from tests.commands.sessions import FakeScorer
@@ -219,7 +219,7 @@ class TestOnTheHub:
         picked = soups_win(run)
 
         assert (picked.problem, picked.published) == (None, Published("ann/prices"))
-        titles = [commit.title for commit in pushed.commits()]
+        titles = pushed.titles()
         assert titles[:2] == ["The pick, and its model card", "soup-000004-000006"]
         assert [name for name in pushed.tags if name.startswith("soup")] == ["soup-000004-000006"]
         assert pushed.tags["best"] == pushed.tags["soup-000004-000006"]
@@ -259,17 +259,18 @@ class TestOnTheHub:
     def test_a_hub_that_refuses_keeps_the_choice(self, run: Run, pushed: Repo, hub: LoopbackHub) -> None:
         with_soups()
         lower_soups(run)
-        hub.faults.script("POST", "/commit/", [Fault.status(403)])
+        hub.faults.script("POST", "/commit/", [Fault.status(403)] * 9)
 
         listener = Listener()
         picked = with_soups(listener)
+        hub.faults.clear()
 
         assert listener.notes == [f"pushing soup-000004-000006 to {hub.url}/ann/prices"]
-        assert picked.problem is not None
-        assert run.store.tagged("best") == run.store.soups()[0]
+        assert picked.untagged == run.store.soups()[0]
+        assert run.store.tagged("best") == picked.untagged
         assert not [name for name in pushed.tags if name.startswith("soup")]
         again = with_soups()
-        assert again.problem is None
+        assert (again.problem, again.untagged) == (None, None)
         quiet = Listener()
         with_soups(quiet)
         assert quiet.notes == []
@@ -310,10 +311,10 @@ class TestPicked:
         picked = soups_win(run)
         capsys.readouterr()
 
-        terminal_evaluations.picked(picked, as_json=False)
+        terminal_pick.picked(picked, as_json=False)
         lines = capsys.readouterr().out.splitlines()
         best = next(line for line in lines if line.startswith("best: "))
-        terminal_evaluations.next_step(picked)
+        terminal_pick.next_step(picked)
         assert capsys.readouterr().err.endswith("pricer pick --confirm --candidates soup --run quickstart\n")
         assert best.startswith(f"best: the average of steps 4, 6 ({(picked.selection.candidate.id or '')[:7]}), $")
         assert any(line.startswith("mae of the average of steps 4, 6: $") for line in lines)
@@ -329,5 +330,5 @@ class TestPicked:
         monkeypatch.setattr(terminal, "_is_drawable", lambda: True)
         monkeypatch.setattr(terminal, "_draw", draw)
         monkeypatch.setenv("COLUMNS", "80")
-        terminal_evaluations.draw_pick(picked)
+        terminal_pick.draw_pick(picked)
         assert drawn == [[2, 4, 6]]

@@ -17,6 +17,7 @@ from pricer.errors import DataError
 from pricer.ml.token_table import open_table
 from pricer.ml.tokens import TokenizedExample
 from pricer.stores.files import sha256_of, write_json
+from tests.builders import Killed
 from tests.ml.test_token_table import as_values
 
 
@@ -120,9 +121,6 @@ def test_tokens_that_another_program_wrote_are_made_again(setup: Setup, column: 
 def test_a_kill_in_the_middle_leaves_no_tokens_and_the_next_call_cleans_up(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Killed(BaseException):
-        pass
-
     def killed(folder: Path, setup: Setup, note: object) -> None:
         # A process that is killed cannot clean up: a copy of its scratch folder stays.
         shutil.copytree(folder.parent, folder.parent.with_name(".tokens-killed"))

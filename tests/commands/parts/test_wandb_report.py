@@ -230,9 +230,7 @@ def test_the_answer_comes_before_w_and_b_and_the_exit_code_is_its_own(monkeypatc
     run = a_run()
     said: list[str] = []
     monkeypatch.setattr("pricer.commands.parts.wandb_report.send", lambda *args: said.append(f"sent {args[-1]}"))
-    monkeypatch.setattr(
-        "pricer.views.terminal_evaluations.picked", lambda result, as_json, confirmed: said.append("picked")
-    )
+    monkeypatch.setattr("pricer.views.terminal_pick.picked", lambda result, as_json, confirmed: said.append("picked"))
     picked = type(
         "Picked", (), {"run": run, "selection": _selection(), "problem": HubError("refused"), "unscored": ()}
     )()
