@@ -89,3 +89,15 @@ _VERDICTS = {
     "alike": "is not significantly different from {}",
     "worse": "is worse than {}",
 }
+
+_BASELINES = {
+    "train median": "always answers the median price of the training items",
+    "tf-idf + ridge": "is a linear regression on the words",
+    "base embeddings + ridge": "is a linear regression on what the base makes of the text",
+    "untuned base": "is the base without an adapter",
+}
+
+
+def describe_baselines(names: Sequence[str], code: Callable[[str], str]) -> str:
+    """What each of these baselines is, in clauses; empty if none of them is known. `code` marks their names."""
+    return "; ".join(f"{code(name)} {_BASELINES[name]}" for name in names if name in _BASELINES)

@@ -20,7 +20,7 @@ from pricer.core.selection import Selection, find_test_evaluation, other_test_lo
 from pricer.core.units import PriceUnit
 from pricer.redaction import hub_address
 from pricer.views import formatting
-from pricer.views.card_results import Origin, Result, describe_verdict, list_results
+from pricer.views.card_results import Origin, Result, describe_baselines, describe_verdict, list_results
 from pricer.views.markdown import code, one_line, python_literal, render_markdown
 from pricer.views.tables import describe_near_copies
 
@@ -137,6 +137,7 @@ def model_card(
         verdict=describe_verdict(leads, code),
         lead_of={lead.baseline: lead for lead in leads},
         held_out=held_out,
+        baselines=describe_baselines([e.name for e in _baselines_beside(shown, evaluations)], code),
         columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
         looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
         dropped=dropped,
@@ -233,7 +234,7 @@ def _lead(selection: Selection) -> str:
     if selection.margin is None:
         return ""
     if not selection.margin:
-        return "level with the next, and the earlier"
+        return "with the same value as the next, which is later in training"
     second, unit = selection.ranking[1], selection.chosen.spec.price_unit
     difference = selection.comparison and selection.comparison.difference(second.candidate)
     if difference and difference.interval:

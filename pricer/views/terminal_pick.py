@@ -90,8 +90,8 @@ def _note_the_rest(result: "Picked") -> None:
 
 
 def _note_published(published: "Published") -> None:
-    if published.is_on_main:
-        terminal.note(f"tag best, main and model card: {hub_address(published.repo)}")
+    changed = ", main and model card" if published.has_card else " and main" if published.is_on_main else ""
+    terminal.note(f"tag best{changed}: {hub_address(published.repo)}")
     if published.left:
         terminal.note(published.left)
 

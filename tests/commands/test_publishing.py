@@ -134,7 +134,9 @@ class TestMain:
 
         assert (result.code, pushed.commits()) == (0, before)
 
-    def test_a_readme_that_somebody_wrote_stays_and_the_adapter_is_the_pick(self, pushed: Repo) -> None:
+    def test_a_readme_that_somebody_wrote_stays_and_the_adapter_is_the_pick(
+        self, pushed: Repo, hub: LoopbackHub
+    ) -> None:
         score("ann/prices", 4)
         pushed.commit({"README.md": THEIRS}, "my own words")
 
@@ -143,6 +145,7 @@ class TestMain:
         assert pushed.files()["README.md"] == THEIRS
         assert pushed.files()[ADAPTER] == pushed.files("step-000004")[ADAPTER]
         assert "the README.md of ann/prices is left as it is, because it is not by pricer" in result.err
+        assert f"tag best and main: {hub.url}/ann/prices" in result.err
         assert result.code == 0
 
     def test_what_the_hub_could_not_take_then_is_published_later(self, pushed: Repo, hub: LoopbackHub) -> None:
@@ -200,6 +203,7 @@ class TestAnotherTrainer:
 
         assert (result.code, saves.commits()) == (0, before)
         commit = saves.tags["best"]
+        assert "tag best: http" in result.err
         assert (
             "main of ann/saves is left as it is, because its README.md is not by pricer; the pick has "
             f'revision="{commit}"' in " ".join(result.err.split())
@@ -213,7 +217,7 @@ class TestAnotherTrainer:
 
         card = " ".join(card_of(saves).split())
 
-        assert "Trained by another trainer, whose settings are not known here." in card
+        assert "Made by another trainer. Its settings are not known here." in card
         assert not re.search(r"learning rate|dropout|epochs|seed|Trained with", card)
         assert "pricer eval --repo ann/saves --checkpoint best --config CONFIG.yaml" in card
         # A card of ours is written again.

@@ -237,7 +237,7 @@ def test_a_repository_races_each_adapter_fetched_once_and_the_card_counts_the_dr
 
     assert json.loads(again.stdout) == json.loads(raced.stdout)
     assert not [r.path for r in hub.requests[seen:] if "adapter_model.safetensors" in r.path and r.method == "GET"]
-    assert "Another 2 dropped out of a race" in " ".join(pushed.files()["README.md"].decode().split())
+    assert "it won a race. The other 2 dropped out" in " ".join(pushed.files()["README.md"].decode().split())
 
 
 def test_real_checkpoints_race_and_the_winner_is_picked(trained: Path) -> None:

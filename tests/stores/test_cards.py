@@ -175,7 +175,7 @@ def test_the_results_are_entries_that_the_hub_reads(monkeypatch: pytest.MonkeyPa
             value=value,
             dataset_revision="da7e",
             source_url="https://hub.example.com/user/lamp-pricer",
-            source_name="Model card",
+            source_name="pricer",
             notes=f"{label}; 60 items of its own test",
         )
         for task, value, label in (("price-mae", 1 / 3, "MAE: in dollars"), ("price-r2", -0.1, "R²"))

@@ -118,7 +118,7 @@ def render_results(card: Card) -> str | None:
             value=result.value,
             dataset_revision=card.dataset_revision,
             source_url=hub_address(card.repo),
-            source_name="Model card",
+            source_name="pricer",
             notes=f"{result.label}; {result.items}",
         )
         for result in card.results

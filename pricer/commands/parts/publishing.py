@@ -11,12 +11,13 @@ from pricer.stores.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`. `left` says which
-    page was not changed, and why; empty if all were.
+    """What a repository got of a pick besides its tag. `is_on_main`: its adapter is on `main`; `has_card`: beside a
+    card of pricer. `left` says which page was not changed, and why; empty if all were.
     """
 
     repo: str
     is_on_main: bool = True
+    has_card: bool = True
     left: str = ""
 
 
@@ -38,7 +39,7 @@ def publish(run: Run, selection: Selection) -> Published | None:
             repo = run.store.publish_pick(pick, pages.render)
         except HubError:
             raise refused from None
-    return None if run.repo is None else Published(run.repo, repo is not None, pages.left)
+    return None if run.repo is None else Published(run.repo, repo is not None, pages.has_card, pages.left)
 
 
 def publish_recorded(run: Run) -> Published | None:
@@ -77,7 +78,7 @@ class _Pages:
     def __init__(self, run: Run, pick: Checkpoint, selection: Selection, *, without_results: str = "") -> None:
         self._run, self._pick, self._selection = run, pick, selection
         self._refusal = without_results
-        self.has_results = False
+        self.has_card = self.has_results = False
         self.left = ""
 
     def render(self, repo: str, readme: bytes | None) -> Mapping[str, bytes] | None:
@@ -99,5 +100,5 @@ class _Pages:
         if self._refusal and RESULTS in pages:
             del pages[RESULTS]
             self.left = f"{repo} did not take {RESULTS}: {self._refusal}"
-        self.has_results = RESULTS in pages
+        self.has_card, self.has_results = README in pages, RESULTS in pages
         return pages
