@@ -7,7 +7,7 @@ from pricer.commands.parts.uploads import deliver_outbox, has_uploads
 from pricer.commands.parts.watcher import Watcher
 from pricer.commands.pick import publish_pick_of
 from pricer.core.checkpoints import Checkpoint
-from pricer.errors import RunError
+from pricer.errors import HubError, RunError
 from pricer.stores.files import locked
 from pricer.stores.runs import Run, find_run
 
@@ -43,4 +43,9 @@ def push(name: str | None, watcher: Watcher, repo: str | None = None) -> Pushed:
             pass
         with run.lock():
             deliver_outbox(run, watcher)
-    return Pushed(run, waiting, publish_pick_of(run))
+    try:
+        return Pushed(run, waiting, publish_pick_of(run))
+    except HubError as error:
+        if error.refused:
+            error.hint += f"; or move the run: pricer push --run {run.name} --repo USER/NEW"
+        raise

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -152,7 +152,8 @@ class Hub:
         """The first of these files of `folder` that the commit lacks or holds with other content; None if it holds them
         all. `known`: the sha256 of local files that were hashed a moment ago.
         """
-        found = self.files(commit, list(names))
+        with is_there():
+            found = self.files(commit, list(names))
         return next((n for n in names if n not in found or not found[n].is_same_as(folder / n, known.get(n))), None)
 
     def licence(self, revision: str | None) -> str | None:
@@ -277,6 +278,18 @@ class Hub:
             raise_hub_error(error, self.repo)
         self._was_authorized = True
         return answer
+
+
+@contextlib.contextmanager
+def is_there() -> Iterator[None]:
+    """A context for reading a commit that the Hub itself has just named: if the Hub does not find it, or a file of it,
+    it will a moment later, so the HubError is transient.
+    """
+    try:
+        yield
+    except HubError as error:
+        error.transient |= error.missing
+        raise
 
 
 def _describe_cached(files: Mapping[str, Path]) -> dict[str, RemoteFile]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pricer.errors import HubError, LeaseLost
 from pricer.stores.files import read_json, write_json
-from pricer.stores.hub import Hub
+from pricer.stores.hub import Hub, is_there
 from pricer.stores.processes import Process, has_ended, this_process
 from pricer.stores.records import parse_record
 
@@ -95,6 +95,7 @@ class HubLease:
             present,
         )
         self._head: str | None = None
+        self._takes_over = False
 
     @property
     def had_other_holder(self) -> bool:
@@ -111,7 +112,9 @@ class HubLease:
     def acquire(self, *, take_over: bool = False) -> None:
         """Acquire the lease. A LeaseLost says who holds it. A lease can be acquired if it was released, belongs to this
         run folder, or was held by a process of this machine that has ended; with `take_over`, also from anybody else.
+        If the Hub cannot be reached, the next attempt takes over, too.
         """
+        self._takes_over = take_over = take_over or self._takes_over
         for attempt in range(1, _ATTEMPTS + 1):
             branches = self._hub.refs().branches
             record = self._read_main(branches.get("main"))
@@ -131,7 +134,7 @@ class HubLease:
                 if not error.transient or error.limited or attempt == _ATTEMPTS:
                     raise
                 self._hub.wait_after(attempt, error)
-        self._head, self.is_held = head, True
+        self._head, self.is_held, self._takes_over = head, True, False
 
     def check(self) -> str:
         """The head of the branch `state`, if the lease is still held; acquire it first if that was not possible before.
@@ -187,13 +190,15 @@ class HubLease:
         raise problem
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:
-        file = self._hub.files(head, [LEASE]).get(LEASE)
-        if file is None:
-            return None
+        with is_there():
+            file = self._hub.files(head, [LEASE]).get(LEASE)
+            if file is None:
+                return None
+            path = self._hub.download(head, file, _LARGEST_LEASE) if file.size <= _LARGEST_LEASE else None
         try:
-            if file.size > _LARGEST_LEASE:
+            if path is None:
                 raise ValueError(f"it has {file.size:,} bytes")
-            return parse_record(Lease, self._hub.download(head, file, _LARGEST_LEASE).read_bytes())
+            return parse_record(Lease, path.read_bytes())
         except ValueError as error:
             if take_over:
                 return None
@@ -218,7 +223,8 @@ class HubLease:
         """The run.json of `main`, empty if there is none. A HubError if it is another run's, or says that the run was
         finished elsewhere.
         """
-        record = self._hub.read_record(main, "run.json")
+        with is_there():
+            record = self._hub.read_record(main, "run.json")
         if self._owner.run_id and record.get("id", self._owner.run_id) != self._owner.run_id:
             raise holds_another_run(self.repo, record)
         if record.get("finished") and not self._owner.has_finished():
@@ -247,7 +253,7 @@ def holds_another_run(repo: str, record: Mapping[str, Any]) -> HubError:
     which = ascii(", ".join(stated))[1:-1]  # it comes from a stranger
     return HubError(
         f"{repo} holds the checkpoints of another run" + (f" ({which})" if which else ""),
-        f"pricer train --resume --repo {repo}, or another repository: --set hub.repo=USER/NAME",
+        f"pricer train --resume --repo {repo}, or another repository: --repo USER/NEW",
     )
 
 

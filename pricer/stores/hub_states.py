@@ -41,7 +41,7 @@ def push_state(hub: Hub, lease: HubLease, folder: Path, step: int, *, keep_all: 
                 f"{hub.repo} holds another {name} on its branch {STATE_BRANCH} than was pushed", transient=True
             )
     if not keep_all:
-        hub.squash(STATE_BRANCH, title)
+        _squash(hub, title)
 
 
 def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> None:
@@ -69,7 +69,16 @@ def _delete_states(hub: Hub) -> None:
         # Perhaps this Hub does not delete branches. An empty one takes no room.
         names = [name for name in hub.all_files(head) if name != ".gitattributes"]
         hub.commit({}, "training finished", branch=STATE_BRANCH, parent=head, delete=names)
-        hub.squash(STATE_BRANCH, "training finished")
+        _squash(hub, "training finished")
+
+
+def _squash(hub: Hub, title: str) -> None:
+    try:
+        hub.squash(STATE_BRANCH, title)
+    except HubError as error:
+        # Perhaps this Hub does not squash. That costs room on the Hub, and nothing else.
+        if error.transient or error.refused:
+            raise
 
 
 def newest_state(hub: Hub) -> str | None:

@@ -146,6 +146,8 @@ class Uploader:
             self._wait_after(entry, hub_problem, failures)
 
     def _wait_after(self, entry: Entry, problem: HubError, failures: int) -> None:
+        if self._stopped.is_set():
+            return
         seconds = pause(failures, problem)
         if problem.transient:
             reason = f"{entry.name} is not on the Hub yet: {problem.message}"

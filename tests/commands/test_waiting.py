@@ -105,6 +105,17 @@ class TestPick:
         assert repo.tags["best"] == repo.tags[STEPS[1]]
         assert "README.md" in repo.files()
 
+    def test_a_pick_whose_repository_is_gone_can_be_moved(self, waiting: Run) -> None:
+        push(None, Listener())
+        HfApi().delete_repo(REPO)
+        pick(None, "mae")
+
+        with pytest.raises(HubError) as raised:
+            push(None, Listener())
+
+        assert raised.value.message == "there is no repository ann/prices on the Hub, or this account may not see it"
+        assert raised.value.hint.endswith("; or move the run: pricer push --run quickstart --repo USER/NEW")
+
     def test_a_pick_that_is_on_the_hub_is_not_brought_there_again(self, hub: LoopbackHub, waiting: Run) -> None:
         push(None, Listener())
         pick(None, "mae")

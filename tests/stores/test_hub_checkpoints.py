@@ -229,7 +229,7 @@ class TestTwoRuns:
 
             assert raised.value.message == "ann/prices holds the checkpoints of another run (id first)"
             assert raised.value.hint == (
-                "pricer train --resume --repo ann/prices, or another repository: --set hub.repo=USER/NAME"
+                "pricer train --resume --repo ann/prices, or another repository: --repo USER/NEW"
             )
             assert not raised.value.transient
         assert repo.titles() == ["step-000005", "initial commit"]

@@ -306,6 +306,34 @@ class TestChecking:
 
         assert held(repo)["holder"] == "here"
 
+    def test_whoever_was_to_take_over_does_so_when_the_hub_is_back(self, hub: LoopbackHub, repo: Repo, at: Be) -> None:
+        own = this_process()
+        at(ELSEWHERE)
+        a_lease("there").acquire()
+        at(own)
+        lease = a_lease()
+        hub.faults.script("GET", "/refs", [Fault.status(503)])
+        with pytest.raises(HubError):
+            lease.acquire(take_over=True)
+
+        lease.check()
+
+        assert held(repo)["holder"] == "here"
+
+    @pytest.mark.parametrize(("method", "path"), [("POST", "/paths-info/"), ("HEAD", "/lease.json")])
+    def test_a_commit_that_the_hub_does_not_find_yet_is_read_later(
+        self, hub: LoopbackHub, repo: Repo, method: str, path: str
+    ) -> None:
+        lease = a_lease()
+        lease.acquire()
+        repo.squash("state", "state of step-000005", "ann")  # so that the head is another one
+        hub.faults.script(method, path, [replace(Fault.status(404), headers=(("X-Error-Code", "EntryNotFound"),))])
+        with pytest.raises(HubError) as raised:
+            lease.check()
+        assert raised.value.transient
+
+        assert lease.check() == repo.branches["state"]
+
     def test_it_is_renewed(self, monkeypatch: pytest.MonkeyPatch, repo: Repo) -> None:
         monkeypatch.setattr(hub_lease, "_now", lambda: "2026-11-26T21:00:00+00:00")
         lease = a_lease()

@@ -146,6 +146,13 @@ class TestPushing:
 
         assert repo.titles("state") == ["state of step-000002"]
 
+    def test_a_hub_that_does_not_squash_gets_it_all_the_same(self, hub: LoopbackHub, repo: Repo) -> None:
+        hub.faults.script("POST", "/super-squash/", [Fault.status(404)])
+
+        push(a_state(), 5, keep_all=False, hub=once())
+
+        assert "optimizer.pt" in repo.files("state")
+
     def test_checkpoints_of_main_outlive_the_squash(self, repo: Repo) -> None:
         repo.commit({ADAPTER: b"a checkpoint"}, "step-000001")
         repo.create_tag("step-000001")

@@ -11,6 +11,7 @@ from pricer.commands.parts.claim import (
     describe_previous,
     open_lease,
     open_lease_of,
+    refuse_read_only,
     released_at_end,
 )
 from pricer.commands.parts.hub_records import LARGEST_CONFIG, read_facts, read_text, with_local_paths, with_repo
@@ -61,6 +62,7 @@ def downloaded_run(
     found = _read_resumable(hub)
     settle_optimizer(found.config, resume)  # before gigabytes of a state are downloaded
     run_id = found.facts.get("id")
+    refuse_read_only(repo)
     HubLease(hub, Owner(run_id, "", resume), dict).look(take_over=take_over)
     refuse_name(name)
     run = Run(RUNS / (name or free_name(repo.rpartition("/")[2])))

@@ -112,9 +112,7 @@ class TestOtherRuns:
         assert error.message == (
             "ann/prices holds the checkpoints of another run (id 01234567, started 2026-11-26 21:05 UTC)"
         )
-        assert error.hint == (
-            "pricer train --resume --repo ann/prices, or another repository: --set hub.repo=USER/NAME"
-        )
+        assert error.hint == ("pricer train --resume --repo ann/prices, or another repository: --repo USER/NEW")
         assert claimed(run_id="0123456789")[0] == "ann/prices"
 
     def test_tags_alone_are_checkpoints_too(self, hub: LoopbackHub) -> None:

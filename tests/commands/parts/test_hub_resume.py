@@ -24,6 +24,7 @@ from pricer.stores.runs import Run, create_run, runs_of
 from tests.builders import a_saved_checkpoint
 from tests.commands.conftest import Listener, to_hub
 from tests.loopback_hub import Fault, LoopbackHub, Repo
+from tests.loopback_hub.fixtures import connect
 from tests.repositories import ADAPTER, Cli, adopt, sha256
 
 ELSEWHERE = Process("another machine", "gpu-7", 4711, "1")
@@ -95,6 +96,31 @@ class TestRefused:
             "error: the training in ann/stopped was finished on another machine, there is nothing to go on with",
             " hint: pricer eval --repo ann/stopped --all-checkpoints",
         ]
+        assert result.code == 1
+
+    def test_with_a_token_that_may_only_read(
+        self, hub: LoopbackHub, stopped: Repo, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect(hub, monkeypatch, hub.add_user("ann", "read"))
+
+        result = Cli("train", "--resume", "--repo", "ann/stopped")
+
+        assert result.err.splitlines()[0] == "error: the token of this machine may not write to ann/stopped"
+        assert (result.code, Path("runs").exists()) == (1, False)
+
+    def test_a_push_while_another_machine_trains_it_says_so_and_does_not_wait(
+        self, stopped: Repo, trainer: Run, elsewhere: Callable[[Repo], HubLease]
+    ) -> None:
+        folder, _ = a_saved_checkpoint(Path("out"), 9)
+        trainer.outbox.put("checkpoint", 9, list(folder.iterdir()))
+        elsewhere(stopped)
+
+        result = Cli("push")
+
+        _, error, hint = result.err.splitlines()  # the first line says what is left
+        assert error.startswith("error: ann/stopped is being trained by gpu-7 (process 4711) since 20")
+        assert error.endswith("; not on the Hub, but safe in runs/quickstart/outbox: step 9")
+        assert hint.endswith("pricer train --resume --run quickstart --take-over")
         assert result.code == 1
 
     def test_taking_over_is_for_runs_that_are_resumed(self) -> None:
