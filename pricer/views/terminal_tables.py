@@ -163,15 +163,18 @@ def runs(overviews: "Sequence[Overview]", *, as_json: bool) -> None:
     for run in overviews:
         if run.problem:
             terminal.note(f"{run.name} is damaged: {run.problem}")
+        # Not in the table, which has no room for it on a narrow terminal.
+        if run.waiting:
+            waits = f"{run.waiting:,} of {run.checkpoints:,} checkpoints are not on the Hub yet"
+            terminal.note(f"{run.name}: {waits} (pricer push --run {run.name})")
 
 
 def _run_row(run: "Overview") -> list[str]:
     if run.state == "damaged":
         return [run.name, run.state, *[""] * (len(RUN_COLUMNS) - 2)]
     steps = f"{run.step:,}" if run.steps is None else f"{run.step:,}/{run.steps:,}"
-    checkpoints = f"{run.checkpoints:,}" + (f", {run.waiting:,} not on the Hub" if run.waiting else "")
     scored = f"{run.scored:,}" + (f", {run.failed:,} failed" if run.failed else "")
-    row = [run.name, run.state, steps, checkpoints, scored]
+    row = [run.name, run.state, steps, f"{run.checkpoints:,}", scored]
     if run.best is None:
         row += ["", "several specs" if run.scored else "", "", ""]
     else:

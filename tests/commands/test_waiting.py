@@ -132,7 +132,7 @@ class TestRuns:
 
         assert (one.checkpoints, one.waiting, one.step) == (2, 2, 10)
         shown = typer.testing.CliRunner().invoke(app, ["runs"]).output
-        assert "2, 2 not on the Hub" in shown
+        assert "quickstart: 2 of 2 checkpoints are not on the Hub yet (pricer push --run quickstart)" in shown
 
     def test_what_was_delivered_does_not_wait(self, waiting: Run) -> None:
         push(None, Listener())
