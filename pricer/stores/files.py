@@ -39,7 +39,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write one JSON object atomically, for people to read."""
-    write_atomically(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(path, format_json(record))
+
+
+def format_json(record: Mapping[str, Any]) -> str:
+    """One JSON object as the text of a file, for people to read."""
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_json(text: str | bytes) -> dict[str, Any] | None:

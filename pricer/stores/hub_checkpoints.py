@@ -1,6 +1,5 @@
 """Checkpoints in a Hub repository. Each push is read back before it counts as delivered."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +15,7 @@ from pricer.stores.checkpoints import (
     sort_checkpoints,
     verify,
 )
-from pricer.stores.files import append_lines, link_or_copy, parse_json
+from pricer.stores.files import append_lines, format_json, link_or_copy, parse_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_downloads import download_checkpoint
 from pricer.stores.hub_lease import holds_another_run
@@ -219,7 +218,7 @@ class HubStore:
             record = published_files(self._folder)
             facts = parse_json(record.get("run.json", b"")) or {}
             if facts.get("finished"):  # on the Hub it is finished only when every checkpoint has arrived
-                record["run.json"] = json.dumps({**facts, "finished": None}, indent=2, ensure_ascii=False).encode()
+                record["run.json"] = format_json({**facts, "finished": None}).encode()
             files |= record
         # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None

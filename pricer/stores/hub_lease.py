@@ -1,7 +1,6 @@
 """The lease of a Hub repository: which process may push to it. It is the file lease.json on the branch `state`."""
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from pricer.errors import HubError, LeaseLost
-from pricer.stores.files import read_json, write_json
+from pricer.stores.files import format_json, read_json, write_json
 from pricer.stores.hub import Hub, is_there
 from pricer.stores.processes import Process, has_ended, this_process
 from pricer.stores.records import parse_record
@@ -258,7 +257,7 @@ def holds_another_run(repo: str, record: Mapping[str, Any]) -> HubError:
 
 
 def _to_bytes(lease: Lease) -> bytes:
-    return json.dumps(asdict(lease), indent=2).encode() + b"\n"
+    return format_json(asdict(lease)).encode()
 
 
 def _now() -> str:

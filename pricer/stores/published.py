@@ -1,7 +1,6 @@
 """The copies of config.yaml and run.json that leave this machine. A local path in them is replaced by its last part."""
 
 import glob
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from pricer.config import RunConfig
 from pricer.config_file import parse_config, to_yaml
 from pricer.stores.bases import folder_name, names_a_folder
-from pricer.stores.files import parse_json
+from pricer.stores.files import format_json, parse_json
 
 # Facts that only this machine can use.
 _OWN_FACTS = ("data_folder",)
@@ -46,7 +45,7 @@ def published_files(run_folder: Path) -> dict[str, bytes]:
     if (others := published_config(config)) != config:
         found["config.yaml"] = to_yaml(others).encode()
     if (known := published_facts(facts, config)) != facts:
-        found["run.json"] = f"{json.dumps(known, indent=2, ensure_ascii=False)}\n".encode()
+        found["run.json"] = format_json(known).encode()
     return found
 
 
