@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,6 @@ from pricer.ml.tokens import Encoder, PriceTokens, TokenizedExample, TokenizedPr
 from pricer.ml.validation import fits_format
 
 NEIGHBOURS, NEIGHBOUR_CHARACTERS = 3, 160
-# Hashed words per text: more than the words of both data sets, in 100 MB for 6,000 texts.
-_COLUMNS = 2**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,9 @@ class Prepared:
     prompts: dict[str, PromptSet]
 
 
-def prepare_items(data: str, source: str | None, base: str | None, train_items: int | None, val: int | None) -> Prepared:
+def prepare_items(
+    data: str, source: str | None, base: str | None, train_items: int | None, val: int | None
+) -> Prepared:
     """Prepare `demo` (the quickstart, with the default dropout) or other data, in the shape of amazon-items.jsonl."""
     limits = {"train_limit": train_items, "val_limit": val}
     if data == "demo":
@@ -100,12 +101,15 @@ def find_neighbours(train: Sequence[Item], val: Sequence[Item], similarity: floa
     """
     texts = [item.text for item in [*train, *val]]
     groups = find_groups(Signer().sign(texts), np.arange(len(texts)), similarity)
-    counts = np.zeros((len(texts), _COLUMNS), np.float32)
-    columns: dict[str, int] = {}
-    for row, text in enumerate(texts):
-        for word in split_words(text):
-            # In order of appearance, so that the first 4,096 words have a column of their own.
-            counts[row, columns.setdefault(word, len(columns)) % _COLUMNS] += 1
+    # Words of one text alone say nothing about another. A row of floats per text: this is for thousands of texts.
+    words = [split_words(text) for text in texts]
+    known = Counter(word for own in words[: len(train)] for word in set(own))
+    columns = {word: index for index, word in enumerate(word for word, texts_with in known.items() if texts_with > 1)}
+    counts = np.zeros((len(texts), max(len(columns), 1)), np.float32)
+    for row, own in enumerate(words):
+        for word in own:
+            if word in columns:
+                counts[row, columns[word]] += 1
     n = len(train)
     weights = np.log1p(counts) * (1 + np.log((1 + n) / (1 + (counts[:n] > 0).sum(0)))).astype(np.float32)
     weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-9)
@@ -137,7 +141,11 @@ def _tokenize(setup: Setup, encoder: Encoder, shown: tuple[np.ndarray, np.ndarra
         # The description keeps its room.
         frames = [encoder.lengths([Prompt("", p.head, "", p.tail) for p in some]) for some in (prompts, bare[:1])]
         encoder = encoder.within(template.max_length + max(frames[0]) - frames[1][0])
-    completions = {i: template.completion(item) for i, item in enumerate([*train, *val]) if fits_format(item, template.price_format)}
+    completions = {
+        i: template.completion(item)
+        for i, item in enumerate([*train, *val])
+        if fits_format(item, template.price_format)
+    }
     n = len(train)
     examples = encoder.examples([Example(prompts[i], completions[i]) for i in completions])
     count = sum(i < n for i in completions)

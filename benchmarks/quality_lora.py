@@ -8,6 +8,7 @@ Shape suffixes: K adapters, P parameters of one, R rank, I inputs, O outputs, N 
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ class AdapterStack:
     """
 
     def __init__(self, model: Any, variants: Sequence[Variant], seeds: Sequence[int]) -> None:
+        # Autograd adds to parts of a matrix, which is not the layout that it would choose.
+        warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
         self.only: int | None = None
         self.model = model
         rates = {variant.dropout for variant in variants if variant.dropout}

@@ -73,8 +73,6 @@ def split_places(answers: Answers) -> tuple[Places, torch.Tensor]:
         rest = rest + (logits_IPV[:, place].logsumexp(-1) - logits_ID.logsumexp(-1)).sum()
         p_ID.append(logits_ID.softmax(-1))
         is_right_ID = targets_IP[:, place, None] == ids_D
-        if not bool(is_right_ID.any(-1).all()):
-            raise ValueError("a completion has a token that is no digit")
         y_I.append(is_right_ID.int().argmax(-1))
     for place in range(places):
         after = 1

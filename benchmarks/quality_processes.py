@@ -60,7 +60,7 @@ def run_tasks(tasks: Sequence[Task], prepared: Path, data: str, settings: dict[s
             if left <= 0 or needed > left:
                 _write_errors(task, data, f"not begun: {left:.0f} s were left, and it takes {needed:.0f} s")
                 continue
-            process = context.Process(target=_work, args=(prepared, task.stack, task.lines, settings))
+            process = context.Process(target=_work, args=(prepared, task.stack, task.lines, settings), daemon=True)
             process.start()
             print(f"{task.stack.name} begins, {left:.0f} s are left", file=sys.stderr, flush=True)
             running.append(_Running(task, process, time.time()))

@@ -63,9 +63,7 @@ def error_line(prepared: Prepared, stack: Stack, k: int, why: str) -> dict[str, 
 class _Training:
     """One stack's training. `failed` gets the reason of each job that failed, whose gradients are then zero."""
 
-    def __init__(
-        self, prepared: Prepared, stack: Stack, run: Run, write: Write, failed: dict[int, str]
-    ) -> None:
+    def __init__(self, prepared: Prepared, stack: Stack, run: Run, write: Write, failed: dict[int, str]) -> None:
         self.prepared, self.stack, self.how, self.write, self.failed = prepared, stack, run, write, failed
         self.began = time.time()
         folder = find_base(ModelConfig(base=run.base)).folder if run.base.startswith("builtin:") else Path(run.base)
@@ -83,7 +81,14 @@ class _Training:
         self.orders = [EpochOrder(lengths, self.config.batch_size, seed) for seed in seeds]
         self.steps_per_epoch = math.ceil(len(lengths) / self.config.batch_size)
         self.part = self.config.batch_size
-        self.losses = [0.0] * len(seeds)
+        # On the device: to read it in each step would make the GPU wait for the next one.
+        self.losses = torch.zeros(len(seeds), device=self.model.device)
+        self.digits = [
+            [torch.from_numpy(ids).to(self.model.device) for ids in own.price_tokens]
+            if isinstance(own.price_tokens, tuple) and own.price_format.width is not None
+            else None
+            for own in self.sets
+        ]
 
     def run(self) -> None:
         """Train all epochs, until the deadline."""
@@ -100,11 +105,15 @@ class _Training:
                 self._step(batch, self._rate(step, steps))
                 step += 1
                 training += time.perf_counter() - since
-                if step in (3, 20, 100):
-                    print(f"{self.stack.name}: {training / step:.3f} s a step, {step} of {steps}", file=sys.stderr, flush=True)
+                if step in (5, 20, 100):
+                    self._say(f"{training / step:.3f} s a step, {step} of {steps}")
             self._score_epoch(epoch, step, steps, training)
-            self.losses = [0.0] * len(self.losses)
+            self.losses.zero_()
         return None
+
+    def _say(self, text: str) -> None:
+        used = f", {torch.cuda.max_memory_reserved() / 1e9:.0f} GB" if self.how.device == "cuda" else ""
+        print(f"{self.stack.name}: {text}{used}", file=sys.stderr, flush=True)
 
     def _give_up(self, step: int, steps: int) -> None:
         for k in range(len(self.stack.jobs)):
@@ -147,12 +156,12 @@ class _Training:
             self.adapters.gradients_KP.zero_()
             free_memory()
             self.part = -(-self.part // 2)
-            print(f"{self.stack.name}: memory ran out, parts of {self.part} items", file=sys.stderr, flush=True)
+            self._say(f"memory ran out, parts of {self.part} items from now on")
         self.adapters.step(rate, self.config.weight_decay, self.config.max_grad_norm)
-        self.losses = [total + loss for total, loss in zip(self.losses, losses, strict=True)]
+        self.losses += losses
 
-    def _accumulate(self, batch: Sequence[Sequence[TokenizedExample]]) -> list[float]:
-        """Add up the gradients of a batch. Returns each job's loss."""
+    def _accumulate(self, batch: Sequence[Sequence[TokenizedExample]]) -> torch.Tensor:
+        """Add up the gradients of a batch. Returns each job's loss (K,)."""
         totals = torch.zeros(len(batch), device=self.model.device)
         counts = [sum(len(e.ids) - e.start for e in examples) for examples in batch]
         for first in range(0, len(batch[0]), self.part):
@@ -167,11 +176,7 @@ class _Training:
             for k, loss in enumerate(losses):
                 if loss is not None:
                     totals[k] += loss.detach()
-        found: list[float] = totals.tolist()
-        for k, total in enumerate(found):
-            if not math.isfinite(total):
-                self.failed.setdefault(k, f"its loss was {total}")
-        return found
+        return totals
 
     def _loss(self, k: int, answers: Answers) -> torch.Tensor | None:
         """The loss of a job; None if it failed."""
@@ -206,24 +211,19 @@ class _Training:
             logits_NV = self.model(input_ids=ids_BT, attention_mask=self._mask(width), use_cache=False).logits[0]
         sizes = [len(some) for some in positions]
         logits, targets = logits_NV.split(sizes), ids_BT.flatten()[index_N + 1].split(sizes)
-        found = []
-        for k, own in enumerate(self.sets):
-            digits = None
-            if isinstance(own.price_tokens, tuple) and own.price_format.width is not None:
-                digits = [torch.from_numpy(ids).to(self.model.device) for ids in own.price_tokens]
-            found.append(
-                Answers(
-                    logits_NV=logits[2 * k],
-                    targets_N=targets[2 * k],
-                    count=counts[k],
-                    items=items,
-                    digits=digits,
-                    median=self.prepared.fallback / self.prepared.price_step,
-                    prompt_logits_NV=logits[2 * k + 1],
-                    prompt_targets_N=targets[2 * k + 1],
-                )
+        return [
+            Answers(
+                logits_NV=logits[2 * k],
+                targets_N=targets[2 * k],
+                count=counts[k],
+                items=items,
+                digits=self.digits[k],
+                median=self.prepared.fallback / self.prepared.price_step,
+                prompt_logits_NV=logits[2 * k + 1],
+                prompt_targets_N=targets[2 * k + 1],
             )
-        return found
+            for k in range(len(parts))
+        ]
 
     def _mask(self, width: int) -> torch.Tensor | None:
         """As in pricer.ml.loss.completion_loss: only where attention is slow without a mask."""
@@ -236,7 +236,9 @@ class _Training:
     def _score_epoch(self, epoch: int, step: int, steps: int, training: float) -> None:
         """Write a line for each job that has not failed."""
         self.model.eval()
-        for k in range(len(self.stack.jobs)):
+        for k, loss in enumerate(self.losses.tolist()):
+            if not math.isfinite(loss):
+                self.failed.setdefault(k, f"its loss was {loss} in epoch {epoch}")
             if k not in self.failed:
                 try:
                     self.write(self._score(k, epoch, step, steps, training))
@@ -269,7 +271,7 @@ class _Training:
             "epochs": self.how.epochs,
             "step": step,
             "steps": steps,
-            "train_loss": self.losses[k] / self.steps_per_epoch,
+            "train_loss": float(self.losses[k]) / self.steps_per_epoch,
             "val_loss": mean_loss(self.model, own.val_examples, batch_tokens),
             "greedy": greedy,
             "median": median,

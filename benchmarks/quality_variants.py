@@ -94,9 +94,7 @@ def plan_stacks(names: Sequence[str], seeds: int, size: int) -> list[Stack]:
     by_key: dict[tuple[object, ...], list[str]] = {}
     for name in names:
         by_key.setdefault(VARIANTS[name].stack, []).append(name)
-    chunks = [
-        members[start : start + size] for members in by_key.values() for start in range(0, len(members), size)
-    ]
+    chunks = [members[start : start + size] for members in by_key.values() for start in range(0, len(members), size)]
     first: list[Stack] = []
     rest: dict[int, list[Stack]] = {seed: [] for seed in range(seeds)}
     for chunk in chunks:
