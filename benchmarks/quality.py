@@ -77,6 +77,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "device": arguments.device,
         "epochs": epochs,
         "deadline": deadline,
+        "workers": arguments.workers,
         "max_steps": arguments.max_steps,
     }
     run_tasks(tasks, path, prepared.data, settings, arguments.workers)

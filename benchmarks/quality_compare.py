@@ -52,7 +52,8 @@ def absolute_errors(results: Results, variant: str, seeds: Sequence[int], epoch:
     """Absolute errors (seeds, items) after an epoch."""
     prices = np.array(results.about["prices"])
     answers = [results.by_job[variant][seed][epoch][estimator] for seed in seeds]
-    return np.abs(np.array(answers) - prices)
+    errors: np.ndarray = np.abs(np.array(answers) - prices)
+    return errors
 
 
 def common_epochs(seeds: dict[int, dict[int, Any]]) -> list[int]:
@@ -111,11 +112,12 @@ def _row(variant: str, results: Results, baseline: dict[int, dict[int, Any]]) ->
     if variant != BASELINE and shared:
         others = common_epochs({seed: baseline[seed] for seed in shared})
         if last in others:
-            pair = [absolute_errors(results, v, shared, last, "median") for v in (variant, BASELINE)]
-            differences[0] = _show_difference(*difference_interval(*pair))
+            one, other = (absolute_errors(results, v, shared, last, "median") for v in (variant, BASELINE))
+            differences[0] = _show_difference(*difference_interval(one, other))
         theirs = min(others, key=lambda e: absolute_errors(results, BASELINE, shared, e, "median").mean())
-        pair = [absolute_errors(results, v, shared, e, "median") for v, e in ((variant, best), (BASELINE, theirs))]
-        differences[1] = _show_difference(*difference_interval(*pair))
+        one = absolute_errors(results, variant, shared, best, "median")
+        other = absolute_errors(results, BASELINE, shared, theirs, "median")
+        differences[1] = _show_difference(*difference_interval(one, other))
     loss = np.mean([own[seed][last]["val_loss"] for seed in seeds])
     reached = f"{last}" if last == whole else f"{last} of {whole}"
     cells = [

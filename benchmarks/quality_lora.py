@@ -47,7 +47,7 @@ class AdapterStack:
         model.requires_grad_(False)
         rank, count, device = max(variant.r for variant in variants), len(variants), model.device
         shapes = [(layer.in_features, layer.out_features) for layer in layers.values()]
-        parts = [
+        parts: list[list[tuple[int, ...]]] = [
             [(rank, inputs) for inputs, _ in shapes],
             [(outputs, rank) for _, outputs in shapes],
             [(outputs,) for _, outputs in shapes] if any(variant.dora for variant in variants) else [],
@@ -114,13 +114,13 @@ class _StackedLayer(torch.nn.Module):
         if magnitude_KO is not None:
             assert base.weight.dtype.is_floating_point, "DoRA on a base in 4 bits is not built here"
             magnitude_KO.data.copy_(base.weight.float().norm(dim=1))
-        self.register_buffer("scale_K11", torch.tensor(stack.scales, device=a_KRI.device)[:, None, None], False)
+        self._scale_K11 = torch.tensor(stack.scales, device=a_KRI.device)[:, None, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The base's output, and the update of the row's adapter."""
         output, only = self.base(x), self._stack.only
         chosen = slice(None) if only is None else slice(only, only + 1)
-        a_KRI, b_KOR, scale_K11 = self.a_KRI[chosen], self.b_KOR[chosen], self.scale_K11[chosen]
+        a_KRI, b_KOR, scale_K11 = self.a_KRI[chosen], self.b_KOR[chosen], self._scale_K11[chosen]
         x_KNI = x.reshape(len(a_KRI), -1, x.shape[-1])
         if self.training and self._stack.dropout and only is None:
             first = self._stack.first_dropped
@@ -132,7 +132,8 @@ class _StackedLayer(torch.nn.Module):
         hidden_KNR = hidden_KNR * scale_K11.to(hidden_KNR.dtype)
         update = (hidden_KNR @ b_KOR.transpose(1, 2)).view(output.shape)
         if self.magnitude_KO is None:
-            return output + update
+            adapted: torch.Tensor = output + update
+            return adapted
         factor_KO = self.magnitude_KO[chosen] / self._norms(a_KRI, b_KOR, scale_K11)
         shape = (len(factor_KO), -1, output.shape[-1])
         scaled: torch.Tensor = ((output + update).view(shape) * factor_KO[:, None].to(output.dtype)).view(output.shape)
@@ -146,4 +147,5 @@ class _StackedLayer(torch.nn.Module):
             cross_KO = ((weight_OI @ a_KRI.transpose(1, 2)) * b_KOR).sum(-1)
             square_KO = ((b_KOR @ (a_KRI @ a_KRI.transpose(1, 2))) * b_KOR).sum(-1)
             whole_KO = weight_OI.square().sum(1) + 2 * scale_K1 * cross_KO + scale_K1**2 * square_KO
-            return whole_KO.clamp(min=1e-12).sqrt()
+            norms_KO: torch.Tensor = whole_KO.clamp(min=1e-12).sqrt()
+            return norms_KO

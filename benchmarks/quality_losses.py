@@ -127,7 +127,7 @@ def mean_error(places: Places) -> torch.Tensor:
     error_I = torch.zeros_like(places.p_ID[0][:, 0])
     prefix_I = torch.ones_like(error_I)
     # What the right prefix's prices are below the right price: y minus the value of its first digits.
-    rest_I = sum(y_I * width for y_I, width in zip(places.y_I, places.width, strict=True))
+    rest_I = torch.stack([y_I * width for y_I, width in zip(places.y_I, places.width, strict=True)]).sum(0)
     for p_ID, y_I, width in zip(places.p_ID, places.y_I, places.width, strict=True):
         mass_ID = prefix_I[:, None] * p_ID
         digit_D = torch.arange(p_ID.shape[1], device=p_ID.device)

@@ -33,12 +33,13 @@ Write = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How stacks are trained: where, for how many epochs, and until when (time.time())."""
+    """How stacks are trained: where, for how many epochs, until when (time.time()), and with how many processes."""
 
     base: str
     device: str
     epochs: int
     deadline: float
+    workers: int = 1
     max_steps: int | None = None
 
 
@@ -58,6 +59,19 @@ def train_stack(prepared: Prepared, stack: Stack, run: Run, write: Write) -> Non
 def error_line(prepared: Prepared, stack: Stack, k: int, why: str) -> dict[str, Any]:
     """The line of a job that has no results."""
     return {"data": prepared.data, "variant": stack.jobs[k].variant, "seed": stack.jobs[k].seed, "error": why}
+
+
+# Bytes of activations for each token, layer, hidden value and byte of a value: 1.5 MB a token for SmolLM2 in bfloat16.
+_ACTIVATIONS = 45
+_CPU_BYTES = 4e9
+
+
+def _tokens_at_once(model: Any, run: Run) -> int:
+    """The tokens of one pass that fit into this process's share of memory. On the CPU nothing says that it runs out."""
+    config = model.config.get_text_config()
+    total = torch.cuda.get_device_properties(0).total_memory * 0.8 if run.device == "cuda" else _CPU_BYTES
+    a_token = _ACTIVATIONS * model.dtype.itemsize * config.num_hidden_layers * config.hidden_size
+    return int(total / run.workers / a_token)
 
 
 class _Training:
@@ -80,7 +94,7 @@ class _Training:
         # The lengths of the first form of prompts: all variants of a seed get the same items in the same batches.
         self.orders = [EpochOrder(lengths, self.config.batch_size, seed) for seed in seeds]
         self.steps_per_epoch = math.ceil(len(lengths) / self.config.batch_size)
-        self.part = self.config.batch_size
+        self.room, self.part = _tokens_at_once(self.model, run), self.config.batch_size
         # On the device: to read it in each step would make the GPU wait for the next one.
         self.losses = torch.zeros(len(seeds), device=self.model.device)
         self.digits = [
@@ -120,7 +134,7 @@ class _Training:
             self.failed.setdefault(k, f"time was up after step {step} of {steps}")
 
     def _rate(self, step: int, steps: int) -> float:
-        """transformers' cosine schedule with warm-up."""
+        """Transformers' cosine schedule with warm-up."""
         warm_up = math.ceil(self.config.warmup * steps)
         if step < warm_up:
             share = step / max(1, warm_up)
@@ -164,15 +178,17 @@ class _Training:
         """Add up the gradients of a batch. Returns each job's loss (K,)."""
         totals = torch.zeros(len(batch), device=self.model.device)
         counts = [sum(len(e.ids) - e.start for e in examples) for examples in batch]
-        for first in range(0, len(batch[0]), self.part):
-            parts = [examples[first : first + self.part] for examples in batch]
+        longest = max(len(e.ids) for examples in batch for e in examples)
+        size = min(self.part, max(1, self.room // (len(batch) * longest)))
+        for first in range(0, len(batch[0]), size):
+            parts = [examples[first : first + size] for examples in batch]
             with mixed_precision(self.model):
                 answers = self._answers(parts, counts, len(batch[0]))
                 losses = [self._loss(k, one) for k, one in enumerate(answers)]
             alive = [loss for loss in losses if loss is not None]
             if not alive:
                 raise RuntimeError("; ".join(sorted(set(self.failed.values()))))
-            torch.stack(alive).sum().backward()
+            torch.stack(alive).sum().backward()  # type: ignore[no-untyped-call]
             for k, loss in enumerate(losses):
                 if loss is not None:
                     totals[k] += loss.detach()
@@ -197,7 +213,7 @@ class _Training:
         width, row = ids_BT.shape[1], 0
         positions: list[list[int]] = []
         for part, variant in zip(parts, self.stack.variants, strict=True):
-            prompt, completion = [], []
+            prompt, completion = list[int](), list[int]()
             for example in part:
                 # The logits for a token are at the position before it.
                 start = row * width - 1
@@ -210,7 +226,7 @@ class _Training:
         with logits_only_at(self.model, index_N):
             logits_NV = self.model(input_ids=ids_BT, attention_mask=self._mask(width), use_cache=False).logits[0]
         sizes = [len(some) for some in positions]
-        logits, targets = logits_NV.split(sizes), ids_BT.flatten()[index_N + 1].split(sizes)
+        logits, targets = torch.split(logits_NV, sizes), torch.split(ids_BT.flatten()[index_N + 1], sizes)
         return [
             Answers(
                 logits_NV=logits[2 * k],

@@ -3,7 +3,6 @@
 import itertools
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,17 +14,15 @@ from quality_compare import difference_interval
 from quality_items import find_neighbours
 from quality_lora import AdapterStack
 from quality_losses import Places, crps, mean_error
-from quality_training import Run, train_stack
-from quality_variants import BASELINE, VARIANTS, Job, Stack, plan_stacks
+from quality_variants import BASELINE, VARIANTS, Job, plan_stacks
 
-from pricer.config import AdapterConfig
+from pricer.config import AdapterConfig, ModelConfig
 from pricer.core.items import Item
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
 from pricer.ml.devices import Precision
 from pricer.ml.loss import completion_loss, logits_only_at
 from pricer.stores.bases import find_base
-from pricer.config import ModelConfig
 
 PLACES = 3
 
@@ -90,10 +87,10 @@ def test_stacked_adapters_train_as_each_does_alone_with_peft() -> None:
     for _ in range(3):
         with logits_only_at(stacked, positions):
             logits_NV = stacked(input_ids=ids_BT, use_cache=False).logits[0]
-        torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions + 1], reduction="sum").backward()
+        torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions + 1], reduction="sum").backward()  # type: ignore[no-untyped-call]
         stack.step(0.01, 0.1, 0.5)
         for k, (model, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
-            completion_loss(model, ids_BT[2 * k : 2 * k + 2], spans).backward()
+            completion_loss(model, ids_BT[2 * k : 2 * k + 2], spans).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
             optimizer.zero_grad()
@@ -115,7 +112,7 @@ def test_every_job_is_in_one_stack_and_the_baseline_is_trained_first() -> None:
 
 
 def test_neighbours_are_never_the_item_itself_nor_a_near_copy_of_it() -> None:
-    words = "red blue green small large wooden metal plastic table chair lamp shelf".split()
+    words = ["red", "blue", "green", "small", "large", "wooden", "metal", "plastic", "table", "chair", "lamp", "shelf"]
     random = np.random.default_rng(0)
     texts = [" ".join(random.choice(words, 12)) for _ in range(20)]
     texts[7] = texts[3].upper()
