@@ -2,7 +2,9 @@
 
 import itertools
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from quality_compare import difference_interval
-from quality_items import find_neighbours
+from quality_items import find_neighbours, prepare_items
 from quality_lora import AdapterStack
-from quality_losses import Places, crps, mean_error
-from quality_variants import BASELINE, VARIANTS, Job, plan_stacks
+from quality_losses import LOSSES, Places, crps, mean_error
+from quality_training import Run, train_stack
+from quality_variants import BASELINE, VARIANTS, Job, Stack, plan_stacks
 
 from pricer.config import AdapterConfig, ModelConfig
 from pricer.core.items import Item
@@ -130,3 +133,26 @@ def test_the_interval_of_a_constant_difference_is_that_difference() -> None:
     errors = np.random.default_rng(0).random((3, 50))
 
     assert difference_interval(errors + 2, errors) == pytest.approx((2, 2, 2))
+
+
+def test_a_variant_that_fails_leaves_a_line_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare_items("demo", None, None, 32, 6)
+    monkeypatch.setitem(LOSSES, "ntl03", lambda answers: answers.logits_NV[:, 10**6].sum())
+    lines: list[dict[str, Any]] = []
+    stack = Stack((Job("ce", 0), Job("ntl03", 0), Job("plain", 0)))
+
+    train_stack(prepared, stack, Run("builtin:base", "cpu", epochs=2, deadline=time.time() + 600), lines.append)
+
+    done = [(line["variant"], line["epoch"]) for line in lines if "error" not in line]
+    assert done == [("ce", 1), ("plain", 1), ("ce", 2), ("plain", 2)]
+    assert all(len(line["median"]) == 6 for line in lines if "error" not in line)
+    assert [(line["variant"], "index" in line["error"]) for line in lines if "error" in line] == [("ntl03", True)]
+
+
+def test_at_the_deadline_every_job_has_a_line() -> None:
+    lines: list[dict[str, Any]] = []
+    prepared = prepare_items("demo", None, None, 32, 6)
+
+    train_stack(prepared, Stack((Job("d0", 0), Job("ce", 0))), Run("builtin:base", "cpu", 2, deadline=0), lines.append)
+
+    assert [line["error"] for line in lines] == ["time was up after step 0 of 4"] * 2
