@@ -77,25 +77,26 @@ def difference_interval(one: np.ndarray, other: np.ndarray, seed: int = 0) -> tu
 
 
 def _section(data: str, results: Results) -> str:
-    about, rows = results.about, []
-    baseline = results.by_job.get(BASELINE, {})
-    for variant in (name for name in VARIANTS if name in results.by_job):
-        rows.append(_row(variant, results, baseline))
+    about, baseline = results.about, results.by_job.get(BASELINE, {})
+    rows = [_row(variant, results, baseline) for variant in VARIANTS if variant in results.by_job]
     train = about.get("train", {})
-    head = (
-        f"### {data}\n\n"
-        f"{about.get('train_items', '?'):,} training items, {len(about.get('ids', []))} validation items, "
+    head = [
+        f"### {data}",
+        "",
+        f"{about.get('train_items')} training items, {len(about.get('ids', []))} validation items, "
         f"base {Path(str(about.get('base'))).name}, {about.get('device')}, {train.get('epochs')} epochs, "
-        f"batch {train.get('batch_size')}, learning rate {train.get('learning_rate')}. MAE on the validation items: "
-        "the mean over seeds, ± the standard deviation of the seeds. Differences are paired with the baseline's, item by "
-        "item and seed by seed; 95 % intervals from resampling items and seeds. Bold: the interval excludes 0. The best "
-        "epoch is chosen on the same items, for baseline and variant alike.\n\n"
-        "| variant | seeds | epochs | median, last epoch | difference | median, best epoch | difference | greedy, last "
-        "epoch | loss per token |\n|---|---|---|---|---|---|---|---|---|"
-    )
+        f"batch {train.get('batch_size')}, learning rate {train.get('learning_rate')}. The errors are MAE on the "
+        "validation items: the mean over seeds, ± the standard deviation of the seeds. Differences to the baseline are "
+        "paired by item and seed, with 95 % intervals from resampling items and seeds. Bold: the interval excludes 0. "
+        "The best epoch is chosen on the same items, for the baseline too. A variant that was cut off is compared with "
+        "the baseline after the same epoch, not after the same decay of the learning rate.",
+        "",
+        "| variant | seeds | epochs | median, last epoch | difference | median, best epoch | difference "
+        "| greedy, last epoch | loss per token |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     failures = [f"- {variant}: {'; '.join(why)}" for variant, why in results.errors.items()]
-    lines = [head, *rows, *([] if not failures else ["", "Not complete:", "", *failures])]
-    return "\n".join(lines)
+    return "\n".join([*head, *rows, *(["", "Not complete:", "", *failures] if failures else [])])
 
 
 def _row(variant: str, results: Results, baseline: dict[int, dict[int, Any]]) -> str:

@@ -49,7 +49,6 @@ class Prepared:
     base: str
     train: TrainConfig
     residual_mass: float
-    batch_tokens: int
     fallback: float
     price_step: float
     val_ids: list[str]
@@ -81,7 +80,6 @@ def prepare_items(
         base=config.model.base,
         train=setup.config.train,
         residual_mass=setup.config.eval.residual_mass,
-        batch_tokens=8192,
         fallback=setup.answers.train_median,
         price_step=setup.template.price_format.price_unit.step,
         val_ids=[item.id for item in setup.items.val],

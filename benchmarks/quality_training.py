@@ -268,7 +268,7 @@ class _Training:
         """A job's validation loss, and its prices in the order of the validation items."""
         since, own, job = time.perf_counter(), self.sets[k], self.stack.jobs[k]
         self.adapters.only = k
-        fallback, batch_tokens = self.prepared.fallback, self.prepared.batch_tokens
+        fallback, batch_tokens = self.prepared.fallback, 32_768 if self.how.device == "cuda" else 2048
         tokens = (own.price_format, own.answer_tokens, own.price_tokens, self.prepared.residual_mass)
         decoder = TreeDecoder(self.model, self.tokenizer, *tokens)
         greedy, median = [fallback] * len(own.val), [fallback] * len(own.val)
