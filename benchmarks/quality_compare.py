@@ -95,7 +95,7 @@ def _section(data: str, results: Results) -> str:
         "| greedy, last epoch | loss per token |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    failures = [f"- {variant}: {'; '.join(why)}" for variant, why in results.errors.items()]
+    failures = [f"- `{variant}`: {'; '.join(sorted(set(why)))}" for variant, why in results.errors.items()]
     return "\n".join([*head, *rows, *(["", "Not complete:", "", *failures] if failures else [])])
 
 

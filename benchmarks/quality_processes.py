@@ -58,7 +58,8 @@ def run_tasks(tasks: Sequence[Task], prepared: Path, data: str, settings: dict[s
             task = waiting.pop(0)
             left, needed = deadline - time.time(), task.work * min(rates, default=0.0)
             if left <= 0 or needed > left:
-                _write_errors(task, data, f"not begun: {left:.0f} s were left, and it takes {needed:.0f} s")
+                why = f"{left:.0f} s were left, and it takes {needed:.0f} s" if left > 0 else "time was up"
+                _write_errors(task, data, f"not begun: {why}")
                 continue
             process = context.Process(target=_work, args=(prepared, task.stack, task.lines, settings), daemon=True)
             process.start()
