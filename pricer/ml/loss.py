@@ -44,7 +44,9 @@ def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span], sha
         mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
         mask_11TT = mask_TT.triu(1)[None, None]
     with logits_only_at(model, positions_N):
-        logits_NV = model(input_ids=ids_BT, attention_mask=mask_11TT, past_key_values=cache, use_cache=bool(shared)).logits[0]
+        logits_NV = model(
+            input_ids=ids_BT, attention_mask=mask_11TT, past_key_values=cache, use_cache=bool(shared)
+        ).logits[0]
     return torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions_N + 1], reduction="sum")
 
 
