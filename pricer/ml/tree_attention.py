@@ -4,8 +4,8 @@ Every prompt is computed once. The prefix that all prompts share (the question) 
 tokens of all continuations are in the prompt's row. Each token sees only the prompt and its own ancestors (tree
 attention, as in SpecInfer, arXiv 2305.09781), so the prompt's keys and values are neither recomputed nor copied.
 
-Shape suffixes: B prompts, P tokens in the shared prefix, T other tokens in the prompts (including padding), W columns in
-the tree, C new columns, L cached columns (P + T + W), V vocabulary. A column has one token for each row.
+Shape suffixes: B prompts, T tokens in the prompts after the shared prefix (including padding), W columns in the tree, C
+new columns, L all columns in the cache (prefix, T and W), V vocabulary. A column has one token for each row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -170,7 +170,7 @@ class _TreeCache(Cache):
         """Write the next tokens into these rows, from column `start` on."""
         self._where, self._start = rows, start
 
-    def get_seq_length(self, layer_idx: int = 0) -> int:
+    def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  # transformers' interface
         """The number of columns that the next tokens follow."""
         return self._start
 
