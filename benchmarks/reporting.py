@@ -105,7 +105,9 @@ class Cap:
         if IS_GPU:
             torch.cuda.set_per_process_memory_fraction(self._bytes / self._ask()[1])
             # Whoever asks what is left is told of the smaller card.
-            torch.cuda.mem_get_info = lambda *_: (self._bytes - torch.cuda.memory_reserved(), self._bytes)
+            # transformers, when it loads a model, takes every card to have 1.2 GiB.
+            total = max(self._bytes, 2 * 2**30)
+            torch.cuda.mem_get_info = lambda *_: (self._bytes - torch.cuda.memory_reserved(), total)
 
     def __exit__(self, *_: object) -> None:
         if IS_GPU:

@@ -203,9 +203,9 @@ class TrainConfig(_Section):
     max_grad_norm: Annotated[Number, Field(gt=0)] = 0.3
     """Maximum norm of the gradient; a larger one is scaled down. TRL's default is 1."""
     optimizer: Literal["auto", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit"] = "auto"
-    """`auto`: adamw_torch_fused on a GPU, adamw_torch on the CPU. paged_adamw_32bit moves its state, 8 bytes for each
-    weight of the adapter, to main memory when the GPU is full, and is twenty times as slow. A run keeps the optimizer
-    that `auto` chose, whatever device it continues on."""
+    """`auto`: adamw_torch_fused. paged_adamw_32bit moves its state, 8 bytes for each weight of the adapter, to main
+    memory when the GPU is full, and is twenty times as slow. A run keeps its optimizer, whatever device it continues
+    on."""
     checkpoint_every: CountOrAuto = "auto"
     """Optimizer steps between checkpoints. The last step always has one. `auto`: at least 3 checkpoints an epoch, and 8
     to 40 in all."""

@@ -213,7 +213,7 @@ def _load(setup: Setup, examples: TokenTable, run: Run | None, watcher: Watcher)
     else:
         settings = choose_step_settings(model, examples, config, setup.tokenizer.pad_token_id, watcher.note)
     facts = {"step_settings": {**known, device: {"requested": requested, "settings": asdict(settings)}}}
-    if run is None and setup.precision.device == "cuda":
+    if run is None:
         facts["dense"] = record_dequantized(setup, model)
     return _Training(model, examples, settings, facts)
 

@@ -14,7 +14,7 @@ from pricer.config import AdapterConfig
 from pricer.core.memory import LINEAR_LAYERS, TrainingShape, has_room_for_dense
 from pricer.errors import ModelError, first_line
 from pricer.ml.adapters import add_adapter
-from pricer.ml.devices import Precision, is_mixed
+from pricer.ml.devices import Precision, free_bytes, is_mixed
 from pricer.ml.loss import score_in_float32
 from pricer.ml.merging import plain_linear
 
@@ -51,7 +51,7 @@ def load_tokenizer(folder: Path) -> Any:
 def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) -> Any:
     """Load the base model, in the same way for training and for prediction.
 
-    `dense`: dequantize 4-bit weights once. None: dequantize them on a GPU, if this takes little of its memory.
+    `dense`: dequantize 4-bit weights once. None: dequantize them if this takes little of the device's memory.
     """
     dtype = getattr(torch, precision.dtype)
     # cuDNN plans attention again for each length. This takes a millisecond, which is half of a step on an H200.
@@ -76,8 +76,8 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
         # eval mode. Scores would then have another precision than training. Training after a validation would get no
         # gradient through the layer, with only a warning.
         layer.support_avx512bf16_for_cpu = False
-    if dense is None and precision.device == "cuda":
-        dense = has_room_for_dense(dense_bytes(model), torch.cuda.mem_get_info()[0])
+    if dense is None:
+        dense = has_room_for_dense(dense_bytes(model), free_bytes(precision.device))
     if dense:
         dequantize(model)
     score_in_float32(model)

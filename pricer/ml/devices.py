@@ -59,11 +59,9 @@ def choose_precision(config: ModelConfig) -> Precision:
     return Precision(device, config.quantization, dtype)
 
 
-def choose_optimizer(wanted: str, device: str) -> str:
-    """Settle `auto`: adamw_torch_fused (one kernel for all parameters) on a GPU, adamw_torch on the CPU."""
-    if wanted != "auto":
-        return wanted
-    return "adamw_torch_fused" if device == "cuda" else "adamw_torch"
+def choose_optimizer(wanted: str) -> str:
+    """Settle `auto`: adamw_torch_fused, which updates all weights in one operation."""
+    return "adamw_torch_fused" if wanted == "auto" else wanted
 
 
 def gpu_here() -> Gpu | None:
@@ -87,6 +85,11 @@ def memory(device: str) -> tuple[int, int]:
         free, total = torch.cuda.mem_get_info()
         return total - free, total
     return psutil.Process().memory_info().rss, psutil.virtual_memory().total
+
+
+def free_bytes(device: str) -> int:
+    """The bytes that are free: of the GPU for cuda, of main memory for cpu."""
+    return int(torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available)
 
 
 def peak_memory(device: str) -> int:

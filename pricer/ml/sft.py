@@ -17,6 +17,7 @@ from pricer.core.training import Progress
 from pricer.errors import first_line
 from pricer.ml.adapters import check_adapter
 from pricer.ml.batches import EpochOrder, OutOfMemoryError, free_memory, is_out_of_memory, right_padded_ids
+from pricer.ml.cpu_layers import speed_up
 from pricer.ml.devices import Precision, choose_optimizer, gpu_utilisation, memory, read_state
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import (
@@ -205,6 +206,8 @@ def fine_tune(
     trainer.settings, trainer.note = settings, note
     trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     set_checkpointing(model, trainer.settings.activation_checkpointing)
+    if model.device.type == "cpu":
+        speed_up(model)
     if trainer.settings.compiled:
         compile_layers(model)
     for parameter in model.parameters():
@@ -241,7 +244,7 @@ def trainer_arguments(config: TrainConfig, precision: Precision, state_folder: P
         "warmup_steps": config.warmup,  # below 1 it is a share of all steps
         "weight_decay": config.weight_decay,
         "max_grad_norm": config.max_grad_norm,
-        "optim": choose_optimizer(config.optimizer, precision.device),
+        "optim": choose_optimizer(config.optimizer),
         "seed": config.seed,
         "bf16": precision.dtype == "bfloat16",
         "fp16": on_gpu and precision.dtype == "float16",

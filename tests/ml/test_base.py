@@ -55,7 +55,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 
 def test_the_base_is_held_in_4_bits() -> None:
-    model = load_base(BASE, CPU)
+    model = load_base(BASE, CPU, dense=False)
 
     layer = model.model.layers[0].mlp.down_proj
     assert layer.weight.dtype == torch.uint8

@@ -141,7 +141,10 @@ def test_recomputed_activations_train_the_same_adapter(
 
     # 3 steps of 5 layers, forward and once more.
     assert len(computed) == 3 * 5 * 2
-    assert weights(short) == weights(again[3])
+    # Without recomputation, the last layer computes the completions alone, which is rounded differently.
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (short, again[3]))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=1e-3, atol=1e-5)
 
 
 def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
@@ -184,7 +187,7 @@ def test_the_loss_is_on_the_completion_alone(setup: Setup) -> None:
 @pytest.mark.parametrize(
     ("precision", "optimizer", "bf16", "fp16"),
     [
-        (Precision("cpu", "nf4", "float32"), "adamw_torch", False, False),
+        (Precision("cpu", "nf4", "float32"), "adamw_torch_fused", False, False),
         (Precision("cuda", "nf4", "bfloat16"), "adamw_torch_fused", True, False),
         # A T4: float16 with a gradient scaler, and nothing in bfloat16 for it to trip over.
         (Precision("cuda", "nf4", "float16"), "adamw_torch_fused", False, True),

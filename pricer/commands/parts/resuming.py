@@ -27,7 +27,7 @@ def settle_optimizer(config: RunConfig, resume: str | None = None) -> RunConfig:
     except ModelError as error:
         raise ModelError(error.message, elsewhere or error.hint) from None
     refuse_several_gpus(precision)
-    optimizer = choose_optimizer(config.train.optimizer, precision.device)
+    optimizer = choose_optimizer(config.train.optimizer)
     if optimizer == PAGED and precision.device == "cpu":
         why = "model.device is cpu" if config.model.device == "cpu" else "this machine has no CUDA device"
         raise ModelError(

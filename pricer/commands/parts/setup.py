@@ -120,7 +120,7 @@ def load_base_of(setup: Setup, run: Run | None) -> Any:
     device = device_name(setup.precision)
     known = run.facts().get("dense", {}) if run else {}
     base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
-    if run and setup.precision.device == "cuda" and device not in known:
+    if run and device not in known:
         run.record(dense={**known, **record_dequantized(setup, base)})
     return base
 

@@ -109,16 +109,15 @@ class TestANewRun:
         assert caught.value.hint == "train.optimizer: auto"
 
 
-def test_the_optimizer_is_settled_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settle_optimizer(a_config()).train.optimizer == "adamw_torch"
+def test_the_optimizer_is_settled_alike_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settle_optimizer(a_config()).train.optimizer == "adamw_torch_fused"
     gpus(1, monkeypatch)
     assert settle_optimizer(a_config()).train.optimizer == "adamw_torch_fused"
     assert settle_optimizer(a_config("adamw_torch")).train.optimizer == "adamw_torch"
-    assert settle_optimizer(a_config(device="cpu")).train.optimizer == "adamw_torch"
 
 
 def test_the_optimizer_is_pinned_with_the_run(trained: Path) -> None:
-    assert load_config(trained / "config.yaml").train.optimizer == "adamw_torch"
+    assert load_config(trained / "config.yaml").train.optimizer == "adamw_torch_fused"
 
 
 def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +239,8 @@ class TestFromTheHub:
         assert not [request for request in hub.requests if request.path.endswith("optimizer.pt")]
 
     def test_the_optimizer_travels_with_the_run(self, stopped: Repo) -> None:
-        assert load_config_of(stopped).train.optimizer == "adamw_torch"
-        assert adopt("ann/stopped").config().train.optimizer == "adamw_torch"
+        assert load_config_of(stopped).train.optimizer == "adamw_torch_fused"
+        assert adopt("ann/stopped").config().train.optimizer == "adamw_torch_fused"
 
 
 def load_config_of(repo: Repo) -> RunConfig:
