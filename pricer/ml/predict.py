@@ -17,6 +17,7 @@ from pricer.core.prices import PriceFormat, parse_price
 from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, make_batches, right_padded_ids
+from pricer.ml.block_attention import attention_in_blocks
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt
 from pricer.ml.tree_attention import SharedPrefix, TokenTree, common_prefix
 
@@ -95,7 +96,7 @@ class TreeDecoder:
         return self._batches.run(self._predict, prompts)
 
     def _predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
-        with torch.inference_mode(), mixed_precision(self._model):
+        with torch.inference_mode(), mixed_precision(self._model), attention_in_blocks(self._model):
             ids_BT, distributions = self._decode([prompt.ids for prompt in prompts])
         completions = self._tokenizer.batch_decode(ids_BT, skip_special_tokens=True)
         unit = self._price_format.price_unit

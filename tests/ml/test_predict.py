@@ -15,6 +15,7 @@ from pricer.core.prefix_search import PriceTrie, build_trie
 from pricer.core.prices import PriceFormat, format_steps
 from pricer.ml.base import load_base
 from pricer.ml.batches import left_padded
+from pricer.ml.loss import score_in_float32
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
 
@@ -170,6 +171,7 @@ def a_small_model(tokenizer: Numbers) -> Any:
     )
     model: Any = LlamaForCausalLM(shape)
     model.generation_config.eos_token_id = None
+    score_in_float32(model)
     return model.eval()
 
 
@@ -282,8 +284,10 @@ class CountedTokens:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.device, self.dtype = model.device, model.dtype
         self.shapes: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
     def __call__(self, input_ids: torch.Tensor, **others: Any) -> Any:
         self.shapes.append((input_ids.shape[0], input_ids.shape[1]))
@@ -334,3 +338,51 @@ def test_the_shared_prefix_is_computed_again_by_another_model(
     used.use(bare)
 
     assert used.predict(prompts[:8]) == fresh.predict(prompts[:8])
+
+
+def test_long_prompts_in_several_parts_are_read_as_each_by_itself(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Prompts of 130 tokens take three blocks of 64 queries, and parts of 300 tokens hold two of them.
+    monkeypatch.setattr("pricer.ml.tree_attention._TOKENS_AT_ONCE_ON_CPU", 300)
+    body = np.concatenate([prompt.ids for prompt in prompts])
+    tail = prompts[0].ids[-4:]
+    long = [
+        TokenizedPrompt(p.item_id, np.concatenate([body[index : 120 + 2 * index], tail]), cut=False)
+        for index, p in enumerate(prompts[:7])
+    ]
+    length = setup.encoder.answer_tokens
+    decoder = a_decoder(model, setup.tokenizer, setup.template.price_format, 4, length)
+
+    together = decoder.predict(long)
+
+    assert [p.completion for p in together] == generate(model, setup.tokenizer, long, length)
+    for prediction, prompt in zip(together, long, strict=True):
+        (alone,) = decoder.predict([prompt])
+        assert prediction.distribution is not None
+        assert alone.distribution is not None
+        assert prediction.distribution.quantiles == alone.distribution.quantiles
+        assert prediction.distribution.mean == pytest.approx(alone.distribution.mean, rel=1e-5)
+
+
+def test_a_tree_grows_beyond_the_memory_that_was_allocated_first(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = a_decoder(model, setup.tokenizer, PriceFormat("plain"), 3)
+    expected = decoder.predict(prompts[:5])
+    monkeypatch.setattr("pricer.ml.tree_attention._SPARE_COLUMNS", 1)
+
+    assert decoder.predict(prompts[:5]) == expected
+
+
+def test_the_last_layer_and_the_attention_are_as_before_after_a_prediction(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    ids = torch.from_numpy(prompts[0].ids.astype(np.int64))[None]
+    before = model(input_ids=ids).logits
+    implementation = model.config._attn_implementation
+
+    a_decoder(model, setup.tokenizer, setup.template.price_format, 4).predict(prompts[:5])
+
+    assert model.config._attn_implementation == implementation
+    assert torch.equal(model(input_ids=ids).logits, before)

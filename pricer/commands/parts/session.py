@@ -241,12 +241,14 @@ def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
     from pricer.ml.predict import CheckpointPredictor, TreeDecoder
 
     base = load_base_of(setup, run)
+    # The greedy answer alone needs no distribution, which would take more computation.
+    price_tokens = None if setup.config.eval.estimator == "greedy" else setup.price_tokens
     decoder = TreeDecoder(
         base,
         setup.tokenizer,
         setup.template.price_format,
         setup.encoder.answer_tokens,
-        setup.price_tokens,
+        price_tokens,
         setup.config.eval.residual_mass,
     )
     return CheckpointPredictor(base, decoder)
