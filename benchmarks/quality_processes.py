@@ -100,7 +100,7 @@ def make_tasks(stacks: Sequence[Stack], tokens: dict[str, int], epochs: int, out
     return [
         Task(
             stack,
-            out / f"{data}-{index:02d}-{stack.name}.jsonl",
+            out / f"{data}-{index:02d}-{stack.name.replace('+', '_')}.jsonl",
             epochs * sum(tokens[VARIANTS[job.variant].prompts] for job in stack.jobs),
         )
         for index, stack in enumerate(stacks)

@@ -22,18 +22,6 @@ def speed_up(model: Any) -> None:
     for layer in model.modules():
         if type(layer) is lora.Linear and _is_plain(layer):
             layer.forward = partial(_forward, layer, dropout)
-    if layers := getattr(model.get_decoder(), "layers", None):  # as Llama calls them
-        for module in _modules_after_keys_and_values(layers[-1]):
-            module.forward = _AtPositions(layers[-1], module.forward, model.get_output_embeddings().forward)
-
-
-def _modules_after_keys_and_values(layer: Any) -> list[Any]:
-    """The modules of the last layer whose output at a position is used at that position alone."""
-    attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
-    found = [getattr(attention, name, None) for name in ("q_proj", "o_proj")]
-    # A mixture of experts also returns what its router said.
-    found.append(mlp if type(mlp).__name__.endswith("MLP") else None)
-    return [module for module in found if module is not None]
 
 
 def _is_plain(layer: Any) -> bool:
@@ -121,23 +109,3 @@ def draw_mask(shape: torch.Size, share: float) -> torch.Tensor:
     seed = int(torch.randint(2**63 - 1, ()))
     draws = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4)).view(np.uint16)[: shape.numel()]
     return torch.from_numpy((draws >= round(share * _DRAWS)).astype(np.float32)).view(shape)
-
-
-class _AtPositions:
-    """A module of the last layer that computes only the positions whose logits are computed. Its output elsewhere is 0,
-    and nothing depends on it.
-    """
-
-    def __init__(self, layer: Any, forward: Any, output_layer: Any) -> None:
-        self._layer, self._forward, self._output_layer = layer, forward, output_layer
-
-    def __call__(self, x_BTI: torch.Tensor) -> torch.Tensor:
-        positions_N = self._output_layer.positions
-        # Activations are recomputed in the backward pass, when the positions are no longer known.
-        if positions_N is None or getattr(self._layer, "gradient_checkpointing", False):
-            result: torch.Tensor = self._forward(x_BTI)
-            return result
-        rows, width = x_BTI.shape[:2]
-        y_1NO: torch.Tensor = self._forward(x_BTI.flatten(0, 1)[positions_N][None])
-        zeros = y_1NO.new_zeros((rows * width, y_1NO.shape[-1]))
-        return zeros.index_copy(0, positions_N, y_1NO[0]).view(rows, width, -1)

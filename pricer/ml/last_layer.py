@@ -1,7 +1,8 @@
 """Computes the last layer of a model only where its output is used."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,28 +10,42 @@ import torch
 
 @contextmanager
 def last_layer_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
-    """A context in which the MLP of a model's last layer is computed only at `positions` (N,) of the flattened batch.
+    """A context in which a model's last layer computes no more than keys and values, except at `positions` (N,) of the
+    flattened batch.
 
-    The output at other positions is meaningless. No other layer follows, so nothing else depends on it. Models whose
-    layers have other names are computed in full.
+    Its output at other positions is meaningless. No other layer follows, so nothing else depends on it. Models whose
+    layers have other names are computed in full, and so is a layer whose activations are recomputed: that happens after
+    this context has ended.
     """
-    layers = getattr(model.get_decoder(), "layers", None)
-    mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if mlp is None:
-        yield
-        return
-    compute = mlp.forward
-
-    def compute_at(hidden_BTH: torch.Tensor) -> Any:
-        chosen = compute(hidden_BTH.flatten(0, 1)[positions][None])
-        if not isinstance(chosen, torch.Tensor):  # a mixture of experts may return more
-            return compute(hidden_BTH)
-        output_BTH = torch.zeros_like(hidden_BTH)
-        output_BTH.view(-1, hidden_BTH.shape[-1])[positions] = chosen[0]
-        return output_BTH
-
-    mlp.forward = compute_at
+    modules = _modules_after_keys_and_values(model)
+    before = [vars(module).get("forward") for module in modules]
+    for module in modules:
+        module.forward = partial(_compute_at, module.forward, positions)
     try:
         yield
     finally:
-        mlp.forward = compute
+        for module, forward in zip(modules, before, strict=True):
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
+
+
+def _modules_after_keys_and_values(model: Any) -> list[Any]:
+    """The modules of the last layer whose output at a position is used only at that position."""
+    layers = getattr(model.get_decoder(), "layers", None)
+    if not layers or (layers[-1].training and getattr(layers[-1], "gradient_checkpointing", False)):
+        return []
+    attention, mlp = getattr(layers[-1], "self_attn", None), getattr(layers[-1], "mlp", None)
+    found = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None), mlp]
+    return [module for module in found if module is not None]
+
+
+def _compute_at(compute: Callable[[torch.Tensor], Any], positions: torch.Tensor, x_BTI: torch.Tensor) -> Any:
+    """The output of a module at the positions, and 0 elsewhere."""
+    chosen_1NO = compute(x_BTI.flatten(0, 1)[positions][None])
+    if not isinstance(chosen_1NO, torch.Tensor):  # a mixture of experts may return more
+        return compute(x_BTI)
+    rows, width = x_BTI.shape[:2]
+    zeros = chosen_1NO.new_zeros((rows * width, chosen_1NO.shape[-1]))
+    return zeros.index_copy(0, positions, chosen_1NO[0]).view(rows, width, -1)

@@ -4,12 +4,13 @@ Shape suffixes: B items, T tokens in a row, N scored positions in all rows toget
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from pricer.core.memory import needs_attention_mask
+from pricer.ml.last_layer import last_layer_only_at
 
 Span = tuple[int, int]
 """The start and the end of a completion in its row. The end-of-text token is included."""
@@ -18,35 +19,26 @@ Span = tuple[int, int]
 _WEIGHTS_AT_ONCE = 2**25
 
 
-def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span], shared: int = 0) -> torch.Tensor:
+def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
     """The negative log-likelihood, in nats, summed over all tokens of the completions. Rows are right-padded.
 
-    If attention is fast without a mask, none is used. No token sees later tokens, so right padding has no effect. The
-    first `shared` tokens are the same in all rows and are computed once.
+    If attention is fast without a mask, none is used. No token sees later tokens, so right padding has no effect.
     """
-    width = max(end for _, end in spans) - shared
+    width = max(end for _, end in spans)
     # The logits for a token are at the position before it.
-    positions = [
-        row * width + column - 1 - shared for row, (start, end) in enumerate(spans) for column in range(start, end)
-    ]
+    positions = [row * width + column - 1 for row, (start, end) in enumerate(spans) for column in range(start, end)]
     positions_N = torch.tensor(positions).to(ids_BT.device, non_blocking=True)
-    cache = None
-    if shared:
-        with logits_only_at(model, positions_N[:0]):
-            cache = model(input_ids=ids_BT[:1, :shared], use_cache=True).past_key_values
-        for layer in cache.layers:
-            layer.keys, layer.values = (kept.expand(len(spans), -1, -1, -1) for kept in (layer.keys, layer.values))
-    ids_BT = ids_BT[: len(spans), shared : shared + width]
+    ids_BT = ids_BT[: len(spans), :width]
     mask_11TT = None
     if is_slow_without_mask(ids_BT.device, model.dtype):
         # The mask is added to the attention scores. transformers uses a mask with four dimensions unchanged. It drops a
         # mask with two dimensions if all rows have the same length.
         mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
         mask_11TT = mask_TT.triu(1)[None, None]
-    with logits_only_at(model, positions_N):
-        logits_NV = model(
-            input_ids=ids_BT, attention_mask=mask_11TT, past_key_values=cache, use_cache=bool(shared)
-        ).logits[0]
+    # On a GPU, another forward pass of the last layer would have to be compiled for itself.
+    is_on_cpu = ids_BT.device.type == "cpu"
+    with logits_only_at(model, positions_N), last_layer_only_at(model, positions_N) if is_on_cpu else nullcontext():
+        logits_NV = model(input_ids=ids_BT, attention_mask=mask_11TT, use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions_N + 1], reduction="sum")
 
 
