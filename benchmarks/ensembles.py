@@ -1,9 +1,8 @@
-"""Do more regressors beside the picked checkpoint lower its error? Neighbours, ridge, both, other checkpoints, soups.
+"""Do more regressors beside the picked checkpoint lower its error? Neighbours, ridge, both, other checkpoints.
 
     python benchmarks/ensembles.py RUN_FOLDER
 
-The run needs `pricer eval --all-checkpoints` with each split and `pricer pick`, and for the row of soups
-`pricer pick --candidates soup` and `pricer eval --split test --checkpoint NAME` of the soup that has the lowest error.
+The run needs `pricer eval --all-checkpoints` with each split, and `pricer pick`.
 
 A blend is the weighted geometric mean of price + step over the model's estimate and the estimates of others. Weights
 and the number of neighbours minimise the mean absolute error: for a validation item on the other nine tenths of the
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.commands.parts.setup import Setup, load_base_of, prepare
 from pricer.core.checkpoints import BEST, Checkpoint
-from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.evaluation import ScoreTable
 from pricer.core.items import Item, Split
 from pricer.ml.adapters import AdapterSwitch
 from pricer.ml.baselines import predict_with_ridge
@@ -56,7 +55,6 @@ def main() -> None:
     setup = prepare(run.config())
     picked = run.store.tagged(BEST)
     assert picked is not None, "pricer pick comes first"
-    assert not picked.members, "pick a single checkpoint"
     tables = {split: read_scores(run, setup, picked.id, split) for split in HELD_OUT}
     prices = {split: table.price for split, table in tables.items()}
     model = {split: table.imputed for split, table in tables.items()}
@@ -79,8 +77,6 @@ def main() -> None:
     report.add(blend("the model, ridge and neighbours", model, [(ridge, ["ridge"]), last], step))
     report.add(scale(model, step))
     report.add(mean_of_checkpoints(run, setup, picked, step))
-    if soups := read_soups(run, setup):
-        report.add(soups)
 
 
 def read_scores(run: Run, setup: Setup, name: str, split: Split) -> ScoreTable:
@@ -108,8 +104,8 @@ def find_neighbours(run: Run, setup: Setup, adapter: Path | None, step: float) -
 
     def normalize(embeddings: np.ndarray) -> np.ndarray:
         centred = embeddings - centre
-        centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-        return centred
+        normalized: np.ndarray = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+        return normalized
 
     train = normalize(train)
     found = {}
@@ -157,18 +153,6 @@ def mean_of_checkpoints(run: Run, setup: Setup, picked: Checkpoint, step: float)
         logs += [np.log(tables[split][index].imputed + step) for index in best[:3]]
         ways[split] = np.stack([np.exp(np.mean(logs[: 1 + n], axis=0)) - step for n in range(len(logs))])
     return Candidate("the mean of several checkpoints", ways, [f"{n} more" for n in range(len(best[:3]) + 1)])
-
-
-def read_soups(run: Run, setup: Setup) -> Candidate | None:
-    """The soup with the lowest error on validation items, and no soup; None if none was scored."""
-    spec = setup.spec(Split.VAL, None)
-    soups: list[Evaluation] = [e for e in run.evaluations.all() if e.candidate.members and e.spec == spec]
-    if not soups:
-        return None
-    best = min(soups, key=lambda evaluation: evaluation.metric("mae").value or 0.0)
-    assert best.candidate.id is not None
-    ways = {split: read_scores(run, setup, best.candidate.id, split).imputed[None] for split in HELD_OUT}
-    return Candidate(f"the best of {len(soups)} soups, not cross-fitted", ways, [best.name])
 
 
 class Report:
