@@ -79,6 +79,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "deadline": deadline,
         "workers": arguments.workers,
         "max_steps": arguments.max_steps,
+        "embeddings": str(out),
     }
     run_tasks(tasks, path, prepared.data, settings, arguments.workers)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from quality_items import Prepared, PromptSet
 from quality_lora import AdapterStack
@@ -23,7 +24,7 @@ from pricer.ml.base import load_base, load_tokenizer, mixed_precision
 from pricer.ml.batches import EpochOrder, free_memory, is_out_of_memory, make_batches, right_padded_ids
 from pricer.ml.devices import Precision
 from pricer.ml.loss import is_slow_without_mask, logits_only_at
-from pricer.ml.predict import TreeDecoder
+from pricer.ml.predict import TreeDecoder, embed_prompts
 from pricer.ml.tokens import TokenizedExample
 from pricer.ml.validation import mean_loss
 from pricer.stores.bases import find_base
@@ -33,7 +34,9 @@ Write = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How stacks are trained: where, for how many epochs, until when (time.time()), and with how many processes."""
+    """How stacks are trained: where, for how many epochs, until when (time.time()), and with how many processes.
+    `embeddings` is a folder for the prompts' embeddings by the variant `ce`; None: they are not computed.
+    """
 
     base: str
     device: str
@@ -41,6 +44,7 @@ class Run:
     deadline: float
     workers: int = 1
     max_steps: int | None = None
+    embeddings: str | None = None
 
 
 def train_stack(prepared: Prepared, stack: Stack, run: Run, write: Write) -> None:
@@ -261,8 +265,24 @@ class _Training:
                 except Exception as error:
                     traceback.print_exc()
                     self.failed[k] = f"scoring: {type(error).__name__}: {error}"[:500]
+            if k not in self.failed and epoch == self.how.epochs:
+                self._embed(k)
         self.adapters.only = None
         free_memory()
+
+    def _embed(self, k: int) -> None:
+        """Save the embeddings of training and validation prompts, for benchmarks/ensembles.py."""
+        own, job = self.sets[k], self.stack.jobs[k]
+        if self.how.embeddings is None or job.variant != "ce":
+            return
+        try:
+            self.adapters.only = k
+            prompts = [*(one.prompt for one in own.train), *own.val]
+            found = embed_prompts(self.model, prompts, 8192).astype(np.float16)
+            path = Path(self.how.embeddings) / f"{self.prepared.data}-{job.variant}-{job.seed}.npz"
+            np.savez(path, ids=np.array([prompt.item_id for prompt in prompts]), embeddings=found)
+        except Exception:  # the results are written, and must not be lost for this
+            traceback.print_exc()
 
     def _score(self, k: int, epoch: int, step: int, steps: int, training: float) -> dict[str, Any]:
         """A job's validation loss, and its prices in the order of the validation items."""

@@ -4,7 +4,6 @@ import importlib.util
 import io
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -147,10 +146,6 @@ def pick(
     run: RunOption = None,
     repo: RepoOption = None,
     metric: Annotated[str, make_option(f"--metric <{'|'.join(choosing_metrics())}>", "What best means.")] = "mae",
-    candidates: Annotated[
-        Literal["checkpoints", "soup"],
-        make_option("--candidates", "The checkpoints, or also averages of the best and its neighbours (soup)."),
-    ] = "checkpoints",
     confirm: Annotated[bool, make_option("--confirm", "Also score the pick on the test split, once.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -166,12 +161,7 @@ def pick(
     from pricer.views import terminal, terminal_pick, terminal_progress
 
     with terminal_progress.Watcher() as watcher:
-        soups = None
-        if candidates == "soup":
-            from pricer.commands.parts.soups import score_soups
-
-            soups = partial(score_soups, watcher=watcher)
-        result = command.pick(run, metric, repo, soups, watcher.note)
+        result = command.pick(run, metric, repo, watcher.note)
     if not as_json:
         terminal_pick.draw_pick(result)
         terminal_pick.picked(result, as_json=False)

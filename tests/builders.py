@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from pricer.config import RunConfig
-from pricer.core.checkpoints import Candidate, Checkpoint, Member
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.comparison import Comparison, Difference
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.items import Item, PromptTemplate, Split
 from pricer.core.metrics import Metric
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.prices import PriceFormat
-from pricer.stores.checkpoints import FolderStore, write_manifest
+from pricer.stores.checkpoints import write_manifest
 from pricer.stores.runs import Run, create_run
 
 PLAIN = PriceFormat("plain")
@@ -106,27 +106,11 @@ def add_evaluation(run: Run, evaluation: Evaluation) -> None:
     run.evaluations.add(evaluation.candidate.id or evaluation.name, evaluation, some_scores(mae.value, mae.n))
 
 
-def a_saved_soup(run_folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
-    """The average of these checkpoints, in the run's folder, as it is made."""
-    with FolderStore(run_folder).new_soup([member.step for member in members]) as own:
-        return write_soup(own, members, adapter)
-
-
-def write_soup(folder: Path, members: Sequence[Checkpoint], adapter: bytes = b"soup") -> Checkpoint:
-    """The average of these checkpoints, written into `folder`."""
-    last = a_checkpoint(members[-1].step, adapter)
-    soup = replace(last, members=tuple(Member(member.step, member.id) for member in members))
-    (folder / "adapter_model.safetensors").write_bytes(adapter)
-    (folder / "adapter_config.json").write_text("{}")
-    write_manifest(folder, soup)
-    return soup
-
-
 def an_evaluation(
     step: int | None, mae: float | None, spec: EvalSpec = SPEC, n: int = 50, hit_rate: float = 0.5, **changes: Any
 ) -> Evaluation:
     """The evaluation of the checkpoint at a step, or of the baseline `constant` where the step is None."""
-    own = {name: changes.pop(name) for name in ("name", "id", "epoch", "members") if name in changes}
+    own = {name: changes.pop(name) for name in ("name", "id", "epoch") if name in changes}
     candidate = Candidate("constant") if step is None else Candidate.of(a_checkpoint(step))
     evaluation = Evaluation(
         candidate=replace(candidate, **own),

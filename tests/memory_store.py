@@ -1,17 +1,16 @@
 """A CheckpointStore in memory: for tests of what uses a store, without the disk's or the Hub's particulars."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pricer.core.checkpoints import Checkpoint, Failure, soup_name
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.errors import CheckpointError
-from pricer.stores.checkpoints import PARTS, read_checkpoint, read_manifest, sort_checkpoints
+from pricer.stores.checkpoints import PARTS, read_checkpoint, sort_checkpoints
 
 
 class MemoryStore:
-    """Keeps the files of each checkpoint and soup under its name, and writes them out when they are fetched. Where it
+    """Keeps the files of each checkpoint under its name, and writes them out when they are fetched. Where it
     has a `repo`, it publishes picks: the checkpoint is kept in `published`, what was written about it in `pages`.
     """
 
@@ -26,20 +25,10 @@ class MemoryStore:
         self._tags: dict[str, Checkpoint] = {}
 
     def checkpoints(self) -> list[Checkpoint]:
-        return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values() if not checkpoint.members)
-
-    def soups(self) -> list[Checkpoint]:
-        return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values() if checkpoint.members)
+        return sort_checkpoints(checkpoint for checkpoint, _ in self._kept.values())
 
     def damaged(self) -> list[Failure]:
         return []
-
-    @contextmanager
-    def new_soup(self, steps: Sequence[int]) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp()) / soup_name(steps)
-        folder.mkdir()
-        yield folder
-        self._keep(read_manifest(folder), folder)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         checkpoint = read_checkpoint(folder, step)

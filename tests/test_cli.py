@@ -388,10 +388,6 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     again = json.loads(Cli("pick", "--confirm", "--json").out)["confirmation"]
     assert (again["candidate"]["id"], again["metric"]["n"], again["look"], again["before"]) == (best["id"], 6, 1, [])
 
-    averaged = json.loads(Cli("pick", "--candidates", "soup", "--json").out)
-    assert [1, 2] in [entry["candidate"]["members"] for entry in averaged["ranking"]]
-    assert Cli("pick").code == 0
-
     final = json.loads(Cli("eval", "--checkpoint", "best", "--split", "test", "--json").out)
     assert final["evaluations"][-1]["candidate"]["id"] == best["id"]
     assert final["evaluations"][-1]["spec"]["split"] == Split.TEST.value

@@ -67,13 +67,10 @@ def pick(
     name: str | None,
     metric: str,
     repo: str | None = None,
-    soups: Callable[[Run, Evaluation], Sequence[Evaluation]] | None = None,
     note: Callable[[str], object] = lambda _: None,
 ) -> Picked:
-    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`.
-
-    `soups` evaluates averages that compete with the best checkpoint, under the same spec. `note` receives a line before
-    each slow step.
+    """Select the best checkpoint of a run, write selection.json and tag the checkpoint `best`. `note` receives a line
+    before each slow step.
     """
     run = find_run(name, repo=repo, note=note)
     if repo is not None:
@@ -85,8 +82,6 @@ def pick(
     while damage := find_problem(run, best := by_id[ranking[0].candidate.id or ""]):
         failed[best.id] = damage
         ranking = _rank(run, checkpoints, failed, metric)
-    if soups:
-        ranking = rank_evaluations([*ranking, *soups(run, ranking[0])], metric)
     selection = select(ranking, metric, _load_scores(run, ranking))
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
@@ -141,8 +136,6 @@ def _publish(picked: Picked, note: Callable[[str], object]) -> Published | None:
         later = f"pricer push --run {run.name}"
         note(f"{chosen.name} is not on the Hub yet: {later} brings it there, with the tag best and the model card")
         return None
-    if chosen.commit is None:
-        note(f"pushing {chosen.name} to {run.store.location}")
     published = publish(run, picked.selection)
     run.outbox.drop_pick()
     return published

@@ -1,10 +1,9 @@
-"""Checkpoints: weights saved at a step, and soups (averages of checkpoints); and the candidates that are ranked."""
+"""Checkpoints: weights saved at a step; and the candidates that are ranked."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +12,6 @@ from pricer.core.prices import PriceFormat
 
 BEST = "best"
 """The tag of the picked checkpoint."""
-SOUP_SIZES = (2, 3)
-"""The numbers of neighbouring checkpoints that are averaged."""
-_MAX_MEMBERS = 8
 # Limits for a manifest that comes from a stranger.
 _MAX_ANSWER_TOKENS, _MAX_WIDTH = 64, 99
 
@@ -46,14 +42,6 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A checkpoint that is part of a soup."""
-
-    step: int
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One saved adapter, described by the manifest that is saved beside the weights.
 
@@ -62,8 +50,7 @@ class Checkpoint:
     another trainer that did not record it. `commit` and `folder` are its place on the Hub, and not part of its
     identity. Without `answers`, it can only be asked on a machine that has the training data.
 
-    A soup is the average of its `members`, which are sorted by step. Its `step` and `epoch` come from the last member.
-    Fields that contradict each other are a ValueError.
+    A negative step is a ValueError.
     """
 
     step: int
@@ -75,18 +62,12 @@ class Checkpoint:
     adapter_sha256: str
     adapter_config_sha256: str
     answers: Answers | None
-    members: tuple[Member, ...] = ()
     commit: str | None = field(default=None, compare=False)
     folder: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        steps = self.member_steps
         if self.step < 0:
             raise ValueError(f"step is {self.step}")
-        if steps and (not 2 <= len(steps) <= _MAX_MEMBERS or list(steps) != sorted(set(steps)) or steps[0] < 0):
-            raise ValueError(f"members are of steps {str(steps)[:100]}")
-        if steps and steps[-1] != self.step:
-            raise ValueError(f"step is {self.step}, its last member's {steps[-1]}")
 
     @property
     def id(self) -> str:
@@ -95,13 +76,8 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The tag and folder name: `step-005000`, or for a soup `soup-004500-005000`."""
-        return soup_name(self.member_steps) if self.members else tag_name(self.step)
-
-    @property
-    def member_steps(self) -> tuple[int, ...]:
-        """The steps of a soup's members; empty for a trained checkpoint."""
-        return tuple(member.step for member in self.members)
+        """The tag and folder name: `step-005000`."""
+        return tag_name(self.step)
 
     def at(self, commit: str, folder: str = "") -> "Checkpoint":
         """The same checkpoint, with its place on the Hub."""
@@ -124,32 +100,30 @@ class Checkpoint:
 
     def _manifest(self) -> dict[str, Any]:
         manifest = asdict(self)
-        for name in ("commit", "folder", *([] if self.members else ["members"])):
+        for name in ("commit", "folder"):
             del manifest[name]
         return manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is measured and ranked: a checkpoint, a soup, or a baseline. A baseline has only a name.
-
-    `id` is the checkpoint's id. `members` are the steps of a soup's members, empty for others.
+    """What is measured and ranked: a checkpoint or a baseline. `id` is the checkpoint's id. A baseline has only a
+    name.
     """
 
     name: str
     id: str | None = None
     step: int | None = None
     epoch: float | None = None
-    members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.id is None) != (self.step is None) or (self.is_baseline and (self.epoch is not None or self.members)):
+        if (self.id is None) != (self.step is None) or (self.is_baseline and self.epoch is not None):
             raise ValueError(f"{self.name[:100]!r} is neither a checkpoint nor a baseline")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "Candidate":
-        """The candidate for a checkpoint or a soup."""
-        return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch, checkpoint.member_steps)
+        """The candidate for a checkpoint."""
+        return cls(checkpoint.name, checkpoint.id, checkpoint.step, checkpoint.epoch)
 
     @property
     def key(self) -> str:
@@ -162,16 +136,11 @@ class Candidate:
         return self.id is None
 
     @property
-    def is_soup(self) -> bool:
-        """Whether it is a soup."""
-        return bool(self.members)
-
-    @property
-    def order(self) -> tuple[bool, bool, int, int, str]:
-        """The key that sorts candidates for display and breaks ties: first baselines by name, then checkpoints by step,
-        then soups by their last step. Of two soups with the same last step, the smaller one comes first.
+    def order(self) -> tuple[bool, int, str]:
+        """The key that sorts candidates for display and breaks ties: first baselines by name, then checkpoints by
+        step.
         """
-        return not self.is_baseline, self.is_soup, self.step or 0, len(self.members), self.name
+        return not self.is_baseline, self.step or 0, self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +156,6 @@ class Failure:
     reason: str
     id: str | None = None
     base_revision: str | None = None
-
-
-def windows_around(checkpoints: Sequence[Checkpoint], checkpoint_id: str) -> list[tuple[Checkpoint, ...]]:
-    """All windows of two or three neighbouring checkpoints (by step) that contain the checkpoint with that id. Smaller
-    windows come first.
-    """
-    ordered = sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
-    at = next(index for index, checkpoint in enumerate(ordered) if checkpoint.id == checkpoint_id)
-    starts = [(start, size) for size in SOUP_SIZES for start in range(max(0, at - size + 1), at + 1)]
-    return [tuple(ordered[start : start + size]) for start, size in starts if start + size <= len(ordered)]
-
-
-def soup_name(steps: Sequence[int]) -> str:
-    """The name of the average of the checkpoints at these steps."""
-    return "-".join(["soup", *(f"{step:06d}" for step in steps)])
 
 
 def tag_name(step: int) -> str:
@@ -223,36 +177,28 @@ class CheckpointStore(Protocol):
     def checkpoints(self) -> list[Checkpoint]:
         """Every complete checkpoint, sorted by step."""
 
-    def soups(self) -> list[Checkpoint]:
-        """Every soup, sorted by its last step, smaller soups first."""
-
     def damaged(self) -> list[Failure]:
-        """The records of checkpoints and soups that cannot be read. The other methods ignore them."""
-
-    def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
-        """A folder to fill with the adapter and manifest of a soup. It is saved if the block ends without an error, and
-        replaces an older version of the soup.
-        """
+        """The records of checkpoints that cannot be read. The other methods ignore them."""
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Save the checkpoint in `folder` (adapter and manifest). Pushing the same checkpoint again has no effect."""
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """A local folder with the adapter of a checkpoint or soup, its sha256 verified against the manifest."""
+        """A local folder with the adapter of a checkpoint, its sha256 verified against the manifest."""
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Set the tag `name` to this checkpoint or soup, and move it if it exists. A CheckpointError if the store does
-        not have the checkpoint.
+        """Set the tag `name` to this checkpoint, and move it if it exists. A CheckpointError if the store does not have
+        the checkpoint.
         """
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint or soup with the tag `name`, or None."""
+        """The checkpoint with the tag `name`, or None."""
 
     def publish_pick(
         self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
     ) -> str | None:
-        """Put the picked checkpoint or soup where loaders look by default, with pages about it, and return the name of
-        the repository; None if there is no repository, or if it was left as it is.
+        """Put the picked checkpoint where loaders look by default, with pages about it, and return the name of the
+        repository; None if there is no repository, or if it was left as it is.
 
         `render` gets that name and the present README.md (None: there is none). It returns the pages, by their paths,
         or None to leave the repository as it is. If everything is there already, nothing changes.

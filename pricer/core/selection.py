@@ -48,12 +48,8 @@ class Selection:
 
     @property
     def options(self) -> str:
-        """The options that make `pricer pick` repeat this choice, for example ` --metric rmsle`. Empty for the
-        defaults.
-        """
-        parts = [f" --metric {self.metric}"] if self.metric != "mae" else []
-        parts += [" --candidates soup"] if any(e.candidate.is_soup for e in self.ranking) else []
-        return "".join(parts)
+        """The option that makes `pricer pick` repeat this choice, such as ` --metric rmsle`. Empty for the default."""
+        return "" if self.metric == "mae" else f" --metric {self.metric}"
 
     @property
     def record(self) -> "PickRecord":
@@ -108,7 +104,7 @@ def select(evaluations: Sequence[Evaluation], metric: str, tables: Mapping[str, 
 
 
 def rank_evaluations(evaluations: Sequence[Evaluation], metric: str) -> tuple[Evaluation, ...]:
-    """The evaluations of checkpoints and soups, the best by `metric` first. Ties are in the order of candidates.
+    """The evaluations of checkpoints, the best by `metric` first. Ties are in the order of candidates.
 
     Raises a RunError if there are none, if specs differ, or if the metric is undefined. Without validation items it is
     a RunError too: choosing on the test split would bias the winner's number.
@@ -129,7 +125,7 @@ def rank_evaluations(evaluations: Sequence[Evaluation], metric: str) -> tuple[Ev
     return tuple(sorted(kept, key=lambda e: _rank(e, metric)))
 
 
-def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, bool, int, int, str]]:
+def _rank(evaluation: Evaluation, metric: str) -> tuple[float, tuple[bool, int, str]]:
     measured = evaluation.metric(metric)
     assert measured.value is not None  # `rank_evaluations` has refused None
     return (measured.value if measured.better == "lower" else -measured.value), evaluation.candidate.order
@@ -174,8 +170,7 @@ def by_preference(
     """
     by_spec: dict[str, list[Evaluation]] = {}
     for e in evaluations:
-        is_trained = e.candidate.id in kept and not e.candidate.is_soup
-        if is_trained and e.spec.split is Split.VAL and e.is_complete:
+        if e.candidate.id in kept and e.spec.split is Split.VAL and e.is_complete:
             by_spec.setdefault(e.spec.fingerprint, []).append(e)
     evaluated = {e.candidate.id for group in by_spec.values() for e in group}
 

@@ -1,4 +1,4 @@
-"""LoRA adapters: adds a new one for training; reads, switches and averages saved ones.
+"""LoRA adapters: adds a new one for training; reads and switches saved ones.
 
 A saved adapter may come from a stranger. It is read as data, never run as code, and everything in it is checked.
 """
@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from pricer.config import AdapterConfig
-from pricer.core.adapter_config import MAX_RANK, AdapterSettings, read_adapter_settings
+from pricer.core.adapter_config import AdapterSettings, read_adapter_settings
 from pricer.errors import CheckpointError, ModelError, first_line
 from pricer.ml.devices import is_mixed
 from pricer.ml.merging import choose_merger, is_linear, layer_sizes
@@ -127,57 +125,6 @@ def read_tensors(folder: Path, shapes: dict[str, list[int]]) -> dict[str, torch.
     return tensors
 
 
-def average_adapters(adapters: Sequence[Adapter]) -> Adapter:
-    """Average adapters (a model soup): the update of each layer is the mean of their updates. A CheckpointError if they
-    change different layers or have different settings.
-
-    Averaging A and B separately would be wrong, because it multiplies one adapter's A with another's B. Instead, the
-    sum of k updates is one update of rank k·r, with A = [A₁; …; A_k] and B = [B₁ … B_k] (`cat` in peft's
-    `add_weighted_adapter`). The scale turns the sum into the mean: alpha/(k·r) is alpha/r divided by k. In rsLoRA the
-    scale is alpha/√r, so alpha is also divided by √k.
-    """
-    first, count = adapters[0].settings, len(adapters)
-    kinds = {(a.settings.r, a.settings.alpha, a.settings.use_rslora, a.settings.fan_in_fan_out) for a in adapters}
-    if len({frozenset(adapter.targets) for adapter in adapters}) > 1:
-        raise CheckpointError("these adapters change different layers (target_modules), and have no average")
-    if len(kinds) > 1:
-        raise CheckpointError("these adapters have different settings (r, lora_alpha, use_rslora), and have no average")
-    if count * first.r > MAX_RANK:
-        raise CheckpointError(
-            f"the average of {count} adapters of rank {first.r} has rank {count * first.r:,}, {MAX_RANK:,} at most",
-            "--candidates checkpoints",
-        )
-    alpha = first.alpha / math.sqrt(count) if first.use_rslora else first.alpha
-    tensors = {
-        name: torch.cat([adapter.tensors[name] for adapter in adapters], dim=0 if ".lora_A." in name else 1)
-        for name in adapters[0].tensors
-    }
-    return Adapter(replace(first, r=count * first.r, alpha=alpha), adapters[0].targets, tensors)
-
-
-def write_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write an adapter in peft's format. The same adapter always gives the same bytes."""
-    settings, modules = adapter.settings, adapter.settings.target_modules
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": settings.base,
-        "revision": settings.base_revision,
-        "r": settings.r,
-        "lora_alpha": int(settings.alpha) if settings.alpha.is_integer() else settings.alpha,
-        "target_modules": modules if isinstance(modules, str) else sorted(modules),
-        "use_rslora": settings.use_rslora,
-        "fan_in_fan_out": settings.fan_in_fan_out,
-        "bias": "none",
-        "lora_dropout": 0.0,
-        "inference_mode": True,
-    }
-    weights = folder / "adapter_model.safetensors"
-    save_file(adapter.tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)  # safetensors sets 0600, and other users could not read the file
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
 def _misfit(folder: Path, why: str) -> CheckpointError:
     return CheckpointError(f"the adapter in {folder} does not fit the base: {why}")
 
@@ -213,7 +160,7 @@ class AdapterSwitch:
         """Replace the active adapter by the adapter in `folder`. Unless this is a plain LoRA adapter in safetensors
         that fits the base, a CheckpointError is raised and the active adapter stays.
         """
-        adapter = self.read(folder)
+        adapter = self._read(folder)
         settings, targets, tensors = adapter.settings, adapter.targets, adapter.tensors
         if self._merger is not None and not self._output.isdisjoint(targets):
             # The output layer may share its weight with the embeddings, so adapters are no longer merged from now on.
@@ -249,7 +196,7 @@ class AdapterSwitch:
         self._shape = shape
         self.model.eval()
 
-    def read(self, folder: Path) -> Adapter:
+    def _read(self, folder: Path) -> Adapter:
         """Read the adapter in `folder`, with the same errors as in `use`. The base does not change."""
         settings = read_settings(folder)
         targets = self._targets(settings, folder)

@@ -14,7 +14,7 @@ from pricer.core.digit_quantiles import DigitQuantiles
 from pricer.core.predictions import PROMPT, DecodingStep, Distribution, Prediction, PriceDecoder
 from pricer.core.prefix_search import PrefixSearch, PriceTrie
 from pricer.core.prices import PriceFormat, parse_price
-from pricer.ml.adapters import AdapterSwitch, average_adapters, write_adapter
+from pricer.ml.adapters import AdapterSwitch
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, make_batches, right_padded_ids
 from pricer.ml.block_attention import attention_in_blocks
@@ -45,10 +45,6 @@ class CheckpointPredictor:
         self._is_untuned = False
         self._switch.use(adapter)
         self._decoder.use(self._switch.model)
-
-    def average(self, adapters: Sequence[Path], target: Path) -> None:
-        """Write the exact average of these adapters into `target`. Each adapter is checked as in `use`."""
-        write_adapter(average_adapters([self._switch.read(adapter) for adapter in adapters]), target)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""

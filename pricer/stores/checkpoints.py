@@ -1,14 +1,13 @@
-"""Checkpoints and soups in a run's folder. Every fetch verifies the files."""
+"""Checkpoints in a run's folder. Every fetch verifies the files."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pricer.core.checkpoints import Checkpoint, Failure, soup_name
+from pricer.core.checkpoints import Checkpoint, Failure
 from pricer.errors import CheckpointError
 from pricer.stores.files import (
     append_lines,
@@ -30,8 +29,8 @@ PARTS = (ADAPTER, ADAPTER_CONFIG, MANIFEST)
 
 
 class FolderStore:
-    """A CheckpointStore in a run's folder: `checkpoints/step-005000/` and `soups/soup-004500-005000/` each, and
-    `checkpoints.jsonl`, which has a line for every confirmed push.
+    """A CheckpointStore in a run's folder. Each checkpoint has a folder, such as `checkpoints/step-005000/`, and
+    `checkpoints.jsonl` has a line for every confirmed push.
     """
 
     is_remote = False
@@ -40,42 +39,26 @@ class FolderStore:
         self.folder = run_folder / "checkpoints"
         self.location = str(self.folder)
         self.log = run_folder / "checkpoints.jsonl"
-        self._soups = run_folder / "soups"
         self._tags = self.folder / "tags.json"
 
-    def logged(self) -> list[Checkpoint]:
-        """Every checkpoint and soup whose push was confirmed, in order. A step pushed again replaces the older one."""
+    def checkpoints(self) -> list[Checkpoint]:
+        """Every checkpoint whose push was confirmed, sorted by step. A step pushed again replaces the older one."""
         found = [checkpoint for _, checkpoint in self._read_log() if isinstance(checkpoint, Checkpoint)]
         return sort_checkpoints({checkpoint.name: checkpoint for checkpoint in found}.values())
 
     def damaged(self) -> list[Failure]:
-        """The lines of the log and the manifests of soups that cannot be read."""
-        lines = [
+        """The lines of the log that cannot be read."""
+        return [
             Failure(f"line {number} of {self.log}", f"{error} (if the line is of no use, remove it)")
             for number, error in self._read_log()
             if isinstance(error, ValueError)
         ]
-        return lines + [found for found in self._made_soups() if isinstance(found, Failure)]
-
-    def checkpoints(self) -> list[Checkpoint]:
-        """Every complete checkpoint, sorted by step."""
-        return [checkpoint for checkpoint in self.logged() if not checkpoint.members]
-
-    def soups(self) -> list[Checkpoint]:
-        """Every soup that was made or pushed, sorted by its last step."""
-        made = [found for found in self._made_soups() if isinstance(found, Checkpoint)]
-        pushed = [checkpoint for checkpoint in self.logged() if checkpoint.members]
-        return sort_checkpoints([*pushed, *(soup for soup in made if soup not in pushed)])
-
-    def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
-        """A folder for the average of the checkpoints at these steps."""
-        return new_folder(self._soups / soup_name(steps))
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Keep a copy of the adapter and manifest in `folder`. Pushing the same one again restores a damaged copy."""
         checkpoint = read_checkpoint(folder, step)
         self.keep(checkpoint, folder, shutil.copyfile)
-        if checkpoint not in self.logged():
+        if checkpoint not in self.checkpoints():
             append_lines(self.log, [checkpoint.to_json()])
         return checkpoint
 
@@ -84,7 +67,7 @@ class FolderStore:
         there.
         """
         if self.find(checkpoint) is None:
-            with new_folder(self._folder_of(checkpoint)) as target:
+            with new_folder(self.folder / checkpoint.name) as target:
                 for name in PARTS:
                     if name != MANIFEST or (folder / MANIFEST).exists():
                         copy(folder / name, target / name)
@@ -92,8 +75,8 @@ class FolderStore:
                         write_manifest(target, replace(checkpoint, commit=None))
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """The folder of a checkpoint or soup, verified: its manifest and both hashes in it."""
-        folder = self._folder_of(checkpoint)
+        """The folder of a checkpoint, verified: its manifest and both hashes in it."""
+        folder = self.folder / checkpoint.name
         found = read_manifest(folder)
         if found != checkpoint:
             raise CheckpointError(
@@ -111,8 +94,8 @@ class FolderStore:
             return None
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Set the tag `name` to this checkpoint or soup. An existing tag is moved."""
-        if checkpoint not in [*self.checkpoints(), *self.soups()]:
+        """Set the tag `name` to this checkpoint. An existing tag is moved."""
+        if checkpoint not in self.checkpoints():
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.location}")
         self.set_tags({name: checkpoint.id})
 
@@ -121,16 +104,16 @@ class FolderStore:
         write_json(self._tags, {**self._read_tags(), **ids})
 
     def clear_log(self) -> None:
-        """Forget all pushes. Copies, soups and tags stay."""
+        """Forget all pushes. Copies and tags stay."""
         write_lines(self.log, [])
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint or soup that `name` means; None: there is no such tag, or no such checkpoint."""
+        """The checkpoint that `name` means; None: there is no such tag, or no such checkpoint."""
         tagged_id = self.tagged_id(name)
-        return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
+        return next((c for c in self.checkpoints() if c.id == tagged_id), None)
 
     def tagged_id(self, name: str) -> str | None:
-        """The id of the checkpoint or soup that `name` means; None: there is no such tag."""
+        """The id of the checkpoint that `name` means; None: there is no such tag."""
         return self._read_tags().get(name)
 
     def publish_pick(
@@ -149,16 +132,6 @@ class FolderStore:
             except ValueError as error:
                 yield number, error
 
-    def _made_soups(self) -> Iterator[Checkpoint | Failure]:
-        for path in sorted(self._soups.glob(f"soup-*/{MANIFEST}")):
-            try:
-                yield read_manifest(path.parent)
-            except CheckpointError as error:
-                yield Failure(path.parent.name, error.message)
-
-    def _folder_of(self, checkpoint: Checkpoint) -> Path:
-        return (self._soups if checkpoint.members else self.folder) / checkpoint.name
-
     def _read_tags(self) -> dict[str, str]:
         try:
             return read_json(self._tags)
@@ -169,8 +142,8 @@ class FolderStore:
 
 
 def sort_checkpoints(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """Checkpoints and soups sorted by step, a soup by its last one; the smaller soup first."""
-    return sorted(checkpoints, key=lambda checkpoint: (checkpoint.step, len(checkpoint.members)))
+    """Checkpoints sorted by step."""
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def read_manifest(folder: Path) -> Checkpoint:

@@ -34,7 +34,7 @@ class _Failures:
 
 
 class EvaluationStore:
-    """Stores each evaluation in a folder `<name>-<spec fingerprint>/`. A name is the id of a checkpoint or soup, or a
+    """Stores each evaluation in a folder `<name>-<spec fingerprint>/`. A name is the id of a checkpoint, or a
     baseline's name.
     """
 

@@ -1,7 +1,6 @@
 """Checkpoints in a Hub repository. Each push is read back before it counts as delivered."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pricer.core.checkpoints import BEST, Checkpoint, Failure
@@ -28,9 +27,8 @@ class HubStore:
     """A CheckpointStore in a Hub repository.
 
     Each checkpoint has a commit on `main` and a tag (`step-005000`). The commit also has the run's config and facts, so
-    the training can be repeated from it. The run's folder has copies of the checkpoints, a log of confirmed pushes, the
-    soups, and the outbox. A checkpoint that waits in the outbox is a checkpoint like the others; its `commit` is None.
-    A soup is pushed only when it gets a tag.
+    the training can be repeated from it. The run's folder has copies of the checkpoints, a log of confirmed pushes, and
+    the outbox. A checkpoint that waits in the outbox is a checkpoint like the others; its `commit` is None.
     """
 
     is_remote = True
@@ -50,20 +48,12 @@ class HubStore:
         """Every checkpoint that is in the repository or waits in the outbox, sorted by step."""
         # The outbox first: an entry that is delivered meanwhile is then in both lists, and not in neither.
         waiting = {checkpoint.step: checkpoint for checkpoint in self._outbox.checkpoints()}
-        delivered = {checkpoint.step: checkpoint for checkpoint in self._delivered() if not checkpoint.members}
+        delivered = {checkpoint.step: checkpoint for checkpoint in self._delivered()}
         return sort_checkpoints({**waiting, **delivered}.values())
-
-    def soups(self) -> list[Checkpoint]:
-        """Every soup from this machine or in the repository, sorted by its last step."""
-        return self._local.soups()
 
     def damaged(self) -> list[Failure]:
         """The records on this machine that cannot be read."""
         return self._local.damaged()
-
-    def new_soup(self, steps: Sequence[int]) -> AbstractContextManager[Path]:
-        """A folder, on this machine, for the average of the checkpoints at these steps."""
-        return self._local.new_soup(steps)
 
     def push(self, folder: Path, step: int) -> Checkpoint:
         """Push the checkpoint in `folder`, read it back, tag it, and then log it as delivered. Pushing it again has no
@@ -77,21 +67,17 @@ class HubStore:
             return folder
         if known := self._find_delivered(checkpoint):
             return download_checkpoint(self.hub, known)
-        if checkpoint.members:  # a soup that was not pushed
-            return self._local.fetch(checkpoint)
         return self._keep_waiting(checkpoint)
 
     def tag(self, checkpoint: Checkpoint, name: str) -> None:
-        """Set the tag `name` to this checkpoint, here and on the Hub. An existing tag moves. A soup is pushed first. A
-        checkpoint that waits in the outbox gets the tag only here.
+        """Set the tag `name` to this checkpoint, here and on the Hub. An existing tag moves. A checkpoint that
+        waits in the outbox gets the tag only here.
         """
         known = self._find_delivered(checkpoint)
-        if known is None and not checkpoint.members and checkpoint not in self._outbox.checkpoints():
+        if known is None and checkpoint not in self._outbox.checkpoints():
             raise CheckpointError(f"{checkpoint.name} ({checkpoint.id[:12]}) is not in {self.hub.repo}")
         # Set the local tag first: in someone else's repository, setting the tag on the Hub fails.
         self._local.set_tags({name: checkpoint.id})
-        if known is None and checkpoint.members:
-            known = self._deliver(checkpoint, self._local.fetch(checkpoint))
         if known is not None:
             assert known.commit is not None  # it was delivered
             self.hub.tag(name, known.commit, move=True)
@@ -99,9 +85,9 @@ class HubStore:
                 self._best = known.commit
 
     def tagged(self, name: str) -> Checkpoint | None:
-        """The checkpoint or soup with the tag `name`, or None."""
+        """The checkpoint with the tag `name`, or None."""
         tagged_id = self._local.tagged_id(name)
-        return next((c for c in [*self.checkpoints(), *self.soups()] if c.id == tagged_id), None)
+        return next((c for c in self.checkpoints() if c.id == tagged_id), None)
 
     def publish_pick(
         self, checkpoint: Checkpoint, render: Callable[[str, bytes | None], Mapping[str, bytes] | None]
@@ -125,7 +111,7 @@ class HubStore:
 
     def _delivered(self) -> list[Checkpoint]:
         # A line without a commit belongs to a checkpoint that was kept before the run had this repository.
-        return [checkpoint for checkpoint in self._local.logged() if checkpoint.commit is not None]
+        return [checkpoint for checkpoint in self._local.checkpoints() if checkpoint.commit is not None]
 
     def _find_delivered(self, checkpoint: Checkpoint) -> Checkpoint | None:
         """The same checkpoint with its commit; None if it is not in the repository."""
@@ -150,9 +136,8 @@ class HubStore:
         delivered = known or checkpoint.at(self._commit_and_confirm(checkpoint, folder))
         self._local.keep(checkpoint, folder, link_or_copy)
         if known is None:
-            if not checkpoint.members:  # a soup is pushed only when it becomes the pick
-                # The log line comes after this. If a kill comes in between, both are done again.
-                self._put_pick_back()
+            # The log line comes after this. If a kill comes in between, both are done again.
+            self._put_pick_back()
             append_lines(self._local.log, [delivered.to_json()])
         return delivered
 
@@ -160,7 +145,7 @@ class HubStore:
         """Commit the picked checkpoint to `main` again, if there is one, because `main` is what people load."""
         if self._best is None:
             return
-        known = next((logged for logged in self._local.logged() if logged.commit == self._best), None)
+        known = next((logged for logged in self._local.checkpoints() if logged.commit == self._best), None)
         pick = known or read_pick(self.hub, self._best)
         if pick is not None:
             # If the last line fails, its commit may exist all the same, so the head is unknown.
@@ -178,8 +163,8 @@ class HubStore:
                 f"{self.hub.repo} holds another {name} at {commit[:12]} than was pushed as {checkpoint.name}",
                 transient=True,
             )
-        # The tag of a step never moves. A soup may be made again from the same steps.
-        self.hub.tag(checkpoint.name, commit, move=bool(checkpoint.members))
+        # The tag of a step never moves.
+        self.hub.tag(checkpoint.name, commit, move=False)
         return commit
 
     def _find_earlier_push(self, checkpoint: Checkpoint, folder: Path) -> str | None:
@@ -195,10 +180,9 @@ class HubStore:
             name = self._difference(checkpoint, folder, tagged)
             if name is None:
                 return tagged
-            if not checkpoint.members:
-                raise CheckpointError(
-                    f"{self.hub.repo} has another {name} at its tag {checkpoint.name} ({tagged[:12]}), which stays"
-                )
+            raise CheckpointError(
+                f"{self.hub.repo} has another {name} at its tag {checkpoint.name} ({tagged[:12]}), which stays"
+            )
         for commit in self.hub.commits():
             if commit.title == checkpoint.name and not self._difference(checkpoint, folder, commit.hash):
                 return commit.hash
@@ -214,12 +198,11 @@ class HubStore:
 
     def _commit(self, checkpoint: Checkpoint, folder: Path) -> str:
         files: dict[str, Path | bytes] = {name: folder / name for name in PARTS}
-        if not checkpoint.members:  # a soup may come from a machine that did not train, and has other facts
-            record = published_files(self._folder)
-            facts = parse_json(record.get("run.json", b"")) or {}
-            if facts.get("finished"):  # on the Hub it is finished only when every checkpoint has arrived
-                record["run.json"] = format_json({**facts, "finished": None}).encode()
-            files |= record
+        record = published_files(self._folder)
+        facts = parse_json(record.get("run.json", b"")) or {}
+        if facts.get("finished"):  # on the Hub it is finished only when every checkpoint has arrived
+            record["run.json"] = format_json({**facts, "finished": None}).encode()
+        files |= record
         # If the next lines fail, the commit may exist all the same, so the head is unknown.
         parent, self._head = self._head, None
         self._head = self.hub.commit(files, checkpoint.name, parent=parent)

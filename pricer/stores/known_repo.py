@@ -18,7 +18,9 @@ def replace_known(folder: Path, repo: str, scan: RepoScan) -> list[str]:
     forgotten here. Returns notes for the user.
     """
     store = FolderStore(folder)
-    gone = sorted({checkpoint.name for checkpoint in store.logged()} - {checkpoint.name for checkpoint in scan.found})
+    gone = sorted(
+        {checkpoint.name for checkpoint in store.checkpoints()} - {checkpoint.name for checkpoint in scan.found}
+    )
     gone = [name for name in gone if not any(name in note for note in scan.notes)]
     write_lines(store.log, [checkpoint.to_json() for checkpoint in scan.found])
     notes = [f"{', '.join(gone)}: in {repo} at the last look, not any more: left out"] if gone else []
@@ -30,12 +32,12 @@ def add_known(folder: Path, repo: str, scan: RepoScan) -> list[str]:
     stays. Returns notes for the user.
     """
     store = FolderStore(folder)
-    known = {checkpoint.id: checkpoint.commit for checkpoint in store.logged()}
+    known = {checkpoint.id: checkpoint.commit for checkpoint in store.checkpoints()}
     new = [checkpoint for checkpoint in scan.found if known.get(checkpoint.id) != checkpoint.commit]
     if new:
         append_lines(store.log, [checkpoint.to_json() for checkpoint in new])
     lacking = known.keys() - {checkpoint.id for checkpoint in scan.found}
-    names = [c.name for c in store.logged() if c.id in lacking and c.commit and not c.members]
+    names = [c.name for c in store.checkpoints() if c.id in lacking and c.commit]
     notes = [f"{', '.join(names)}: no tag in {repo} that can be used, only known here"] if names else []
     return [*notes, *_take_best(store, folder, repo, scan)]
 
@@ -44,7 +46,7 @@ def _take_best(store: FolderStore, folder: Path, repo: str, scan: RepoScan) -> l
     """Take over the Hub's tag `best`, unless it has not changed since the last look and another pick was made here."""
     commit, here = scan.tags.get(BEST), store.tagged_id(BEST)
     seen = _read_seen(folder)
-    names = {checkpoint.id: checkpoint.name for checkpoint in [*store.logged(), *store.soups()]}
+    names = {checkpoint.id: checkpoint.name for checkpoint in store.checkpoints()}
     picked = "no checkpoint is picked" if here is None else f"{names.get(here, here[:7])} stays picked here"
     if commit is None:
         return [f"{repo} has no tag {BEST}: {picked}"] if here else []

@@ -42,14 +42,12 @@ def find_other_checkpoints(
     head: Head,
     commits: Sequence[RemoteCommit],
     *,
-    soups: Iterable[Checkpoint] = (),
     known: Iterable[Checkpoint] = (),
 ) -> OtherCheckpoints:
-    """The checkpoints of a repository without pricer's manifests. `commits` are those of `main`, whose adapter may be
-    one of the `soups` that were picked. Those in `known` at the same place are not read again. If no place names a
-    step, one adapter on `main` is one checkpoint.
+    """The checkpoints of a repository without pricer's manifests. `commits` are those of `main`. Those in
+    `known` at the same place are not read again. If no place names a step, one adapter on `main` is one checkpoint.
     """
-    result = OtherCheckpoints(set_aside={soup.adapter_sha256 for soup in soups})
+    result = OtherCheckpoints()
     result.known = {(one.step, one.commit, one.folder): one for one in known}
     places, notes = find_places(reader, refs, head, commits)
     _describe(reader, places, result)

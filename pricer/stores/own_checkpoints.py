@@ -13,30 +13,27 @@ from pricer.stores.hub_errors import hub_fails
 
 STEP_TAG = re.compile(r"step-[0-9]{6,12}")
 """The tag of a checkpoint, and the title of its commit."""
-SOUP_TAG = re.compile(r"soup(-[0-9]{6,12}){2,8}")
-"""The tag of a soup that was picked."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnCheckpoints:
-    """Checkpoints and soups by their tags. `problems` has an error for each tag that cannot be used. `has_manifest`:
+    """Checkpoints by their tags. `problems` has an error for each tag that cannot be used. `has_manifest`:
     pricer pushed at least one of the commits with the tag of a step.
     """
 
     steps: tuple[Checkpoint, ...]
-    soups: tuple[Checkpoint, ...]
     problems: Mapping[str, PricerError]
     has_manifest: bool
 
 
 def find_tagged(reader: RepoReader, refs: Refs, known: Iterable[Checkpoint]) -> OwnCheckpoints:
-    """The checkpoints and soups that tags name. Those in `known` with the same commit are not read again."""
+    """The checkpoints that tags name. Those in `known` with the same commit are not read again."""
     by_place = {(checkpoint.name, checkpoint.commit): checkpoint for checkpoint in known}
     found: list[Checkpoint] = []
     problems: dict[str, PricerError] = {}
     lacking = set[str]()
     steps = {name for name in refs.tags if STEP_TAG.fullmatch(name)}
-    for name in sorted(steps | {name for name in refs.tags if SOUP_TAG.fullmatch(name)}):
+    for name in sorted(steps):
         commit = refs.tags[name]
         try:
             if checkpoint := by_place.get((name, commit)) or _read_checkpoint(reader, name, commit):
@@ -50,9 +47,7 @@ def find_tagged(reader: RepoReader, refs: Refs, known: Iterable[Checkpoint]) -> 
             problems[name] = error
     if best := _find_best(reader, refs, found):
         found.append(best)
-    ordered = sort_checkpoints(found)
-    tagged, soups = ([one for one in ordered if bool(one.members) is is_soup] for is_soup in (False, True))
-    return OwnCheckpoints(tuple(tagged), tuple(soups), problems, has_manifest=bool(steps - lacking))
+    return OwnCheckpoints(tuple(sort_checkpoints(found)), problems, has_manifest=bool(steps - lacking))
 
 
 def _find_best(reader: RepoReader, refs: Refs, found: Sequence[Checkpoint]) -> Checkpoint | None:
@@ -60,7 +55,7 @@ def _find_best(reader: RepoReader, refs: Refs, found: Sequence[Checkpoint]) -> C
     or the commit has no checkpoint of pricer.
     """
     commit = refs.tags.get(BEST)
-    if commit is None or all(checkpoint.members for checkpoint in found):  # without any step, commits are read instead
+    if commit is None or not found:  # without any step, commits are read instead
         return None
     if any(checkpoint.commit == commit for checkpoint in found):
         return None
@@ -86,7 +81,7 @@ def find_untagged(reader: RepoReader, commits: Sequence[RemoteCommit], head: str
             if hub_fails(error):
                 raise
             continue  # damaged, or another trainer with the same titles
-        if checkpoint and not checkpoint.members:
+        if checkpoint:
             found.setdefault(checkpoint.name, checkpoint)
     return tuple(sort_checkpoints(found.values()))
 

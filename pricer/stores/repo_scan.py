@@ -16,21 +16,19 @@ from pricer.stores.repo_content import explain_content, explain_other_kind
 @dataclass(frozen=True, slots=True)
 class RepoScan:
     """The content of a repository. `tags` maps names to commit hashes. `has_manifests`: pricer pushed the checkpoints.
-    `notes` are messages for the user. `soups` are the soups that were picked. `untagged` has pricer's checkpoints if
-    none of them has a tag.
+    `notes` are messages for the user. `untagged` has pricer's checkpoints if none of them has a tag.
     """
 
     checkpoints: tuple[Checkpoint, ...]
     tags: Mapping[str, str]
     has_manifests: bool
     notes: tuple[str, ...] = ()
-    soups: tuple[Checkpoint, ...] = ()
     untagged: tuple[Checkpoint, ...] = ()
 
     @property
     def found(self) -> tuple[Checkpoint, ...]:
-        """All checkpoints, tagged or not, and soups."""
-        return (*self.checkpoints, *self.untagged, *self.soups)
+        """All checkpoints, tagged or not."""
+        return (*self.checkpoints, *self.untagged)
 
 
 def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
@@ -40,14 +38,14 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     Each checkpoint from pricer has a tag `step-…` and a manifest. A tag that is damaged or was moved by hand is left
     out, with a note. A repository without such tags comes from another trainer. Then the step is in the title of a
     commit, or in the name of a folder, a tag or a branch; prompt and data stay unknown. One adapter without a step is
-    one checkpoint. In both cases, a soup has a tag `soup-…`.
+    one checkpoint.
 
     A run of pricer that has pushed no checkpoint yet has none here. Any other repository without a checkpoint is a
     CheckpointError that says what it holds.
     """
     refs, known = _read_refs(reader), tuple(known)
     own = find_tagged(reader, refs, known)
-    found = RepoScan(own.steps, refs.tags, has_manifests=True, notes=_left_out(own.problems), soups=own.soups)
+    found = RepoScan(own.steps, refs.tags, has_manifests=True, notes=_left_out(own.problems))
     if own.steps:
         return found
     if (main := refs.branches.get("main")) is None:
@@ -61,12 +59,11 @@ def scan_repo(reader: RepoReader, known: Iterable[Checkpoint] = ()) -> RepoScan:
     if is_record_of_a_run(reader, [main, *([refs.branches["state"]] if "state" in refs.branches else [])]):
         return found
     head = read_head(reader, main)
-    others = find_other_checkpoints(reader, refs, head, commits, soups=own.soups, known=known)
+    others = find_other_checkpoints(reader, refs, head, commits, known=known)
     if not others.checkpoints:
         raise explain_content(reader, refs, head, others.problems)
     # A step tag without a manifest comes from another trainer, too.
-    of_soups = _left_out({name: problem for name, problem in own.problems.items() if not STEP_TAG.fullmatch(name)})
-    return replace(found, checkpoints=others.checkpoints, has_manifests=False, notes=(*of_soups, *others.notes))
+    return replace(found, checkpoints=others.checkpoints, has_manifests=False, notes=tuple(others.notes))
 
 
 def _left_out(problems: Mapping[str, PricerError]) -> tuple[str, ...]:

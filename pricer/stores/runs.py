@@ -81,7 +81,7 @@ class Run:
 
     def clear(self) -> None:
         """Remove the remains of a failed start from a folder that is not a run yet."""
-        for name in ("checkpoints", "soups", "evaluations", "outbox", "state"):
+        for name in ("checkpoints", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         logs = ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl")
         for name in (*logs, "selection.json", "confirmation.json", "race.json", "report.html"):

@@ -15,7 +15,7 @@ from pricer.stores.repo_scan import RepoScan
 
 def keep_scan(repo: str, scan: RepoScan, when: str) -> None:
     """Keep a scan, with its time. A disk that cannot be written costs only the work without the network."""
-    lists = ("checkpoints", "soups", "untagged")
+    lists = ("checkpoints", "untagged")
     kept: dict[str, Any] = {name: [one.to_json() for one in getattr(scan, name)] for name in lists}
     kept |= {"when": when, "has_manifests": scan.has_manifests, "notes": scan.notes, "tags": dict(scan.tags)}
     with contextlib.suppress(OSError):
@@ -26,9 +26,9 @@ def read_scan(repo: str) -> tuple[RepoScan, str] | None:
     """The kept scan of a repository, and its time; None if there is none that can be read."""
     try:
         kept = read_json(_record_file(repo))
-        checkpoints, soups, untagged = (_read_list(kept[name]) for name in ("checkpoints", "soups", "untagged"))
+        checkpoints, untagged = (_read_list(kept[name]) for name in ("checkpoints", "untagged"))
         scan = RepoScan(checkpoints, dict(kept["tags"]), bool(kept["has_manifests"]), tuple(kept["notes"]))
-        return replace(scan, soups=soups, untagged=untagged), str(kept["when"])
+        return replace(scan, untagged=untagged), str(kept["when"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -177,9 +177,7 @@ def step_list(steps: Iterable[int | None]) -> str:
 
 
 def candidate_name(candidate: "Candidate") -> str:
-    """A checkpoint by its step; a soup by the steps of its members."""
-    if candidate.is_soup:
-        return f"the average of steps {step_list(candidate.members)}"
+    """A checkpoint by its step."""
     return f"step {candidate.step or 0:,}"
 
 

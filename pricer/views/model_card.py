@@ -141,7 +141,6 @@ def model_card(
         columns_of=lambda chosen: [chosen, *_baselines_beside(chosen, evaluations)],
         looks=sorted(set(other_test_looks(evaluations, checkpoint.id, test.spec.fingerprint))) if test else (),
         dropped=dropped,
-        soups=sum(e.candidate.is_soup for e in selection.ranking),
         lead=_lead(selection),
         unit=val.spec.price_unit,
         rule=val.spec.rule,
@@ -188,14 +187,12 @@ def model_card(
 def _filters() -> dict[str, Callable[..., object]]:
     return {
         "literal": python_literal,
-        "steps": _steps,
         # A run that another trainer made can have settings that are still auto.
         "setting": lambda value: value if isinstance(value, str) else f"{value:g}",
         "epoch": lambda epoch: "–" if epoch is None else f"{epoch:.2f}",
         "label": formatting.label,
         "description": formatting.description,
         "price": formatting.price,
-        "step_list": formatting.step_list,
         "significance": formatting.significance,
         "with_interval": formatting.with_interval,
         "with_half_width": formatting.with_half_width,
@@ -242,10 +239,6 @@ def _lead(selection: Selection) -> str:
     else:
         lead = formatting.difference(selection.margin, selection.metric, unit)
     return f"{lead} better than the next"
-
-
-def _steps(evaluation: Evaluation) -> str:
-    return " + ".join(f"{step:,}" for step in evaluation.candidate.members or [evaluation.candidate.step or 0])
 
 
 def _without_folder(name: str) -> str:

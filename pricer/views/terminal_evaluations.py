@@ -119,7 +119,7 @@ def draw_errors(evaluations: "Sequence[Evaluation]", chosen: int | None = None) 
     """Draw the mean absolute error of the checkpoints by step. `chosen` is the step to mark (None: the one with the
     lowest error). Draws nothing with fewer than two points, or if the terminal cannot show it.
     """
-    curve = [(e.candidate.step, e.metric("mae").value) for e in evaluations if not e.candidate.is_soup]
+    curve = [(e.candidate.step, e.metric("mae").value) for e in evaluations]
     points = sorted((step, mae) for step, mae in curve if step is not None and mae is not None)
     if len(points) < 2:
         return

@@ -111,9 +111,6 @@ def _explain_untagged(result: "Picked", checkpoint: "Checkpoint") -> None:
     """Print how to load a pick that could not be tagged, because its repository belongs to somebody else."""
     run = result.run
     terminal.note(f"no tag best: this account may not change {run.repo}")
-    if checkpoint.commit is None:
-        terminal.note(f"the pick is an average that is only here: {run.folder / 'soups' / checkpoint.name}")
-        return
     where = f'"{run.repo}", {checkpoint.loader_arguments}'
     terminal.note(f"to load the pick: PeftModel.from_pretrained(base, {where})")
 
@@ -154,13 +151,11 @@ def _chosen_value(selection: "Selection") -> str:
 
 
 def draw_pick(result: "Picked") -> None:
-    """Draw the ranked checkpoints and the baseline on the same items, and mark the pick. Soups are left out, because
-    they have no step of their own.
-    """
+    """Draw the ranked checkpoints and the baseline on the same items, and mark the pick."""
     selection = result.selection
     beside = [
         e
         for e in result.run.evaluations.all()
         if e.spec.fingerprint == selection.spec_fingerprint and e.candidate.is_baseline
     ]
-    draw_errors([*beside, *selection.ranking], None if selection.candidate.is_soup else selection.candidate.step)
+    draw_errors([*beside, *selection.ranking], selection.candidate.step)

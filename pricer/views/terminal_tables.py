@@ -186,6 +186,4 @@ def _run_row(run: "Overview") -> list[str]:
             run.best.spec.estimator,
         ]
     picked = "" if run.picked is None else f"{run.picked.step:,}"
-    if run.picked and run.picked.is_soup:
-        picked = "soup " + "+".join(f"{step:,}" for step in run.picked.members)
     return [*row, picked, local_time(run.started)]

@@ -1,7 +1,5 @@
 """Evaluation sessions without a model."""
 
-import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError
 from pricer.ml.tokens import TokenizedPrompt
-from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG
+from pricer.stores.checkpoints import ADAPTER
 from pricer.stores.runs import Run
 
 SPEC = EvalSpec("data", Split.VAL, None, "prompt", "base", "1" * 40, "nf4/float32", "greedy", 30.0, "$", 0, 40.0, 0.2)
@@ -48,12 +46,6 @@ class FakeScorer:
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         return np.array([[float(len(prompt.ids))] for prompt in prompts], dtype=np.float32)
-
-    def average(self, adapters: Sequence[Path], target: Path) -> None:
-        """No average, but a file that depends on all of them."""
-        together = hashlib.sha256(b"".join((folder / ADAPTER).read_bytes() for folder in adapters))
-        (target / ADAPTER).write_bytes(together.digest())
-        shutil.copy(adapters[0] / ADAPTER_CONFIG, target)
 
     @property
     def predicted(self) -> list[tuple[str, str]]:

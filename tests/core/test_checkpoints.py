@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pricer.core.checkpoints import Answers, Candidate, Checkpoint, Member, tag_name, windows_around
+from pricer.core.checkpoints import Answers, Candidate, tag_name
 from pricer.core.prices import PriceFormat
 from tests.builders import a_checkpoint
 
@@ -74,59 +74,16 @@ class TestPlaces:
         assert there.id == here.id
 
 
-def a_soup(*steps: int) -> Checkpoint:
-    return a_checkpoint(steps[-1], members=tuple(Member(step, a_checkpoint(step).id) for step in steps))
-
-
-def test_a_soup_is_named_after_its_members_and_is_another_than_its_last_one() -> None:
-    soup = a_soup(400, 450, 500)
-
-    assert (soup.name, soup.step, soup.member_steps) == ("soup-000400-000450-000500", 500, (400, 450, 500))
-    assert soup.id not in {a_checkpoint(500).id, a_soup(450, 500).id}
-    assert "members" not in a_checkpoint(500).to_json()
-
-
-@pytest.mark.parametrize(
-    ("best", "windows"),
-    [
-        (100, [(100, 200), (100, 200, 300)]),
-        (200, [(100, 200), (200, 300), (100, 200, 300), (200, 300, 400)]),
-        (300, [(200, 300), (300, 400), (100, 200, 300), (200, 300, 400), (300, 400, 500)]),
-        (500, [(400, 500), (300, 400, 500)]),
-    ],
-)
-def test_the_windows_around_a_checkpoint_are_of_two_and_of_three_neighbours(
-    best: int, windows: list[tuple[int, ...]]
-) -> None:
-    checkpoints = [a_checkpoint(step) for step in (300, 100, 200, 500, 400)]
-
-    found = windows_around(checkpoints, a_checkpoint(best).id)
-
-    assert [tuple(c.step for c in window) for window in found] == windows
-
-
-def test_a_single_checkpoint_has_no_window() -> None:
-    assert windows_around([a_checkpoint(100)], a_checkpoint(100).id) == []
-
-
 TRAINED = Candidate.of(a_checkpoint(7))
 BASELINE = Candidate("constant")
-SOUP = Candidate.of(a_checkpoint(7, members=(Member(5, "f" * 40), Member(7, "e" * 40))))
 
 
 def test_a_candidate_says_which_checkpoint_it_is() -> None:
     assert Candidate("step-000007", a_checkpoint(7).id, 7, 0.7) == TRAINED
-    assert (SOUP.name, SOUP.step, SOUP.members) == ("soup-000005-000007", 7, (5, 7))
-    assert [(one.is_baseline, one.is_soup) for one in (BASELINE, TRAINED, SOUP)] == [
-        (True, False),
-        (False, False),
-        (False, True),
-    ]
+    assert (BASELINE.is_baseline, TRAINED.is_baseline) == (True, False)
 
 
-def test_baselines_come_first_then_checkpoints_by_step_then_soups() -> None:
-    later, longer = Candidate.of(a_checkpoint(10)), replace(SOUP, name="soup-000003-000005-000007", members=(3, 5, 7))
-    ordered = [replace(BASELINE, name="a"), BASELINE, TRAINED, later, SOUP, longer]
+def test_baselines_come_first_then_checkpoints_by_step() -> None:
+    ordered = [replace(BASELINE, name="a"), BASELINE, TRAINED, Candidate.of(a_checkpoint(10))]
 
-    shuffled = [ordered[index] for index in (5, 0, 3, 1, 4, 2)]
-    assert sorted(shuffled, key=lambda candidate: candidate.order) == ordered
+    assert sorted((ordered[index] for index in (2, 0, 3, 1)), key=lambda candidate: candidate.order) == ordered

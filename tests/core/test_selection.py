@@ -112,7 +112,7 @@ def test_a_selection_is_written_with_its_ranking() -> None:
     record = json.loads(json.dumps(asdict(selection.record), allow_nan=False))
 
     assert record == {
-        "candidate": {"name": "step-000200", "id": a_checkpoint(200).id, "step": 200, "epoch": 20.0, "members": []},
+        "candidate": {"name": "step-000200", "id": a_checkpoint(200).id, "step": 200, "epoch": 20.0},
         "metric": "mae",
         "margin": 10.0,
         "spec_fingerprint": SPEC.fingerprint,
@@ -124,7 +124,6 @@ def test_a_selection_is_written_with_its_ranking() -> None:
                     "id": a_checkpoint(step).id,
                     "step": step,
                     "epoch": step / 10,
-                    "members": [],
                 },
                 "metric": {"name": "mae", "value": mae, "interval": [mae - 1, mae + 1], "n": 50, "better": "lower"},
             }
@@ -153,7 +152,7 @@ def test_the_comparison_is_written_beside_the_ranking() -> None:
 
     comparison = record["comparison"]
     assert comparison["differences"][2] == {
-        "candidate": asdict(Candidate.of(a_checkpoint(300))) | {"members": []},
+        "candidate": asdict(Candidate.of(a_checkpoint(300))),
         "worse_by": 0.0,
         "interval": None,
         "is_significant": False,
@@ -182,12 +181,11 @@ class TestWhatIsCompared:
         assert find_comparable([*few, *greedy, *median], self.KEPT) == median
         assert find_comparable([*few, *greedy, *median], self.KEPT, "greedy") == greedy
 
-    def test_leaves_out_baselines_soups_the_test_split_and_weights_that_are_gone(self) -> None:
+    def test_leaves_out_baselines_the_test_split_and_weights_that_are_gone(self) -> None:
         own = [an_evaluation(100, 40.0)]
-        soup = an_evaluation(200, 30.0, members=(100, 200))
         others = [an_evaluation(None, 9.0), an_evaluation(400, 9.0), an_evaluation(200, 9.0, a_spec(split=Split.TEST))]
 
-        assert find_comparable([*own, soup, *others], self.KEPT) == own
+        assert find_comparable([*own, *others], self.KEPT) == own
         assert find_comparable(others, self.KEPT) == []
 
     def test_is_refused_where_no_spec_covers_them_all_and_the_fullest_is_preferred(self) -> None:

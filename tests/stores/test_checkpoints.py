@@ -1,6 +1,5 @@
 """One contract for every CheckpointStore, and what is particular to the folder store."""
 
-import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pricer.errors import CheckpointError
 from pricer.stores.checkpoints import FolderStore, read_manifest, write_manifest
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import a_checkpoint, a_saved_checkpoint, a_saved_soup, write_soup
+from tests.builders import a_checkpoint, a_saved_checkpoint
 from tests.memory_store import MemoryStore
 
 ADAPTER = "adapter_model.safetensors"
@@ -143,25 +142,6 @@ class TestEveryStore:
     def test_a_checkpoint_that_was_never_pushed_is_not_fetched(self, open_store: OpenStore) -> None:
         with pytest.raises(CheckpointError):
             open_store().fetch(a_checkpoint(7))
-
-    def test_a_soup_is_kept_fetched_and_tagged_but_is_no_checkpoint(self, open_store: OpenStore) -> None:
-        five, ten = (open_store().push(a_saved_checkpoint(Path(f"out-{step}"), step)[0], step) for step in (5, 10))
-        with open_store().new_soup([5, 10]) as folder:
-            soup = write_soup(folder, [five, ten], b"average")
-
-        open_store().tag(soup, "best")
-
-        assert open_store().checkpoints() == [five, ten]
-        assert open_store().soups() == [soup]
-        assert open_store().tagged("best") == soup
-        assert (open_store().fetch(soup) / ADAPTER).read_bytes() == b"average"
-
-    def test_a_soup_that_was_not_finished_is_not_kept(self, open_store: OpenStore) -> None:
-        with contextlib.suppress(ZeroDivisionError), open_store().new_soup([5, 10]) as folder:
-            write_soup(folder, [a_checkpoint(5), a_checkpoint(10)])
-            raise ZeroDivisionError
-
-        assert open_store().soups() == []
 
     def test_what_is_not_kept_is_not_tagged(self, open_store: OpenStore) -> None:
         open_store().push(a_saved_checkpoint(Path("out"), 5)[0], 5)
@@ -332,15 +312,6 @@ class TestFolderStore:
         (damage,) = self.store().damaged()
         assert (damage.name, damage.id) == ("line 1 of checkpoints.jsonl", None)
         assert damage.reason.startswith(reason)
-
-    def test_a_soup_whose_manifest_is_damaged_is_named_and_the_others_are_read(self) -> None:
-        members = [a_checkpoint(step) for step in (1, 2, 3)]
-        good = a_saved_soup(Path(), members)
-        a_saved_soup(Path(), members[:2])
-        Path("soups/soup-000001-000002/manifest.json").write_text("{")
-
-        assert self.store().soups() == [good]
-        assert [damage.name for damage in self.store().damaged()] == ["soup-000001-000002"]
 
     @pytest.mark.parametrize("content", ["", "{", "[]", '"best"'])
     def test_damaged_tags_are_named(self, content: str) -> None:

@@ -13,14 +13,14 @@ import pytest
 from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores import hub_checkpoints
-from pricer.stores.checkpoints import PARTS, FolderStore, parse_manifest, read_manifest, verify
+from pricer.stores.checkpoints import PARTS, FolderStore, read_manifest, verify
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
 from pricer.stores.hub_downloads import LARGEST_ADAPTER
 from pricer.stores.known_repo import replace_known
 from pricer.stores.outbox import Outbox
 from pricer.stores.repo_scan import RepoScan
-from tests.builders import Killed, a_checkpoint, a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_checkpoint, a_saved_checkpoint
 from tests.loopback_hub import Fault, LfsFile, LoopbackHub, Repo
 
 REPO = "ann/prices"
@@ -117,7 +117,7 @@ class TestPushing:
             f"{REPO} has another {ADAPTER} at its tag step-000005 ({first.commit[:12]}), which stays"
         )
         assert (repo.titles(), repo.tags) == (["step-000005", "initial commit"], {"step-000005": first.commit})
-        assert FolderStore(Path()).logged() == [first]
+        assert FolderStore(Path()).checkpoints() == [first]
 
     def test_a_step_that_is_there_with_the_same_weights_is_not_pushed_again(self, repo: Repo) -> None:
         first = a_store().push(saved(), 5)
@@ -311,7 +311,7 @@ class TestInterruptions:
 
         assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": repo.branches["main"]}
-        assert FolderStore(Path()).logged() == [pushed]
+        assert FolderStore(Path()).checkpoints() == [pushed]
 
     @pytest.mark.parametrize("fault", [Fault.cut_request(), Fault.status(503), Fault.status(429, 0)])
     def test_a_commit_that_did_not_arrive_is_made(self, hub: LoopbackHub, repo: Repo, fault: Fault) -> None:
@@ -339,7 +339,7 @@ class TestInterruptions:
 
         assert repo.titles() == ["step-000005", "initial commit"]
         assert repo.tags == {"step-000005": pushed.commit}
-        assert FolderStore(Path()).logged() == [pushed]
+        assert FolderStore(Path()).checkpoints() == [pushed]
 
     @pytest.mark.parametrize(("where", "dies_in"), [(FolderStore, "keep"), (hub_checkpoints, "append_lines")])
     def test_a_kill_between_tag_and_log_is_made_up_for(
@@ -359,7 +359,7 @@ class TestInterruptions:
 
         assert repo.titles() == ["step-000005", "initial commit"]
         assert sum("/commit/" in request.path for request in hub.requests) == commits == 1
-        assert FolderStore(Path()).logged() == [pushed]
+        assert FolderStore(Path()).checkpoints() == [pushed]
         assert Path("checkpoints/step-000005", ADAPTER).read_bytes() == b"weights"
 
     def test_what_was_pushed_before_someone_else_went_on_is_recognised(self, repo: Repo) -> None:
@@ -543,75 +543,3 @@ class TestTags:
         assert [(c, c.commit) for c in found.checkpoints()] == [(five, five.commit), (ten, ten.commit)]
         assert found.tagged("best") == ten
         assert found.tagged("of-another-commit") is None
-
-
-class TestSoups:
-    def made(self, adapter: bytes = b"soup") -> Checkpoint:
-        """A soup of the checkpoints 5 and 10, which are pushed."""
-        members = [a_store().push(saved(step, b"weights of %d" % step), step) for step in (5, 10)]
-        return a_saved_soup(Path(), members, adapter)
-
-    def test_one_that_gets_a_tag_is_a_commit_with_a_tag_of_its_own(self, repo: Repo) -> None:
-        soup = self.made()
-
-        a_store().tag(soup, "best")
-
-        assert repo.titles()[:2] == ["soup-000005-000010", "step-000010"]
-        head = repo.branches["main"]
-        assert (repo.tags["soup-000005-000010"], repo.tags["best"]) == (head, head)
-        assert repo.files()[ADAPTER] == b"soup"
-        assert parse_manifest(repo.files()["manifest.json"]) == soup
-        assert [checkpoint.step for checkpoint in a_store().checkpoints()] == [5, 10]
-        assert [(c, c.commit) for c in a_store().soups()] == [(soup, head)]
-        assert a_store().tagged("best") == soup
-
-    def test_it_stays_here_until_it_has_one(self, hub: LoopbackHub, repo: Repo) -> None:
-        soup = self.made()
-        before = len(hub.requests)
-
-        assert a_store().soups() == [soup]
-        assert a_store().fetch(soup) == Path("soups/soup-000005-000010")
-        assert len(hub.requests) == before
-
-    def test_the_facts_of_another_machine_are_not_pushed_with_it(self, repo: Repo) -> None:
-        soup = self.made()
-        store = a_store()
-        Path("run.json").write_text('{"from_hub": true}')
-
-        store.tag(soup, "best")
-
-        assert repo.files()["run.json"] == b"{}\n"
-
-    def test_a_second_tag_is_no_second_commit(self, repo: Repo) -> None:
-        soup = self.made()
-        store = a_store()
-        for name in ("best", "published"):
-            store.tag(soup, name)
-        a_store().tag(soup, "best")
-
-        assert repo.titles().count("soup-000005-000010") == 1
-        assert repo.tags["published"] == repo.tags["best"]
-
-    def test_another_machine_finds_and_fetches_it(self, repo: Repo) -> None:
-        soup = self.made()
-        a_store().tag(soup, "best")
-
-        there = elsewhere(*FolderStore(Path()).logged(), tags=repo.tags)
-
-        assert (there.tagged("best"), there.soups()) == (soup, [soup])
-        assert (there.fetch(soup) / ADAPTER).read_bytes() == b"soup"
-
-    def test_pushing_goes_on_behind_it(self, repo: Repo) -> None:
-        training = a_store()
-        training.push(saved(5), 5)
-        a_store().tag(a_saved_soup(Path(), [a_checkpoint(2), a_checkpoint(5)]), "best")
-
-        with pytest.raises(HubError) as overtaken:
-            training.push(saved(10), 10)
-        training.push(saved(10), 10)
-
-        assert overtaken.value.transient
-        # `main` stays the pick.
-        pick = "The pick, and its model card"
-        assert repo.titles() == [pick, "step-000010", "soup-000002-000005", "step-000005", "initial commit"]
-        assert [checkpoint.step for checkpoint in training.checkpoints()] == [5, 10]

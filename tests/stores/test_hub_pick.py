@@ -12,7 +12,7 @@ from pricer.stores.checkpoints import parse_manifest
 from pricer.stores.files import write_lines
 from pricer.stores.hub import Hub
 from pricer.stores.hub_checkpoints import HubStore
-from tests.builders import Killed, a_saved_checkpoint, a_saved_soup
+from tests.builders import Killed, a_saved_checkpoint
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
 REPO = "ann/prices"
@@ -187,17 +187,6 @@ class TestTrainingThatGoesOn:
         push(a_store(), 15)
 
         assert picked_step(repo) == 5
-
-    def test_a_picked_average_of_another_machine_is_put_back(self, repo: Repo) -> None:
-        members = [push(a_store(), step) for step in (5, 10)]
-        store = elsewhere(*members)
-        soup = a_saved_soup(Path("there"), members)
-        pick(store, soup)
-
-        push(a_store(), 15)
-
-        assert repo.files()[ADAPTER] == b"soup"
-        assert parse_manifest(repo.files()["manifest.json"]) == soup
 
     def test_without_a_pick_main_is_the_last_one(self, repo: Repo) -> None:
         for step in (5, 10):

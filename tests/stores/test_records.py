@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pricer.core.checkpoints import Candidate, Checkpoint, Member
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.comparison import Comparison
 from pricer.core.evaluation import Evaluation
 from pricer.core.intervals import report_coverage
@@ -41,7 +41,6 @@ PREDICTION = Prediction("a", "0022", 22.0, a_distribution())
         CONFIRMATION,
         PREDICTION,
         Prediction("a", "no 😀", None),
-        Candidate("soup-000005-000007", "f" * 40, 7, 0.7, (5, 7)),
     ],
 )
 def test_a_record_reads_back_as_it_was_written(record: Any) -> None:
@@ -71,7 +70,6 @@ def test_a_record_reads_back_as_it_was_written(record: Any) -> None:
         (PICK, {"metric": "no_price"}, "no checkpoint is chosen by no_price"),
         (PICK.candidate, {"step": None}, "'step-000005' is neither a checkpoint nor a baseline"),
         (PICK.candidate, {"id": None}, "'step-000005' is neither a checkpoint nor a baseline"),
-        (PICK.candidate, {"members": "ab"}, "members is 'ab': "),
         (CONFIRMATION, {"look": None}, "look is None: "),
     ],
 )
@@ -105,7 +103,6 @@ class TestManifests:
         [
             a_checkpoint(epoch=0.1 + 0.2),
             a_checkpoint(epoch=None, base_revision=None, prompt_fingerprint=None, data_fingerprint=None),
-            a_checkpoint(7, members=(Member(5, "a"), Member(7, "b"))),
         ],
     )
     def test_it_reads_back_as_it_was_written(self, checkpoint: Checkpoint) -> None:
@@ -130,15 +127,6 @@ class TestManifests:
             ({"base": None}, "base is None"),
             ({"commit": ["c"]}, r"commit is \['c'\]"),
             ({"folder": None}, "folder is None"),
-            ({"members": 7}, "members is 7"),
-            ({"members": [{"step": 5, "id": "a", "x": 1}]}, "members.0.x is unknown"),
-            ({"members": [{"step": "4", "id": "a"}]}, "members.0.step is '4'"),
-            ({"members": [{"step": 5, "id": "a"}]}, "members are of steps"),
-            ({"members": [{"step": step, "id": "a"} for step in (5, 4)]}, "members are of steps"),
-            ({"members": [{"step": step, "id": "a"} for step in (5, 5)]}, "members are of steps"),
-            ({"members": [{"step": step, "id": "a"} for step in (-1, 5)]}, "members are of steps"),
-            ({"members": [{"step": step, "id": "a"} for step in range(1, 10)]}, "members are of steps"),
-            ({"members": [{"step": step, "id": "a"} for step in (3, 4)]}, "step is 5, its last member's 4"),
         ],
     )
     def test_a_wrong_entry_is_refused(self, change: dict[str, Any], message: str) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.hub import Hub
 from pricer.stores.repo_scan import RepoScan, scan_repo
@@ -38,11 +38,6 @@ def tagged(repo: Repo, checkpoint: Checkpoint, weights: bytes, tag: str | None =
     commit = repo.commit(files, checkpoint.name)
     repo.create_tag(tag or checkpoint.name, commit.hash)
     return commit
-
-
-def a_soup() -> Checkpoint:
-    members = (Member(5, a_checkpoint(5, b"a").id), Member(10, a_checkpoint(10, b"b").id))
-    return a_checkpoint(10, b"soup", members=members)
 
 
 class TestOfPricer:
@@ -141,46 +136,6 @@ class TestOfPricer:
 
         assert (result.found, result.has_manifests, result.notes) == ((), True, ())
 
-    def test_soups_are_no_steps(self, repo: Repo) -> None:
-        commit = tagged(repo, a_checkpoint(5, b"a"), b"a")
-        soup = a_soup()
-        average = tagged(repo, soup, b"soup")
-
-        result = found()
-
-        assert (result.checkpoints, result.soups) == ((a_checkpoint(5, b"a"),), (soup,))
-        assert (result.checkpoints[0].commit, result.soups[0].commit) == (commit.hash, average.hash)
-        assert found((*result.checkpoints, *result.soups)) == result
-
-    def test_soups_of_another_trainers_checkpoints_are_found(self, repo: Repo) -> None:
-        in_progress(repo, 5)
-        in_progress(repo, 10)
-        tagged(repo, a_soup(), b"soup")
-
-        result = found()
-
-        assert (steps(result), result.soups, result.has_manifests) == ([5, 10], (a_soup(),), False)
-        assert result.notes == ()  # the soup is on main, as after a pick
-
-    def test_a_damaged_soup_of_another_trainers_checkpoints_is_left_out(self, repo: Repo) -> None:
-        commit = in_progress(repo, 5)
-        tagged(repo, a_soup(), b"soup")
-        repo.create_tag("soup-000001-000005", commit.hash)
-
-        result = found()
-
-        assert (steps(result), result.soups, result.has_manifests) == ([5], (a_soup(),), False)
-        assert result.notes == ("ann/plain at its tag soup-000001-000005 has no manifest.json: left out",)
-
-    @pytest.mark.parametrize(
-        "name", ["soup-000005", "soup-5-10", "soup-000005-000010x", "soup", "my-soup-000005-000010"]
-    )
-    def test_only_soups_of_that_form_count(self, repo: Repo, name: str) -> None:
-        tagged(repo, a_checkpoint(5, b"a"), b"a")
-        repo.create_tag(name)
-
-        assert found().soups == ()
-
     @pytest.mark.parametrize(
         ("manifest", "problem"),
         [
@@ -192,7 +147,7 @@ class TestOfPricer:
                 b'{"step": 6}',
                 "ann/plain at its tag step-000006 has no manifest.json that can be read: epoch is missing",
             ),
-            (json.dumps(a_soup().to_json()).encode(), "ann/plain at its tag step-000006 holds soup-000005-000010"),
+            (json.dumps(a_checkpoint(7).to_json()).encode(), "ann/plain at its tag step-000006 holds step-000007"),
             (b" " * 1_000_001, "ann/plain has a manifest.json of 1,000,001 bytes, which is too large"),
         ],
     )

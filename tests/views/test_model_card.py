@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from pricer.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.breakdowns import Group, NearCopies
-from pricer.core.checkpoints import Checkpoint, Member
+from pricer.core.checkpoints import Checkpoint
 from pricer.core.comparison import Difference, Lead
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.held_out import HeldOutCheck
@@ -407,40 +407,6 @@ def test_it_says_how_sure_the_choice_was() -> None:
         "significantly different from the best; about 20 more items would separate the runner-up. Corrected for the "
         "choice, MAE is $41.25 (36.00 to 48.50)."
     ) in text_of(card_of(evaluations, selection=selection))
-
-
-def test_an_average_is_called_one() -> None:
-    members = (Member(200, "a"), Member(300, "b"))
-    soup = a_checkpoint(300, base="maker/small", base_revision="ba5e" * 10, members=members)
-    measured = on_hub(300, 38.0, name=soup.name, id=soup.id, members=(200, 300))
-    evaluations = [*MEASURED, measured]
-    comparison = a_comparison(
-        compared(MEASURED[1], 12.0, (1.0, 23.0), 0.0),
-        compared(MEASURED[2], 2.0, (-0.5, 4.5), 0.2),
-        compared(MEASURED[3], 5.5, (3.0, 8.0), 0.0),
-        compared(measured, 0.0, None, 0.8),
-    )
-    selection = select([e for e in evaluations if e.candidate.id], "mae")
-    selection = replace(selection, comparison=comparison)
-
-    card = card_of(evaluations, soup, selection=selection)
-    said, body = text_of(card), card.body
-
-    assert (
-        "of the 4 that were measured (1 of them an average of neighbouring checkpoints) it is the best by MAE, "
-        "$2.00 (−0.50 to 4.50) better than the next."
-    ) in said
-    assert (
-        "| 300 | 30.00 | $43.50 ± 1.00 | 50.0% | 0.0% | 50 |\n"
-        "| **200 + 300 (chosen)** | 30.00 | $38.00 ± 1.00 | 50.0% | 0.0% | 50 |\n"
-    ) in body
-    assert "- Adapter: LoRA on every linear layer; r 32 (of the average 64), alpha 64, dropout 0.1." in said
-    assert (
-        "This adapter is the exact average of the checkpoints at steps 200, 300, the last of them at epoch 30.00."
-        in said
-    )
-    # An average that was not chosen is in no such line.
-    assert "exact average" not in card_of([*MEASURED, replace(measured, metrics=MEASURED[1].metrics)]).body
 
 
 def test_the_table_by_step_has_the_metric_that_chose() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.pick import Picked
-from pricer.core.checkpoints import Member
 from pricer.core.selection import Selection, select
 from pricer.stores.files import write_json
 from pricer.stores.runs import Run
@@ -59,17 +58,14 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
             'to load the pick: PeftModel.from_pretrained(base, "them/prices", revision="c0ffee", '
             'subfolder="a \\"quoted\\" folder")',
         ),
-        (None, "the pick is an average that is only here: runs/a/soups/soup-000001-000300"),
     ],
 )
 def test_a_pick_that_only_its_owner_may_tag_is_loaded_by_its_commit(
-    place: tuple[str, str] | None, line: str, capsys: pytest.CaptureFixture[str]
+    place: tuple[str, str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_json(Path("runs/a/run.json"), {"repo": "them/prices", "started": "2026"})
-    soup = a_checkpoint(300, members=(Member(1, "1"), Member(300, "300")))
-    untagged = a_checkpoint(300).at(*place) if place else soup
 
-    picked(replace(a_pick(), untagged=untagged), as_json=False)
+    picked(replace(a_pick(), untagged=a_checkpoint(300).at(*place)), as_json=False)
 
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "no tag best: this account may not change them/prices",

@@ -35,10 +35,9 @@ def choose_checkpoints(run: Run, which: str) -> list[Checkpoint]:
         if best is None:
             raise CheckpointError(f"no best checkpoint of {run.name} has been picked yet", "pricer pick")
         return [best]
-    known = [*checkpoints, *run.store.soups()]
-    found = [c for c in known if which == c.name or (which == str(c.step) and not c.members)]
+    found = [c for c in checkpoints if which in (c.name, str(c.step))]
     if not found and len(which) >= 4:
-        found = [c for c in known if c.id.startswith(which) or (c.commit or "").startswith(which)]
+        found = [c for c in checkpoints if c.id.startswith(which) or (c.commit or "").startswith(which)]
     if len(found) != 1:
         steps = ", ".join(str(c.step) for c in checkpoints)
         what = "several checkpoints" if found else "no checkpoint"

@@ -117,7 +117,7 @@ def look_at_repo(hub: Hub, run: Run, note: Callable[[str], object]) -> RepoScan:
     """What the repository holds now, with notes for the user. While the Hub is switched off: what it held at the last
     look from this machine, or else what the cache has.
     """
-    logged = FolderStore(run.folder).logged()
+    logged = FolderStore(run.folder).checkpoints()
     if not is_offline():
         found = scan_repo(hub, [checkpoint for checkpoint in logged if checkpoint.commit])
         keep_scan(hub.repo, found, now())
@@ -134,7 +134,7 @@ def look_at_repo(hub: Hub, run: Run, note: Callable[[str], object]) -> RepoScan:
 
 
 def _newest(found: RepoScan) -> Checkpoint:
-    return (found.checkpoints or found.untagged or found.soups)[-1]
+    return (found.checkpoints or found.untagged)[-1]
 
 
 def _config(hub: Hub, found: RepoScan, given: GivenConfig) -> RunConfig:

@@ -67,7 +67,6 @@ def _fill_outbox(run: Run, watcher: Watcher) -> None:
             run.outbox.drop(entry)
         else:  # a training state, or a damaged entry, which its delivery reports
             run.outbox.requeue(entry)
-    missing |= _find_missing(run, run.store.soups())
     if missing:
         watcher.note(f"left out, because they are not here and cannot be fetched: {_list_problems(missing)}")
     if other:
@@ -76,8 +75,8 @@ def _fill_outbox(run: Run, watcher: Watcher) -> None:
 
 
 def _find_missing(run: Run, wanted: Sequence[Checkpoint]) -> dict[str, PricerError]:
-    """Keep a copy of these checkpoints or soups in the run's folder. Returns the problems of those that are not here
-    and cannot be fetched, by name.
+    """Keep a copy of these checkpoints in the run's folder. Returns the problems of those that are not here and cannot
+    be fetched, by name.
     """
     missing: dict[str, PricerError] = {}
     for checkpoint in wanted:

@@ -25,8 +25,8 @@ def publish(run: Run, selection: Selection) -> Published | None:
     """Tag the pick `best`, here and on the Hub, and commit it to `main` with its card. Publishing it again changes
     nothing. None if the run has no repository. A HubError if the Hub cannot be reached or refuses.
     """
-    run.store.tag(find_picked(run, selection), BEST)
-    pick = find_picked(run, selection)  # a soup has its commit only now
+    pick = find_picked(run, selection)
+    run.store.tag(pick, BEST)
     pages = _Pages(run, pick, selection)
     try:
         repo = run.store.publish_pick(pick, pages.render)
@@ -51,9 +51,8 @@ def publish_recorded(run: Run) -> Published | None:
 
 
 def find_picked(run: Run, selection: Selection) -> Checkpoint:
-    """The chosen checkpoint or soup, as the run's store knows it."""
-    kept = run.store.soups() if selection.candidate.is_soup else run.store.checkpoints()
-    return next(checkpoint for checkpoint in kept if checkpoint.id == selection.candidate.id)
+    """The chosen checkpoint, as the run's store knows it."""
+    return next(checkpoint for checkpoint in run.store.checkpoints() if checkpoint.id == selection.candidate.id)
 
 
 def dropped_in_race(run: Run, selection: Selection) -> frozenset[str]:

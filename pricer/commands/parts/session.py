@@ -39,9 +39,6 @@ class Scorer(Protocol):
         first adapter is used.
         """
 
-    def average(self, adapters: Sequence[Path], target: Path) -> None:
-        """Write the average of these adapters into a folder."""
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSession:

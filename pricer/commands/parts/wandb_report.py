@@ -40,23 +40,16 @@ def evaluation_report(
     errors = {e.name: e.metric("mae").value for e in evaluations if e.candidate.is_baseline}
     return Report(
         spec=spec.fingerprint,
-        # A soup has no step of its own, so it is not a point of the curve.
-        points={
-            e.candidate.step: _values(e, group)
-            for e in checkpoints
-            if e.candidate.step is not None and not e.candidate.is_soup
-        },
+        points={e.candidate.step: _values(e, group) for e in checkpoints if e.candidate.step is not None},
         summary={f"{group}/baseline/{name}": error for name, error in errors.items() if error is not None},
         table=_table(f"{group}/predictions", best, items[:_MAX_ROWS], predictions_of),
     )
 
 
 def pick_report(selection: Selection) -> Report:
-    """The pick for the summary of a W&B run: its step (for a soup, the last one), the number of checkpoints in it (1
-    unless it is a soup), and its mean absolute error.
-    """
+    """The pick for the summary of a W&B run: its step and its mean absolute error."""
     candidate, mae = selection.candidate, selection.chosen.metric("mae").value
-    summary = {"best_step": candidate.step or 0, "best_members": max(1, len(candidate.members))}
+    summary = {"best_step": candidate.step or 0}
     return Report(selection.spec_fingerprint, {}, summary | ({} if mae is None else {"best_mae": mae}))
 
 
@@ -73,7 +66,7 @@ def _table(
 ) -> Table | None:
     """The answers of a checkpoint for these items; None if they were deleted."""
     candidate, spec = best.candidate, best.spec
-    if candidate.id is None or candidate.step is None or candidate.is_soup:
+    if candidate.id is None or candidate.step is None:
         return None
     try:
         by_id = {p.item_id: p for batch in predictions_of(candidate.id, spec) for p in batch}

@@ -150,8 +150,7 @@ def _reading(held_out: HeldOut) -> str:
 
 
 def errors(evaluations: Sequence[Evaluation], name: str, color: str) -> dict[str, Any]:
-    """Mean absolute errors by step, with 95 % intervals. A soup has no step of its own and is left out."""
-    evaluations = [e for e in evaluations if not e.candidate.is_soup]
+    """Mean absolute errors by step, with 95 % intervals."""
     value = np.array([_mae(e) for e in evaluations])
     bars = error_bars(value, np.array([_bounds(e) for e in evaluations]), color)
     text = [f"{e.name}: {with_half_width(e.metric('mae'), e.spec.price_unit)}" for e in evaluations]
@@ -202,8 +201,7 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     comparison, metric, unit = held_out.comparison, held_out.metric, held_out.chosen.spec.price_unit
     is_share = kind(metric) == "share"
     factor = 100 if is_share else 1
-    # Soups are only in the table, because they have no step of their own.
-    drawn = [one for one in comparison.differences if not one.candidate.is_soup]
+    drawn = comparison.differences
     compared = [one for one in drawn if one.interval is not None]
     alike = [one for one in compared if not one.is_significant]
     worse = [one for one in compared if one.is_significant]
@@ -241,10 +239,7 @@ def difference_scale(comparison: Comparison) -> tuple[list[float], list[Differen
     """The range of an axis for differences, and the checkpoints above it. Large differences of the first checkpoints
     are left out, because they would flatten the small ones. At least the nearer half is inside.
     """
-    others = sorted(
-        (one for one in comparison.differences if one.interval and not one.candidate.is_soup),
-        key=lambda one: one.worse_by,
-    )
+    others = sorted((one for one in comparison.differences if one.interval), key=lambda one: one.worse_by)
     nearer = others[: math.ceil(len(others) / 2)]
     half = float(np.median([(high - low) / 2 for low, high in (one.interval or (0.0, 0.0) for one in nearer)]))
     most = max(_MAX_HALF_WIDTHS * half, nearer[-1].worse_by)

@@ -6,7 +6,7 @@ import pytest
 
 from pricer.core.comparison import Difference
 from pricer.views.report.page import tiles
-from pricer.views.report.validation import chosen_mark, difference_chart, difference_scale, errors
+from pricer.views.report.validation import difference_chart, difference_scale
 from pricer.views.report.values import HeldOut, RunReport
 from pricer.views.tables import ranking
 from tests.builders import a_comparison, a_difference, an_evaluation
@@ -138,23 +138,3 @@ def test_the_tile_says_what_the_error_would_be_on_other_items(report: RunReport,
     found = {tile.what: tile.more for tile in tiles(replace(report, held_out=held_out(metric)))}
 
     assert found["Validation error"].replace("\u00a0", " ") == said
-
-
-def test_a_soup_is_named_and_in_the_table_but_no_point_of_the_curves() -> None:
-    soup = an_evaluation(300, 39.0, name="soup-000200-000300", id="50cc", members=(200, 300))
-    comparison = a_comparison(
-        a_difference(100, 11.0, (5.0, 17.0), 0.0),
-        a_difference(300, 1.0, (-1.0, 3.0), 0.25),
-        a_difference(300, 0.0, None, 0.75, soup.candidate),
-    )
-    singles = (an_evaluation(100, 50.0), an_evaluation(300, 40.0))
-    shown = HeldOut((*singles, soup), (), soup, True, "mae", comparison=comparison)
-
-    chart, curve = difference_chart(shown), errors(shown.checkpoints, "checkpoints", "blue")
-
-    assert chart is not None
-    assert chart.traces[0]["x"] == [100, 300]
-    assert chart.traces[-1]["name"] == "chosen, and the best: the average of steps 200, 300"
-    assert [float(step) for step in curve["x"]] == [100.0, 300.0]
-    assert chosen_mark(shown)["name"] == "chosen by MAE: the average of steps 200, 300, $39.00"
-    assert ranking(shown).rows[0][0] == "soup-000200-000300"
