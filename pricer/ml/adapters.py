@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 
@@ -53,6 +54,17 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
         # loss.py computes logits from the layer itself, without an adapter on it.
         raise ModelError(f"{targets} includes the output layer, which cannot be adapted", hint)
     return adapted
+
+
+def find_float32_layers(model: Any) -> list[Any]:
+    """The adapted layers (peft's) of a model with plain weights in float32."""
+    return [
+        layer
+        for layer in model.modules()
+        if type(layer) is LoraLinear
+        and type(layer.base_layer) is torch.nn.Linear
+        and layer.base_layer.weight.dtype == torch.float32
+    ]
 
 
 def check_adapter(model: Any, folder: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft.tuners import lora
+
+from pricer.ml.adapters import find_float32_layers
 
 # Random bits per draw: a probability is rounded to 1/65,536.
 _DRAWS = 2**16
@@ -19,14 +20,8 @@ def speed_up(model: Any) -> None:
     whose weights are not in float32 stay as they are.
     """
     dropout = SharedDropout()
-    for layer in model.modules():
-        if type(layer) is lora.Linear and _is_plain(layer):
-            layer.forward = partial(_forward, layer, dropout)
-
-
-def _is_plain(layer: Any) -> bool:
-    base = layer.base_layer
-    return type(base) is torch.nn.Linear and base.weight.dtype == torch.float32 and not layer.lora_variant
+    for layer in find_float32_layers(model):
+        layer.forward = partial(_forward, layer, dropout)
 
 
 def _forward(layer: Any, dropout: "SharedDropout", x: torch.Tensor) -> torch.Tensor:
