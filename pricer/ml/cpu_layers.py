@@ -23,11 +23,11 @@ def speed_up(model: Any) -> None:
         if type(layer) is lora.Linear and _is_plain(layer):
             layer.forward = partial(_forward, layer, dropout)
     if layers := getattr(model.get_decoder(), "layers", None):  # as Llama calls them
-        for module in _modules_after_keys_and_values(layers[-1]):
-            module.forward = _AtPositions(layers[-1], module.forward, model.get_output_embeddings().forward)
+        for module in modules_after_keys_and_values(layers[-1]):
+            module.forward = AtPositions(layers[-1], module.forward, model.get_output_embeddings().forward)
 
 
-def _modules_after_keys_and_values(layer: Any) -> list[Any]:
+def modules_after_keys_and_values(layer: Any) -> list[Any]:
     """The modules of the last layer whose output at a position is used at that position alone."""
     attention, mlp = getattr(layer, "self_attn", None), getattr(layer, "mlp", None)
     found = [getattr(attention, name, None) for name in ("q_proj", "o_proj")]
@@ -123,7 +123,7 @@ def draw_mask(shape: torch.Size, share: float) -> torch.Tensor:
     return torch.from_numpy((draws >= round(share * _DRAWS)).astype(np.float32)).view(shape)
 
 
-class _AtPositions:
+class AtPositions:
     """A module of the last layer that computes only the positions whose logits are computed. Its output elsewhere is 0,
     and nothing depends on it.
     """
@@ -132,6 +132,7 @@ class _AtPositions:
         self._layer, self._forward, self._output_layer = layer, forward, output_layer
 
     def __call__(self, x_BTI: torch.Tensor) -> torch.Tensor:
+        """The module's output at the positions, and 0 elsewhere; everywhere if no positions are given."""
         positions_N = self._output_layer.positions
         # Activations are recomputed in the backward pass, when the positions are no longer known.
         if positions_N is None or getattr(self._layer, "gradient_checkpointing", False):

@@ -16,7 +16,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from pricer.ml.batches import right_padded_ids
-from pricer.ml.last_layer import last_layer_only_at
+from pricer.ml.last_layer import last_layer_where_scored
 from pricer.ml.loss import logits_only_at
 
 # Maximum number of tokens of prompts that a CPU computes at once. More are slower, because the activations then do not
@@ -91,7 +91,7 @@ class TokenTree:
         positions_1T = torch.arange(start, start + width, device=self.device)[None]
         # The padding is at the end, where no token sees it, so all rows have the same mask.
         allowed_TL = torch.arange(start + width, device=self.device) <= positions_1T.T
-        with last_layer_only_at(self._model, ends_B), logits_only_at(self._model, ends_B):
+        with last_layer_where_scored(self._model), logits_only_at(self._model, ends_B):
             output = self._model(
                 input_ids=ids_BT,
                 attention_mask=self._mask(allowed_TL[None]),
