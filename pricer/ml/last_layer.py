@@ -1,4 +1,4 @@
-"""Computes the last layer of a model only where its output is used."""
+"""Computes the last layer of a model only where its output is used: on the CPU in float32, where this was measured."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ def last_layer_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
     """A context in which a model's last layer computes no more than keys and values, except at `positions` (N,) of the
     flattened batch.
 
-    Its output at other positions is meaningless. No other layer follows, so nothing else depends on it. Models whose
-    layers have other names are computed in full, and so is a layer whose activations are recomputed: that happens after
-    this context has ended.
+    Its output at other positions is meaningless. No other layer follows, so nothing else depends on it. It is computed
+    in full on other devices and in other dtypes, if its modules have other names, if it is compiled, and if its
+    activations are recomputed, which happens after this context has ended.
     """
     modules = _modules_after_keys_and_values(model)
     before = [vars(module).get("forward") for module in modules]
@@ -34,9 +34,12 @@ def last_layer_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
 def _modules_after_keys_and_values(model: Any) -> list[Any]:
     """The modules of the last layer whose output at a position is used only at that position."""
     layers = getattr(model.get_decoder(), "layers", None)
-    if not layers or (layers[-1].training and getattr(layers[-1], "gradient_checkpointing", False)):
+    if not layers or model.device.type != "cpu" or model.dtype != torch.float32:
         return []
-    attention, mlp = getattr(layers[-1], "self_attn", None), getattr(layers[-1], "mlp", None)
+    last = layers[-1]
+    if last._compiled_call_impl is not None or (last.training and getattr(last, "gradient_checkpointing", False)):
+        return []
+    attention, mlp = getattr(last, "self_attn", None), getattr(last, "mlp", None)
     found = [getattr(attention, "q_proj", None), getattr(attention, "o_proj", None), mlp]
     return [module for module in found if module is not None]
 

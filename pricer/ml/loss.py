@@ -4,7 +4,7 @@ Shape suffixes: B items, T tokens in a row, N scored positions in all rows toget
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,9 +35,7 @@ def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> 
         # mask with two dimensions if all rows have the same length.
         mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
         mask_11TT = mask_TT.triu(1)[None, None]
-    # On a GPU, another forward pass of the last layer would have to be compiled for itself.
-    is_on_cpu = ids_BT.device.type == "cpu"
-    with logits_only_at(model, positions_N), last_layer_only_at(model, positions_N) if is_on_cpu else nullcontext():
+    with logits_only_at(model, positions_N), last_layer_only_at(model, positions_N):
         logits_NV = model(input_ids=ids_BT, attention_mask=mask_11TT, use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions_N + 1], reduction="sum")
 

@@ -13,8 +13,10 @@ from pricer.commands.parts.setup import Setup
 from pricer.core.predictions import QUANTILES, Prediction
 from pricer.core.prefix_search import PriceTrie, build_trie
 from pricer.core.prices import PriceFormat, format_steps
+from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
 from pricer.ml.batches import left_padded
+from pricer.ml.cpu_layers import speed_up
 from pricer.ml.loss import score_in_float32
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
@@ -386,3 +388,18 @@ def test_the_last_layer_and_the_attention_are_as_before_after_a_prediction(
 
     assert model.config._attn_implementation == implementation
     assert torch.equal(model(input_ids=ids).logits, before)
+
+
+def test_a_model_that_trains_is_read_as_before_its_layers_were_made_faster(
+    setup: Setup, prompts: list[TokenizedPrompt]
+) -> None:
+    adapted = add_adapter(load_base(setup.base.folder, setup.precision, dense=True), setup.config.adapter, seed=0)
+    decoder = a_decoder(adapted.eval(), setup.tokenizer, setup.template.price_format, 4)
+    before = decoder.predict(prompts[:8])
+
+    speed_up(adapted)
+
+    for one, other in zip(decoder.predict(prompts[:8]), before, strict=True):
+        assert one.distribution is not None
+        assert other.distribution is not None
+        assert (one.completion, one.distribution.quantiles) == (other.completion, other.distribution.quantiles)
