@@ -1,7 +1,7 @@
 """Training against a plain TRL SFTTrainer script, in turns.
 
     python benchmarks/training.py [BASE] [--source FILE] [--quantization none|nf4] [--dropout 0.1] [--steps 8]
-                                  [--batch 16] [--rounds 3]
+                                  [--batch 16] [--rounds 3] [--max-length N] [--learning-rate 1e-4]
 
 Both train the same items of the same data for one epoch: the same LoRA (r = 32 on q, k, v, o), batch, precision,
 learning rate and schedule, activation checkpointing off. TRL takes the items in random order. Every round is a process
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
-_LEARNING_RATE, _WARMUP, _CLIP, _DECAY, _HELD_OUT = 1e-4, 0.03, 0.3, 0.001, 64
+_WARMUP, _CLIP, _DECAY, _HELD_OUT = 0.03, 0.3, 0.001, 64
 _MATRIX = 1024
 # What `fine_tune` calls for each part of a batch.
 _LOSS = "completion_loss"
@@ -67,6 +67,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--max-length", type=int, help="tokens of an item at most; longer descriptions are cut")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=["pricer", "TRL"], help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -90,11 +92,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
                 "compute_dtype": "float32",
             },
             "data": {"source": options.source, "train_limit": options.batch * options.steps, "val_limit": _HELD_OUT},
+            "prompt": {"max_length": options.max_length or "auto"},
             "adapter": {"r": 32, "alpha": 64, "dropout": options.dropout, "target_modules": _TARGETS},
             "train": {
                 "epochs": 1,
                 "batch_size": options.batch,
-                "learning_rate": _LEARNING_RATE,
+                "learning_rate": options.learning_rate,
                 "warmup": _WARMUP,
                 "weight_decay": _DECAY,
                 "max_grad_norm": _CLIP,
@@ -199,7 +202,7 @@ def _train_trl(setup: Any, examples: Any) -> tuple[Any, list[float], list[int], 
                 output_dir=folder,
                 per_device_train_batch_size=config.train.batch_size,
                 num_train_epochs=1,
-                learning_rate=_LEARNING_RATE,
+                learning_rate=config.train.learning_rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=_WARMUP,
                 weight_decay=_DECAY,
@@ -241,6 +244,10 @@ def _train_trl(setup: Any, examples: Any) -> tuple[Any, list[float], list[int], 
 
 def _loss(torch: Any, model: Any, examples: Any) -> float:
     """Nats per token of the completions."""
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            # In eval mode, bitsandbytes would repack 4-bit weights for a kernel in bfloat16, and fail for some widths.
+            layer.support_avx512bf16_for_cpu = False
     model.eval()
     total = count = 0.0
     with torch.inference_mode():
