@@ -12,6 +12,7 @@ from pricer.config import AdapterConfig
 from pricer.ml.adapters import add_adapter
 from pricer.ml.cpu_layers import SharedDropout, _LoraProduct, draw_mask, speed_up
 from pricer.ml.loss import completion_loss, score_in_float32
+from pricer.ml.micro_batch import set_checkpointing
 
 SIZES: dict[str, Any] = {
     "vocab_size": 64,
@@ -172,3 +173,18 @@ class TestDropout:
 
         assert training[0] != training[1]
         assert scoring[0] == scoring[1] == pytest.approx(completion_loss(a_model("Llama"), IDS, SPANS).item(), rel=1e-5)
+
+    def test_recomputed_activations_have_the_masks_of_the_forward_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Otherwise only the step that keeps its activations would compute the last layer at few positions.
+        monkeypatch.setattr("pricer.ml.last_layer._modules_after_keys_and_values", lambda _model: [])
+        found = []
+        for recomputed in (False, True):
+            model = a_model("Llama", dropout=0.5)
+            speed_up(model)
+            set_checkpointing(model, recomputed)
+            torch.manual_seed(3)
+            found.append(loss_and_gradients(model))
+
+        assert found[0][0] == found[1][0]
+        for name, gradient in found[0][1].items():
+            torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-5, atol=1e-6)
