@@ -79,12 +79,18 @@ def read_config(base: Base) -> dict[str, Any]:
 
 
 def read_context(base: Base) -> int | None:
-    """The maximum number of tokens that a base was trained for, from its config.json; None if it does not say."""
+    """The maximum number of tokens that a base can read, from its config.json; None if it does not say. If some of its
+    layers see only a window of the last tokens, that window: answers are computed as if there were none.
+    """
     config = read_config(base)
     decoder = config.get("text_config", config)  # bases that also read images keep their decoder's settings there
-    names = ("max_position_embeddings", "n_positions")
-    found = (decoder.get(name) for name in names) if isinstance(decoder, dict) else ()
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    if not isinstance(decoder, dict):
+        return None
+    names = ["max_position_embeddings", "n_positions"]
+    if decoder.get("use_sliding_window", True):
+        names.append("sliding_window")
+    found = (decoder.get(name) for name in names)
+    return min((value for value in found if isinstance(value, int) and value > 0), default=None)
 
 
 def names_a_folder(name: str) -> bool:

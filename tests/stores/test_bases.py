@@ -9,7 +9,7 @@ import pytest
 from pricer.config import ModelConfig
 from pricer.errors import ModelError
 from pricer.stores import bases
-from pricer.stores.bases import Base, find_base, read_config
+from pricer.stores.bases import Base, find_base, read_config, read_context
 from pricer.stores.files import sha256_of
 from tests.loopback_hub import Fault, LoopbackHub
 
@@ -129,6 +129,25 @@ def test_a_damaged_config_is_named(content: bytes, message: str) -> None:
 
     with pytest.raises(ModelError, match=message):
         find_base(ModelConfig(base="./base"))
+
+
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"n_positions": 1024}, 1024),
+        ({"max_position_embeddings": 8192, "sliding_window": 4096}, 4096),
+        ({"max_position_embeddings": 8192, "sliding_window": 4096, "use_sliding_window": False}, 8192),
+        ({"max_position_embeddings": 8192, "sliding_window": None}, 8192),
+        ({"text_config": {"max_position_embeddings": 32768, "sliding_window": 512}}, 512),
+        ({}, None),
+        ({"text_config": []}, None),
+    ],
+)
+def test_the_context_is_at_most_the_window_of_its_layers(config: dict[str, object], context: int | None) -> None:
+    folder = a_base(config=json.dumps(config))
+
+    assert read_context(Base("base", folder, "r")) == context
 
 
 def test_a_folder_without_a_config_is_no_base() -> None:
