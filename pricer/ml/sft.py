@@ -52,7 +52,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         return 0
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        if not model.training:  # walking through all modules takes milliseconds
+        if not model.training:  # after a validation; walking through all modules takes milliseconds
             model.train()
         inputs = self._prepare_inputs(inputs)
         ids_BT, spans = inputs["input_ids"], inputs["spans"]
@@ -223,6 +223,7 @@ def fine_tune(
     if resume_from:
         check_adapter(model, resume_from)
         read_state(resume_from)  # raises unless it holds nothing but numbers
+    model.train()  # peft's own module says so already, but the base's modules are loaded for scoring
     try:
         with use_compiled(trainer.settings.compiled):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

@@ -167,6 +167,18 @@ def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
     assert {weight.dtype for weight in kept.values()} == {torch.float32}
 
 
+def test_dropout_is_on_from_the_first_step(setup: Setup, tmp_path: Path) -> None:
+    losses = []
+    for dropout in (0.0, 0.5):
+        _, logged, _ = train(setup, tmp_path / str(dropout), SHORT, dropout=dropout)
+        losses.append([progress.loss for progress in logged])
+
+    # B begins as zeros, and the first step of the warm-up changes nothing. The second step's gradient depends on what is
+    # dropped, and so does the third step's loss.
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[0][2] != losses[1][2]
+
+
 def test_nothing_pickled_is_kept_beside_the_training_state(short: Path) -> None:
     names = {file.name for file in short.iterdir()}
 

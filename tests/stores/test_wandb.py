@@ -348,7 +348,10 @@ def test_whoever_will_not_wait_need_not() -> None:
     lines, _ = in_a_process(f"""
 def interrupt():
     main = threading.main_thread().ident
-    while "join" not in [frame.f_code.co_name for frame, _ in traceback.walk_stack(sys._current_frames()[main])]:
+    def waits_for_a_thread():
+        codes = [frame.f_code for frame, _ in traceback.walk_stack(sys._current_frames()[main])]
+        return any(code.co_name == "join" and code.co_filename == threading.__file__ for code in codes)
+    while not waits_for_a_thread():
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
 with socket.create_server(("127.0.0.1", 0)) as silent:
