@@ -173,8 +173,8 @@ def test_dropout_is_on_from_the_first_step(setup: Setup, tmp_path: Path) -> None
         _, logged, _ = train(setup, tmp_path / str(dropout), SHORT, dropout=dropout)
         losses.append([progress.loss for progress in logged])
 
-    # B begins as zeros, and the first step of the warm-up changes nothing. The second step's gradient depends on what is
-    # dropped, and so does the third step's loss.
+    # B begins as zeros, and the first step of the warm-up changes nothing. The second step's gradient depends on what
+    # is dropped, and so does the third step's loss.
     assert losses[0][:2] == losses[1][:2]
     assert losses[0][2] != losses[1][2]
 
