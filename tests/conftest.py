@@ -1,6 +1,7 @@
 """What every test gets: its own home and working folder, no network, no colour, one thread."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide the GPU, before anything could have used it, unless the tests that need one were asked for."""
     if hides_gpus(config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # As in a shell's background job. The processes of the tests would inherit it, and wait for ever after Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A launcher's variables, as in a shell of a batch job, would be met by every training.
     for name in ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         os.environ.pop(name, None)
