@@ -23,7 +23,7 @@ from pricer.config import ModelConfig
 from pricer.ml.base import load_base, load_tokenizer, mixed_precision
 from pricer.ml.batches import EpochOrder, free_memory, is_out_of_memory, make_batches, right_padded_ids
 from pricer.ml.devices import Precision
-from pricer.ml.loss import is_slow_without_mask, logits_only_at
+from pricer.ml.loss import logits_only_at, make_causal_mask
 from pricer.ml.predict import TreeDecoder, embed_prompts
 from pricer.ml.tokens import TokenizedExample
 from pricer.ml.validation import mean_loss
@@ -228,7 +228,9 @@ class _Training:
         index_N = torch.tensor([one for some in positions for one in some]).to(self.model.device, non_blocking=True)
         ids_BT = ids_BT.to(self.model.device, non_blocking=True)
         with logits_only_at(self.model, index_N):
-            logits_NV = self.model(input_ids=ids_BT, attention_mask=self._mask(width), use_cache=False).logits[0]
+            logits_NV = self.model(
+                input_ids=ids_BT, attention_mask=make_causal_mask(self.model, width), use_cache=False
+            ).logits[0]
         sizes = [len(some) for some in positions]
         logits, targets = torch.split(logits_NV, sizes), torch.split(ids_BT.flatten()[index_N + 1], sizes)
         return [
@@ -244,14 +246,6 @@ class _Training:
             )
             for k in range(len(parts))
         ]
-
-    def _mask(self, width: int) -> torch.Tensor | None:
-        """As in pricer.ml.loss.completion_loss: only where attention is slow without a mask."""
-        model = self.model
-        if not is_slow_without_mask(model.device, model.dtype):
-            return None
-        mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=model.device)
-        return mask_TT.triu(1)[None, None]
 
     def _score_epoch(self, epoch: int, step: int, steps: int, training: float) -> None:
         """Write a line for each job that has not failed."""

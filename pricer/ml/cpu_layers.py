@@ -88,7 +88,9 @@ class SharedDropout:
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __call__(self, x: torch.Tensor, share: float) -> tuple[torch.Tensor, float]:
-        """X with this share of its numbers set to 0, and the factor that makes up for them; x itself if it is 0."""
+        """The input with this share of its numbers set to 0, and the factor that makes up for them. With a share of 0,
+        the input itself.
+        """
         if share == 0:
             self._last = None
             return x, 1.0

@@ -29,15 +29,20 @@ def completion_loss(model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> 
     positions = [row * width + column - 1 for row, (start, end) in enumerate(spans) for column in range(start, end)]
     positions_N = torch.tensor(positions).to(ids_BT.device, non_blocking=True)
     ids_BT = ids_BT[: len(spans), :width]
-    mask_11TT = None
-    if is_slow_without_mask(ids_BT.device, model.dtype):
-        # The mask is added to the attention scores. transformers uses a mask with four dimensions unchanged. It drops a
-        # mask with two dimensions if all rows have the same length.
-        mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=ids_BT.device)
-        mask_11TT = mask_TT.triu(1)[None, None]
+    mask_11TT = make_causal_mask(model, width)
     with logits_only_at(model, positions_N), last_layer_only_at(model, positions_N):
         logits_NV = model(input_ids=ids_BT, attention_mask=mask_11TT, use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits_NV, ids_BT.flatten()[positions_N + 1], reduction="sum")
+
+
+def make_causal_mask(model: Any, width: int) -> torch.Tensor | None:
+    """The mask (1, 1, T, T) of a causal LM for rows of `width` tokens; None if its attention is fast without one."""
+    if not is_slow_without_mask(model.device, model.dtype):
+        return None
+    # The mask is added to the attention scores. transformers uses a mask with four dimensions unchanged. It drops a
+    # mask with two dimensions if all rows have the same length.
+    mask_TT = torch.full((width, width), torch.finfo(model.dtype).min, dtype=model.dtype, device=model.device)
+    return mask_TT.triu(1)[None, None]
 
 
 def is_slow_without_mask(device: torch.device, dtype: torch.dtype) -> bool:
