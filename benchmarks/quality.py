@@ -39,7 +39,12 @@ def _prepare(arguments: argparse.Namespace, path: Path) -> None:
 
     since = time.monotonic()
     prepared = prepare_items(
-        arguments.data, arguments.source, arguments.base, arguments.train_items, arguments.val_items
+        arguments.data,
+        arguments.source,
+        arguments.base,
+        arguments.train_items,
+        arguments.val_items,
+        arguments.max_length,
     )
     write_prepared(prepared, path)
     print(f"prepared {prepared.data} in {time.monotonic() - since:.0f} s: {prepared.train}", file=sys.stderr)
@@ -69,12 +74,15 @@ def _train(arguments: argparse.Namespace) -> None:
     tasks = make_tasks(stacks, tokens, epochs, out, prepared.data)
     items = {"data": prepared.data, "ids": prepared.val_ids, "prices": prepared.val_prices}
     train = prepared.train.model_dump(mode="json") | {"epochs": epochs}
-    about = {"base": arguments.base or prepared.base, "device": arguments.device, "train": train}
+    precision = arguments.precision or ("bfloat16" if arguments.device == "cuda" else "float32")
+    about = {"base": arguments.base or prepared.base, "device": arguments.device, "precision": precision}
+    about["train"] = train
     about |= {"train_items": len(prepared.prompts["padded"].train), "says": {n: VARIANTS[n].says for n in names}}
     append_line(out / f"{prepared.data}-items.jsonl", items | about)
     settings = {
         "base": about["base"],
         "device": arguments.device,
+        "dtype": precision,
         "epochs": epochs,
         "deadline": deadline,
         "workers": arguments.workers,
@@ -94,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--base", help="folder of the base")
         command.add_argument("--train-items", type=int)
         command.add_argument("--val-items", type=int)
+        command.add_argument("--max-length", type=int, help="tokens of an item at most; longer descriptions are cut")
         command.add_argument("--prepared", type=Path, required=name == "prepare", help="what prepare wrote")
     command.add_argument("--variants", default="all", help=f"all, or some of {','.join(VARIANTS)}")
     command.add_argument("--seeds", type=int, default=3)
@@ -102,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=1, help="processes at the same time")
     command.add_argument("--stack", type=int, default=6, help="trainings side by side in one process")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument("--precision", choices=("float32", "bfloat16"), help="default: float32 on the CPU")
     command.add_argument("--limit-s", type=float, default=1e9)
     command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("compare")

@@ -57,9 +57,17 @@ class Prepared:
 
 
 def prepare_items(
-    data: str, source: str | None, base: str | None, train_items: int | None, val: int | None
+    data: str,
+    source: str | None,
+    base: str | None,
+    train_items: int | None,
+    val: int | None,
+    max_length: int | None = None,
 ) -> Prepared:
-    """Prepare `demo` (the quickstart, with the default dropout) or other data, in the shape of amazon-items.jsonl."""
+    """Prepare `demo` (the quickstart, with the default dropout) or other data, in the shape of amazon-items.jsonl.
+
+    `max_length` is the tokens of an item at most; longer descriptions are cut. None: as configured.
+    """
     limits = {"train_limit": train_items, "val_limit": val}
     if data == "demo":
         config = load_config(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
@@ -68,6 +76,8 @@ def prepare_items(
         config = RunConfig(data=DataConfig(source=source))
     model = ModelConfig(base=base or config.model.base, quantization="none", device="cpu")
     config = config.model_copy(update={"model": model, "data": config.data.model_copy(update=limits)})
+    if max_length is not None:
+        config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"max_length": max_length})})
     machine = Machine(Precision("cpu", "none", "float32"), None)
     setup = prepare(config, machine)
     prompt = config.prompt.model_copy(update={"price_format": "plain", "max_length": setup.template.max_length})

@@ -17,6 +17,7 @@ from quality_variants import Variant
 from torch.nn.functional import dropout
 
 from pricer.core.memory import LINEAR_LAYERS
+from pricer.ml.cpu_layers import draw_mask
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 ATTENTION = LINEAR_LAYERS[:4]
@@ -104,6 +105,13 @@ class AdapterStack:
         gradients_KP.zero_()
 
 
+def _drop(x: torch.Tensor, share: float) -> torch.Tensor:
+    """Dropout, with a cheap mask on the CPU."""
+    if x.device.type != "cpu":
+        return dropout(x, share)
+    return x * (draw_mask(x.shape, share) / (1 - share)).to(x.dtype)
+
+
 class _StackedLayer(torch.nn.Module):
     """A linear layer with the adapters of a stack."""
 
@@ -124,7 +132,7 @@ class _StackedLayer(torch.nn.Module):
         x_KNI = x.reshape(len(a_KRI), -1, x.shape[-1])
         if self.training and self._stack.dropout and only is None:
             first = self._stack.first_dropped
-            parts = [x_KNI[:first], dropout(x_KNI[first:], self._stack.dropout)]
+            parts = [x_KNI[:first], _drop(x_KNI[first:], self._stack.dropout)]
             pairs = zip(parts, (a_KRI[:first], a_KRI[first:]), strict=True)
             hidden_KNR = torch.cat([part @ a.transpose(1, 2) for part, a in pairs if len(a)])
         else:

@@ -22,6 +22,7 @@ from quality_variants import Stack
 from pricer.config import ModelConfig
 from pricer.ml.base import load_base, load_tokenizer, mixed_precision
 from pricer.ml.batches import EpochOrder, free_memory, is_out_of_memory, make_batches, right_padded_ids
+from pricer.ml.block_attention import attention_in_float32
 from pricer.ml.devices import Precision
 from pricer.ml.loss import logits_only_at, make_causal_mask
 from pricer.ml.predict import TreeDecoder, embed_prompts
@@ -40,6 +41,7 @@ class Run:
 
     base: str
     device: str
+    dtype: str
     epochs: int
     deadline: float
     workers: int = 1
@@ -86,9 +88,8 @@ class _Training:
         self.began = time.time()
         folder = find_base(ModelConfig(base=run.base)).folder if run.base.startswith("builtin:") else Path(run.base)
         variants = stack.variants
-        dtype = "bfloat16" if run.device == "cuda" else "float32"
         self.tokenizer = load_tokenizer(folder)
-        self.model = load_base(folder, Precision(run.device, variants[0].quantization, dtype))
+        self.model = load_base(folder, Precision(run.device, variants[0].quantization, run.dtype))
         seeds = [job.seed for job in stack.jobs]
         torch.manual_seed(seeds[0])
         self.adapters = AdapterStack(self.model, variants, seeds)
@@ -186,7 +187,7 @@ class _Training:
         size = min(self.part, max(1, self.room // (len(batch) * longest)))
         for first in range(0, len(batch[0]), size):
             parts = [examples[first : first + size] for examples in batch]
-            with mixed_precision(self.model):
+            with mixed_precision(self.model), attention_in_float32(self.model):
                 answers = self._answers(parts, counts, len(batch[0]))
                 losses = [self._loss(k, one) for k, one in enumerate(answers)]
             alive = [loss for loss in losses if loss is not None]

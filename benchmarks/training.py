@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("base", nargs="?", default="builtin:base")
     parser.add_argument("--source", default="builtin:computers")
     parser.add_argument("--quantization", default="none", choices=["none", "nf4"])
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
@@ -89,7 +90,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
                 "base": options.base,
                 "quantization": options.quantization,
                 "device": "cpu",
-                "compute_dtype": "float32",
+                "compute_dtype": options.precision,
             },
             "data": {"source": options.source, "train_limit": options.batch * options.steps, "val_limit": _HELD_OUT},
             "prompt": {"max_length": options.max_length or "auto"},
@@ -174,16 +175,17 @@ def _train_trl(setup: Any, examples: Any) -> tuple[Any, list[float], list[int], 
     from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
 
     config = setup.config
+    dtype = getattr(torch, setup.precision.dtype)
     quantization = None
     if setup.precision.quantization == "nf4":
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float32,
+            bnb_4bit_compute_dtype=dtype,
         )
     model = AutoModelForCausalLM.from_pretrained(
-        setup.base.folder, dtype=torch.float32, device_map={"": "cpu"}, quantization_config=quantization
+        setup.base.folder, dtype=dtype, device_map={"": "cpu"}, quantization_config=quantization
     )
     ids = [example.ids.tolist() for example in examples]
     masks = [[int(index >= example.start) for index in range(len(example.ids))] for example in examples]
@@ -211,7 +213,7 @@ def _train_trl(setup: Any, examples: Any) -> tuple[Any, list[float], list[int], 
                 activation_checkpointing=False,
                 completion_only_loss=True,
                 use_cpu=True,
-                bf16=False,
+                bf16=dtype == torch.bfloat16,
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",

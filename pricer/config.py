@@ -36,7 +36,9 @@ class ModelConfig(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the GPU if there is one, else the CPU."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto`: bfloat16 on GPUs of compute capability 8 and higher, float16 on other GPUs, float32 on the CPU."""
+    """`auto`: bfloat16 on GPUs of compute capability 8 and higher, float16 on other GPUs. On a CPU bfloat16 if it has
+    AMX, otherwise float32.
+    """
 
 
 class DataConfig(_Section):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch, datasets or huggingface_hub: they read these once, when they are imported.
@@ -55,6 +56,14 @@ def hides_gpus(marks: str) -> bool:
 def _no_data_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Fixtures that several tests share also work in a folder of their own: they make data folders."""
     os.chdir(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_cpu_computes_in_float32() -> Iterator[None]:
+    """`model.compute_dtype: auto` is the same on every machine that runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pricer.ml.devices.has_fast_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

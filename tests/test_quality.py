@@ -141,7 +141,8 @@ def test_a_variant_that_fails_leaves_a_line_and_the_others_go_on(monkeypatch: py
     lines: list[dict[str, Any]] = []
     stack = Stack((Job("ce", 0), Job("ntl03", 0), Job("plain", 0)))
 
-    train_stack(prepared, stack, Run("builtin:base", "cpu", epochs=2, deadline=time.time() + 600), lines.append)
+    run = Run("builtin:base", "cpu", "float32", epochs=2, deadline=time.time() + 600)
+    train_stack(prepared, stack, run, lines.append)
 
     done = [(line["variant"], line["epoch"]) for line in lines if "error" not in line]
     assert done == [("ce", 1), ("plain", 1), ("ce", 2), ("plain", 2)]
@@ -153,6 +154,7 @@ def test_at_the_deadline_every_job_has_a_line() -> None:
     lines: list[dict[str, Any]] = []
     prepared = prepare_items("demo", None, None, 32, 6)
 
-    train_stack(prepared, Stack((Job("d0", 0), Job("ce", 0))), Run("builtin:base", "cpu", 2, deadline=0), lines.append)
+    run = Run("builtin:base", "cpu", "float32", epochs=2, deadline=0)
+    train_stack(prepared, Stack((Job("d0", 0), Job("ce", 0))), run, lines.append)
 
     assert [line["error"] for line in lines] == ["time was up after step 0 of 4"] * 2

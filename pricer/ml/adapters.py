@@ -56,14 +56,14 @@ def add_adapter(model: Any, config: AdapterConfig, seed: int) -> Any:
     return adapted
 
 
-def find_float32_layers(model: Any) -> list[Any]:
-    """The adapted layers (peft's) of a model with plain weights in float32."""
+def find_plain_layers(model: Any) -> list[Any]:
+    """The adapted layers (peft's) of a model with plain weights in float32 or bfloat16."""
     return [
         layer
         for layer in model.modules()
         if type(layer) is LoraLinear
         and type(layer.base_layer) is torch.nn.Linear
-        and layer.base_layer.weight.dtype == torch.float32
+        and layer.base_layer.weight.dtype in (torch.float32, torch.bfloat16)
     ]
 
 

@@ -1,5 +1,7 @@
 """Faster training of a LoRA adapter on the CPU, where a step waits for memory as much as for products.
 
+With weights in bfloat16, the layers compute in bfloat16 from an adapter in float32, as they do under autocast.
+
 Shape suffixes: N tokens of all rows, I inputs, O outputs, R rank.
 """
 
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pricer.ml.adapters import find_float32_layers
+from pricer.ml.adapters import find_plain_layers
 
 # Random bits per draw: a probability is rounded to 1/65,536.
 _DRAWS = 2**16
@@ -17,10 +19,10 @@ _DRAWS = 2**16
 
 def speed_up(model: Any) -> None:
     """Train a model's adapter on the CPU in fewer operations, with the same results up to rounding. Adapted layers
-    whose weights are not in float32 stay as they are.
+    whose weights are not in float32 or bfloat16 stay as they are.
     """
     dropout = SharedDropout()
-    for layer in find_float32_layers(model):
+    for layer in find_plain_layers(model):
         layer.forward = partial(_forward, layer, dropout)
 
 
@@ -28,9 +30,13 @@ def _forward(layer: Any, dropout: "SharedDropout", x: torch.Tensor) -> torch.Ten
     """The forward pass of a layer with one adapter."""
     (name,) = layer.active_adapters
     share = layer.lora_dropout[name].p if layer.training and hasattr(layer.lora_dropout[name], "p") else 0.0
-    weights = layer.base_layer.weight, layer.base_layer.bias, layer.lora_A[name].weight, layer.lora_B[name].weight
+    weight_OI = layer.base_layer.weight
+    x = x.to(weight_OI.dtype)
+    a_RI, b_OR = (part[name].weight.to(x.dtype) for part in (layer.lora_A, layer.lora_B))
     d, factor = dropout(x, share)
-    y: torch.Tensor = _LoraProduct.apply(x, d, *weights, factor * layer.scaling[name])  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
+        x, d, weight_OI, layer.base_layer.bias, a_RI, b_OR, factor * layer.scaling[name]
+    )
     return y
 
 
@@ -95,7 +101,7 @@ class SharedDropout:
             self._last = None
             return x, 1.0
         if self._last is None or self._last[0] is not x:
-            self._last = x, x * draw_mask(x.shape, share)
+            self._last = x, x * draw_mask(x.shape, share).to(x.dtype)
         return self._last[1], _DRAWS / (_DRAWS - round(share * _DRAWS))
 
 

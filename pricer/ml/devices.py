@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,17 +47,27 @@ def is_mixed(device: str, dtype: torch.dtype) -> bool:
 
 
 def choose_precision(config: ModelConfig) -> Precision:
-    """Settle `auto`: bfloat16 on a GPU from compute capability 8, float16 on older ones, float32 on the CPU."""
+    """Settle `auto`: bfloat16 on a GPU from compute capability 8, float16 on older ones; on the CPU bfloat16 where that
+    is fast, otherwise float32.
+    """
     has_gpu = torch.cuda.is_available()
     if config.device == "cuda" and not has_gpu:
         raise ModelError("model.device is cuda, but this machine has no CUDA device", "model.device: auto, or cpu")
     device = "cuda" if has_gpu and config.device != "cpu" else "cpu"
     dtype: str = config.compute_dtype
     if dtype == "auto" and device == "cpu":
-        dtype = "float32"
+        dtype = "bfloat16" if has_fast_bfloat16() else "float32"
     elif dtype == "auto":
         dtype = "bfloat16" if torch.cuda.get_device_capability()[0] >= 8 else "float16"
     return Precision(device, config.quantization, dtype)
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 faster than in float32: with AMX, about seven times as fast.
+    Instructions for bfloat16 alone (AVX512-BF16) do not make up for the conversions.
+    """
+    read: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 has none
+    return bool(read().get("amx_bf16"))
 
 
 def choose_optimizer(wanted: str) -> str:

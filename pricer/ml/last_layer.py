@@ -1,4 +1,4 @@
-"""Computes the last layer of a model only where its output is used: on the CPU in float32, where this was measured."""
+"""Computes the last layer of a model only where its output is used: on the CPU, where this was measured."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def last_layer_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
     flattened batch.
 
     Its output at other positions is meaningless. No other layer follows, so nothing else depends on it. It is computed
-    in full on other devices and in other dtypes, if its modules have other names, if it is compiled, and if its
+    in full on other devices and in float16, if its modules have other names, if it is compiled, and if its
     activations are recomputed, which happens after this context has ended.
     """
     modules = _modules_after_keys_and_values(model)
@@ -34,7 +34,7 @@ def last_layer_only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
 def _modules_after_keys_and_values(model: Any) -> list[Any]:
     """The modules of the last layer whose output at a position is used only at that position."""
     layers = getattr(model.get_decoder(), "layers", None)
-    if not layers or model.device.type != "cpu" or model.dtype != torch.float32:
+    if not layers or model.device.type != "cpu" or model.dtype == torch.float16:
         return []
     last = layers[-1]
     if last._compiled_call_impl is not None or (last.training and getattr(last, "gradient_checkpointing", False)):

@@ -17,9 +17,11 @@ from dataclasses import asdict
 
 import torch
 
+from pricer.config import ModelConfig
 from pricer.core.gpus import Card, Cuda, Driver, Product, judge_cuda, judge_driver, judge_product
 from pricer.core.machine_checks import Finding, Status, report_unexpected
 from pricer.errors import first_line
+from pricer.ml.devices import choose_precision
 
 # Multiples of the block sizes of weights (64) and scales (256). Not square, so that a transposed product fails.
 _INPUTS, _OUTPUTS = 512, 256
@@ -75,7 +77,7 @@ def product() -> Product:
 
     on_gpu = torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
-    name = _card(0).dtype if on_gpu else "float32"
+    name = choose_precision(ModelConfig()).dtype
     dtype = getattr(torch, name)
     random = torch.Generator().manual_seed(0)
     weight = torch.randn(_OUTPUTS, _INPUTS, generator=random)

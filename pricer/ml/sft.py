@@ -17,6 +17,7 @@ from pricer.core.training import Progress
 from pricer.errors import first_line
 from pricer.ml.adapters import check_adapter
 from pricer.ml.batches import EpochOrder, OutOfMemoryError, free_memory, is_out_of_memory, right_padded_ids
+from pricer.ml.block_attention import attention_in_float32
 from pricer.ml.cpu_layers import speed_up
 from pricer.ml.devices import Precision, choose_optimizer, gpu_utilisation, memory, read_state
 from pricer.ml.loss import Span, completion_loss
@@ -225,7 +226,7 @@ def fine_tune(
         read_state(resume_from)  # raises unless it holds nothing but numbers
     model.train()  # peft's own module says so already, but the base's modules are loaded for scoring
     try:
-        with use_compiled(trainer.settings.compiled):
+        with use_compiled(trainer.settings.compiled), attention_in_float32(model):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except RuntimeError as error:
         if not is_out_of_memory(error):

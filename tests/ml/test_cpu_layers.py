@@ -10,6 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from pricer.config import AdapterConfig
 from pricer.ml.adapters import add_adapter
+from pricer.ml.base import mixed_precision
+from pricer.ml.block_attention import attention_in_float32
 from pricer.ml.cpu_layers import SharedDropout, _LoraProduct, draw_mask, speed_up
 from pricer.ml.loss import completion_loss, score_in_float32
 from pricer.ml.micro_batch import set_checkpointing
@@ -49,11 +51,11 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def a_model(family: str, dropout: float = 0.0) -> Any:
+def a_model(family: str, dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> Any:
     """A small model with an adapter whose B is not zero, which would hide the gradient of A."""
     kind, sizes = FAMILIES[family]
     torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_config(kind(**sizes))
+    base = AutoModelForCausalLM.from_config(kind(**sizes)).to(dtype)
     score_in_float32(base)
     targets: Any = ["q_proj", "v_proj", "o_proj"] if "MoE" in family else "all-linear"
     model = add_adapter(base, AdapterConfig(r=4, alpha=8, dropout=dropout, target_modules=targets), seed=0).train()
@@ -65,7 +67,8 @@ def a_model(family: str, dropout: float = 0.0) -> Any:
 
 def loss_and_gradients(model: Any) -> tuple[float, dict[str, torch.Tensor]]:
     """Of the completions in IDS."""
-    loss = completion_loss(model, IDS, SPANS)
+    with mixed_precision(model):
+        loss = completion_loss(model, IDS, SPANS)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.item(), {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
@@ -85,6 +88,57 @@ def test_losses_and_gradients_are_the_same_as_before(family: str) -> None:
         # What no loss depends on has no gradient, or one of zeros.
         wanted = expected.get(name, torch.zeros_like(gradient))
         torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-5 * max(1.0, wanted.abs().max().item()))
+
+
+@pytest.mark.parametrize("family", ["Llama", "Gemma2, with norms after the layers", "Qwen3-MoE"])
+def test_in_bfloat16_the_gradients_are_as_near_to_those_in_float32_as_before(family: str) -> None:
+    _, exact = loss_and_gradients(a_model(family))
+    _, before = loss_and_gradients(a_model(family, dtype=torch.bfloat16))
+    model = a_model(family, dtype=torch.bfloat16)
+    speed_up(model)
+
+    with attention_in_float32(model):
+        _, gradients = loss_and_gradients(model)
+
+    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+    errors = [
+        torch.cat([(found[name] - wanted).flatten() for name, wanted in exact.items()]).norm()
+        / torch.cat([wanted.flatten() for wanted in exact.values()]).norm()
+        for found in (gradients, before)
+    ]
+    # bfloat16 has 8 bits: both have errors of some percent, of which neither is the smaller one.
+    assert errors[0] < 0.1
+    assert errors[0] < 1.5 * errors[1]
+
+
+def test_training_in_bfloat16_computes_attention_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.dtype] = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
+        seen.append(query.dtype)
+        assert not torch.is_autocast_enabled("cpu")
+        return attend(query, *others, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    model = a_model("Llama", dtype=torch.bfloat16)
+
+    with attention_in_float32(model):
+        loss_and_gradients(model)
+
+    assert seen == [torch.float32] * 3
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_sliding_window_is_kept_with_attention_in_float32() -> None:
+    # A window of 4 tokens; the rows have 9.
+    model = a_model("Gemma2, with norms after the layers", dtype=torch.bfloat16)
+    expected, _ = loss_and_gradients(model)
+
+    with attention_in_float32(model):
+        loss, _ = loss_and_gradients(model)
+
+    assert loss == pytest.approx(expected, rel=0.01)
 
 
 def test_logits_at_all_positions_are_the_same_as_before() -> None:

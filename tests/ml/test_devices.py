@@ -16,6 +16,7 @@ from pricer.ml.devices import (
     Precision,
     choose_precision,
     gpu_utilisation,
+    has_fast_bfloat16,
     memory,
     peak_memory,
     refuse_several_gpus,
@@ -37,10 +38,29 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestPrecision:
-    def test_auto_on_a_machine_without_a_gpu_is_float32(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(("amx", "dtype"), [(False, "float32"), (True, "bfloat16")])
+    def test_auto_on_a_machine_without_a_gpu_is_bfloat16_where_it_is_fast(
+        self, monkeypatch: pytest.MonkeyPatch, amx: bool, dtype: str
+    ) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr("pricer.ml.devices.has_fast_bfloat16", lambda: amx)
 
-        assert choose_precision(ModelConfig()) == Precision("cpu", "nf4", "float32")
+        assert choose_precision(ModelConfig()) == Precision("cpu", "nf4", dtype)
+
+    @pytest.mark.parametrize(
+        ("capabilities", "fast"), [({"amx_bf16": True}, True), ({"avx512_bf16": True}, False), ({}, False)]
+    )
+    def test_bfloat16_is_fast_with_amx(
+        self, monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], fast: bool
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+        assert has_fast_bfloat16() is fast
+
+    def test_bfloat16_is_slow_where_torch_does_not_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+
+        assert not has_fast_bfloat16()
 
     @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
     def test_auto_on_a_gpu_is_bfloat16_only_where_it_has_it(

@@ -16,6 +16,7 @@ from pricer.core.training import Progress
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
 from pricer.ml.batches import EpochOrder, OutOfMemoryError
+from pricer.ml.cpu_layers import _LoraProduct
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import StepSettings, requested_settings
@@ -153,12 +154,14 @@ def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
     half = replace(setup, precision=Precision("cpu", "nf4", "bfloat16"))
     seen: set[torch.dtype] = set()
 
-    def watched(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-        layer = model.get_submodule("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default")
-        with layer.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype)):
-            return completion_loss(model, ids, spans)
+    class Watched:
+        @staticmethod
+        def apply(*inputs: Any) -> torch.Tensor:
+            seen.update(given.dtype for given in inputs if isinstance(given, torch.Tensor))
+            output: torch.Tensor = _LoraProduct.apply(*inputs)  # type: ignore[no-untyped-call]
+            return output
 
-    monkeypatch.setattr("pricer.ml.sft.completion_loss", watched)
+    monkeypatch.setattr("pricer.ml.cpu_layers._LoraProduct", Watched)
 
     folders, *_ = train(half, tmp_path, SHORT)
 
