@@ -7,7 +7,8 @@
     python benchmarks/quality.py compare FOLDER…
 
 Variants with the same base are trained side by side in one process (quality_lora.py). Results are written after each
-epoch, so a training that is cut off by --limit-s leaves what it has. `compare` prints a table for EXPERIMENTS.md.
+epoch, so a training that is cut off by --limit-s leaves what it has. The same command again leaves out what is done in
+the folder. `compare` prints a table for EXPERIMENTS.md.
 """
 
 import argparse
@@ -18,9 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from quality_compare import compare_folders
+from quality_compare import compare_folders, find_done
 from quality_processes import append_line, make_tasks, run_tasks
-from quality_variants import VARIANTS, plan_stacks
+from quality_variants import VARIANTS, Stack, plan_stacks
 
 
 def main() -> None:
@@ -70,7 +71,10 @@ def _train(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"no such variants: {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
     epochs = arguments.epochs or max(1, round(prepared.train.epochs))
     tokens = {form: sum(len(example.ids) for example in own.train) for form, own in prepared.prompts.items()}
+    done = find_done(out, prepared.data)
     stacks = plan_stacks(names, arguments.seeds, arguments.stack)
+    left = [Stack(tuple(job for job in stack.jobs if (job.variant, job.seed) not in done)) for stack in stacks]
+    stacks = [stack for stack in left if stack.jobs]
     tasks = make_tasks(stacks, tokens, epochs, out, prepared.data)
     items = {"data": prepared.data, "ids": prepared.val_ids, "prices": prepared.val_prices}
     train = prepared.train.model_dump(mode="json") | {"epochs": epochs}

@@ -48,6 +48,18 @@ def read_results(folders: Sequence[Path]) -> dict[str, Results]:
     return found
 
 
+def find_done(folder: Path, data: str) -> set[tuple[str, int]]:
+    """The variant and the seed of each training whose last epoch is in a folder."""
+    results = read_results([folder]).get(data)
+    jobs = results.by_job if results else {}
+    return {
+        (variant, seed)
+        for variant, seeds in jobs.items()
+        for seed, epochs in seeds.items()
+        if max(epochs) == epochs[max(epochs)]["epochs"]
+    }
+
+
 def absolute_errors(results: Results, variant: str, seeds: Sequence[int], epoch: int, estimator: str) -> np.ndarray:
     """Absolute errors (seeds, items) after an epoch."""
     prices = np.array(results.about["prices"])

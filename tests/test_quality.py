@@ -1,6 +1,7 @@
 """benchmarks/quality.py: what its comparison of variants rests on."""
 
 import itertools
+import json
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from quality_compare import difference_interval
+from quality_compare import difference_interval, find_done
 from quality_items import find_neighbours, prepare_items
 from quality_lora import AdapterStack
 from quality_losses import LOSSES, Places, crps, mean_error
@@ -158,3 +159,15 @@ def test_at_the_deadline_every_job_has_a_line() -> None:
     train_stack(prepared, Stack((Job("d0", 0), Job("ce", 0))), run, lines.append)
 
     assert [line["error"] for line in lines] == ["time was up after step 0 of 4"] * 2
+
+
+def test_what_has_its_last_epoch_is_done_and_what_was_killed_is_not(tmp_path: Path) -> None:
+    lines = [
+        {"data": "demo", "variant": variant, "seed": seed, "epoch": epoch, "epochs": 2}
+        for variant, seed, epoch in (("ce", 0, 1), ("ce", 0, 2), ("ce", 1, 1), ("d0", 0, 2))
+    ]
+    text = "\n".join(json.dumps(line) for line in lines) + '\n{"data": "demo", "vari'
+    (tmp_path / "demo-00-ce-s0.jsonl").write_text(text, encoding="utf-8")
+
+    assert find_done(tmp_path, "demo") == {("ce", 0), ("d0", 0)}
+    assert find_done(tmp_path, "other") == set()

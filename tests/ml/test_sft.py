@@ -170,6 +170,15 @@ def test_in_bfloat16_the_adapter_computes_in_bfloat16_and_is_kept_in_float32(
     assert {weight.dtype for weight in kept.values()} == {torch.float32}
 
 
+def test_a_run_in_bfloat16_is_resumed_bit_for_bit_too(setup: Setup, tmp_path: Path) -> None:
+    half = replace(setup, precision=Precision("cpu", "nf4", "bfloat16"))
+    whole, *_ = train(half, tmp_path / "whole", SHORT)
+
+    resumed, *_ = train(half, tmp_path / "resumed", SHORT, resume_from=whole[2])
+
+    assert weights(resumed[3]) == weights(whole[3])
+
+
 def test_dropout_is_on_from_the_first_step(setup: Setup, tmp_path: Path) -> None:
     losses = []
     for dropout in (0.0, 0.5):
