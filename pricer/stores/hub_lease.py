@@ -106,7 +106,8 @@ class HubLease:
         branches = self._hub.refs().branches
         record = self._read_main(branches.get("main"))
         if head := branches.get(STATE_BRANCH):
-            self._refuse_held(self._read(head, take_over=take_over), record, take_over=take_over)
+            _, found = self._read_newest(head, take_over=take_over)
+            self._refuse_held(found, record, take_over=take_over)
 
     def acquire(self, *, take_over: bool = False) -> None:
         """Acquire the lease. A LeaseLost says who holds it. A lease can be acquired if it was released, belongs to this
@@ -118,7 +119,7 @@ class HubLease:
             branches = self._hub.refs().branches
             record = self._read_main(branches.get("main"))
             head = branches.get(STATE_BRANCH) or self._make_branch(branches.get("main"))
-            found = self._read(head, take_over=take_over)
+            head, found = self._read_newest(head, take_over=take_over)
             if found and found.session == self._own.session:
                 break  # an earlier attempt has succeeded, and only its answer was lost
             self._refuse_held(found, record, take_over=take_over)
@@ -144,7 +145,7 @@ class HubLease:
         head = self._hub.refs().branches.get(STATE_BRANCH)
         if head is not None and head == self._head:
             return head
-        found = self._read(head) if head else None
+        head, found = self._read_newest(head) if head else (None, None)
         if found is None:  # somebody has deleted the file or the branch
             self.acquire()
         elif found.session == self._own.session:
@@ -187,6 +188,18 @@ class HubLease:
             # The client takes every conflict to mean that the branch is there already.
             self._hub.wait_after(attempt, problem)
         raise problem
+
+    def _read_newest(self, head: str, *, take_over: bool = False) -> tuple[str, Lease | None]:
+        """The lease at a head of the branch, and that head. If another process has squashed the branch since the head
+        was read, its commit is gone, and the new head is read instead.
+        """
+        try:
+            return head, self._read(head, take_over=take_over)
+        except HubError as error:
+            newest = self._hub.refs().branches.get(STATE_BRANCH) if error.missing else head
+            if newest is None or newest == head:
+                raise
+            return newest, self._read(newest, take_over=take_over)
 
     def _read(self, head: str, *, take_over: bool = False) -> Lease | None:
         with is_there():

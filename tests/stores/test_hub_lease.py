@@ -94,6 +94,29 @@ class TestAcquiring:
         assert error.hint == f"wait until it ends; if that machine is dead: {RESUME} --take-over"
         assert held(repo)["holder"] == "there"
 
+    @pytest.mark.parametrize("method", ["look", "acquire"])
+    def test_a_branch_that_is_squashed_while_it_is_read_is_read_again(
+        self, repo: Repo, at: Be, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        at(ELSEWHERE)
+        a_lease("there").acquire()
+        at(this_process())
+        heads = [repo.branches["state"]]
+        read_refs = Hub.refs
+
+        def refs_before_a_squash(hub: Hub) -> Any:
+            refs = read_refs(hub)
+            if len(heads) == 1:
+                heads.append(repo.squash("state", "training state", "ann").hash)
+            return refs
+
+        monkeypatch.setattr(Hub, "refs", refs_before_a_squash)
+
+        getattr(a_lease(), method)(take_over=True)
+
+        assert heads[0] != heads[1]
+        assert held(repo)["holder"] == ("here" if method == "acquire" else "there")
+
     def test_a_process_that_lives_in_another_folder_of_this_machine_is_not_pushed_aside(
         self, repo: Repo, at: Be, living: Process
     ) -> None:
