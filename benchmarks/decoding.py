@@ -24,7 +24,7 @@ from pricer.commands.parts.setup import prepare
 from pricer.config import DataConfig, ModelConfig, PromptConfig, RunConfig
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base, mixed_precision
-from pricer.ml.batches import left_padded, make_batches
+from pricer.ml.batches import make_batches
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import TokenizedPrompt
 
@@ -70,17 +70,19 @@ def main() -> None:
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[TokenizedPrompt], length: int) -> list[str]:
     """The greedy completions of a batch, by transformers' `generate`."""
-    ids, mask = left_padded([prompt.ids for prompt in prompts], tokenizer.pad_token_id)
+    batch = tokenizer.pad(
+        {"input_ids": [prompt.ids.tolist() for prompt in prompts]}, padding_side="left", return_tensors="pt"
+    ).to(model.device)
     config = GenerationConfig(
         max_new_tokens=length, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     with torch.inference_mode(), mixed_precision(model):
         output = model.generate(
-            input_ids=torch.from_numpy(ids).to(model.device),
-            attention_mask=torch.from_numpy(mask).to(model.device),
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
             generation_config=config,
         )
-    completions: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    completions: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return completions
 
 

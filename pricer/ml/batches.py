@@ -31,19 +31,6 @@ _FASTER = 1.03
 _POOL = 50
 
 
-def left_padded(sequences: Sequence[np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask, both (sequences, longest), with every sequence at the end of its row. Generation continues
-    from the last position, so all prompts must end there.
-    """
-    longest = max(len(sequence) for sequence in sequences)
-    ids = np.full((len(sequences), longest), pad, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, longest - len(sequence) :] = sequence
-        mask[row, longest - len(sequence) :] = 1
-    return ids, mask
-
-
 def right_padded(examples: Sequence[TokenizedExample], pad: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Token ids (examples, longest), and the start and end of each completion."""
     ids = right_padded_ids([example.ids for example in examples], pad)

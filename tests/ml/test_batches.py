@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pricer.core.predictions import Prediction
-from pricer.ml.batches import BatchSplitter, OutOfMemoryError, find_batch_tokens, left_padded, make_batches
+from pricer.ml.batches import BatchSplitter, OutOfMemoryError, find_batch_tokens, make_batches
 from pricer.ml.tokens import TokenizedPrompt
 
 
@@ -22,13 +22,6 @@ def test_a_prompt_longer_than_the_budget_is_a_batch_by_itself() -> None:
 
 def test_no_prompts_are_no_batches() -> None:
     assert make_batches([], batch_tokens=10) == []
-
-
-def test_sequences_end_together_after_their_padding() -> None:
-    ids, mask = left_padded([np.array([5, 6]), np.array([7, 8, 9])], pad=1)
-
-    assert ids.tolist() == [[1, 5, 6], [7, 8, 9]]
-    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
 
 
 class Cramped:

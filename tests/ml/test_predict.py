@@ -15,7 +15,6 @@ from pricer.core.prefix_search import PriceTrie, build_trie
 from pricer.core.prices import PriceFormat, format_steps
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
-from pricer.ml.batches import left_padded
 from pricer.ml.cpu_layers import speed_up
 from pricer.ml.loss import score_in_float32
 from pricer.ml.predict import TreeDecoder
@@ -38,15 +37,17 @@ def a_decoder(
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[TokenizedPrompt], length: int) -> list[str]:
     """The greedy completions by transformers' own `generate`."""
-    ids, mask = left_padded([prompt.ids for prompt in prompts], tokenizer.pad_token_id)
+    batch = tokenizer.pad(
+        {"input_ids": [prompt.ids.tolist() for prompt in prompts]}, padding_side="left", return_tensors="pt"
+    )
     output = model.generate(
-        input_ids=torch.from_numpy(ids),
-        attention_mask=torch.from_numpy(mask),
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
         generation_config=GenerationConfig(
             max_new_tokens=length, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         ),
     )
-    completions: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    completions: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return completions
 
 
