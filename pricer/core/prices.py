@@ -106,14 +106,17 @@ _PADDED = re.compile(r"\s*([0-9]+)(?![0-9]|[.,][0-9]|[\w\-−–/%])")
 def parse_price(completion: str, style: PriceFormat) -> float | None:
     """The price in units that a completion states, or None.
 
-    A `padded` completion must start with exactly `width` digits: with fewer digits, the model stopped early, and the
+    A `padded` completion must start with `width` digits. Fewer digits are read as a person reads them, `14` as 14 where
+    `0014` was taught, if they are whole units. After a leading zero they are None: the model stopped early, and the
     number would be wrong by a power of ten. In a `plain` completion, the price is the first free-standing number beside
     the unit, or without a unit the first free-standing number.
     """
     unit = style.price_unit
     if style.width is not None:
         start = _PADDED.match(completion)
-        return unit.from_steps(float(start[1])) if start and len(start[1]) == style.width else None
+        digits = start[1] if start else ""
+        is_short = 0 < len(digits) < style.width and digits[0] != "0" and not style.decimals
+        return unit.from_steps(float(digits)) if is_short or len(digits) == style.width else None
     numbers = list(_number_pattern(unit.symbol, unit.is_before).finditer(completion))
     # Stable: the order is kept within each kind.
     numbers.sort(key=lambda match: not (match["unit"] or (unit.is_before and match["sign"] == unit.symbol[-1])))

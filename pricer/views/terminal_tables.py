@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pricer.core.predictions import ESTIMATORS
 from pricer.core.units import PriceUnit
 from pricer.views import terminal
-from pricer.views.formatting import gigabytes, local_time, size, with_half_width
+from pricer.views.formatting import gigabytes, local_time, share, size, with_half_width
 from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import excerpt
 
@@ -146,7 +146,11 @@ def _prediction_record(key: str, estimator: str, unit: PriceUnit, prediction: "P
 def _price_and_interval(prediction: "Prediction", estimator: str, unit: PriceUnit) -> str:
     price, distribution = prediction.estimate(estimator), prediction.distribution
     if price is None:
-        return f"no price: {excerpt(prediction.completion)!r}"
+        said = excerpt(prediction.completion)
+        if distribution is None or estimator == "greedy":
+            return f"no price: it says {said!r}"
+        no_price = share(distribution.no_price)
+        return f"no price: at least {no_price} of the probability is on answers that are none (greedy answer: {said!r})"
     if distribution is None:
         return unit.short_price(price)
     low, high = distribution.interval(0.8)

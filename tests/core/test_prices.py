@@ -70,11 +70,14 @@ PADDED_PRICES = {
     **dict.fromkeys(["0227", " 0227", "\n0227", "0227\n\nWhat", "0227</s>", "0227 dollars", "0227.", "0227,"], 227.0),
     "0000": 0.0,
     "9999": 9999.0,
+    # without the zeros that were taught
+    **dict.fromkeys(["227", " 227", "227\n", "227 dollars", "227."], 227.0),
+    "9": 9.0,
 }
 
 NO_PADDED_PRICE = [
     # too short, as the model stopped early, or too long
-    *("", "227", "02", "02270", "0" * 400),
+    *("", "0", "02", "022", "02270", "22700", "0" * 400),
     # it must start with the digits
     *("$0227", "about 0227", "-0227", "−0227"),
     *("0227-0300", "0227–", "0227%", "0227/2", "0227a", "0227²"),
@@ -101,6 +104,14 @@ def test_a_padded_price_is_read(completion: str, price: float) -> None:
 @pytest.mark.parametrize("completion", NO_PADDED_PRICE)
 def test_a_completion_without_a_padded_price_is_none(completion: str) -> None:
     assert parse_price(completion, PADDED) is None
+
+
+@pytest.mark.parametrize("decimals", [-1, 2])
+def test_fewer_digits_are_no_price_if_they_are_no_whole_units(decimals: int) -> None:
+    style = PriceFormat("padded", 4, decimals)
+
+    assert parse_price("227", style) is None
+    assert parse_price("0227", style) == 227 / 10**decimals
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 
 from pricer.commands.evaluate import Evaluated
+from pricer.commands.predict import Predicted
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
+from pricer.core.predictions import Prediction
 from pricer.core.training import Progress
+from pricer.core.units import DOLLARS
 from pricer.stores.runs import Run
 from pricer.views import terminal
 from pricer.views.tables import Table
 from pricer.views.terminal_evaluations import evaluated
 from pricer.views.terminal_progress import Watcher, training_line
-from tests.builders import SPEC, a_checkpoint, an_item, predictions_of
+from pricer.views.terminal_tables import predicted
+from tests.builders import SPEC, a_checkpoint, a_distribution, an_item, predictions_of
 
 LOGGED = Progress(
     step=720,
@@ -98,3 +102,25 @@ def test_a_long_preparation_says_what_is_done_and_a_short_one_nothing(
         "reading rows · 25,000",
         "writing splits · 25,000 items",
     ]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "prediction", "line"),
+    [
+        (
+            "median",
+            Prediction("a", "2500", 2500.0, a_distribution(no_price=0.912)),
+            "no price: at least 91.2% of the probability is on answers that are none (greedy answer: '2500')",
+        ),
+        ("greedy", Prediction("a", "free", None, a_distribution()), "no price: it says 'free'"),
+        ("median", Prediction("a", "free", None), "no price: it says 'free'"),
+    ],
+)
+def test_an_answer_without_a_price_says_why(
+    estimator: str, prediction: Prediction, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), estimator, DOLLARS, [an_item()], [prediction])
+
+    predicted(result, as_json=False)
+
+    assert capsys.readouterr().out == f"{line}\n"
