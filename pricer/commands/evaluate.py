@@ -128,8 +128,7 @@ def _evaluate(job: _Job, watcher: Watcher, *, race: bool = False) -> Evaluated:
         raise _explain_failure(job, session.errors)
     evaluations, breakdown, report = (*baselines, *scored), None, None
     if job.which != "all":
-        val, near_copies = setup.items.val, setup.items.near_copies
-        breakdown = saved_breakdown(run, fitting[0].id, spec, session.items, val, near_copies)
+        breakdown = saved_breakdown(run, fitting[0].id, spec, session.items, setup.items.near_copies)
     if setup.config.tracking.mode != "off":
         report = evaluation_report(spec, session.items, evaluations, run.evaluations.predictions)
     return Evaluated(

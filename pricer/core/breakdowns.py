@@ -13,6 +13,7 @@ from pricer.core.intervals import (
     Calibration,
     CoverageReport,
     abstention_curve,
+    correct,
     raw_interval,
     report_coverage,
 )
@@ -124,11 +125,20 @@ def break_down(
     abstention: tuple[AbstentionPoint, ...] = ()
     calibrations = calibrations or {}
     if any(prediction.distribution for prediction in predictions):
-        raw = {level: [raw_interval(prediction, level) for prediction in predictions] for level in LEVELS}
+        raw = [{level: raw_interval(prediction, level) for level in LEVELS} for prediction in predictions]
+        corrected = [correct(intervals, calibrations) for intervals in raw]
         prices = table.price.tolist()
-        coverage = tuple(report_coverage(raw[level], prices, level, calibrations.get(level)) for level in LEVELS)
-        surest = calibrations.get(LEVELS[0])
-        abstention = abstention_curve(table, [surest.apply(one) if surest else one for one in raw[LEVELS[0]]])
+        coverage = tuple(
+            report_coverage(
+                [intervals[level] for intervals in raw],
+                prices,
+                level,
+                calibrations.get(level),
+                [intervals[level] for intervals in corrected],
+            )
+            for level in LEVELS
+        )
+        abstention = abstention_curve(table, [intervals[LEVELS[0]] for intervals in corrected])
     used = next((one for one in calibrations.values() if one), None)
     return Breakdown(
         overall=_group("all", table),

@@ -13,7 +13,7 @@ where most prices are below it: 96 % and 64 % of goods of about $0.60 (tests/cor
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -117,11 +117,33 @@ class CoverageReport:
     conformal: Coverage | None
 
 
+def correct(
+    raw: Mapping[float, Interval | None], calibrations: Mapping[float, Calibration | None]
+) -> dict[float, Interval | None]:
+    """The intervals of one item by level, corrected where there is a Calibration. Each level's interval contains those
+    of the lower levels: the levels are corrected one by one, so it is widened where it does not.
+    """
+    corrected: dict[float, Interval | None] = {}
+    inner: Interval | None = None
+    for level in sorted(raw):
+        calibration = calibrations.get(level)
+        ends = raw[level] if calibration is None else calibration.apply(raw[level])
+        if ends and inner:
+            ends = min(ends[0], inner[0]), max(ends[1], inner[1])
+        corrected[level] = inner = ends
+    return corrected
+
+
 def report_coverage(
-    raw: Sequence[Interval | None], prices: Sequence[float], level: float, calibration: Calibration | None
+    raw: Sequence[Interval | None],
+    prices: Sequence[float],
+    level: float,
+    calibration: Calibration | None,
+    corrected: Sequence[Interval | None] | None = None,
 ) -> CoverageReport:
     """Compare the intervals of test items with their prices, in the same order. The calibration must come from other
-    items. Raises a ValueError if it is for another level.
+    items. `corrected` are the intervals after `correct`; None: corrected by this calibration alone. Raises a ValueError
+    if it is for another level.
     """
     if calibration is not None and calibration.coverage != level:
         raise ValueError(f"intervals of {level} cannot be corrected by a calibration for {calibration.coverage}")
@@ -131,7 +153,7 @@ def report_coverage(
         no_price=sum(interval is None for interval in raw),
         calibration=calibration,
         raw=_coverage(raw, prices),
-        conformal=None if calibration is None else _coverage([calibration.apply(one) for one in raw], prices),
+        conformal=None if calibration is None else _coverage(corrected or [calibration.apply(r) for r in raw], prices),
     )
 
 
@@ -195,14 +217,21 @@ def raw_interval(prediction: Prediction, level: float) -> Interval | None:
 
 
 def calibration_spec(specs: Iterable[EvalSpec], spec: EvalSpec) -> EvalSpec | None:
-    """The validation spec that calibrates the intervals of the same checkpoint under the test spec `spec`.
+    """The validation spec that calibrates the intervals of the same checkpoint under `spec`, which is for test items or
+    for other data.
 
     It differs from `spec` only in its items. Of several such specs, it is the one with the most items. None if there is
     no such spec, or if `spec` is itself for validation items: they must not calibrate themselves.
     """
-    if spec.split is not Split.TEST:
+    if spec.split is Split.VAL:
         return None
+    # Other data have a fingerprint of their own.
+    same_data = spec.split is Split.TEST
     alike = [
-        one for one in specs if one.split is Split.VAL and replace(one, split=spec.split, limit=spec.limit) == spec
+        one
+        for one in specs
+        if one.split is Split.VAL
+        and (one.data_fingerprint == spec.data_fingerprint or not same_data)
+        and replace(one, split=spec.split, limit=spec.limit, data_fingerprint=spec.data_fingerprint) == spec
     ]
     return max(alike, key=lambda one: math.inf if one.limit is None else one.limit, default=None)

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pricer.core.predictions import ESTIMATORS
-from pricer.core.units import PriceUnit
 from pricer.views import terminal
 from pricer.views.formatting import gigabytes, local_time, share, size, with_half_width
 from pricer.views.tables import Table
@@ -117,24 +116,33 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     """Print the prices of `pricer predict`, a line for each text. JSON has all estimates and intervals."""
     for item, prediction in zip(result.items, result.predictions, strict=True):
         if as_json:
-            terminal.record(_prediction_record(item.id, result.estimator, result.unit, prediction), indent=None)
+            terminal.record(_prediction_record(item.id, result, prediction), indent=None)
         else:
             text = "" if len(result.items) == 1 else f"  {excerpt(item.text)}"
-            terminal.line(f"{_price_and_interval(prediction, result.estimator, result.unit)}{text}")
+            terminal.line(f"{_price_and_interval(result, prediction)}{text}")
     if not as_json:
         how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
-        origin = f"{result.checkpoint.name} of {result.run.name}"
-        terminal.note(f"{how}, {origin}; the intervals are raw, as the model has them")
+        terminal.note(f"{how}, {result.checkpoint.name} of {result.run.name}; {_describe_intervals(result)}")
 
 
-def _prediction_record(key: str, estimator: str, unit: PriceUnit, prediction: "Prediction") -> dict[str, Any]:
-    distribution = prediction.distribution
-    price = prediction.estimate(estimator)
-    record: dict[str, Any] = {"id": key, "price": price, "unit": unit.symbol, "estimator": estimator}
+def _describe_intervals(result: "Predicted") -> str:
+    if result.calibrated_on:
+        return f"the intervals are corrected on {result.calibrated_on:,} validation items"
+    command = f"pricer eval --checkpoint {result.checkpoint.step} --run {result.run.name}"
+    return f"the intervals are raw; to correct them: {command}"
+
+
+def _prediction_record(key: str, result: "Predicted", prediction: "Prediction") -> dict[str, Any]:
+    distribution, price = prediction.distribution, prediction.estimate(result.estimator)
+    record: dict[str, Any] = {"id": key, "price": price, "unit": result.unit.symbol, "estimator": result.estimator}
     if distribution:
+        intervals = result.intervals(prediction)
         record |= {
-            "interval_80": distribution.interval(0.8),
-            "interval_95": distribution.interval(0.95),
+            "interval_80": intervals[0.8],
+            "interval_95": intervals[0.95],
+            "raw_interval_80": distribution.interval(0.8),
+            "raw_interval_95": distribution.interval(0.95),
+            "calibrated_on": result.calibrated_on,
             "no_price": distribution.no_price,
             "estimates": {name: prediction.estimate(name) for name in ESTIMATORS},
             "mean_error": distribution.mean_error,
@@ -143,17 +151,18 @@ def _prediction_record(key: str, estimator: str, unit: PriceUnit, prediction: "P
     return {**record, "completion": prediction.completion}
 
 
-def _price_and_interval(prediction: "Prediction", estimator: str, unit: PriceUnit) -> str:
-    price, distribution = prediction.estimate(estimator), prediction.distribution
+def _price_and_interval(result: "Predicted", prediction: "Prediction") -> str:
+    price, distribution, unit = prediction.estimate(result.estimator), prediction.distribution, result.unit
     if price is None:
         said = excerpt(prediction.completion)
-        if distribution is None or estimator == "greedy":
+        if distribution is None or result.estimator == "greedy":
             return f"no price: it says {said!r}"
         no_price = share(distribution.no_price)
         return f"no price: at least {no_price} of the probability is on answers that are none (greedy answer: {said!r})"
-    if distribution is None:
+    interval = result.intervals(prediction)[0.8]
+    if interval is None:
         return unit.short_price(price)
-    low, high = distribution.interval(0.8)
+    low, high = interval
     return f"{unit.short_price(price)}  80 %: {unit.short_price(low)} to {unit.short_price(high)}"
 
 

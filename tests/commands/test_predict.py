@@ -59,6 +59,9 @@ def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None
     assert found.predictions[0].distribution is not None
     assert saved.distribution is not None
     assert found.predictions[0].distribution.quantiles == saved.distribution.quantiles
+    # The answers to the four validation items correct the intervals: four are enough for 80 %, and too few for 95 %.
+    assert found.calibrated_on == 4
+    assert found.calibrations[0.95] is None
 
 
 def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +70,8 @@ def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("pricer.commands.parts.setup.load_items", gone)
 
-    assert len(priced(run, "last", "A lamp").predictions) == 1
+    assert len((found := priced(run, "last", "A lamp")).predictions) == 1
+    assert found.calibrated_on is None
 
 
 def test_a_checkpoint_with_answers_of_another_prompt_is_refused(run: Run) -> None:

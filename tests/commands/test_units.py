@@ -107,7 +107,7 @@ def test_the_unit_is_right_from_the_file_to_the_report(name: str) -> None:
     prediction = Cli("predict", "--json", "A thing of size 3, weight 40").json()
     assert prediction["unit"] == market.unit
     # Two steps teach nothing, but every answer is a whole number of steps that fits into the digits.
-    for end in prediction["interval_80"]:
+    for end in prediction["raw_interval_80"]:
         steps = end * 10.0**market.decimals
         assert steps == pytest.approx(round(steps))
         assert steps < 10 ** config["prompt"]["price_width"]

@@ -19,6 +19,7 @@ from pricer.core.intervals import (
     abstention_curve,
     calibrate,
     calibration_spec,
+    correct,
     report_coverage,
 )
 from pricer.core.items import Split
@@ -241,6 +242,15 @@ def test_a_step_holds_the_coverage_of_cheap_and_dear_items_and_a_fixed_dollar_do
     assert np.mean(found, axis=0) == pytest.approx([0.80, cheapest, dearest], abs=0.03)
 
 
+def test_a_wider_interval_contains_the_narrower_one() -> None:
+    # 99 to 199 is 49 to 399 after a factor of 2. The wider interval is not corrected, and ends within it.
+    raw = {0.95: (80.0, 300.0), 0.8: RAW}
+
+    assert correct(raw, {0.8: a_calibration(2.0)}) == {0.8: (49.0, 399.0), 0.95: (49.0, 399.0)}
+    assert correct(raw, {}) == raw
+    assert correct({0.8: None, 0.95: None}, {0.8: a_calibration(2.0)}) == {0.8: None, 0.95: None}
+
+
 # --- the report ---
 
 
@@ -338,3 +348,10 @@ def test_the_most_validation_items_calibrate_all_else_being_equal() -> None:
     assert calibration_spec([few, VAL, more], replace(TEST, limit=5)) == VAL
     assert calibration_spec([replace(VAL, base_revision="other")], TEST) is None
     assert calibration_spec([VAL], replace(VAL, limit=10)) is None  # validation items do not calibrate themselves
+
+
+def test_other_data_are_calibrated_by_the_validation_items_of_the_run() -> None:
+    other = replace(TEST, split="data", data_fingerprint="other")
+
+    assert calibration_spec([VAL, TEST], other) == VAL
+    assert calibration_spec([replace(VAL, data_fingerprint="other")], TEST) is None

@@ -8,6 +8,7 @@ from pricer.commands.evaluate import Evaluated
 from pricer.commands.predict import Predicted
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
+from pricer.core.intervals import Calibration
 from pricer.core.predictions import Prediction
 from pricer.core.training import Progress
 from pricer.core.units import DOLLARS
@@ -119,8 +120,34 @@ def test_a_long_preparation_says_what_is_done_and_a_short_one_nothing(
 def test_an_answer_without_a_price_says_why(
     estimator: str, prediction: Prediction, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = Predicted(Run(Path("runs/a")), a_checkpoint(), estimator, DOLLARS, [an_item()], [prediction])
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), estimator, DOLLARS, [an_item()], [prediction], {})
 
     predicted(result, as_json=False)
 
     assert capsys.readouterr().out == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("calibrations", "line", "note"),
+    [
+        ({}, "$100  80 %: $95 to $105", "the intervals are raw; to correct them: pricer eval --checkpoint 5 --run a"),
+        # (95 + 1) / 2 - 1 and (105 + 1) * 2 - 1
+        (
+            {0.8: Calibration(0.8, 2.0, 1_990, 10), 0.95: None},
+            "$100  80 %: $47 to $211",
+            "the intervals are corrected on 2,000 validation items",
+        ),
+    ],
+)
+def test_a_price_has_the_best_interval_that_is_known(
+    calibrations: dict[float, Calibration | None], line: str, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distribution = a_distribution(quantiles=(90.0, 95.0, 100.0, 105.0, 110.0))
+    prediction = Prediction("a", "0100", 100.0, distribution)
+
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), "median", DOLLARS, [an_item()], [prediction], calibrations)
+    predicted(result, as_json=False)
+
+    shown = capsys.readouterr()
+    assert shown.out == f"{line}\n"
+    assert shown.err == f"median of the model's distribution, step-000005 of a; {note}\n"

@@ -133,34 +133,38 @@ def is_local_folder(base: str) -> bool:
 
 
 def saved_breakdown(
-    run: Run,
-    checkpoint_id: str,
-    spec: EvalSpec,
-    items: Sequence[Item],
-    val_items: Sequence[Item],
-    near_copies: Collection[str] = (),
+    run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item], near_copies: Collection[str] = ()
 ) -> Breakdown:
     """Break down an evaluation of a checkpoint from its scores and its saved predictions. `items` are the items of its
     spec. A KeyError if a prediction is missing.
 
-    Intervals for test items are corrected on validation items (`val_items` is the whole split) if the same checkpoint
-    was evaluated on them under the same spec. Intervals for validation items are not corrected. `near_copies` has the
-    ids of the items with a near-copy among the training items.
+    Intervals are corrected as `find_calibrations` says. `near_copies` has the ids of the items with a near-copy among
+    the training items.
     """
     table = run.evaluations.scores(checkpoint_id, spec)
     assert table is not None  # scores are kept with the evaluation
-    own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
-    calibrations: dict[float, Calibration | None] = {}
-    if own:
-        known = val_items[: own.limit]
-        predictions, prices = _predictions(run, checkpoint_id, own, known), [item.price for item in known]
-        for level in LEVELS:
-            calibrations[level] = calibrate([raw_interval(p, level) for p in predictions], prices, level, spec.decimals)
-    predictions = _predictions(run, checkpoint_id, spec, items)
+    calibrations = find_calibrations(run, checkpoint_id, spec)
+    predictions = _predictions(run, checkpoint_id, spec, [item.id for item in items])
     return break_down(table, items, predictions, calibrations, near_copies=near_copies)
 
 
-def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, items: Sequence[Item]) -> list[Prediction]:
-    """The saved Predictions in the order of the items; a KeyError if one is missing."""
+def find_calibrations(run: Run, checkpoint_id: str, spec: EvalSpec) -> dict[float, Calibration | None]:
+    """By level, the correction of a checkpoint's intervals under a spec, from its answers to validation items. Empty if
+    it was not evaluated on validation items under the same spec, and for validation items themselves. A KeyError if a
+    prediction is missing.
+    """
+    own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
+    table = run.evaluations.scores(checkpoint_id, own) if own else None
+    if own is None or table is None:
+        return {}
+    predictions, prices = _predictions(run, checkpoint_id, own, table.item_id.tolist()), table.price.tolist()
+    return {
+        level: calibrate([raw_interval(p, level) for p in predictions], prices, level, spec.decimals)
+        for level in LEVELS
+    }
+
+
+def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, item_ids: Sequence[str]) -> list[Prediction]:
+    """The saved Predictions of the items, in their order; a KeyError if one is missing."""
     by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
-    return [by_id[item.id] for item in items]
+    return [by_id[item_id] for item_id in item_ids]

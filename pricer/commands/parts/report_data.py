@@ -121,7 +121,7 @@ def _prediction_details(
     if table.item_id.tolist() != [item.id for item in items] or table.price.tolist() != [item.price for item in items]:
         return None, f"The scores behind {name} are of other items than the data of this run."
     try:
-        breakdown = saved_breakdown(run, key, spec, items, data.val, data.near_copies)
+        breakdown = saved_breakdown(run, key, spec, items, data.near_copies)
     except KeyError:
         problem = f"The answers behind {name} are not all there, so nothing is said of its intervals."
         breakdown = break_down(table, items, near_copies=data.near_copies)

@@ -36,7 +36,7 @@ def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Predic
     run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
     evaluation, table = evaluate(Candidate.of(CHECKPOINT), spec, predictions, items)
     run.evaluations.add(CHECKPOINT.id, evaluation, table)
-    return saved_breakdown(run, CHECKPOINT.id, spec, items, VAL)
+    return saved_breakdown(run, CHECKPOINT.id, spec, items)
 
 
 def taken_apart(split: Split, *, val: bool = True, test: list[Prediction] | None = None) -> Breakdown:
