@@ -66,7 +66,8 @@ def has_fast_bfloat16() -> bool:
     """Whether this CPU multiplies matrices in bfloat16 faster than in float32: with AMX, about seven times as fast.
     Instructions for bfloat16 alone (AVX512-BF16) do not make up for the conversions.
     """
-    read: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)  # torch 2.11 has none
+    # Not every version of torch has it.
+    read: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
     return bool(read().get("amx_bf16"))
 
 

@@ -122,14 +122,16 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
             terminal.line(f"{_price_and_interval(result, prediction)}{text}")
     if not as_json:
         how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
-        terminal.note(f"{how}, {result.checkpoint.name} of {result.run.name}; {_describe_intervals(result)}")
+        terminal.note(f"{how}, {result.checkpoint.name} of {result.run.name}{_describe_intervals(result)}")
 
 
 def _describe_intervals(result: "Predicted") -> str:
+    if not any(prediction.distribution for prediction in result.predictions):
+        return ""
     if result.calibrated_on:
-        return f"the intervals are corrected on {result.calibrated_on:,} validation items"
+        return f"; the intervals are corrected on {result.calibrated_on:,} validation items"
     command = f"pricer eval --checkpoint {result.checkpoint.step} --run {result.run.name}"
-    return f"the intervals are raw; to correct them: {command}"
+    return f"; the intervals are raw; to correct them: {command}"
 
 
 def _prediction_record(key: str, result: "Predicted", prediction: "Prediction") -> dict[str, Any]:
