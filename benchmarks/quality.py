@@ -79,9 +79,14 @@ def _train(arguments: argparse.Namespace) -> None:
     items = {"data": prepared.data, "ids": prepared.val_ids, "prices": prepared.val_prices}
     train = prepared.train.model_dump(mode="json") | {"epochs": epochs}
     precision = arguments.precision or ("bfloat16" if arguments.device == "cuda" else "float32")
-    about = {"base": arguments.base or prepared.base, "device": arguments.device, "precision": precision}
-    about["train"] = train
-    about |= {"train_items": len(prepared.prompts["padded"].train), "says": {n: VARIANTS[n].says for n in names}}
+    about = {
+        "base": arguments.base or prepared.base,
+        "device": arguments.device,
+        "precision": precision,
+        "train": train,
+        "train_items": len(prepared.prompts["padded"].train),
+        "says": {n: VARIANTS[n].says for n in names},
+    }
     append_line(out / f"{prepared.data}-items.jsonl", items | about)
     settings = {
         "base": about["base"],

@@ -1,7 +1,7 @@
 """The variants of training that benchmarks/quality.py compares. Each one changes one thing in the baseline, `ce`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 BASELINE = "ce"
@@ -107,8 +107,3 @@ def plan_stacks(names: Sequence[str], seeds: int, size: int) -> list[Stack]:
 
 def _sort_by_dropout(jobs: Sequence[Job]) -> Stack:
     return Stack(tuple(sorted(jobs, key=lambda job: VARIANTS[job.variant].dropout > 0)))
-
-
-def alone(stack: Stack, job: Job) -> Stack:
-    """A stack of one of the jobs."""
-    return replace(stack, jobs=(job,))

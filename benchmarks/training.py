@@ -1,14 +1,15 @@
 """Training against a plain TRL SFTTrainer script, in turns.
 
-    python benchmarks/training.py [BASE] [--source FILE] [--quantization none|nf4] [--dropout 0.1] [--steps 8]
-                                  [--batch 16] [--rounds 3] [--max-length N] [--learning-rate 1e-4]
+    python benchmarks/training.py [BASE] [--source FILE] [--quantization none|nf4] [--precision float32|bfloat16]
+                                  [--dropout 0.1] [--steps 8] [--batch 16] [--rounds 3] [--max-length N]
+                                  [--learning-rate 1e-4]
 
 Both train the same items of the same data for one epoch: the same LoRA (r = 32 on q, k, v, o), batch, precision,
 learning rate and schedule, activation checkpointing off. TRL takes the items in random order. Every round is a process
 of its own for each side, and the sides take turns. Speed is counted in real tokens, without padding, from the end of
 the first step to the end of the last. The loss is that of 64 validation items after the training, computed by one
-function for both. The matrix products of the same run say how much of the machine was there. Without BASE, the bundled
-base is trained on the bundled data.
+function for both. The matrix products of the same run and precision say how much of the machine was there. Without
+BASE, the bundled base is trained on the bundled data.
 """
 
 import argparse
@@ -113,7 +114,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         setup.encoder.examples([setup.template.example(item) for item in items])
         for items in (setup.items.train, setup.items.val)
     )
-    products = _products(torch)
+    dtype = getattr(torch, options.precision)
+    products = _products(torch, dtype)
     train_side = _train_ours if options.side == "pricer" else _train_trl
     model, marks, tokens, padded = train_side(setup, train)
     parameters = sum(p.numel() for p in model.parameters() if not p.requires_grad)
@@ -122,7 +124,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "padding": round(1 - sum(tokens) / sum(padded), 4),
         "loss": round(_loss(torch, model, held_out), 5),
         "peak_gb": round(_peak_gb(), 2),
-        "gflops": round((products + _products(torch)) / 2),
+        "gflops": round((products + _products(torch, dtype)) / 2),
     }
     # Each frozen weight outside of the embeddings takes 2 floating-point operations forward, and 2 backward.
     weights = parameters - model.get_input_embeddings().weight.numel() * (1 if _is_tied(model) else 2)
@@ -261,9 +263,9 @@ def _loss(torch: Any, model: Any, examples: Any) -> float:
     return total / count
 
 
-def _products(torch: Any) -> float:
-    """Billion floating-point operations a second in products of float32 matrices."""
-    a = torch.randn(_MATRIX, _MATRIX)
+def _products(torch: Any, dtype: Any) -> float:
+    """Billion floating-point operations a second in products of matrices of a dtype."""
+    a = torch.randn(_MATRIX, _MATRIX, dtype=dtype)
     for _ in range(5):
         a @ a
     start = time.perf_counter()

@@ -39,7 +39,7 @@ class Predicted:
     def calibrated_on(self) -> int | None:
         """The number of validation items that corrected the 80 % intervals; None: they are raw."""
         used = self.calibrations.get(LEVELS[0])
-        return None if used is None else used.n + used.no_price
+        return None if used is None else used.validation_items
 
 
 def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[Item]], watcher: Watcher) -> Predicted:

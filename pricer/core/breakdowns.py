@@ -148,7 +148,7 @@ def break_down(
         worst=tuple(_miss(table, items, index) for index in ranked[: max(0, worst)].tolist()),
         coverage=coverage,
         abstention=abstention,
-        calibrated_on=used.n + used.no_price if used and coverage else None,
+        calibrated_on=used.validation_items if used and coverage else None,
         near_copies=_near_copies(table, near_copies),
     )
 

@@ -47,6 +47,11 @@ class Calibration:
     no_price: int
     decimals: int = 0
 
+    @property
+    def validation_items(self) -> int:
+        """The number of validation items, with and without an interval."""
+        return self.n + self.no_price
+
     def apply(self, raw: Interval | None) -> Interval | None:
         """The corrected interval, at least 0 and in whole hundredths of a step; None (no price) stays None. If the
         corrected ends would cross, both become the midpoint of the raw ends in ln(price + step).
