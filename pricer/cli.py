@@ -133,8 +133,6 @@ def evaluate(
             result = evaluate_on_data(source, which, data, limit, watcher)
         else:
             result = evaluate_run(source, which, Split(split or "val"), limit, watcher, race=race)
-    if not as_json:
-        terminal_evaluations.draw_errors(result.evaluations)
     terminal_evaluations.evaluated(result, as_json=as_json)
     sys.stdout.flush()  # W&B may take a while
     send(result.run, result.report, terminal.note, "the evaluation stands")
@@ -162,16 +160,16 @@ def pick(
 
     with terminal_progress.Watcher() as watcher:
         result = command.pick(run, metric, repo, watcher.note)
-    if not as_json:
-        terminal_pick.draw_pick(result)
-        terminal_pick.picked(result, as_json=False)
-        sys.stdout.flush()  # the confirmation may take a while
     confirmed = None
-    if confirm:
-        with terminal_progress.Watcher() as watcher:
-            confirmed = command.confirm(result, watcher)
+    try:
+        if confirm:
+            with terminal_progress.Watcher() as watcher:
+                confirmed = command.confirm(result, watcher)
+    finally:  # a confirmation that fails or is interrupted does not cost the ranking
+        if confirmed or not (confirm and as_json):
+            terminal_pick.picked(result, as_json=as_json, confirmed=confirmed)
     if as_json:
-        terminal_pick.picked(result, as_json=True, confirmed=confirmed)
+        pass
     elif confirmed:
         terminal_pick.confirmation(result, confirmed)
     else:

@@ -16,6 +16,7 @@ from pricer.core.items import Item, PromptTemplate, Split
 from pricer.core.metrics import Metric
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.prices import PriceFormat
+from pricer.core.verdicts import BaselineVerdict
 from pricer.stores.checkpoints import write_manifest
 from pricer.stores.runs import Run, create_run
 
@@ -143,6 +144,26 @@ def a_difference(
 
 def a_comparison(*differences: Difference, **changes: Any) -> Comparison:
     return replace(Comparison(differences, 41.25, (36.0, 48.5), 1_234, resamples=10_000, seed=0), **changes)
+
+
+def a_baseline_verdict(**changes: Any) -> BaselineVerdict:
+    """A model that is off by $40 on test items of $200, $20 less than the baseline `constant`."""
+    verdict = BaselineVerdict(
+        outcome="better",
+        step=200,
+        split=Split.TEST,
+        n=50,
+        error=40.0,
+        error_interval=(38.0, 42.0),
+        median_price=200.0,
+        baselines=1,
+        baseline="constant",
+        lower_by=20.0,
+        interval=(18.0, 22.0),
+        choice="none",
+        is_held_out=True,
+    )
+    return replace(verdict, **changes)
 
 
 def some_scores(mae: float | None = 10.0, n: int = 50) -> ScoreTable:

@@ -9,6 +9,7 @@ from pricer.commands.parts.held_out import judge_other_data, record_held_out
 from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
 from pricer.commands.parts.session import EvaluationSession, open_session
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
+from pricer.commands.parts.verdicts import judge_scored
 from pricer.commands.parts.wandb_report import evaluation_report
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.core.breakdowns import Breakdown
@@ -17,8 +18,9 @@ from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.halving import Dropout, RaceRecord, drop_worst, plan_rounds
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, Split
+from pricer.core.verdicts import Verdict
 from pricer.data.preparation import require
-from pricer.errors import CheckpointError, PricerError
+from pricer.errors import CheckpointError, PricerError, RunError
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report
 
@@ -31,7 +33,8 @@ class Evaluated:
     scored, and the records of checkpoints that cannot be read. A single checkpoint has a `breakdown`, a race
     has a `race`. `report` is for W&B; None: this run is not on W&B. `source` names other data that were scored, and
     `trained` is the number of its items that the run was trained on; None: unknown. `held_out` says whether the items
-    were held out for the adapters of another trainer; None: the run is pricer's.
+    were held out for the adapters of another trainer; None: the run is pricer's. `verdicts` are about the best of the
+    checkpoints.
     """
 
     run: Run
@@ -46,6 +49,7 @@ class Evaluated:
     revision: str | None = None
     trained: int | None = None
     held_out: HeldOutCheck | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def evaluate_run(
@@ -59,7 +63,7 @@ def evaluate_run(
     items = require(setup.items, split, setup.config.data)
     held_out = record_held_out(run, setup)
     job = _Job(run, which, checkpoints, setup, setup.spec(split, limit), items, held_out)
-    return _evaluate(job, watcher, race=race)
+    return _judge(_evaluate(job, watcher, race=race), which, watcher)
 
 
 def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watcher: Watcher) -> Evaluated:
@@ -79,7 +83,19 @@ def evaluate_on_data(run: Run, which: str, source: str, limit: int | None, watch
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
     job = _Job(run, which, checkpoints, setup, spec, data.items, held_out)
-    return replace(_evaluate(job, watcher), source=source, revision=data.revision, trained=trained)
+    scored_data = replace(_evaluate(job, watcher), source=source, revision=data.revision, trained=trained)
+    return _judge(scored_data, which, watcher, is_held_out=held_out.known if held_out else trained == 0)
+
+
+def _judge(result: Evaluated, which: str, watcher: Watcher, *, is_held_out: bool | None = None) -> Evaluated:
+    """The result with its verdicts. These need other records of the run. If one is damaged, there are no verdicts."""
+    coverage = result.breakdown.coverage if result.breakdown else ()
+    try:
+        verdicts = judge_scored(result.run, which, result.evaluations, coverage, is_held_out=is_held_out)
+    except RunError as problem:
+        watcher.note(f"no verdict: {problem.message}")
+        return result
+    return replace(result, verdicts=verdicts)
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:

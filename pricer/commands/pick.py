@@ -8,6 +8,7 @@ import numpy as np
 from pricer.commands.parts.checkpoints import find_failed, find_problem
 from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish, publish_recorded
+from pricer.commands.parts.verdicts import judge_choice
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import BEST, Checkpoint, Failure
 from pricer.core.evaluation import Evaluation, ScoreTable
@@ -18,10 +19,12 @@ from pricer.core.selection import (
     Selection,
     dropped_ids,
     find_comparable,
+    find_test_evaluation,
     other_test_looks,
     rank_evaluations,
     select,
 )
+from pricer.core.verdicts import Verdict
 from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.runs import Run, find_run, now
 
@@ -35,7 +38,7 @@ class Picked:
     `published` is what the repository got of it; None if it got nothing. `problem` says why the Hub could not be
     updated; the choice is valid anyway. `untagged` is the picked checkpoint if its repository belongs to somebody else,
     who alone may tag it. `held_out` says whether the items were held out for the adapters of another trainer; None: the
-    run is pricer's.
+    run is pricer's. `verdicts` say what the choice is worth.
     """
 
     run: Run
@@ -47,6 +50,7 @@ class Picked:
     problem: HubError | None = None
     untagged: Checkpoint | None = None
     held_out: HeldOutCheck | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,14 @@ class Confirmed:
 
     `is_new`: this call measured the number. `others` are the checkpoints of the run that were also measured on the test
     split, before or after. `problem` says why the number is not in the model card; the number is valid anyway.
+    `verdicts` say what the pick is worth on the test items.
     """
 
     confirmation: Confirmation
     is_new: bool
     others: tuple[str, ...]
     problem: HubError | None = None
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def pick(
@@ -119,7 +125,13 @@ def _describe(run: Run, selection: Selection, failed: Mapping[str, Failure]) -> 
         dropped=tuple(c.step for c in checkpoints if c.id in dropped - failed.keys()),
         failed=(*failed.values(), *run.store.damaged()),
         held_out=HeldOutCheck.from_fact(run.facts().get("held_out")),
+        verdicts=_judge(run, selection),
     )
+
+
+def _judge(run: Run, selection: Selection) -> tuple[Verdict, ...]:
+    test = find_test_evaluation(selection.chosen, run.evaluations.all())
+    return judge_choice(run, selection.chosen, selection.metric, selection.comparison, selection.ranking, test)
 
 
 def _publish(picked: Picked, note: Callable[[str], object]) -> Published | None:
@@ -188,7 +200,7 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
             _publish(picked, watcher.note)  # again, because the card states the confirmed number
         except HubError as error:
             problem = error
-    return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem)
+    return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem, _judge(run, selection))
 
 
 def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:

@@ -212,7 +212,8 @@ def _load(setup: Setup, examples: TokenTable, run: Run | None, watcher: Watcher)
         settings = StepSettings(**known[device]["settings"])
     else:
         settings = choose_step_settings(model, examples, config, setup.tokenizer.pad_token_id, watcher.note)
-    facts = {"step_settings": {**known, device: {"requested": requested, "settings": asdict(settings)}}}
+    facts: dict[str, Any] = {"cut_train": float(examples.cut.mean())}
+    facts["step_settings"] = {**known, device: {"requested": requested, "settings": asdict(settings)}}
     if run is None:
         facts["dense"] = record_dequantized(setup, model)
     return _Training(model, examples, settings, facts)

@@ -31,6 +31,11 @@ class Difference:
     p_best: float
 
     @property
+    def may_be_best(self) -> bool:
+        """Whether the candidate may be the truly best one."""
+        return not self.is_significant
+
+    @property
     def is_of_best(self) -> bool:
         """Whether the candidate is itself the best."""
         return self.interval is None

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pricer.core.comparison import Lead
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.metrics import METRICS
@@ -69,26 +68,6 @@ def list_results(val: Evaluation, test: Evaluation | None, origin: Origin) -> tu
         if (metric := e.metric(name)).value is not None
     )
 
-
-def describe_verdict(leads: Sequence[Lead], code: Callable[[str], str]) -> str:
-    """A sentence on how a checkpoint compares with its baselines. `code` marks their names."""
-    if not leads:
-        return "No baseline was compared with it on these items."
-    found = {verdict: [code(one.baseline) for one in leads if one.verdict == verdict] for verdict in _VERDICTS}
-    if len(found["better"]) == len(leads):
-        return (
-            f"Compared item by item, it beats {f'all {len(leads):,} baselines' if len(leads) > 1 else 'the baseline'}."
-        )
-    parts = [text.format(" and ".join(found[verdict])) for verdict, text in _VERDICTS.items() if found[verdict]]
-    said = ", and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
-    return f"Compared item by item with {len(leads):,} baseline{'s' * (len(leads) > 1)}, it {said}."
-
-
-_VERDICTS = {
-    "better": "beats {}",
-    "alike": "is not significantly different from {}",
-    "worse": "is worse than {}",
-}
 
 _BASELINES = {
     "train median": "always answers the median price of the training items",

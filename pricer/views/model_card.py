@@ -18,11 +18,13 @@ from pricer.core.items import PromptTemplate
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.selection import Selection, find_test_evaluation, other_test_looks
 from pricer.core.units import PriceUnit
+from pricer.core.verdicts import Verdict
 from pricer.redaction import hub_address
 from pricer.views import formatting
-from pricer.views.card_results import Origin, Result, describe_baselines, describe_verdict, list_results
+from pricer.views.card_results import Origin, Result, describe_baselines, list_results
 from pricer.views.markdown import code, one_line, python_literal, render_markdown
 from pricer.views.tables import describe_near_copies
+from pricer.views.verdicts import describe_verdict
 
 if TYPE_CHECKING:
     from pricer.config import RunConfig
@@ -87,6 +89,7 @@ def model_card(
     versions: Mapping[str, str],
     pricer_version: str,
     leads: Sequence[Lead] = (),
+    verdicts: Sequence[Verdict] = (),
     dropped: int = 0,
     coverage: Sequence[CoverageReport] = (),
     near_copies: NearCopies | None = None,
@@ -96,7 +99,8 @@ def model_card(
 
     The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
     `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `leads` are
-    over the baselines, on the test items if there are any, otherwise on the validation items. `dropped` is the number
+    over the baselines, and `verdicts` on the pick, on the test items if there are any, otherwise on the validation
+    items. `dropped` is the number
     of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown.
     `near_copies`: empty if unknown. `held_out` is about the adapters of another trainer. Text from outside
     cannot become markup.
@@ -134,7 +138,7 @@ def model_card(
         shown=shown,
         shown_items=recipe.origin.describe(shown, code),
         code=code,
-        verdict=describe_verdict(leads, code),
+        verdicts=[describe_verdict(one, val.spec.price_unit) for one in verdicts],
         lead_of={lead.baseline: lead for lead in leads},
         held_out=held_out,
         baselines=describe_baselines([e.name for e in _baselines_beside(shown, evaluations)], code),

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,13 @@ def note(text: str) -> None:
 def line(text: str) -> None:
     """Print a line of the answer to stdout."""
     print(harmless(text))
+
+
+def items(texts: Iterable[str]) -> None:
+    """Print a list of sentences of the answer to stdout. On a terminal, they are broken between words."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    for text in texts:
+        print(textwrap.fill(harmless(text), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False))
 
 
 def record(values: dict[str, Any], *, indent: int | None = 2) -> None:

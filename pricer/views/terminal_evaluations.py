@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from pricer.core.checkpoints import tag_name
 from pricer.core.metrics import METRICS
 from pricer.core.units import PriceUnit
+from pricer.core.verdicts import BaselineVerdict
 from pricer.views import tables, terminal
 from pricer.views.formatting import error, error_with_half_width, shorten
 from pricer.views.tables import Table
+from pricer.views.verdicts import NOTE, describe_verdict, verdict_records
 
 if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.evaluate import Evaluated
@@ -17,6 +19,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
     from pricer.core.halving import RaceRecord
+    from pricer.core.verdicts import Verdict
 
 # The columns that a narrow terminal leaves out, in this order: a cell that is cut to "$1…" is useless.
 _SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
@@ -26,17 +29,20 @@ _BASELINE, _NEAR = "tf-idf + ridge", 0.5
 
 
 def evaluated(result: "Evaluated", *, as_json: bool) -> None:
-    """Print the tables of `pricer eval`, or everything as JSON."""
+    """Print the verdicts, the curve and the tables of `pricer eval`, or everything as JSON."""
+    spec, unit = result.spec, result.spec.price_unit
     if as_json:
         evaluations = [{**asdict(e), "spec_fingerprint": e.spec.fingerprint} for e in result.evaluations]
-        values = {"run": result.run.name, "n": result.n, "evaluations": evaluations, **failed_record(result.failed)}
+        values = {"run": result.run.name, "verdicts": verdict_records(result.verdicts, unit), "n": result.n}
+        values |= {"evaluations": evaluations, **failed_record(result.failed)}
         values |= {"breakdown": asdict(result.breakdown)} if result.breakdown else {}
         if result.source is not None:
             values |= {"data": result.source, "data_revision": result.revision, "trained": result.trained}
         values |= {"held_out": asdict(result.held_out)} if result.held_out else {}
         terminal.record(values | ({"race": asdict(result.race)} if result.race else {}))
         return
-    spec, unit = result.spec, result.spec.price_unit
+    show_verdicts(result.run.name, result.verdicts, unit)
+    draw_errors(result.evaluations)
     how = "greedy" if spec.estimator == "greedy" else f"by the {spec.estimator}"
     where = f"the {spec.split} split" if result.source is None else terminal.harmless(result.source)
     where += f" at {result.revision[:7]}" if result.revision else ""
@@ -57,6 +63,15 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
         show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
+
+
+def show_verdicts(run: str, verdicts: "Sequence[Verdict]", unit: PriceUnit) -> None:
+    """Print the verdicts on a checkpoint of a run, one sentence each. Prints nothing if there are none."""
+    if verdicts:
+        judged = "".join(f", step {one.step:,}" for one in verdicts if isinstance(one, BaselineVerdict))
+        terminal.line(f"{run}{judged} ({NOTE}):")
+        terminal.items(describe_verdict(one, unit) for one in verdicts)
+        terminal.line("")
 
 
 def failed_record(failed: "Sequence[Failure]") -> dict[str, Any]:

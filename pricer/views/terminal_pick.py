@@ -21,7 +21,8 @@ from pricer.views.formatting import (
     with_interval,
 )
 from pricer.views.tables import Table
-from pricer.views.terminal_evaluations import draw_errors, failed_record, show_evaluations
+from pricer.views.terminal_evaluations import draw_errors, failed_record, show_evaluations, show_verdicts
+from pricer.views.verdicts import verdict_records
 
 if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.parts.publishing import Published
@@ -31,11 +32,13 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
 
 
 def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = None) -> None:
-    """Print the ranking and the choice, or everything as JSON."""
+    """Print the verdicts, the ranking and the choice, or everything as JSON."""
     selection = result.selection
     if as_json:
         terminal.record(_pick_record(result, confirmed))
         return
+    show_verdicts(result.run.name, (confirmed or result).verdicts, selection.chosen.spec.price_unit)
+    draw_pick(result)
     show_evaluations(f"{result.run.name}: ranking by {selection.metric}", selection.ranking)
     metric, comparison, name = selection.metric, selection.comparison, candidate_name(selection.candidate)
     unit = selection.chosen.spec.price_unit
@@ -98,7 +101,8 @@ def _note_published(published: "Published") -> None:
 
 def _pick_record(result: "Picked", confirmed: "Confirmed | None") -> dict[str, Any]:
     """The choice as JSON values."""
-    record = {"run": result.run.name, **asdict(result.selection.record)}
+    verdicts = verdict_records((confirmed or result).verdicts, result.selection.chosen.spec.price_unit)
+    record = {"run": result.run.name, "verdicts": verdicts, **asdict(result.selection.record)}
     record |= {"dropped": list(result.dropped), "unscored": list(result.unscored), **failed_record(result.failed)}
     if pick := result.untagged:
         record["untagged"] = {"repo": result.run.repo, "revision": pick.commit, "folder": pick.folder}

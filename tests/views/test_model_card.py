@@ -22,9 +22,10 @@ from pricer.core.items import Split
 from pricer.core.metrics import METRICS, Metric
 from pricer.core.prices import PriceFormat
 from pricer.core.selection import Selection, select
+from pricer.core.verdicts import LookVerdict
 from pricer.views.card_results import Origin
 from pricer.views.model_card import Card, Recipe, model_card
-from tests.builders import TEMPLATE, a_checkpoint, a_comparison, a_difference, a_spec, an_evaluation
+from tests.builders import TEMPLATE, a_baseline_verdict, a_checkpoint, a_comparison, a_difference, a_spec, an_evaluation
 
 HUB_SPEC = a_spec(base="maker/small", base_revision="ba5e" * 10, precision="nf4/bfloat16")
 HUB_TEST = replace(HUB_SPEC, split=Split.TEST)
@@ -114,8 +115,10 @@ WHOLE = """\
 This model answers the description of a product with its price in dollars. It is a LoRA adapter for [`maker/small`](https://huggingface.co/maker/small).
 It was trained on 4,000 items of [`user/lamps`](https://huggingface.co/datasets/user/lamps).
 
+- **Use the model: on 60 test items, it is off by &#36;44.00 on average (43.00 to 45.00), which is 22.0% of the median price, and by &#36;51.00 less (50.00 to 52.00) than constant, a simpler method.**
+- This error can be published: the test items were looked at for this checkpoint alone.
+
 **The mean absolute error is $44.00 (43.00 to 45.00)** on 60 items of the data set's own split `test` (95% interval in brackets).
-Compared item by item, it beats the baseline.
 
 |  | MAE | above this model |
 | --- | ---: | ---: |
@@ -263,10 +266,16 @@ Written by pricer `0.2.0` from the records of the run.
 """  # noqa: E501
 
 
+VERDICTS = (
+    a_baseline_verdict(n=60, error=44.0, error_interval=(43.0, 45.0), lower_by=51.0, interval=(50.0, 52.0)),
+    LookVerdict("first look", 0, ()),
+)
+
+
 def test_a_whole_card() -> None:
     tested = [*MEASURED, on_hub(None, 95.0, spec=HUB_TEST, n=60), on_hub(200, 44.0, spec=HUB_TEST, n=60)]
 
-    card = card_of(tested, leads=[Lead("constant", 51.0, (50.0, 52.0))])
+    card = card_of(tested, leads=[Lead("constant", 51.0, (50.0, 52.0))], verdicts=VERDICTS)
 
     assert card.body == WHOLE
     assert (card.repo, card.license, card.base_model) == ("user/lamp-pricer", "llama3.2", "maker/small")
@@ -296,9 +305,8 @@ def test_a_card_without_the_test_split_says_that_no_number_is_free_of_the_choice
         "`pricer pick --repo user/lamp-pricer --confirm` measures it. ### Validation error"
     ) in text_of(card)
     assert (
-        "on 50 validation items, which pricer held out by a hash of their texts (95% interval in brackets). No "
-        "baseline was compared with it on these items. The checkpoint was chosen by these items, which makes the "
-        "number optimistic. No test item was scored. |"
+        "on 50 validation items, which pricer held out by a hash of their texts (95% interval in brackets). The "
+        "checkpoint was chosen by these items, which makes the number optimistic. No test item was scored. |"
     ) in text_of(card)
     assert {(result.split, result.items) for result in card.results} == {
         (None, "50 validation items, which pricer held out by a hash of their texts")
@@ -517,25 +525,6 @@ def test_items_that_may_have_been_trained_on_are_a_note_before_every_number_but_
     assert "Caution" not in known
 
 
-@pytest.mark.parametrize(
-    ("leads", "said"),
-    [
-        ([("a", 5.0, (1.0, 9.0)), ("b", 3.0, (2.0, 4.0))], "Compared item by item, it beats all 2 baselines."),
-        (
-            [("a", 5.0, (1.0, 9.0)), ("b", 1.0, (-1.0, 3.0)), ("c", -2.0, (-3.0, -1.0)), ("d", -1.0, (-2.0, 0.0))],
-            "Compared item by item with 4 baselines, it beats `a`, is not significantly different from `b` and `d`, "
-            "and is worse than `c`.",
-        ),
-        ([("a", 5.0, None)], "with 1 baseline, it is not significantly different from `a`."),
-        ([], "No baseline was compared with it on these items."),
-    ],
-)
-def test_the_verdict_names_each_baseline_that_is_not_beaten(
-    leads: list[tuple[str, float, tuple[float, float] | None]], said: str
-) -> None:
-    assert said in text_of(card_of(leads=[Lead(*one) for one in leads]))
-
-
 def test_the_difference_to_a_baseline_stands_beside_it() -> None:
     card = card_of(leads=[Lead("constant", -2.0, (-3.0, -1.0))])
 
@@ -709,6 +698,7 @@ def hostile_card(text: str) -> Card:
         pricer_version=text,
         commit=text,
         leads=[Lead(text, 50.0, (49.0, 51.0)), Lead(text, -1.0, (-2.0, 0.0))],
+        verdicts=[a_baseline_verdict(baseline=text), LookVerdict("looked at before", 1, (text,))],
         held_out=HeldOutCheck(known=False, text=text),
     )
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pricer
+from pricer.commands.parts.verdicts import judge_choice, load_leads
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
-from pricer.core.comparison import Lead, measure_lead
-from pricer.core.evaluation import Evaluation
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import PromptTemplate, Split, name_split
 from pricer.core.prices import PriceFormat, PriceStyle
@@ -47,6 +46,7 @@ def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
     assert checkpoint.commit is not None  # the checkpoint is in the repository
     config, facts, evaluations = run.config(), run.facts(), run.evaluations.all()
     versions = facts.get("versions")
+    test = find_test_evaluation(selection.chosen, evaluations)
     confirmed = [one for one in run.confirmations() if one.candidate.id == checkpoint.id]
     return model_card(
         repo=repo,
@@ -54,7 +54,8 @@ def make_card(run: Run, repo: str, checkpoint: Checkpoint, selection: Selection,
         commit=checkpoint.commit,
         selection=selection,
         evaluations=evaluations,
-        leads=_leads(run, selection.chosen, evaluations),
+        leads=load_leads(run, test or selection.chosen),
+        verdicts=judge_choice(run, selection.chosen, selection.metric, selection.comparison, selection.ranking, test),
         base_license=_licence(config, checkpoint),
         recipe=_recipe(config, facts, is_foreign=checkpoint.prompt_fingerprint is None),
         versions=versions if isinstance(versions, dict) else {},
@@ -125,20 +126,6 @@ def render_results(card: Card) -> str | None:
         if result.items == card.results[0].items
     ]
     return str(yaml_dump(eval_result_entries_to_yaml(entries)))
-
-
-def _leads(run: Run, chosen: Evaluation, evaluations: list[Evaluation]) -> list[Lead]:
-    """The lead of the chosen checkpoint over each baseline whose scores are kept, on its test items if it has any."""
-    shown = find_test_evaluation(chosen, evaluations) or chosen
-    scores = run.evaluations.scores(shown.candidate.key, shown.spec)
-    found = []
-    for baseline in evaluations:
-        if scores is None or not baseline.candidate.is_baseline or baseline.spec != shown.spec:
-            continue
-        others = run.evaluations.scores(baseline.candidate.key, baseline.spec)
-        if others is not None and (lead := measure_lead(scores, others, baseline.name)):
-            found.append(lead)
-    return found
 
 
 def _licence(config: RunConfig, checkpoint: Checkpoint) -> str | None:

@@ -7,19 +7,23 @@ from dataclasses import fields, replace
 from typing import Any
 
 from pricer.commands.parts.checkpoints import saved_breakdown
+from pricer.commands.parts.verdicts import judge_choice
 from pricer.config import RunConfig
 from pricer.core.breakdowns import break_down
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Item, ItemSet, Split
+from pricer.core.verdicts import Verdict
 from pricer.data.preparation import load_items
 from pricer.errors import PricerError
 from pricer.redaction import redact
 from pricer.stores.runs import Run
 from pricer.views.report.curves import Curve
 from pricer.views.report.values import (
+    HeldOut,
     PredictionDetails,
     RunReport,
+    Tested,
     TrainingLog,
     fact_rows,
     flat_rows,
@@ -40,7 +44,24 @@ def load_report(run: Run) -> RunReport:
         return summary
     shown = summary.tested.evaluation if summary.tested else summary.held_out.chosen
     found, problem = _prediction_details(run, run.config(), shown)
-    return replace(summary, details=found, notes=(*summary.notes, *([redact(problem)] if problem else [])))
+    notes = (*summary.notes, *([redact(problem)] if problem else []))
+    return replace(summary, details=found, notes=notes, verdicts=_judge(run, summary.held_out, summary.tested, found))
+
+
+def _judge(
+    run: Run, held_out: HeldOut, tested: Tested | None, details: PredictionDetails | None
+) -> tuple[Verdict, ...]:
+    compared = held_out.comparison
+    return judge_choice(
+        run,
+        held_out.chosen,
+        held_out.metric,
+        compared,
+        # Checkpoints that were scored since the choice took no part in it.
+        [e for e in held_out.checkpoints if compared is None or compared.difference(e.candidate)],
+        tested.evaluation if tested else None,
+        details.breakdown.coverage if details and tested else None,
+    )
 
 
 def load_summary(run: Run) -> RunReport:

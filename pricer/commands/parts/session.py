@@ -168,6 +168,7 @@ def open_session(
     if cut := sum(prompt.cut for prompt in prompts):
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
     with run.evaluations.lock():
+        run.record(**{f"cut_{spec.split}": cut / len(items)})
         load = cache(partial(load_scorer, setup, run))
         batch_tokens = run.evaluations.batch_tokens(spec)
         if batch_tokens is None:

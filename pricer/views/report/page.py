@@ -30,6 +30,7 @@ from pricer.views.report.predictions import prediction_charts
 from pricer.views.report.training import several_training_charts, training_charts
 from pricer.views.report.validation import difference_chart, error_chart, overtraining_chart, several_error_chart
 from pricer.views.report.values import HeldOut, RunReport, Tested, same_items
+from pricer.views.verdicts import NOTE, describe_verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -65,6 +66,8 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
         drawn,
         report=report,
         sections=sections,
+        verdicts=[describe_verdict(one, report.unit) for one in report.verdicts],
+        verdict_note=NOTE,
         tiles=tiles(report),
         tested=tested and tables.evaluation_table([tested.evaluation, *tested.baselines], tested.evaluation),
         ranking=held_out and tables.ranking(held_out),

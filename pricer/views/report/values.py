@@ -14,6 +14,7 @@ from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import Confirmation, PickRecord, by_preference, dropped_ids, other_test_looks
 from pricer.core.units import PriceUnit
+from pricer.core.verdicts import Verdict
 from pricer.redaction import redact
 from pricer.views.formatting import duration, moment, size, step_list, utc_time
 from pricer.views.report.curves import NO_CURVE, Curve
@@ -87,7 +88,7 @@ class PredictionDetails:
 class RunReport:
     """The content of a report about one run. `status` describes its progress in a few words. Prices are in `unit`.
     `facts`, `settings` and `versions` are names with values as text. `notes` say what is missing, and what to do about
-    it. `doubts` say why the errors may be too small.
+    it. `doubts` say why the errors may be too small. `verdicts` say what the chosen checkpoint is worth.
     """
 
     name: str
@@ -102,6 +103,7 @@ class RunReport:
     details: PredictionDetails | None
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def held_out_of(

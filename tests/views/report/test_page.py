@@ -132,7 +132,7 @@ def test_no_text_becomes_markup(report: RunReport) -> None:
 
     assert set(re.findall(r"<([a-z0-9]+)", body)) <= {
         *("main", "header", "section", "h1", "h2", "h3", "p", "small", "div", "figure", "figcaption", "label", "input"),
-        *("output", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "noscript"),
+        *("output", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "noscript", "ul", "li"),
     }
     assert not any(text in page for text in (*HOSTILE[:5], CATEGORY))
     assert "&lt;img src=x onerror=document.title=&#39;taken&#39;&gt; What does this cost?" in body
