@@ -168,11 +168,9 @@ def pick(
     finally:  # a confirmation that fails or is interrupted does not cost the ranking
         if confirmed or not (confirm and as_json):
             terminal_pick.picked(result, as_json=as_json, confirmed=confirmed)
-    if as_json:
-        pass
-    elif confirmed:
+    if confirmed and not as_json:
         terminal_pick.confirmation(result, confirmed)
-    else:
+    elif not as_json:
         terminal_pick.next_step(result)
     sys.stdout.flush()  # W&B may take a while
     send(result.run, pick_report(result.selection), terminal.note, "the pick stands")

@@ -264,20 +264,22 @@ def test_a_loss_that_is_not_a_number_is_said_once_and_is_never_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_length", "said"),
+    ("max_length", "cut", "said"),
     [
-        (40, "96% of the descriptions are longer than prompt.max_length (40 tokens) and will be cut: "),
-        (47, "2 of 48 training descriptions (4.2%) are cut to 47 tokens (prompt.max_length)"),
+        (40, 46, "96% of the descriptions are longer than prompt.max_length (40 tokens) and will be cut: "),
+        (47, 2, "2 of 48 training descriptions (4.2%) are cut to 47 tokens (prompt.max_length)"),
     ],
 )
-def test_descriptions_that_are_cut_are_mentioned_once(max_length: int, said: str) -> None:
+def test_descriptions_that_are_cut_are_mentioned_once_and_recorded(max_length: int, cut: int, said: str) -> None:
     listener = Listener()
     long = changed("prompt", max_length=max_length)
 
-    train.start(long.model_copy(update={"train": long.train.model_copy(update={"epochs": 0.3})}), "q", None, listener)
+    long = long.model_copy(update={"train": long.train.model_copy(update={"epochs": 0.3})})
+    result = train.start(long, "q", None, listener)
 
     (note,) = [note for note in listener.notes if "cut" in note]
     assert note.startswith(said)
+    assert result.run.facts()["cut_train"] == cut / 48
 
 
 def test_nothing_is_created_when_something_is_wrong() -> None:
