@@ -53,7 +53,7 @@ class BaselineVerdict:
 class CurveVerdict:
     """How the metric changed with the length of the training.
 
-    `improving`: the best checkpoint is the last one, and the one before it is clearly worse. `levelling off`: the best
+    `improving`: the best checkpoint is the last one, and the one before it is clearly worse. `unclear`: the best
     is the last, and the one before it may be the best, too. `over-trained`: the last checkpoint is clearly worse than
     the best. `no clear change`: the last one may be the best, too. `unfinished`: the best is the last one that was
     scored, but `later` checkpoints after it were not scored. `raced`: `dropped` checkpoints dropped out of a race, so
@@ -63,7 +63,7 @@ class CurveVerdict:
     worse by `worse_by`, in the unit of `metric`, with a 95 % interval. The three are None where nothing was compared.
     """
 
-    outcome: Literal["improving", "levelling off", "over-trained", "no clear change", "unfinished", "raced", "single"]
+    outcome: Literal["improving", "unclear", "over-trained", "no clear change", "unfinished", "raced", "single"]
     metric: str
     scored: int
     best_step: int
@@ -224,11 +224,11 @@ def judge_curve(
     if later:
         return CurveVerdict("unfinished", metric, scored, step, later=later)
     before = by_step[-2]
-    return _curve("levelling off" if before.may_be_best else "improving", metric, scored, step, before)
+    return _curve("unclear" if before.may_be_best else "improving", metric, scored, step, before)
 
 
 def _curve(
-    outcome: Literal["improving", "levelling off", "over-trained", "no clear change"],
+    outcome: Literal["improving", "unclear", "over-trained", "no clear change"],
     metric: str,
     scored: int,
     step: int,

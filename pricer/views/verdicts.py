@@ -27,6 +27,8 @@ _TOPICS: dict[type, str] = {
     IntervalVerdict: "intervals",
     LookVerdict: "test",
 }
+# Names that are listed; of more, only the number is said.
+_MAX_NAMES = 3
 _SPLITS = {"val": "validation", "test": "test", "train": "training", "data": "other"}
 
 
@@ -79,7 +81,7 @@ def _describe_baseline(found: BaselineVerdict, unit: PriceUnit) -> str:
 
 _CHOICES = {
     "none": "",
-    "corrected": " and corrected for the choice of the checkpoint",
+    "corrected": ", corrected for the choice of the checkpoint",
     "uncorrected": ", which chose the checkpoint and so flatter it",
 }
 
@@ -96,8 +98,8 @@ def _describe_curve(found: CurveVerdict, unit: PriceUnit) -> str:
         "had no score.",
         "improving": f"Train longer: the last checkpoint, {best}, is the best, and the one before it, {other}, is "
         f"worse by {worse}.",
-        "levelling off": f"Training longer may gain little: the last checkpoint, {best}, is the best, but the one "
-        f"before it, {other}, is not clearly worse, by {worse}.",
+        "unclear": f"It is not clear whether longer training helps: the last checkpoint, {best}, is the best, but the "
+        f"one before it, {other}, may be as good: it is worse by {worse}.",
         "over-trained": f"Training went on for too long: after the best checkpoint, {best}, the model got worse, and "
         f"the last one, {other}, is worse by {worse}.",
         "no clear change": f"Training was long enough: after the best checkpoint, {best}, there is no clear change, "
@@ -128,17 +130,15 @@ def _describe_intervals(found: IntervalVerdict) -> str:
 
 
 def _describe_looks(found: LookVerdict) -> str:
-    names = f" (for {', '.join(found.others)})" if found.others else ""
-    times = "once" if found.before == 1 else f"{found.before:,} times"
+    names = ", ".join(found.others) if len(found.others) <= _MAX_NAMES else f"{len(found.others):,} checkpoints"
+    times = f"{'once' if found.before == 1 else f'{found.before:,} times'} for {names}"
     match found.outcome:
         case "first look":
-            return "This error can be published: the test items were looked at for this checkpoint alone."
+            return "This error can be published: the test items were scored for this checkpoint alone."
         case "looked at before":
-            return (
-                f"The test items were also looked at {times} otherwise{names}, so the error on new items may be higher."
-            )
+            return f"The test items were also scored {times}, so the error on new items may be higher."
         case "not scored":
-            known = f", which were looked at {times}{names}" if found.before else ""
+            known = f", which were scored {times}" if found.before else ""
             return (
                 "None of this was checked on items that took no part in the choice: pricer pick --confirm scores the "
                 f"test items{known}, and says whether the price intervals hold."

@@ -65,7 +65,7 @@ def test_a_good_run() -> None:
         "median price, and by $20.00 less (18.04 to 22.24) than tf-idf + ridge, the best of 2 simpler methods.",
         "Train longer: the last checkpoint, step 300, is the best, and the one before it, step 200, is worse by $10.00 "
         "(10.00 to 10.00).",
-        "This error can be published: the test items were looked at for this checkpoint alone.",
+        "This error can be published: the test items were scored for this checkpoint alone.",
     ]
 
 
@@ -78,7 +78,7 @@ def test_a_run_whose_model_is_worse_than_ridge_regression() -> None:
 
     # Nothing is left to chance between €63 and €70, so the choice needs no correction. €63 − €45 = €18 ± 1.96.
     assert said(run) == [
-        "Do not use the model, because tf-idf + ridge, a simpler method, is better: on 50 validation items and "
+        "Do not use the model, because tf-idf + ridge, a simpler method, is better: on 50 validation items, "
         "corrected for the choice of the checkpoint, the model is off by €63 on average (63 to 63), which is 31.5% of "
         "the median price, and by €18 more (16 to 20) than that method.",
         "Train longer: the last checkpoint, step 200, is the best, and the one before it, step 100, is worse by €7 "
@@ -95,7 +95,7 @@ def test_an_over_trained_run() -> None:
 
     assert said(run)[:2] == [
         "It is not known whether to use the model, because no simpler method was scored on the same items: on 50 "
-        "validation items and corrected for the choice of the checkpoint, it is off by $40.00 on average (40.00 to "
+        "validation items, corrected for the choice of the checkpoint, it is off by $40.00 on average (40.00 to "
         "40.00), which is 20.0% of the median price.",
         "Training went on for too long: after the best checkpoint, step 200, the model got worse, and the last one, "
         "step 300, is worse by $5.00 (5.00 to 5.00).",
@@ -110,8 +110,8 @@ def test_a_run_with_one_checkpoint() -> None:
     # One checkpoint was not chosen from several: its error is as it was measured. 40 ± 1.96, and 0 ± 1.96.
     assert said(run)[:2] == [
         "Do not use the model, because it is not clearly better than tf-idf + ridge, a simpler method: on 50 "
-        "validation items, the model is off by $40.00 on average (38.04 to 41.96), which is 20.0% of the median price, and by "
-        "$0.00 less (−1.96 to 1.96) than that method.",
+        "validation items, the model is off by $40.00 on average (38.04 to 41.96), which is 20.0% of the median price, "
+        "and by $0.00 less (−1.96 to 1.96) than that method.",
         "Nothing is known of longer or shorter training, because only one checkpoint was scored.",
     ]
 
@@ -120,9 +120,10 @@ def test_looks_at_the_test_items_before_are_counted() -> None:
     run = a_good_run()
     score(run, 100, np.full(50, 70.0), TEST)
     score(run, 100, np.full(50, 70.0), a_spec(split=Split.TEST, limit=20))
-    also = "The test items were also looked at 2 times otherwise (for step-000100), so the error on new items may be "
 
-    assert said(run)[-1] == f"{also}higher."
+    assert said(run)[-1] == (
+        "The test items were also scored 2 times for step-000100, so the error on new items may be higher."
+    )
 
     # A confirmation knows which looks were before it.
     tested = run.evaluations.find(a_checkpoint(300).id, TEST)
@@ -142,6 +143,14 @@ def test_cut_descriptions_and_rows_that_were_left_out_are_said_where_the_run_kno
     )
     run.record(cut_train="<b>", cut_test=7)  # a repository can have anything there
     assert not any("cut at" in sentence for sentence in said(run))
+
+    # 4 + 4 of 80 rows are 10 %.
+    summary: dict[str, object] = {name: [] for name in ("own_splits", "price_quantiles", "price_bands", "warnings")}
+    counts = {"rows": 80, "rejected": {"no price": 4}, "dropped": {"duplicate": 4}, "items": {}, "near_copies": {}}
+    rest = {"revision": None, "near_duplicate_groups": 0, "items_in_groups": 0, "largest_group": 0}
+    prices = dict.fromkeys(("train_median", "min_price", "max_price", "max_train_price"), 1.0)
+    run.record(data={**summary, **counts, **rest, **prices, "price_in_description": 0})
+    assert said(run)[2] == "10.0% of the rows of the data were left out."
 
 
 def test_intervals_that_are_too_narrow_on_the_test_items_of_the_confirmation() -> None:
@@ -282,7 +291,7 @@ def test_a_confirmation_that_fails_costs_no_ranking(run: Run, scorer: FakeScorer
 
     stopped = Cli("pick", "--confirm")
 
-    assert " on 12 validation items and corrected for the choice" in stopped.out.splitlines()[1]
+    assert " on 12 validation items, corrected for the choice" in stopped.out.splitlines()[1]
     assert "ranking by mae" in stopped.out
     assert "confirmed" not in stopped.out
 

@@ -117,7 +117,7 @@ class TestCurve:
         found = judge_curve(CHOSEN, "mae", COMPARED, scored=2)
 
         assert found is not None
-        assert (found.outcome, found.other_step, found.worse_by) == ("levelling off", 100, 3.0)
+        assert (found.outcome, found.other_step, found.worse_by) == ("unclear", 100, 3.0)
 
     @pytest.mark.parametrize(("low", "outcome"), [(1.0, "over-trained"), (-1.0, "no clear change")])
     def test_an_earlier_checkpoint_is_the_best_and_the_last_one_is_compared_with_it(

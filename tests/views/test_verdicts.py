@@ -47,8 +47,8 @@ class TestBaseline:
 
         assert said(worse, HOUSES) == (
             "Do not use the model, because tf-idf + ridge, the best of 4 simpler methods, is better: on 146 test "
-            "items, the model is off by €63,416 on average (52,216 to 74,616), which is 38.9% of the median price, and by "
-            "€17,864 more (9,224 to 26,504) than that method."
+            "items, the model is off by €63,416 on average (52,216 to 74,616), which is 38.9% of the median price, and "
+            "by €17,864 more (9,224 to 26,504) than that method."
         )
 
     @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ class TestBaseline:
     @pytest.mark.parametrize(
         ("choice", "where"),
         [
-            ("corrected", "on 50 validation items and corrected for the choice of the checkpoint, it is off by"),
+            ("corrected", "on 50 validation items, corrected for the choice of the checkpoint, it is off by"),
             ("uncorrected", "on 50 validation items, which chose the checkpoint and so flatter it, it is off by"),
         ],
     )
@@ -102,10 +102,10 @@ class TestBaseline:
             "$3.50 (1.00 to 6.00).",
         ),
         (
-            "levelling off",
+            "unclear",
             {"other_step": 200, "interval": (-1.0, 8.0)},
-            "Training longer may gain little: the last checkpoint, step 1,200, is the best, but the one before it, "
-            "step 200, is not clearly worse, by $3.50 (−1.00 to 8.00).",
+            "It is not clear whether longer training helps: the last checkpoint, step 1,200, is the best, but the one "
+            "before it, step 200, may be as good: it is worse by $3.50 (−1.00 to 8.00).",
         ),
         (
             "over-trained",
@@ -193,12 +193,12 @@ def test_intervals_say_how_many_prices_they_have(outcome: Any, is_corrected: boo
     [
         (
             LookVerdict("first look", 0, ()),
-            "This error can be published: the test items were looked at for this checkpoint alone.",
+            "This error can be published: the test items were scored for this checkpoint alone.",
         ),
         (
             LookVerdict("looked at before", 3, ("step-000020", "step-000060")),
-            "The test items were also looked at 3 times otherwise (for step-000020, step-000060), so the error on new "
-            "items may be higher.",
+            "The test items were also scored 3 times for step-000020, step-000060, so the error on new items may be "
+            "higher.",
         ),
         (
             LookVerdict("not scored", 0, ()),
@@ -206,9 +206,13 @@ def test_intervals_say_how_many_prices_they_have(outcome: Any, is_corrected: boo
             "items, and says whether the price intervals hold.",
         ),
         (
+            LookVerdict("looked at before", 5, ("step-000020", "step-000040", "step-000060", "step-000080")),
+            "The test items were also scored 5 times for 4 checkpoints, so the error on new items may be higher.",
+        ),
+        (
             LookVerdict("not scored", 1, ("step-000020",)),
             "None of this was checked on items that took no part in the choice: pricer pick --confirm scores the test "
-            "items, which were looked at once (for step-000020), and says whether the price intervals hold.",
+            "items, which were scored once for step-000020, and says whether the price intervals hold.",
         ),
     ],
 )
