@@ -151,6 +151,8 @@ def test_cut_descriptions_and_rows_that_were_left_out_are_said_where_the_run_kno
     prices = dict.fromkeys(("train_median", "min_price", "max_price", "max_train_price"), 1.0)
     run.record(data={**summary, **counts, **rest, **prices, "price_in_description": 0})
     assert said(run)[2] == "10.0% of the rows of the data were left out."
+    run.record(data={**run.facts()["data"], "rows": "<b>"})
+    assert not any("rows of the data" in sentence for sentence in said(run))
 
 
 def test_intervals_that_are_too_narrow_on_the_test_items_of_the_confirmation() -> None:

@@ -92,18 +92,15 @@ def judge_evaluation(
     measured on its items. `is_held_out`: whether these are known to be held out; None: as run.json says.
     """
     pick = run.selection()
-    was_chosen = pick is not None and (pick.candidate.id, pick.spec_fingerprint) == (
-        shown.candidate.id,
-        shown.spec.fingerprint,
-    )
-    is_corrected = pick is not None and was_chosen and pick.metric == "mae"
+    if pick and (pick.candidate.id, pick.spec_fingerprint) != (shown.candidate.id, shown.spec.fingerprint):
+        pick = None  # these items did not choose this checkpoint
     return _in_order(
         judge_baselines(
             shown,
             _median_price(run, shown),
             load_leads(run, shown),
-            comparison=pick.comparison if pick and is_corrected else None,
-            was_chosen=pick is not None and was_chosen and len(pick.ranking) > 1,
+            comparison=pick.comparison if pick and pick.metric == "mae" else None,
+            was_chosen=pick is not None and len(pick.ranking) > 1,
             is_held_out=_is_held_out(run) if is_held_out is None else is_held_out,
         ),
         _judge_cut(run, shown),
@@ -158,8 +155,8 @@ def _count_left_out(facts: Mapping[str, Any]) -> tuple[int, int]:
     """The rows of the source that were left out, and all of its rows; 0 and 0 if unknown."""
     try:
         summary = DataSummary.from_record(facts["data"])
-        return sum(summary.rejected.values()) + sum(summary.dropped.values()), summary.rows
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return int(sum(summary.rejected.values()) + sum(summary.dropped.values())), int(summary.rows)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return 0, 0
 
 
