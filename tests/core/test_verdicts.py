@@ -15,7 +15,9 @@ from tests.builders import a_comparison, a_difference, a_spec, an_evaluation
 TESTED = an_evaluation(200, 40.0, spec=a_spec(split=Split.TEST))
 CHOSEN = an_evaluation(200, 40.0)
 # Of the best at step 200, whose metric is 40.00, the corrected one is 41.25: it was chosen by $1.25 of luck.
-COMPARED = a_comparison(a_difference(100, 3.0, (-1.0, 7.0), 0.25), a_difference(200, 0.0, None, 0.75))
+COMPARED = a_comparison(
+    a_difference(100, 3.0, (-1.0, 7.0), 0.25), a_difference(200, -3.0, (-7.0, 1.0), 0.75, is_best=True)
+)
 
 
 def a_lead(lower_by: float, error: float, name: str = "constant") -> Lead:
@@ -105,7 +107,9 @@ class TestBaselines:
 
 class TestCurve:
     def test_the_best_is_the_last_and_the_one_before_is_clearly_worse(self) -> None:
-        clear = a_comparison(a_difference(100, 3.0, (1.0, 5.0), 0.0), a_difference(200, 0.0, None, 1.0))
+        clear = a_comparison(
+            a_difference(100, 3.0, (1.0, 5.0), 0.0), a_difference(200, -3.0, (-5.0, -1.0), 1.0, is_best=True)
+        )
 
         found = judge_curve(CHOSEN, "mae", clear, scored=2)
 
@@ -124,7 +128,7 @@ class TestCurve:
         self, low: float, outcome: str
     ) -> None:
         comparison = a_comparison(
-            a_difference(200, 0.0, None, 0.9),
+            a_difference(200, -1.0, (-3.0, 1.0), 0.9, is_best=True),
             a_difference(400, 4.0, (low, 7.0), 0.1),
             a_difference(300, 1.0, (-1.0, 3.0), 0.0),
         )
