@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pricer.core.intervals import LEVELS
 from pricer.core.metrics import METRICS
 from pricer.core.units import PriceUnit
 from pricer.views.formatting import (
@@ -105,7 +106,10 @@ def in_two_lines(cell: str) -> str:
 
 
 def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:
-    """The errors of groups of items: price bands or categories. `excerpt` shortens the names of categories."""
+    """The errors of groups of items, price bands or categories, and how often their intervals contain the price.
+    `excerpt` shortens the names of categories.
+    """
+    levels = LEVELS if any(group.coverage for group in groups) else ()
     rows = [
         [
             unit.short_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
@@ -114,10 +118,11 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
             share(group.mae / group.median if group.median else None),
             share(group.hit_rate),
             f"{group.no_price:,}",
+            *(share(coverage.share) for coverage in group.coverage),
         ]
         for group in groups
     ]
-    return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
+    return Table([name, "n", "MAE", "of the median price", "hits", "no price", *(f"in {x:.0%}" for x in levels)], rows)
 
 
 def describe_failures(failed: "Sequence[Failure]") -> list[str]:

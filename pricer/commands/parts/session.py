@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
+from pricer.core.calibration import calibrate
 from pricer.core.checkpoints import Candidate, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
-from pricer.core.items import Item
+from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.ml.batches import find_batch_tokens, make_batches
@@ -150,9 +151,15 @@ class EvaluationSession:
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
-        """Score one Prediction per item, and save the metrics and the scores under `name`."""
+        """Score one Prediction per item. Save the metrics, the scores, and what the answers to validation items say of
+        the intervals, under `name`.
+        """
         evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
-        self.run.evaluations.add(name, evaluation, table)
+        calibration = None
+        if self.spec.split is Split.VAL:
+            by_id = {prediction.item_id: prediction for prediction in predictions}
+            calibration = calibrate([by_id[item.id] for item in self.items], self.items, self.spec.decimals)
+        self.run.evaluations.add(name, evaluation, table, calibration)
         return evaluation
 
 
