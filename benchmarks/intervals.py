@@ -107,18 +107,18 @@ def correct(division: str, factors: str, level: float, cal: Answers, test: Answe
     price, ends, side = np.log1p(cal.price), cal.ends(level), round((1 + level) / 2, 6)
     scores, moved = np.stack([ends[0] - price, price - ends[1]]), test.ends(level)
     tilt = np.array([find_rank(one, side) for one in scores]) if factors == "tilt" else np.zeros(2)
+    is_beyond = np.stack([cal.price <= cal.estimate, cal.price >= cal.estimate])
     amounts, is_done = np.zeros(moved.shape), np.zeros(len(test.price), dtype=np.bool_)
     for _, _, in_cal, in_test in divide(division, cal, test):
-        own = scores[:, in_cal] - tilt[:, None]
+        own = np.where(is_beyond, scores - tilt[:, None], -np.inf)[:, in_cal]
         if factors == "two":
             both = np.array([find_rank(one, side) for one in own], dtype=np.float64)
         else:
             both = np.array([find_rank(own.max(axis=0), level)] * 2, dtype=np.float64)
         amounts[:, in_test & ~is_done] = (tilt + both)[:, None]
         is_done |= in_test
-    low, high = moved[0] - amounts[0], moved[1] + amounts[1]
-    crossed = low > high
-    low[crossed] = high[crossed] = (low + high)[crossed] / 2
+    median = np.log1p(test.estimate)
+    low, high = np.minimum(median, moved[0] - amounts[0]), np.maximum(median, moved[1] + amounts[1])
     # Rounded outwards to whole cents.
     return np.stack([np.floor(100 * np.expm1(low) + 1e-6).clip(0), np.ceil(100 * np.expm1(high) - 1e-6)]) / 100
 

@@ -47,17 +47,16 @@ class Correction:
     low: float
     high: float
 
-    def apply(self, raw: Interval, unit: PriceUnit) -> Interval:
-        """The corrected interval, at least 0 and in whole hundredths of a step. If the corrected ends would cross, both
-        become the point halfway between them in ln(price + step).
+    def apply(self, raw: Interval, median: float, unit: PriceUnit) -> Interval:
+        """The corrected interval, at least 0 and in whole hundredths of a step. It contains the median of the
+        distribution: an end that a factor below 1 would move beyond the median stays there.
         """
         step = unit.step
-        low, high = (raw[0] + step) / self.low, (raw[1] + step) * self.high
-        if low > high:
-            low = high = math.sqrt(low * high)
+        low = min(median, max(0.0, (raw[0] + step) / self.low - step))
+        high = max(median, (raw[1] + step) * self.high - step)
         # Round outwards. A price often lies exactly on an end; without rounding, the last bit of a float would decide
         # whether the interval contains it.
-        return max(0.0, unit.round_down(low - step)), max(0.0, unit.round_up(high - step))
+        return unit.round_down(low), unit.round_up(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +108,18 @@ class Calibration:
         level's interval contains those of the lower levels: the levels are corrected one by one, so it is widened where
         it does not.
         """
-        group, unit = self.find_group(prediction, category), PriceUnit(decimals=self.decimals)
-        corrections = {correction.level: correction for correction in group.corrections} if group else {}
+        group, distribution = self.find_group(prediction, category), prediction.distribution
+        if group is None or distribution is None:
+            return dict.fromkeys(LEVELS)
+        corrections = {correction.level: correction for correction in group.corrections}
+        unit = PriceUnit(decimals=self.decimals)
         found: dict[float, Interval | None] = {}
-        inner: Interval | None = None
+        inner = distribution.median, distribution.median
         for level in LEVELS:
-            ends = raw_interval(prediction, level)
-            if ends and level in corrections:
-                ends = corrections[level].apply(ends, unit)
-            if ends and inner:
-                ends = min(ends[0], inner[0]), max(ends[1], inner[1])
-            found[level] = inner = ends
+            ends = distribution.interval(level)
+            if level in corrections:
+                ends = corrections[level].apply(ends, distribution.median, unit)
+            found[level] = inner = min(ends[0], inner[0]), max(ends[1], inner[1])
         return found
 
 
@@ -128,31 +128,33 @@ def calibrate(predictions: Sequence[Prediction], items: Sequence[Item], decimals
     interval: fewer than 4.
 
     Each category of at least GROUP_MIN items is divided into bands of the estimate, see `find_edges`. So are all items
-    together, for the items of other categories. Raises a ValueError for an invalid interval.
+    together, for the items of other categories. First each end is moved by a factor from all items, which makes
+    intervals asymmetric if errors are. Then both ends of a group's intervals are moved by one more factor, which
+    contains the share of the level of its items. Raises a ValueError for an invalid interval.
     """
     pairs = list(zip(predictions, items, strict=True))
     kept = [(p, p.distribution, item) for p, item in pairs if p.distribution and not p.distribution.is_silent]
-    prices = [item.price for _, _, item in kept]
-    ratios = {level: _find_ratios([raw_interval(p, level) for p, _, _ in kept], prices, decimals) for level in LEVELS}
-    estimates = np.array([distribution.median for _, distribution, _ in kept])
+    prices, estimates = np.array([(item.price, d.median) for _, d, item in kept]).reshape(-1, 2).T
+    scores = {
+        level: _score([raw_interval(p, level) for p, _, _ in kept], prices, estimates, level, decimals)
+        for level in LEVELS
+    }
     sizes = Counter(item.category for _, _, item in kept)
     own = sorted(name for name, n in sizes.items() if name is not None and n >= GROUP_MIN)
     groups = []
     for category in (*own, None):
         in_category = np.array([category in (None, item.category) for _, _, item in kept], dtype=np.bool_)
         edges = find_edges(estimates[in_category])
-        for above, up_to in pairwise((-math.inf, *edges, math.inf)):
-            chosen = in_category & (estimates > above) & (estimates <= up_to)
-            corrections = [_fit(ratios[level], chosen, level) for level in LEVELS]
-            groups.append(
-                CalibrationGroup(
-                    category,
-                    above if math.isfinite(above) else None,
-                    up_to if math.isfinite(up_to) else None,
-                    int(chosen.sum()),
-                    tuple(correction for correction in corrections if correction),
-                )
-            )
+        for above, up_to in pairwise((None, *edges, None)):
+            band = CalibrationGroup(category, above, up_to, 0, ())
+            chosen = np.array([band.holds(item.category, d.median) for _, d, item in kept], dtype=np.bool_)
+            factors = {level: find_rank(scores[level].factor[chosen], level) for level in LEVELS}
+            corrections = [
+                Correction(level, *(scores[level].tilt * factor).tolist())
+                for level, factor in factors.items()
+                if factor is not None
+            ]
+            groups.append(replace(band, n=int(chosen.sum()), corrections=tuple(corrections)))
     if not groups[-1].corrections:  # the last group is the largest
         return None
     return Calibration(len(kept), len(items) - len(kept), decimals, tuple(groups))
@@ -172,26 +174,30 @@ def find_edges(estimates: np.ndarray) -> tuple[float, ...]:
     return tuple(edges)
 
 
-def _find_ratios(raw: Sequence[Interval | None], prices: Sequence[float], decimals: int) -> np.ndarray:
-    """How far each price lies outside its interval, (2, items): low end ÷ price, and price ÷ high end, all plus one
-    step. They are the factors by which the ends would have to move; below 1, the price lies inside that end.
+@dataclass(frozen=True)
+class _Scores:
+    """How far each price lies outside its interval of a level. `tilt` (2,) are the factors that leave a share of
+    (1 − level) / 2 of all prices outside the lower and the upper end; 1 with fewer than GROUP_MIN items. `factor`
+    (items,) is one more factor for both ends, at which the interval just contains the price. One factor for each group
+    varies less than two. All factors apply to the ends + one step.
     """
-    low, high, price = np.array(pair_with_prices(raw, prices)).reshape(-1, 3).T + PriceUnit(decimals=decimals).step
-    return np.stack([low / price, price / high])
+
+    tilt: np.ndarray
+    factor: np.ndarray
 
 
-def _fit(ratios: np.ndarray, chosen: np.ndarray, level: float) -> Correction | None:
-    """The correction of the `chosen` items (a mask); None if they are too few for this level.
-
-    In the first step, each end gets the factor that leaves (1 − level) / 2 of all items outside it. This makes
-    intervals asymmetric if errors are. It takes at least GROUP_MIN items. In the second step, both ends get one more
-    factor: the one that contains the share `level` of the chosen items. One factor varies less than two.
-    """
+def _score(
+    raw: Sequence[Interval | None], prices: np.ndarray, estimates: np.ndarray, level: float, decimals: int
+) -> _Scores:
+    step = PriceUnit(decimals=decimals).step
+    low, high, price = np.array(pair_with_prices(raw, prices.tolist())).reshape(-1, 3).T + step
+    ratios = np.stack([low / price, price / high])
     tilt = np.ones(2)
-    if ratios.shape[1] >= GROUP_MIN:
+    if len(price) >= GROUP_MIN:
         tilt = np.array([find_rank(side, round((1 + level) / 2, 6)) for side in ratios])
-    factor = find_rank((ratios[:, chosen] / tilt[:, None]).max(axis=0), level)
-    return None if factor is None else Correction(level, float(tilt[0] * factor), float(tilt[1] * factor))
+    # A corrected interval contains the median, so only the end on the price's side of the median can exclude the price.
+    is_beyond = np.stack([prices <= estimates, prices >= estimates])
+    return _Scores(tilt, np.where(is_beyond, ratios / tilt[:, None], 0).max(axis=0))
 
 
 def find_rank(scores: np.ndarray, share: float) -> float | None:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
+_ABOUT_BANDS = (
+    "In 80%, in 95%: the share of prices in their interval. Intervals are corrected by category and by estimate. No "
+    "method can promise a share for a band of the true price, which nobody knows when the interval is made."
+)
+
 # The page shows a table with more columns in a narrower layout, and keeps its first column in place while scrolling.
 _MANY = 10
 
@@ -118,11 +123,12 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
             share(group.mae / group.median if group.median else None),
             share(group.hit_rate),
             f"{group.no_price:,}",
-            *(share(coverage.share) for coverage in group.coverage),
+            *(share_with_interval(coverage.share, coverage.interval) for coverage in group.coverage),
         ]
         for group in groups
     ]
-    return Table([name, "n", "MAE", "of the median price", "hits", "no price", *(f"in {x:.0%}" for x in levels)], rows)
+    columns = [name, "n", "MAE", "of the median price", "hits", "no price", *(f"in {level:.0%}" for level in levels)]
+    return Table(columns, rows, note=_ABOUT_BANDS if levels and name == "price" else "")
 
 
 def describe_failures(failed: "Sequence[Failure]") -> list[str]:

@@ -97,7 +97,7 @@ def test_each_end_has_its_own_factor_where_errors_are_asymmetric() -> None:
 
     ((eighty, _),) = [group.corrections for group in calibration.groups]
     assert eighty == Correction(0.8, 100 / 112, 208 / 200)
-    assert eighty.apply(RAW, DOLLARS) == (111.0, 207.0)
+    assert eighty.apply(RAW, 149.0, DOLLARS) == (111.0, 207.0)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,10 @@ def test_each_end_has_its_own_factor_where_errors_are_asymmetric() -> None:
         ((1.0, 1.0), RAW, RAW),
         ((2.0, 1.0), RAW, (49.0, 199.0)),
         ((0.8, 0.8), RAW, (124.0, 159.0)),  # 100/0.8 − 1, 200 × 0.8 − 1
-        ((0.5, 0.5), RAW, (140.42, 140.43)),  # 199 to 99 would cross: √(200 × 100) − 1 = 140.42136 instead
-        ((0.25, 0.5), RAW, (199.0, 199.0)),  # 399 to 99 would cross: √(400 × 100) − 1
+        ((0.5, 0.5), RAW, (149.0, 149.0)),  # not 199 to 99, which would exclude the median
+        ((2.0, 0.5), RAW, (49.0, 149.0)),
         ((2.0, 2.0), (0.0, 9.0), (0.0, 19.0)),  # 1/2 − 1 is below $0
         ((0.5, 0.5), (0.0, 0.0), (0.0, 0.0)),
-        ((0.9, 0.1), (0.0, 0.0), (0.0, 0.0)),  # √(1/0.9 × 0.1) − 1 is below $0
         ((3.0, 3.0), (99.0, 99.0), (32.33, 299.0)),  # 100/3 − 1 = 32.3333, in whole cents outwards
         ((1.01, 1.01), (19.0, 24.0), (18.8, 24.25)),  # 20/1.01 − 1 = 18.80198, 25 × 1.01 − 1 = 24.25
     ],
@@ -119,7 +118,7 @@ def test_each_end_has_its_own_factor_where_errors_are_asymmetric() -> None:
 def test_an_interval_is_widened_or_narrowed_by_the_factors(
     correction: tuple[float, float], raw: Interval, corrected: Interval
 ) -> None:
-    assert Correction(0.8, *correction).apply(raw, DOLLARS) == corrected
+    assert Correction(0.8, *correction).apply(raw, sum(raw) / 2, DOLLARS) == corrected
 
 
 @pytest.mark.parametrize(
@@ -132,9 +131,9 @@ def test_an_interval_is_widened_or_narrowed_by_the_factors(
     ],
 )
 def test_the_factor_is_applied_to_the_ends_plus_a_step(decimals: int, raw: Interval, corrected: Interval) -> None:
-    unit = PriceUnit(decimals=decimals)
+    found = Correction(0.8, 2.0, 2.0).apply(raw, sum(raw) / 2, PriceUnit(decimals=decimals))
 
-    assert Correction(0.8, 2.0, 2.0).apply(raw, unit) == pytest.approx(corrected, abs=1.01 * 10 ** -(decimals + 2))
+    assert found == pytest.approx(corrected, abs=1.01 * 10 ** -(decimals + 2))
 
 
 @pytest.mark.parametrize("raw", [(2.0, 1.0), (-1.0, 1.0), (1.0, math.inf), (math.nan, 1.0), (1.0, math.nan)])
