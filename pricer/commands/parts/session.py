@@ -62,10 +62,15 @@ class EvaluationSession:
     errors: dict[str, PricerError] = field(default_factory=dict)
 
     def find(self, name: str) -> Evaluation | None:
-        """The finished evaluation with this name if its scores are kept, otherwise None."""
-        evaluation = self.run.evaluations.find(name, self.spec)
-        has_scores = self.run.evaluations.scores(name, self.spec) is not None
-        return evaluation if evaluation and evaluation.is_complete and has_scores else None
+        """The finished evaluation with this name if its scores, and the correction of intervals that validation items
+        give, are kept. Otherwise None.
+        """
+        kept, spec = self.run.evaluations, self.spec
+        evaluation = kept.find(name, spec)
+        if evaluation is None or not evaluation.is_complete or kept.scores(name, spec) is None:
+            return None
+        is_correcting = spec.split is Split.VAL and evaluation.estimators
+        return evaluation if not is_correcting or kept.calibration(name, spec) else None
 
     def predict(
         self,

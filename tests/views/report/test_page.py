@@ -32,7 +32,7 @@ def test_a_whole_run_has_everything(report: RunReport) -> None:
         "Validation",
         "Over-training",
         "Behind the number",
-        "Categories",
+        "By true price and category",
         "Worst items",
         "The run",
     ]
