@@ -134,15 +134,21 @@ def a_score_table(imputed: Any, price: Any = 100.0, has_price: Any = True) -> Sc
 
 
 def a_difference(
-    step: int, worse_by: float, interval: tuple[float, float] | None, p_best: float, candidate: Candidate | None = None
+    step: int,
+    worse_by: float,
+    interval: tuple[float, float],
+    p_best: float,
+    candidate: Candidate | None = None,
+    *,
+    is_best: bool = False,
 ) -> Difference:
-    """The checkpoint at a step compared to the best; the best itself where there is no interval."""
-    is_significant = interval is not None and interval[0] > 0
-    return Difference(candidate or Candidate.of(a_checkpoint(step)), worse_by, interval, is_significant, p_best)
+    """The checkpoint at a step compared to the best of the others. Above 0, its interval rules it out as the best."""
+    may_be_best = interval[0] <= 0
+    return Difference(candidate or Candidate.of(a_checkpoint(step)), worse_by, interval, is_best, may_be_best, p_best)
 
 
 def a_comparison(*differences: Difference, **changes: Any) -> Comparison:
-    return replace(Comparison(differences, 41.25, (36.0, 48.5), 1_234, resamples=10_000, seed=0), **changes)
+    return replace(Comparison(differences, 0.5, 41.25, (36.0, 48.5), 1_234, resamples=10_000, seed=0), **changes)
 
 
 def some_scores(mae: float | None = 10.0, n: int = 50) -> ScoreTable:

@@ -83,9 +83,7 @@ def difference(amount: float, metric: str, unit: PriceUnit) -> str:
 
 
 def difference_to_best(one: "Difference", metric: str, unit: PriceUnit) -> str:
-    """The difference of a candidate to the best, with its 95 % interval; – for the best itself."""
-    if one.interval is None:
-        return "–"
+    """The difference of a candidate to the best of the others, with its 95 % interval."""
     low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in one.interval)
     return f"{difference(one.worse_by, metric, unit)} ({low} to {high})"
 
@@ -187,15 +185,20 @@ def scored_items(spec: "EvalSpec", n: int) -> str:
     return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"
 
 
-def significance(comparison: "Comparison") -> str:
-    """The number of candidates not significantly different from the best, and the items needed to separate them."""
-    others = comparison.others
-    alike = sum(not one.is_significant for one in others)
-    verb = "is" if alike == 1 else "are"
-    line = f"{alike:,} of the {len(others):,} others {verb} not significantly different from the best"
+def confidence_set(comparison: "Comparison", metric: str, unit: PriceUnit) -> str:
+    """How many candidates may be the truly best one, what the choice costs at most, and how many more items would tell
+    the best from the second.
+    """
+    count, of_all = sum(one.may_be_best for one in comparison.differences), len(comparison.differences)
+    if count == 1:
+        return f"of {of_all:,} checkpoints, only the chosen one may be the truly best (95 % confidence)"
+    line = (
+        f"{count:,} of {of_all:,} checkpoints may be the truly best (95 % confidence); the chosen one is worse than it "
+        f"by at most {difference(comparison.max_regret, metric, unit)}"
+    )
     if comparison.more_items is None:
         return line
-    return f"{line}; about {comparison.more_items:,} more items would separate the runner-up"
+    return f"{line}; about {comparison.more_items:,} more items would rule out the runner-up"
 
 
 def looks(others: Sequence[str]) -> str:

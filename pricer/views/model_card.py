@@ -193,7 +193,7 @@ def _filters() -> dict[str, Callable[..., object]]:
         "label": formatting.label,
         "description": formatting.description,
         "price": formatting.price,
-        "significance": formatting.significance,
+        "confidence_set": formatting.confidence_set,
         "with_interval": formatting.with_interval,
         "with_half_width": formatting.with_half_width,
         "above": _above,
@@ -232,13 +232,13 @@ def _lead(selection: Selection) -> str:
         return ""
     if not selection.margin:
         return "with the same value as the next, which is later in training"
-    second, unit = selection.ranking[1], selection.chosen.spec.price_unit
-    difference = selection.comparison and selection.comparison.difference(second.candidate)
-    if difference and difference.interval:
-        lead = formatting.difference_to_best(difference, selection.metric, unit)
-    else:
-        lead = formatting.difference(selection.margin, selection.metric, unit)
-    return f"{lead} better than the next"
+    metric, unit, comparison = selection.metric, selection.chosen.spec.price_unit, selection.comparison
+    own = None if comparison is None else comparison.difference(selection.candidate)
+    if own is None:
+        return f"{formatting.difference(selection.margin, metric, unit)} better than the next"
+    low, high = own.interval
+    better_by = replace(own, worse_by=-own.worse_by, interval=(-high, -low))
+    return f"{formatting.difference_to_best(better_by, metric, unit)} better than the best of the others"
 
 
 def _without_folder(name: str) -> str:

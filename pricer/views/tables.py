@@ -9,6 +9,7 @@ from pricer.core.intervals import LEVELS
 from pricer.core.metrics import METRICS
 from pricer.core.units import PriceUnit
 from pricer.views.formatting import (
+    confidence_set,
     difference_to_best,
     error,
     error_with_half_width,
@@ -18,7 +19,6 @@ from pricer.views.formatting import (
     share,
     share_with_interval,
     shorten,
-    significance,
     with_half_width,
 )
 
@@ -77,8 +77,8 @@ def evaluation_table(evaluations: "Sequence[Evaluation]", chosen: "Evaluation | 
 
 
 def ranking(held_out: "HeldOut") -> Table:
-    """The checkpoints, best first by the choosing metric, and the baselines below them. Checkpoints that are not
-    significantly different from the best have the kind `alike`.
+    """The checkpoints, best first by the choosing metric, and the baselines below them. Checkpoints that may
+    be the truly best one have the kind `alike`.
     """
     metric, chosen, comparison = held_out.metric, held_out.chosen, held_out.comparison
     sign = 1 if METRICS[metric].better == "lower" else -1
@@ -93,16 +93,17 @@ def ranking(held_out: "HeldOut") -> Table:
     if comparison:
         # The columns of the comparison follow the column of their metric.
         after = columns.index(label(metric)) + 1
-        columns[after:after] = ["worse than the best by", "probability best"]
+        columns[after:after] = ["worse than the best other", "probability best"]
         for number, evaluation in enumerate(shown):
             one = held_out.difference(evaluation)
             rows[number][after:after] = (
                 [difference_to_best(one, metric, chosen.spec.price_unit), share(one.p_best)] if one else ["", ""]
             )
-            if one and not one.is_significant and evaluation is not chosen:
+            if one and one.may_be_best and evaluation is not chosen:
                 kinds[number] = "alike"
     cells = [[in_two_lines(cell) for cell in row] for row in rows]
-    return Table(columns, cells, kinds=kinds, note=f"{significance(comparison)}." if comparison else "")
+    note = f"{confidence_set(comparison, metric, chosen.spec.price_unit)}." if comparison else ""
+    return Table(columns, cells, kinds=kinds, note=note)
 
 
 def in_two_lines(cell: str) -> str:

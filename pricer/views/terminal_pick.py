@@ -7,6 +7,7 @@ from pricer.redaction import hub_address
 from pricer.views import tables, terminal
 from pricer.views.formatting import (
     candidate_name,
+    confidence_set,
     difference,
     difference_to_best,
     interval,
@@ -14,7 +15,6 @@ from pricer.views.formatting import (
     label,
     ordinal,
     share,
-    significance,
     step_list,
     value,
     with_half_width,
@@ -41,25 +41,24 @@ def picked(result: "Picked", *, as_json: bool, confirmed: "Confirmed | None" = N
     unit = selection.chosen.spec.price_unit
     if comparison:
         compared = [(e.name, comparison.difference(e.candidate)) for e in selection.ranking]
-        verdict = {True: "yes", False: "no"}
         rows = [
             [
                 candidate,
                 difference_to_best(one, metric, unit),
-                "" if one.is_of_best else verdict[one.is_significant],
+                "yes" if one.may_be_best else "no",
                 share(one.p_best),
             ]
             for candidate, one in compared
             if one
         ]
-        columns = ["checkpoint", "worse than the best by", "significant", "probability best"]
-        title = f"Paired by item: 95 % intervals, {comparison.resamples:,} resamples"
+        columns = ["checkpoint", "worse than the best other", "may be the best", "probability best"]
+        title = f"Paired by item: simultaneous 95 % intervals, {comparison.resamples:,} resamples"
         terminal.table(title, Table(columns, rows))
     margin = selection.margin
     lead = "" if margin is None else f", {difference(margin, metric, unit)} better than the runner-up"
     terminal.line(f"best: {name} ({(selection.candidate.id or '')[:7]}){lead}")
     if comparison:
-        terminal.line(significance(comparison))
+        terminal.line(confidence_set(comparison, metric, unit))
         ends = interval(comparison.corrected_interval, metric, unit)
         terminal.line(
             f"{metric} of {name}: {_chosen_value(selection)} on the items that chose it; corrected for the choice "

@@ -67,7 +67,7 @@ class TestPick:
         assert comparison is not None
         assert [(one.candidate.step, one.worse_by, one.interval, one.p_best) for one in comparison.differences] == [
             (100, 10.0, (10.0, 10.0), 0.0),
-            (200, 0.0, None, 1.0),
+            (200, -10.0, (-10.0, -10.0), 1.0),
         ]
         assert (comparison.corrected, comparison.corrected_interval, comparison.more_items) == (
             40.0,

@@ -49,26 +49,33 @@ def test_a_difference_is_paired_by_item() -> None:
     # Differences of 12 and −8 in turn: mean 2, standard deviation 10, standard error 10/√400 = 0.5.
     assert first.candidate.step == 100
     assert first.worse_by == pytest.approx(2.0)
+    # With a single pair, the simultaneous interval is that of the pair.
     assert first.interval == pytest.approx((2 - Z95 * 0.5, 2 + Z95 * 0.5), abs=0.05)
-    assert first.is_significant
+    assert (first.is_best, first.may_be_best) == (False, False)
     # It is the best where the mean difference is below 0, four standard errors away.
     assert first.p_best < 0.002
-    assert second == Difference(CANDIDATES[1], 0.0, None, False, 1 - first.p_best)
+    low, high = first.interval
+    assert second == Difference(CANDIDATES[1], -first.worse_by, (-high, -low), True, True, 1 - first.p_best)
 
 
-def test_what_is_within_the_noise_is_not_significant_and_takes_more_items() -> None:
+def test_what_is_within_the_noise_may_be_the_best_and_takes_more_items() -> None:
     comparison = comparison_of([COMMON + 20 + 0.5 + 10 * SWING, COMMON + 20])
 
     (difference, _) = comparison.differences
-    assert not difference.is_significant
+    assert difference.may_be_best
     # One standard error away: Φ(−1) = 16 %.
     assert difference.p_best == pytest.approx(0.159, abs=0.03)
-    # Half of the interval, 1.96 · 0.5, is 0.5 with (1.96)² times as many items: 400 · 3.84 − 400 = 1,136.
-    assert comparison.more_items == pytest.approx(1_136, rel=0.08)
+    # It leaves the set where it is 1.645 standard errors worse. 1.645 · 0.5 is 0.5 with 1.645² = 2.71 times as many
+    # items: 400 · 2.71 − 400 = 682.
+    assert comparison.more_items == pytest.approx(682, rel=0.08)
+    # The truly best one may be it, and 1.645 · 0.5 − 0.5 better.
+    assert comparison.max_regret == pytest.approx(0.32, abs=0.04)
 
 
-def test_a_significant_difference_takes_no_more_items() -> None:
-    assert comparison_of([COMMON + 5, COMMON]).more_items is None
+def test_what_is_ruled_out_takes_no_more_items() -> None:
+    comparison = comparison_of([COMMON + 5, COMMON])
+
+    assert (comparison.more_items, comparison.max_regret) == (None, 0.0)
 
 
 def test_twins_are_level_and_the_earlier_is_the_best() -> None:
@@ -76,7 +83,7 @@ def test_twins_are_level_and_the_earlier_is_the_best() -> None:
 
     assert [one.p_best for one in comparison.differences] == [1.0, 0.0]
     assert comparison.differences[1].interval == (0.0, 0.0)
-    assert not comparison.differences[1].is_significant
+    assert [(one.is_best, one.may_be_best) for one in comparison.differences] == [(True, True), (False, True)]
     assert comparison.more_items is None
     assert comparison.corrected == COMMON.mean()  # nothing was gained by choosing between them
 
@@ -119,9 +126,12 @@ def test_a_comparison_is_whole_whatever_the_errors(errors: list[list[float]], me
 
     assert math.isclose(sum(one.p_best for one in comparison.differences), 1)
     for number, one in enumerate(comparison.differences):
-        assert (one.interval is None) == (number == best)
-        assert one.is_significant == (one.interval is not None and one.interval[0] > 0)
-        assert one.worse_by >= 0
+        assert one.is_best == (number == best)
+        assert one.worse_by <= 0 if one.is_best else one.worse_by >= 0
+        assert one.interval[0] <= one.interval[1]
+        # The set needs fewer standard errors than the intervals of all pairs.
+        assert one.may_be_best <= (one.interval[0] <= 0)
+    assert comparison.max_regret >= 0
     assert comparison.corrected_interval[0] <= comparison.corrected_interval[1] < math.inf
     assert comparison.more_items is None or comparison.more_items >= 1
 
@@ -137,7 +147,6 @@ class TestOnSimulatedCheckpoints:
             best = int(np.argmin([one.abs_error.mean() for one in scores]))
             comparison = compared(scores, "mae", best, resamples=250)
             interval = comparison.differences[1 - best].interval
-            assert interval is not None
             covered += interval[0] <= truth[1 - best] - truth[best] <= interval[1]
 
         # 95 % of 150 are 142.5, give or take √(150 · 0.95 · 0.05) = 2.7.
@@ -165,9 +174,10 @@ class TestOnSimulatedCheckpoints:
 
 KEPT = Comparison(
     (
-        Difference(CANDIDATES[0], 2.0, (-1.0, 5.0), False, 0.25),
-        Difference(CANDIDATES[1], 0.0, None, False, 0.75),
+        Difference(CANDIDATES[0], 2.0, (-1.0, 5.0), False, True, 0.25),
+        Difference(CANDIDATES[1], -2.0, (-5.0, 1.0), True, True, 0.75),
     ),
+    max_regret=0.5,
     corrected=41.0,
     corrected_interval=(36.0, 48.0),
     more_items=9,

@@ -140,9 +140,8 @@ def test_the_scores_say_how_sure_the_choice_is() -> None:
     assert comparison is not None
     assert [one.candidate.step for one in comparison.differences] == [100, 200, 300]
     # $30 on every item; $1 of which the standard error is 10/√100 = 1; the best itself.
-    assert [one.is_significant for one in comparison.differences] == [True, False, False]
-    assert [round(one.worse_by, 6) for one in comparison.differences] == [30.0, 1.0, 0.0]
-    assert comparison.differences[0].interval == pytest.approx((30.0, 30.0))
+    assert [one.may_be_best for one in comparison.differences] == [False, True, True]
+    assert [round(one.worse_by, 6) for one in comparison.differences] == [30.0, 1.0, -1.0]
     assert comparison.corrected > 119.0  # 99 + 20, and the optimism
 
 
@@ -153,14 +152,15 @@ def test_the_comparison_is_written_beside_the_ranking() -> None:
     comparison = record["comparison"]
     assert comparison["differences"][2] == {
         "candidate": asdict(Candidate.of(a_checkpoint(300))),
-        "worse_by": 0.0,
-        "interval": None,
-        "is_significant": False,
+        "worse_by": -1.0,
+        "interval": [pytest.approx(-2.96, abs=0.1), pytest.approx(0.96, abs=0.1)],  # −1 ± 1.96
+        "is_best": True,
+        "may_be_best": True,
         "p_best": pytest.approx(0.84, abs=0.02),  # Φ(1)
     }
     assert (comparison["resamples"], comparison["seed"]) == (10_000, 0)
     assert comparison["corrected_interval"][0] < comparison["corrected"] < comparison["corrected_interval"][1]
-    assert comparison["more_items"] == pytest.approx(284, rel=0.06)  # 100 · (1.96² − 1)
+    assert comparison["more_items"] == pytest.approx(171, rel=0.06)  # 100 · (1.645² − 1)
 
 
 class TestWhatIsCompared:

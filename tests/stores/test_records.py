@@ -23,7 +23,9 @@ COVERAGE = report_coverage(0.8, [(1.0, 3.0), None], None, [2.0, 5.0])
 CONFIRMATION = Confirmation(
     "2026-01-02", EVALUATION.candidate, EVALUATION.spec.fingerprint, EVALUATION.metric("mae"), 2, ("a",), (COVERAGE,)
 )
-COMPARISON = a_comparison(a_difference(5, 0.0, None, 0.9), a_difference(10, 1.5, (-1.0, 4.0), 0.1))
+COMPARISON = a_comparison(
+    a_difference(5, -1.5, (-4.0, 1.0), 0.9, is_best=True), a_difference(10, 1.5, (-1.0, 4.0), 0.1)
+)
 PICK = Selection("mae", (EVALUATION, an_evaluation(10, 41.5)), COMPARISON).record
 PREDICTION = Prediction("a", "0022", 22.0, a_distribution())
 

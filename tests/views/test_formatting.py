@@ -5,6 +5,7 @@ import pytest
 from pricer.core.metrics import METRICS, Metric, ScoreRule
 from pricer.core.units import DOLLARS, PriceUnit
 from pricer.views.formatting import (
+    confidence_set,
     description,
     difference,
     difference_to_best,
@@ -18,7 +19,6 @@ from pricer.views.formatting import (
     ordinal,
     price,
     shorten,
-    significance,
     size,
     utc_time,
     value,
@@ -28,7 +28,7 @@ from pricer.views.formatting import (
 )
 from tests.builders import a_comparison, a_difference
 
-BEST = a_difference(300, 0.0, None, 0.875)
+BEST = a_difference(300, -0.03, (-0.07, 0.01), 0.875, is_best=True)
 WORSE, ALIKE = a_difference(100, 0.1, (0.04, 0.16), 0.0), a_difference(200, 0.03, (-0.01, 0.07), 0.125)
 
 
@@ -68,17 +68,26 @@ def test_intervals_stand_behind_their_metric(
     assert (with_half_width(metric, DOLLARS), with_interval(metric, DOLLARS)) == (with_half, in_brackets)
 
 
-def test_the_best_is_worse_than_nobody() -> None:
-    assert difference_to_best(BEST, "mae", DOLLARS) == "–"
+def test_the_best_is_better_than_the_best_of_the_others() -> None:
+    assert difference_to_best(BEST, "mae", DOLLARS) == "−$0.03 (−0.07 to 0.01)"
 
 
 @pytest.mark.parametrize(
-    ("more", "end"), [(None, ""), (1_234, "; about 1,234 more items would separate the runner-up")]
+    ("more", "end"), [(None, ""), (1_234, "; about 1,234 more items would rule out the runner-up")]
 )
-def test_what_is_not_significantly_different_is_counted_without_the_best(more: int | None, end: str) -> None:
+def test_the_set_that_may_be_the_best_is_counted_with_the_best(more: int | None, end: str) -> None:
     comparison = a_comparison(WORSE, ALIKE, BEST, more_items=more)
 
-    assert significance(comparison) == f"1 of the 2 others is not significantly different from the best{end}"
+    assert confidence_set(comparison, "hit_rate", DOLLARS) == (
+        "2 of 3 checkpoints may be the truly best (95 % confidence); the chosen one is worse than it by at most "
+        f"50.00 points{end}"
+    )
+
+
+def test_a_best_without_a_rival_is_said_to_be_alone() -> None:
+    assert confidence_set(a_comparison(WORSE, BEST, more_items=None), "mae", DOLLARS) == (
+        "of 2 checkpoints, only the chosen one may be the truly best (95 % confidence)"
+    )
 
 
 def test_amounts() -> None:

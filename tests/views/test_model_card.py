@@ -390,22 +390,22 @@ def test_a_tie_is_called_one() -> None:
     ) in said
 
 
-def compared(
-    evaluation: Evaluation, worse_by: float, interval: tuple[float, float] | None, p_best: float
-) -> Difference:
-    return a_difference(0, worse_by, interval, p_best, evaluation.candidate)
+def compared(evaluation: Evaluation, worse_by: float, interval: tuple[float, float], p_best: float) -> Difference:
+    return a_difference(0, worse_by, interval, p_best, evaluation.candidate, is_best=worse_by < 0)
 
 
 def test_it_says_how_sure_the_choice_was() -> None:
     worse, best = evaluations = [on_hub(100, 43.5), on_hub(200, 40.0)]
-    comparison = a_comparison(compared(worse, 3.5, (-0.5, 7.5), 0.1), compared(best, 0.0, None, 0.9), more_items=20)
+    comparison = a_comparison(
+        compared(worse, 3.5, (-0.5, 7.5), 0.1), compared(best, -3.5, (-7.5, 0.5), 0.9), more_items=20
+    )
     selection = Selection("mae", (best, worse), comparison)
 
     assert (
-        "of the 2 that were measured it is the best by MAE, $3.50 (−0.50 to 7.50) better than the next. A number that "
-        "took part in a choice is optimistic by construction. Compared item by item, 1 of the 1 others is not "
-        "significantly different from the best; about 20 more items would separate the runner-up. Corrected for the "
-        "choice, MAE is $41.25 (36.00 to 48.50)."
+        "of the 2 that were measured it is the best by MAE, $3.50 (−0.50 to 7.50) better than the best of the others. "
+        "A number that took part in a choice is optimistic by construction. Compared item by item, 2 of 2 checkpoints "
+        "may be the truly best (95 % confidence); the chosen one is worse than it by at most $0.50; about 20 more "
+        "items would rule out the runner-up. Corrected for the choice, MAE is $41.25 (36.00 to 48.50)."
     ) in text_of(card_of(evaluations, selection=selection))
 
 

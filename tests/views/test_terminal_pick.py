@@ -16,7 +16,7 @@ from tests.builders import a_checkpoint, a_comparison, a_difference, an_evaluati
 DIFFERENCES = (
     a_difference(100, 10.0, (4.0, 16.0), 0.0),
     a_difference(200, 3.5, (-0.5, 7.5), 0.125),
-    a_difference(300, 0.0, None, 0.875),
+    a_difference(300, -3.5, (-7.5, 0.5), 0.875, is_best=True),
 )
 
 
@@ -35,16 +35,15 @@ def test_the_pick_is_shown_with_what_it_is_worth(capsys: pytest.CaptureFixture[s
     lines = shown(a_pick(), capsys)
 
     rows = [" ".join(line.split()) for line in lines]
-    assert "Paired by item: 95 % intervals, 10,000 resamples" in rows
-    assert rows[rows.index("step-000300 – 87.5%") :][:3] == [
-        "step-000300 – 87.5%",
-        "step-000200 $3.50 (−0.50 to 7.50) no 12.5%",
-        "step-000100 $10.00 (4.00 to 16.00) yes 0.0%",
+    assert "Paired by item: simultaneous 95 % intervals, 10,000 resamples" in rows
+    assert rows[rows.index("step-000300 −$3.50 (−7.50 to 0.50) yes 87.5%") :][1:3] == [
+        "step-000200 $3.50 (−0.50 to 7.50) yes 12.5%",
+        "step-000100 $10.00 (4.00 to 16.00) no 0.0%",
     ]
     assert lines[-3:] == [
         f"best: step 300 ({a_checkpoint(300).id[:7]}), $3.50 better than the runner-up",
-        "1 of the 2 others is not significantly different from the best; about 1,234 more items would separate the "
-        "runner-up",
+        "2 of 3 checkpoints may be the truly best (95 % confidence); the chosen one is worse than it by at most $0.50; "
+        "about 1,234 more items would rule out the runner-up",
         "mae of step 300: $40.00 on the items that chose it; corrected for the choice $41.25 (95 %: 36.00 to 48.50)",
     ]
 

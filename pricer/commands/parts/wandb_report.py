@@ -47,10 +47,20 @@ def evaluation_report(
 
 
 def pick_report(selection: Selection) -> Report:
-    """The pick for the summary of a W&B run: its step and its mean absolute error."""
-    candidate, mae = selection.candidate, selection.chosen.metric("mae").value
-    summary = {"best_step": candidate.step or 0}
-    return Report(selection.spec_fingerprint, {}, summary | ({} if mae is None else {"best_mae": mae}))
+    """The pick for the summary of a W&B run: its step and its mean absolute error, and how each checkpoint compares
+    with the best of the others.
+    """
+    candidate, mae, comparison = selection.candidate, selection.chosen.metric("mae").value, selection.comparison
+    summary: dict[str, float | int] = {"best_step": candidate.step or 0}
+    if mae is not None:
+        summary["best_mae"] = mae
+    if comparison:
+        summary["pick/max_regret"] = comparison.max_regret
+        for one in comparison.differences:
+            place, (low, high) = f"pick/{one.candidate.name}", one.interval
+            summary |= {f"{place}/worse_by": one.worse_by, f"{place}/may_be_best": int(one.may_be_best)}
+            summary |= {f"{place}/worse_by_low": low, f"{place}/worse_by_high": high}
+    return Report(selection.spec_fingerprint, {}, summary)
 
 
 def _values(evaluation: Evaluation, group: str) -> Mapping[str, float]:

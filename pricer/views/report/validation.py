@@ -193,8 +193,9 @@ def _bounds(evaluation: Evaluation) -> tuple[float, float]:
 
 
 def difference_chart(held_out: HeldOut) -> Chart | None:
-    """The difference of each checkpoint to the best, paired by item, with 95 % intervals; None without a comparison.
-    The intervals of the errors do not show this: they can overlap although one checkpoint is better on most items.
+    """The difference of each checkpoint to the best of the others, paired by item, with simultaneous 95 % intervals;
+    None without a comparison. The intervals of the errors do not show this: they can overlap although one checkpoint is
+    better on most items.
     """
     if held_out.comparison is None:
         return None
@@ -202,20 +203,17 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     is_share = kind(metric) == "share"
     factor = 100 if is_share else 1
     drawn = comparison.differences
-    compared = [one for one in drawn if one.interval is not None]
-    alike = [one for one in compared if not one.is_significant]
-    worse = [one for one in compared if one.is_significant]
+    best = next(one for one in drawn if one.is_best)
+    may_be_best = [one for one in comparison.others if one.may_be_best]
+    not_best = [one for one in comparison.others if not one.may_be_best]
     curve = [one.candidate.step for one in drawn], [factor * one.worse_by for one in drawn]
     traces = [scatter("lines", *curve, "line", line={"width": 1.4}, **SILENT)]
-    if alike:
-        traces.append(_differences(alike, "not significantly different", "amber", "circle-open", metric, unit))
-    if worse:
-        traces.append(_differences(worse, "significantly worse", "blue", "circle", metric, unit))
-    best = next(one for one in comparison.differences if one.is_of_best)
+    if may_be_best:
+        traces.append(_differences(may_be_best, "may be the best", "amber", {"symbol": "circle-open"}, metric, unit))
+    if not_best:
+        traces.append(_differences(not_best, "not the best", "blue", {"symbol": "circle"}, metric, unit))
     name = candidate_name(best.candidate)
-    text = [f"{name}<br>probability best {share(best.p_best)}"]
-    star = {"name": f"chosen, and the best: {name}", "marker": STAR, "text": text}
-    traces.append(scatter("markers", [best.candidate.step], [0.0], "green", **star))
+    traces.append(_differences([best], f"chosen: {name}", "green", STAR, metric, unit))
     ends, beyond = difference_scale(comparison)
     # The unit is in the title: at a tick it would come before the minus sign.
     of_metric = {"price": f" ({unit.symbol})", "share": ", points", "number": ""}[kind(metric)]
@@ -223,10 +221,11 @@ def difference_chart(held_out: HeldOut) -> Chart | None:
     yaxis = axis(f"{label(metric)}, worse by{of_metric}", range=[factor * end for end in ends], **ticks)
     zero = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below"}
     shapes = [{**zero, "line": {"color": "muted", "width": 1.4}}]
+    rivals = " or one of the amber ones" if may_be_best else ""
     note = (
-        f"How much worse each checkpoint is than {name}, the best by {label(metric)}, on the same items; 95 % "
-        "intervals of the difference. An interval that reaches the line at zero: not significantly different, whether "
-        "or not the intervals in the chart above overlap."
+        f"How much worse by {label(metric)} each checkpoint is than the best of all others, on the same items. The "
+        f"95 % intervals hold for all checkpoints at once. The truly best one is the chosen one{rivals} with 95 % "
+        "confidence, whether or not the intervals in the chart above overlap."
     )
     left_out = [f"{candidate_name(one.candidate)} by {difference(one.worse_by, metric, unit)}" for one in beyond]
     note += _above("Above the picture (double-click shows all)", left_out)
@@ -239,17 +238,17 @@ def difference_scale(comparison: Comparison) -> tuple[list[float], list[Differen
     """The range of an axis for differences, and the checkpoints above it. Large differences of the first checkpoints
     are left out, because they would flatten the small ones. At least the nearer half is inside.
     """
-    others = sorted((one for one in comparison.differences if one.interval), key=lambda one: one.worse_by)
+    others = sorted(comparison.others, key=lambda one: one.worse_by)
     nearer = others[: math.ceil(len(others) / 2)]
-    half = float(np.median([(high - low) / 2 for low, high in (one.interval or (0.0, 0.0) for one in nearer)]))
+    half = float(np.median([(one.interval[1] - one.interval[0]) / 2 for one in nearer]))
     most = max(_MAX_HALF_WIDTHS * half, nearer[-1].worse_by)
-    bounds = [0.0, *(end for one in others if one.worse_by <= most for end in one.interval or ())]
+    bounds = [0.0, *(end for one in comparison.differences if one.worse_by <= most for end in one.interval)]
     room = 0.06 * (max(bounds) - min(bounds)) or 1.0
     return [min(bounds) - room, max(bounds) + room], [one for one in others if one.worse_by > most]
 
 
 def _differences(
-    found: Sequence[Difference], name: str, color: str, symbol: str, metric: str, unit: PriceUnit
+    found: Sequence[Difference], name: str, color: str, marker: Mapping[str, Any], metric: str, unit: PriceUnit
 ) -> dict[str, Any]:
     factor = 100 if kind(metric) == "share" else 1
     behind = factor * np.array([one.worse_by for one in found])
@@ -259,7 +258,7 @@ def _differences(
         for one in found
     ]
     look = {
-        "marker": {"size": 8, "symbol": symbol, "line": {"color": color, "width": 2}},
+        "marker": {"size": 8, "line": {"color": color, "width": 2}, **marker},
         "error_y": error_bars(behind, bounds, color, thickness=1.4),
     }
     return scatter("markers", [one.candidate.step for one in found], behind, color, name=name, text=text, **look)

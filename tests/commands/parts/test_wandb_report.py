@@ -72,6 +72,11 @@ def test_training_evaluations_and_the_pick_are_one_run() -> None:
         picked.selection.candidate.step,
         picked.selection.chosen.metric("mae").value,
     )
+    assert picked.selection.comparison is not None
+    for compared in picked.selection.comparison.differences:
+        place = f"pick/{compared.candidate.name}/"
+        said = [last.summary[place + name] for name in ("worse_by", "worse_by_low", "worse_by_high", "may_be_best")]
+        assert said == [compared.worse_by, *compared.interval, compared.may_be_best]
     # The table of the only one, and then that of the best of all, unless that is the same.
     best = picked.selection.candidate.step
     tables = curve(rows, "eval/predictions")

@@ -184,7 +184,7 @@ def test_what_the_pick_is_worth_is_found_with_it(whole: Run) -> None:
 
     assert held_out is not None
     assert held_out.comparison is not None
-    assert [(one.candidate.step, one.interval is None) for one in held_out.comparison.differences] == [
+    assert [(one.candidate.step, one.is_best) for one in held_out.comparison.differences] == [
         (20, False),
         (40, True),
         (60, False),
