@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
 _ABOUT_BANDS = (
-    "In 80%, in 95%: the share of prices in their interval. Intervals are corrected by category and by estimate. No "
-    "method can promise a share for a band of the true price, which nobody knows when the interval is made."
+    "In 80%, in 95%: the share of prices in their interval. Corrected intervals promise it by category and by estimate."
+    " No method can promise it for a band of the true price, which nobody knows when the interval is made."
 )
 
 # The page shows a table with more columns in a narrower layout, and keeps its first column in place while scrolling.
