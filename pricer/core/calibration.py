@@ -47,6 +47,10 @@ class Correction:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        if min(self.low, self.high) <= 0:
+            raise ValueError(f"{self.low} and {self.high} cannot be factors of a correction")
+
     def apply(self, raw: Interval, median: float, unit: PriceUnit) -> Interval:
         """The corrected interval, at least 0 and in whole hundredths of a step. It contains the median of the
         distribution: an end that a factor below 1 would move beyond the median stays there.
@@ -99,19 +103,21 @@ class Calibration:
 
     def find_group(self, prediction: Prediction, category: str | None) -> CalibrationGroup | None:
         """The group that corrects the interval of an item of this category; None if the item has no interval."""
-        if prediction.distribution is None or prediction.distribution.is_silent:
+        distribution = prediction.distribution
+        if distribution is None or distribution.is_silent:
             return None
-        return next(group for group in self.groups if group.holds(category, prediction.distribution.median))
+        return next((group for group in self.groups if group.holds(category, distribution.median)), None)
 
     def correct(self, prediction: Prediction, category: str | None) -> dict[float, Interval | None]:
         """The intervals of an item by level, corrected if its group has a correction; None if it has no interval. Each
         level's interval contains those of the lower levels: the levels are corrected one by one, so it is widened where
         it does not.
         """
-        group, distribution = self.find_group(prediction, category), prediction.distribution
-        if group is None or distribution is None:
+        distribution = prediction.distribution
+        if distribution is None or distribution.is_silent:
             return dict.fromkeys(LEVELS)
-        corrections = {correction.level: correction for correction in group.corrections}
+        group = self.find_group(prediction, category)
+        corrections = {correction.level: correction for correction in group.corrections} if group else {}
         unit = PriceUnit(decimals=self.decimals)
         found: dict[float, Interval | None] = {}
         inner = distribution.median, distribution.median

@@ -131,6 +131,6 @@ def test_what_corrects_intervals_is_kept_with_the_evaluation() -> None:
     assert store.calibration("step-000005", SPEC) == calibration
     assert store.calibration("step-000010", SPEC) is None
     (path,) = FOLDER.glob("*/calibration.json")
-    path.write_text(path.read_text().replace('"n": 3', '"m": 3').replace('"low": 1.25', '"low": NaN'))
-    with pytest.raises(RunError, match=f"^{path} is damaged: groups.0.corrections.0.low"):
+    path.write_text(path.read_text().replace('"low": 1.25', '"low": 0.0'))
+    with pytest.raises(RunError, match=f"^{path} is damaged: groups.0.corrections.0: 0.0 and 2.0 cannot be factors"):
         store.calibration("step-000005", SPEC)
