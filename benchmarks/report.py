@@ -24,6 +24,7 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.config import DataConfig, RunConfig
+from pricer.core.calibration import calibrate
 from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import ItemSet, Split
@@ -160,7 +161,8 @@ def _score(
         predictions.append(Prediction(item.id, f"{price:.2f}", price, found))
     for start in range(0, len(predictions), 64):
         run.evaluations.add_predictions(checkpoint.id, spec, predictions[start : start + 64])
-    run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
+    calibration = calibrate(predictions, items, spec.decimals) if spec.split is Split.VAL else None
+    run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items), calibration)
 
 
 if __name__ == "__main__":

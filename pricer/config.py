@@ -77,7 +77,7 @@ class DataConfig(_Section):
     title: str | None = None
     """Column with a title, which the prompt shows above the description. null: there is none."""
     category: str | None = None
-    """Column with a category, used to break down the error. null: there is none."""
+    """Column with a category. It breaks down the error and corrects intervals. null: there is none."""
     split_column: str | None = None
     """Column that says train, val (or validation) or test. null: there is none."""
     time_column: str | None = None

@@ -366,10 +366,8 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     assert (priced.code, priced.out.count("\n")) == (0, 1)
     assert re.fullmatch(r"\$[\d,]+  80 %: \$[\d,]+ to \$[\d,]+\n", priced.out) or priced.out.startswith("no price")
     assert "no best checkpoint of quickstart has been picked yet: this is the last one, step-000002" in priced.err
-    assert priced.err.splitlines()[-1] == (
-        "median of the model's distribution, step-000002 of quickstart; "
-        "the intervals are corrected on 6 validation items"
-    )
+    correction = "" if priced.out.startswith("no price") else "; the interval is corrected on 6 validation items"
+    assert priced.err.splitlines()[-1] == f"median of the model's distribution, step-000002 of quickstart{correction}"
 
     picked = Cli("pick")
     assert picked.code == 0
@@ -398,7 +396,7 @@ def test_train_eval_pick_and_the_number_to_publish() -> None:
     first, second = [json.loads(line) for line in many.out.splitlines()]
     assert (first["id"], second["id"]) == ("x7", "2")
     assert first["estimator"] == "median"
-    assert first["calibrated_on"] == 6
+    assert first["corrected_by"] == (first["interval_80"] and {**first["corrected_by"], "category": None, "n": 6})
     outer, inner = first["raw_interval_95"], first["raw_interval_80"]
     assert outer[0] <= inner[0] <= inner[1] <= outer[1]
     assert (first["interval_80"] is None) == (first["price"] is None)

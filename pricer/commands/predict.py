@@ -1,16 +1,17 @@
 """`pricer predict`: price texts with one checkpoint of a run, each with an interval."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pricer.commands.parts.checkpoints import choose_checkpoints, find_calibrations, refuse_foreign
+from pricer.commands.parts.checkpoints import choose_checkpoints, find_calibration, refuse_foreign
 from pricer.commands.parts.session import Scorer, load_scorer, predict_batches
 from pricer.commands.parts.setup import Setup, prepare_to_ask
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.config import DataConfig
+from pricer.core.calibration import Calibration, CalibrationGroup
 from pricer.core.checkpoints import BEST, Checkpoint
-from pricer.core.intervals import LEVELS, Calibration, Interval, correct, raw_interval
+from pricer.core.intervals import LEVELS, Interval, raw_interval
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.core.units import PriceUnit
@@ -19,8 +20,8 @@ from pricer.stores.runs import Run
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """The result of `pricer predict`: Items and their Predictions, in the order of the texts. `calibrations` correct
-    their intervals by level; it is empty if the checkpoint has no answers to validation items.
+    """The result of `pricer predict`: Items and their Predictions, in the order of the texts. `calibration` corrects
+    their intervals; it is None if the checkpoint has too few answers to validation items.
     """
 
     run: Run
@@ -29,17 +30,17 @@ class Predicted:
     unit: PriceUnit
     items: Sequence[Item]
     predictions: Sequence[Prediction]
-    calibrations: Mapping[float, Calibration | None]
+    calibration: Calibration | None
 
-    def intervals(self, prediction: Prediction) -> dict[float, Interval | None]:
-        """A prediction's intervals by level, corrected if possible; None if it has no distribution or no price."""
-        return correct({level: raw_interval(prediction, level) for level in LEVELS}, self.calibrations)
+    def intervals(self, item: Item, prediction: Prediction) -> dict[float, Interval | None]:
+        """An item's intervals by level, corrected if possible; None if it has no distribution or no price."""
+        if self.calibration is None:
+            return {level: raw_interval(prediction, level) for level in LEVELS}
+        return self.calibration.correct(prediction, item.category)
 
-    @property
-    def calibrated_on(self) -> int | None:
-        """The number of validation items that corrected the 80 % intervals; None: they are raw."""
-        used = self.calibrations.get(LEVELS[0])
-        return None if used is None else used.validation_items
+    def corrected_by(self, item: Item, prediction: Prediction) -> CalibrationGroup | None:
+        """The group of validation items that corrected an item's intervals; None if they are raw or if it has none."""
+        return self.calibration.find_group(prediction, item.category) if self.calibration else None
 
 
 def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[Item]], watcher: Watcher) -> Predicted:
@@ -61,19 +62,8 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     progress = partial(ScoringProgress(watcher, len(items)).reach, checkpoint.name)
     predictions = predict_items(scorer, setup, items, progress)
     unit = setup.template.price_format.price_unit
-    calibrations = _calibrations(run, checkpoint, setup, watcher.note)
-    return Predicted(run, checkpoint, setup.config.eval.estimator, unit, items, predictions, calibrations)
-
-
-def _calibrations(
-    run: Run, checkpoint: Checkpoint, setup: Setup, note: Callable[[str], None]
-) -> Mapping[float, Calibration | None]:
-    spec = setup.spec_of_other_data("", 0, None)
-    try:
-        return find_calibrations(run, checkpoint.id, spec)
-    except KeyError:
-        note(f"the answers of {checkpoint.name} to validation items are not all there, so they correct no intervals")
-        return {}
+    calibration = find_calibration(run, checkpoint.id, setup.spec_of_other_data("", 0, None))
+    return Predicted(run, checkpoint, setup.config.eval.estimator, unit, items, predictions, calibration)
 
 
 def predict_items(

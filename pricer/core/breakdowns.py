@@ -1,19 +1,21 @@
 """Breakdowns: the error of an evaluation by price band, by category, and for the worst items."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pricer.core.calibration import Calibration, CalibrationGroup
 from pricer.core.evaluation import ScoreTable
 from pricer.core.intervals import (
     LEVELS,
     AbstentionPoint,
-    Calibration,
+    Coverage,
     CoverageReport,
+    Interval,
     abstention_curve,
-    correct,
+    measure_coverage,
     raw_interval,
     report_coverage,
 )
@@ -30,7 +32,8 @@ class Group:
 
     `lowest`, `median` and `highest` describe the true prices. `mae` is the mean of |error|, and `bias` the mean of the
     error (imputed − price). Intervals are 95 % intervals, None for a single item. `no_price` is
-    the number of items without an estimate.
+    the number of items without an estimate. `coverage` is how often the intervals of LEVELS contain the price,
+    corrected if possible; empty without distributions.
     """
 
     name: str | None
@@ -45,6 +48,16 @@ class Group:
     hit_rate: float
     hit_rate_interval: tuple[float, float]
     no_price: int
+    coverage: tuple[Coverage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCoverage:
+    """How often the corrected intervals of LEVELS contain the price of the `n` items that one `group` corrects."""
+
+    group: CalibrationGroup
+    n: int
+    coverage: tuple[Coverage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +98,9 @@ class Breakdown:
 
     `price_bands` are in ascending order of price, `categories` in descending order of size (empty if no item has a
     category). `worst` has the largest error first. `coverage` has one report for each level of intervals. `coverage`
-    and `abstention` are empty without distributions. `calibrated_on` is the number of validation items that the
-    intervals were calibrated on, None if the intervals are raw. `near_copies` is None if no item has a near-copy among
-    the training items.
+    and `abstention` are empty without distributions. `calibrated_on` is the number of validation items that corrected
+    the intervals, None if the intervals are raw. `corrected_by` has the groups that corrected them, without those that
+    corrected none. `near_copies` is None if no item has a near-copy among the training items.
     """
 
     overall: Group
@@ -98,6 +111,7 @@ class Breakdown:
     coverage: tuple[CoverageReport, ...] = ()
     abstention: tuple[AbstentionPoint, ...] = ()
     calibrated_on: int | None = None
+    corrected_by: tuple[GroupCoverage, ...] = ()
     near_copies: NearCopies | None = None
 
 
@@ -105,12 +119,12 @@ def break_down(
     table: ScoreTable,
     items: Sequence[Item],
     predictions: Sequence[Prediction] = (),
-    calibrations: Mapping[float, Calibration | None] | None = None,
+    calibration: Calibration | None = None,
     worst: int = 10,
     near_copies: Collection[str] = (),
 ) -> Breakdown:
     """Break down the scores in `table`. `items` and `predictions` are in the same order as the table. `predictions` are
-    only needed for intervals, which `calibrations` correct by level. `worst` is the number of items to list.
+    only needed for intervals, which `calibration` corrects. `worst` is the number of items to list.
     `near_copies` has the ids of items with a near-copy among the training items; other ids in it do not matter.
 
     Raises a ValueError if the table is empty or does not match the items.
@@ -121,66 +135,76 @@ def break_down(
         raise ValueError(f"{len(table)} scores do not match {len(items)} items")
     # The largest error first, ties by id.
     ranked = np.lexsort((table.item_id, -table.abs_error))
-    coverage: tuple[CoverageReport, ...] = ()
-    abstention: tuple[AbstentionPoint, ...] = ()
-    calibrations = calibrations or {}
-    if any(prediction.distribution for prediction in predictions):
-        raw = [{level: raw_interval(prediction, level) for level in LEVELS} for prediction in predictions]
-        corrected = [correct(intervals, calibrations) for intervals in raw]
-        prices = table.price.tolist()
-        coverage = tuple(
-            report_coverage(
-                [intervals[level] for intervals in raw],
-                prices,
-                level,
-                calibrations.get(level),
-                [intervals[level] for intervals in corrected],
-            )
-            for level in LEVELS
-        )
-        abstention = abstention_curve(table, [intervals[LEVELS[0]] for intervals in corrected])
-    used = next((one for one in calibrations.values() if one), None)
+    has_intervals = any(prediction.distribution for prediction in predictions)
+    raw = [[raw_interval(p, level) for p in predictions] for level in LEVELS] if has_intervals else []
+    shown = raw
+    if has_intervals and calibration:
+        pairs = [calibration.correct(p, item.category) for p, item in zip(predictions, items, strict=True)]
+        shown = [[intervals[level] for intervals in pairs] for level in LEVELS]
+    answers = _Answers(table, shown)
     return Breakdown(
-        overall=_group("all", table),
-        price_bands=_by_price(table),
-        categories=_by_category(table, items),
+        overall=_group("all", answers),
+        price_bands=_by_price(answers),
+        categories=_by_category(answers, items),
         tail=_tail(table.abs_error[ranked]),
         worst=tuple(_miss(table, items, index) for index in ranked[: max(0, worst)].tolist()),
-        coverage=coverage,
-        abstention=abstention,
-        calibrated_on=used.validation_items if used and coverage else None,
-        near_copies=_near_copies(table, near_copies),
+        coverage=tuple(
+            report_coverage(level, ends, shown[index] if calibration else None, table.price.tolist())
+            for index, (level, ends) in enumerate(zip(LEVELS, raw, strict=False))
+        ),
+        abstention=abstention_curve(table, shown[0]) if shown else (),
+        calibrated_on=calibration.validation_items if calibration and shown else None,
+        corrected_by=_by_correction(answers, items, predictions, calibration) if calibration and shown else (),
+        near_copies=_near_copies(answers, near_copies),
     )
 
 
-def _near_copies(table: ScoreTable, ids: Collection[str]) -> NearCopies | None:
-    is_copy = np.array([item_id in ids for item_id in table.item_id.tolist()])
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """Scored answers, and their intervals for each of LEVELS. `intervals` is empty without distributions."""
+
+    table: ScoreTable
+    intervals: Sequence[Sequence[Interval | None]]
+
+    def rows(self, chosen: np.ndarray) -> "_Answers":
+        """The answers that a mask or an array of indices chooses."""
+        indices = np.arange(len(self.table))[chosen].tolist()
+        return _Answers(self.table.rows(chosen), [[ends[index] for index in indices] for ends in self.intervals])
+
+    @property
+    def coverage(self) -> tuple[Coverage, ...]:
+        """How often the intervals of each level contain the price."""
+        return tuple(measure_coverage(ends, self.table.price.tolist()) for ends in self.intervals)
+
+
+def _near_copies(answers: _Answers, ids: Collection[str]) -> NearCopies | None:
+    is_copy = np.array([item_id in ids for item_id in answers.table.item_id.tolist()])
     if not is_copy.any():
         return None
-    others = None if is_copy.all() else _group("without near-copies", table.rows(~is_copy))
+    others = None if is_copy.all() else _group("without near-copies", answers.rows(~is_copy))
     return NearCopies(int(is_copy.sum()), others)
 
 
-def _by_price(table: ScoreTable) -> tuple[Group, ...]:
+def _by_price(answers: _Answers) -> tuple[Group, ...]:
     """The scores in five bands of the true price, in ascending order. Each band has about a fifth of the items. Equal
     prices are in the same band.
 
     Even unbiased estimates are too high in the cheapest band and too low in the most expensive band (regression to the
     mean). Only the overall bias can be interpreted by itself.
     """
+    table, unit = answers.table, answers.table.rule.unit
     prices = np.sort(table.price)
     # The last price of each fifth.
     edges = np.unique([prices[math.ceil(len(prices) * fifth / _BANDS) - 1] for fifth in range(1, _BANDS + 1)])
     band_of = np.searchsorted(edges, table.price)
     # No band is empty: each contains the price at its upper edge.
-    bands = [table.rows(band_of == band) for band in range(len(edges))]
-    ends = [(band.price.min(), band.price.max()) for band in bands]
-    unit = table.rule.unit
+    bands = [answers.rows(band_of == band) for band in range(len(edges))]
+    ends = [(band.table.price.min(), band.table.price.max()) for band in bands]
     names = [unit.price(low) if low == high else unit.price_range(low, high) for low, high in ends]
     return tuple(map(_group, names, bands))
 
 
-def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:
+def _by_category(answers: _Answers, items: Iterable[Item]) -> tuple[Group, ...]:
     rows: dict[str | None, list[int]] = {}
     for index, item in enumerate(items):
         rows.setdefault(item.category, []).append(index)
@@ -188,10 +212,23 @@ def _by_category(table: ScoreTable, items: Iterable[Item]) -> tuple[Group, ...]:
         return ()
     # Items without a category come after categories of the same size.
     names = sorted(rows, key=lambda name: (-len(rows[name]), name is None, name or ""))
-    return tuple(_group(name, table.rows(np.array(rows[name]))) for name in names)
+    return tuple(_group(name, answers.rows(np.array(rows[name]))) for name in names)
 
 
-def _group(name: str | None, table: ScoreTable) -> Group:
+def _by_correction(
+    answers: _Answers, items: Sequence[Item], predictions: Sequence[Prediction], calibration: Calibration
+) -> tuple[GroupCoverage, ...]:
+    group_of = [calibration.find_group(p, item.category) for p, item in zip(predictions, items, strict=True)]
+    found = []
+    for group in calibration.groups:
+        chosen = np.array([one is group for one in group_of])
+        if chosen.any():
+            found.append(GroupCoverage(group, int(chosen.sum()), answers.rows(chosen).coverage))
+    return tuple(found)
+
+
+def _group(name: str | None, answers: _Answers) -> Group:
+    table = answers.table
     hits, n = int(table.hit.sum()), len(table)
     return Group(
         name=name,
@@ -206,6 +243,7 @@ def _group(name: str | None, table: ScoreTable) -> Group:
         hit_rate=hits / n,
         hit_rate_interval=wilson_interval(hits, n),
         no_price=int((~table.has_price).sum()),
+        coverage=answers.coverage,
     )
 
 

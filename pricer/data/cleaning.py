@@ -61,13 +61,13 @@ def clean(cells: Cells, config: DataConfig, price_column: str) -> Cleaned | Reje
         return Rejection(NO_DESCRIPTION, f"{column} is empty")
     if not isinstance(description, str):
         return Rejection(NOT_TEXT, f"{column} is {quote(description)}, not text")
-    text = _clean_text(description, config)
+    text = clean_text(description, config)
     if not any(unicodedata.category(letter)[0] not in "CMZ" for letter in text):
         return Rejection(NO_DESCRIPTION, f"{column} is {quote(description)}, which has no text")
     price = read_price(cells.price, config.decimal_mark, config.unit)
     if isinstance(price, str):
         return Rejection(price, f"{price_column} is {_price_problem(price, cells.price)}")
-    title, category = (_clean_text(write_cell(cell), config) or None for cell in (cells.title, cells.category))
+    title, category = (clean_text(write_cell(cell), config) or None for cell in (cells.title, cells.category))
     found = [find_price(shown, price.value, config) for shown in (title, text) if shown]
     shows_price, states_price = map(any, zip(*found, strict=True))
     cleaned = Cleaned(text, price, title, category, text != description, shows_price, states_price)
@@ -89,7 +89,8 @@ def _rule_against(cleaned: Cleaned, config: DataConfig) -> str | None:
     return PRICE_IN_DESCRIPTION if cleaned.shows_price and config.price_in_description == "drop" else None
 
 
-def _clean_text(text: str, config: DataConfig) -> str:
+def clean_text(text: str, config: DataConfig) -> str:
+    """The text as the run's items have it: without broken characters, and without markup if the config says so."""
     # Half a character pair cannot be written to a file. Two halves that stand together become their character.
     if not text.isascii() and _SURROGATE.search(text):
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

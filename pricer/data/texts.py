@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 
 from pricer.config import DataConfig
 from pricer.core.items import Item
-from pricer.data.attributes import described_columns, read_description
+from pricer.data.attributes import described_columns, read_description, write_cell
+from pricer.data.cleaning import clean_text
 from pricer.data.csv_rows import read_csv_columns, read_csv_rows
 from pricer.data.json_rows import read_json_values
 from pricer.data.json_values import parse_json, replace_surrogates
@@ -36,12 +37,12 @@ def parse_text(text: str) -> Item:
     """A single text as an Item."""
     if not text.strip():
         raise DataError("the text is empty")
-    return _item(1, text, None)
+    return _item(1, text)
 
 
 def read_texts(path: Path, config: DataConfig) -> list[Item]:
     """The Items of a file: the rows of a .csv, .tsv, .json, .jsonl or .parquet file, the lines of any other. The run's
-    config names the columns of description and title. An `id` is kept; other rows get their number.
+    config names the columns of description, title and category. An `id` is kept; other rows get their number.
     """
     if not path.exists():
         raise DataError(f"there is no file {path}")
@@ -56,7 +57,7 @@ def read_texts(path: Path, config: DataConfig) -> list[Item]:
     else:
         with open_text(file, "utf-8") as text:
             lines = enumerate(read_lines(text, file), start=1)
-            items = [_item(number, line.rstrip("\r\n"), None) for number, line in lines if line.strip()]
+            items = [_item(number, line.rstrip("\r\n")) for number, line in lines if line.strip()]
     return _require_any(items, str(path))
 
 
@@ -105,7 +106,7 @@ def _parse(value: Any, number: int, config: DataConfig, place: str) -> Item:
     if isinstance(value, Exception):
         raise DataError(f"{value} {place}", _JSON_HINT)
     if isinstance(value, str) and value.strip():
-        return _item(number, value, None)
+        return _item(number, value)
     if not isinstance(value, dict):
         raise DataError(f"a line is an object or a string, this is {shorten(str(value), 40)} {place}", _JSON_HINT)
     columns = described_columns(config.description)
@@ -116,16 +117,17 @@ def _parse(value: Any, number: int, config: DataConfig, place: str) -> Item:
 
 def _convert(values: Mapping[str, Any], number: int, config: DataConfig, place: str) -> Item:
     text, title = read_description(values, config.description), values.get(config.title) if config.title else None
+    category = clean_text(write_cell(values.get(config.category)), config) if config.category else None
     if not isinstance(text, str) or not text.strip():
         columns = list_columns(described_columns(config.description))
         raise DataError(f"{columns} is {'no text' if text else 'empty'} {place}")
     key = values.get("id")
-    return _item(number if key in (None, "") else key, text, str(title) if title else None)
+    return _item(number if key in (None, "") else key, text, str(title) if title else None, category or None)
 
 
-def _item(key: Any, text: str, title: str | None) -> Item:
+def _item(key: Any, text: str, title: str | None = None, category: str | None = None) -> Item:
     # The price is unknown. Prompts do not depend on it. Arguments that are not UTF-8 reach Python as lone surrogates.
-    return Item(str(key), replace_surrogates(text), math.nan, title)
+    return Item(str(key), replace_surrogates(text), math.nan, title, category)
 
 
 def _require_any(items: list[Item], where: str) -> list[Item]:

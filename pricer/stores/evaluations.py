@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pricer.core.calibration import Calibration
 from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Prediction
@@ -84,11 +85,13 @@ class EvaluationStore:
         """Delete the Predictions saved so far."""
         (self._folder_of(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
 
-    def add(self, name: str, evaluation: Evaluation, table: ScoreTable) -> None:
-        """Save a complete evaluation and its scores."""
+    def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
+        """Save a complete evaluation, its scores and what its answers correct (None: nothing)."""
         folder = self._folder_of(name, evaluation.spec)
-        # Write the scores first, so that a saved evaluation always has scores.
+        # The evaluation comes last, so that a saved one always has the other files.
         write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
+        if calibration:
+            write_json(folder / "calibration.json", asdict(calibration))
         write_json(folder / "evaluation.json", asdict(evaluation))
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
@@ -105,6 +108,14 @@ class EvaluationStore:
             return None
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error, path) from None
+
+    def calibration(self, name: str, spec: EvalSpec) -> Calibration | None:
+        """The correction of intervals that the answers to validation items gave; None if they gave none."""
+        path = self._folder_of(name, spec) / "calibration.json"
+        try:
+            return read_record(Calibration, path) if path.exists() else None
+        except ValueError as error:
+            raise _damaged(path, error, path.parent) from None
 
     def failures(self) -> list[Failure]:
         """The checkpoints that could not be scored when they were tried last."""

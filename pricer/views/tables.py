@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pricer.core.intervals import LEVELS
 from pricer.core.metrics import METRICS
 from pricer.core.units import PriceUnit
 from pricer.views.formatting import (
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
+
+_ABOUT_BANDS = (
+    "In 80%, in 95%: the share of prices in their interval. Corrected intervals promise it by category and by estimate."
+    " No method can promise it for a band of the true price, which nobody knows when the interval is made."
+)
 
 # The page shows a table with more columns in a narrower layout, and keeps its first column in place while scrolling.
 _MANY = 10
@@ -106,7 +112,10 @@ def in_two_lines(cell: str) -> str:
 
 
 def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:
-    """The errors of groups of items: price bands or categories. `excerpt` shortens the names of categories."""
+    """The errors of groups of items, price bands or categories, and how often their intervals contain the price.
+    `excerpt` shortens the names of categories.
+    """
+    levels = LEVELS if any(group.coverage for group in groups) else ()
     rows = [
         [
             unit.short_range(group.lowest, group.highest) if name == "price" else excerpt(group.name or "(none)"),
@@ -115,10 +124,12 @@ def groups_table(name: str, groups: "Sequence[Group]", excerpt: Callable[[str], 
             share(group.mae / group.median if group.median else None),
             share(group.hit_rate),
             f"{group.no_price:,}",
+            *(share_with_interval(coverage.share, coverage.interval) for coverage in group.coverage),
         ]
         for group in groups
     ]
-    return Table([name, "n", "MAE", "of the median price", "hits", "no price"], rows)
+    columns = [name, "n", "MAE", "of the median price", "hits", "no price", *(f"in {level:.0%}" for level in levels)]
+    return Table(columns, rows, note=_ABOUT_BANDS if levels and name == "price" else "")
 
 
 def describe_failures(failed: "Sequence[Failure]") -> list[str]:

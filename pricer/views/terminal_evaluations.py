@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
 # The columns that a narrow terminal leaves out, in this order: a cell that is cut to "$1…" is useless.
 _SPARED = (*(metric.label for metric in reversed(METRICS.values()) if not metric.is_essential), "epoch")
 
+_GROUPS_SPARED = ("in 95%", "of the median price", "no price", "hits")
+
 # The baseline to draw as a line, and the maximum share by which it may widen the range of the curve.
 _BASELINE, _NEAR = "tf-idf + ridge", 0.5
 
@@ -104,10 +106,11 @@ def _show_race(race: "RaceRecord", unit: PriceUnit) -> None:
 
 def show_breakdown(name: str, breakdown: "Breakdown", unit: PriceUnit) -> None:
     """Print the breakdown of the evaluation `name`: error by price and category, intervals, worst items."""
-    terminal.table(f"{name}: error by price", tables.groups_table("price", breakdown.price_bands, excerpt, unit))
+    by_price = tables.groups_table("price", breakdown.price_bands, excerpt, unit)
+    terminal.table(f"{name}: error by price", by_price, spared=_GROUPS_SPARED)
     if breakdown.categories:
         by_category = tables.groups_table("category", breakdown.categories, excerpt, unit)
-        terminal.table(f"{name}: error by category", by_category)
+        terminal.table(f"{name}: error by category", by_category, spared=_GROUPS_SPARED)
     overall, tail = breakdown.overall, breakdown.tail
     worst = "worst item carries" if tail.n == 1 else f"worst {tail.n:,} items carry"
     carried = "" if tail.share_of_error is None else f"; the {worst} {tail.share_of_error:.0%} of it"

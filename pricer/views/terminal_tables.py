@@ -17,8 +17,11 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.report import Reported
     from pricer.commands.runs import Overview
     from pricer.commands.train import Trained
+    from pricer.core.calibration import Calibration, CalibrationGroup
     from pricer.core.gpus import GpuPlan
+    from pricer.core.items import Item
     from pricer.core.predictions import Prediction
+    from pricer.core.units import PriceUnit
 
 RUN_COLUMNS = ("run", "state", "steps", "checkpoints", "scored", "best", "MAE (val)", "n", "by", "picked", "started")
 _HELD_OUT = {"val": "validation", "test": "test"}
@@ -116,10 +119,10 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
     """Print the prices of `pricer predict`, a line for each text. JSON has all estimates and intervals."""
     for item, prediction in zip(result.items, result.predictions, strict=True):
         if as_json:
-            terminal.record(_prediction_record(item.id, result, prediction), indent=None)
+            terminal.record(_prediction_record(item, result, prediction), indent=None)
         else:
             text = "" if len(result.items) == 1 else f"  {excerpt(item.text)}"
-            terminal.line(f"{_price_and_interval(result, prediction)}{text}")
+            terminal.line(f"{_price_and_interval(result, item, prediction)}{text}")
     if not as_json:
         how = "greedy" if result.estimator == "greedy" else ESTIMATORS[result.estimator].label
         terminal.note(f"{how}, {result.checkpoint.name} of {result.run.name}{_describe_intervals(result)}")
@@ -128,23 +131,41 @@ def predicted(result: "Predicted", *, as_json: bool) -> None:
 def _describe_intervals(result: "Predicted") -> str:
     if not any(prediction.distribution for prediction in result.predictions):
         return ""
-    if result.calibrated_on:
-        return f"; the intervals are corrected on {result.calibrated_on:,} validation items"
+    if result.calibration:
+        return _describe_correction(result, result.calibration)
     command = f"pricer eval --checkpoint {result.checkpoint.step} --run {result.run.name}"
     return f"; the intervals are raw; to correct them: {command}"
 
 
-def _prediction_record(key: str, result: "Predicted", prediction: "Prediction") -> dict[str, Any]:
+def _describe_correction(result: "Predicted", calibration: "Calibration") -> str:
+    pairs = zip(result.items, result.predictions, strict=True)
+    groups = {group for item, prediction in pairs if (group := result.corrected_by(item, prediction))}
+    if not groups:
+        return ""
+    intervals = "the interval is" if len(result.items) == 1 else "the intervals are"
+    if len(groups) > 1:
+        return f"; {intervals} corrected on {calibration.n:,} validation items, by group (--json shows the groups)"
+    return f"; {intervals} corrected on {_describe_group(groups.pop(), result.unit)}"
+
+
+def _describe_group(group: "CalibrationGroup", unit: "PriceUnit") -> str:
+    of_category = "" if group.category is None else f" of the category {excerpt(group.category)}"
+    bounds = [("above", group.above), ("of at most", group.up_to)]
+    band = " and ".join(f"{word} {unit.short_price(end)}" for word, end in bounds if end is not None)
+    return f"{group.n:,} validation items{of_category}{f' with estimates {band}' if band else ''}"
+
+
+def _prediction_record(item: "Item", result: "Predicted", prediction: "Prediction") -> dict[str, Any]:
     distribution, price = prediction.distribution, prediction.estimate(result.estimator)
-    record: dict[str, Any] = {"id": key, "price": price, "unit": result.unit.symbol, "estimator": result.estimator}
+    record: dict[str, Any] = {"id": item.id, "price": price, "unit": result.unit.symbol, "estimator": result.estimator}
     if distribution:
-        intervals = result.intervals(prediction)
+        intervals, group = result.intervals(item, prediction), result.corrected_by(item, prediction)
         record |= {
             "interval_80": intervals[0.8],
             "interval_95": intervals[0.95],
             "raw_interval_80": distribution.interval(0.8),
             "raw_interval_95": distribution.interval(0.95),
-            "calibrated_on": result.calibrated_on,
+            "corrected_by": asdict(group) if group else None,
             "no_price": distribution.no_price,
             "estimates": {name: prediction.estimate(name) for name in ESTIMATORS},
             "mean_error": distribution.mean_error,
@@ -153,7 +174,7 @@ def _prediction_record(key: str, result: "Predicted", prediction: "Prediction") 
     return {**record, "completion": prediction.completion}
 
 
-def _price_and_interval(result: "Predicted", prediction: "Prediction") -> str:
+def _price_and_interval(result: "Predicted", item: "Item", prediction: "Prediction") -> str:
     price, distribution, unit = prediction.estimate(result.estimator), prediction.distribution, result.unit
     if price is None:
         said = excerpt(prediction.completion)
@@ -161,7 +182,7 @@ def _price_and_interval(result: "Predicted", prediction: "Prediction") -> str:
             return f"no price: it says {said!r}"
         no_price = share(distribution.no_price)
         return f"no price: at least {no_price} of the probability is on answers that are none (greedy answer: {said!r})"
-    interval = result.intervals(prediction)[0.8]
+    interval = result.intervals(item, prediction)[0.8]
     if interval is None:
         return unit.short_price(price)
     low, high = interval

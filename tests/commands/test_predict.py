@@ -60,8 +60,9 @@ def test_an_item_gets_the_price_that_its_evaluation_saved(trained: Path) -> None
     assert saved.distribution is not None
     assert found.predictions[0].distribution.quantiles == saved.distribution.quantiles
     # The answers to the four validation items correct the intervals: four are enough for 80 %, and too few for 95 %.
-    assert found.calibrated_on == 4
-    assert found.calibrations[0.95] is None
+    group = found.corrected_by(item, found.predictions[0])
+    assert group is not None
+    assert (group.n, [correction.level for correction in group.corrections]) == (4, [0.8])
 
 
 def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("pricer.commands.parts.setup.load_items", gone)
 
     assert len((found := priced(run, "last", "A lamp")).predictions) == 1
-    assert found.calibrated_on is None
+    assert found.calibration is None
 
 
 def test_a_checkpoint_with_answers_of_another_prompt_is_refused(run: Run) -> None:

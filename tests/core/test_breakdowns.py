@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricer.core.breakdowns import Breakdown, Group, Miss, NearCopies, Tail, break_down
+from pricer.core.calibration import Calibration, CalibrationGroup, Correction
 from pricer.core.evaluation import ScoreTable, score_predictions
 from pricer.core.items import Item
 from pricer.core.metrics import ScoreRule, wilson_interval
+from pricer.core.predictions import Prediction
 from pricer.core.units import PriceUnit
-from tests.builders import an_item, predictions_of
+from tests.builders import a_distribution, an_item, predictions_of
 
 FALLBACK = 150.0
 
@@ -253,3 +255,28 @@ def test_the_error_without_near_copies_of_training_items_is_apart() -> None:
     assert (found.n, found.others.n, found.others.mae) == (1, 2, 40.0)
     assert break_down(scores, items).near_copies is None
     assert break_down(scores, items, near_copies="abc").near_copies == NearCopies(3, None)
+
+
+def test_a_group_has_the_coverage_of_its_intervals() -> None:
+    # The 80 % intervals go from half the median to one and a half times it, the 95 % ones from a tenth to 1.9 times.
+    items = priced([100.0, 160.0, 40.0], ["a", "a", "b"])
+    predictions = [Prediction(item.id, "", 100.0, a_distribution(100.0)) for item in items]
+    table = score_predictions(predictions, items, 100.0, "median")
+
+    raw = break_down(table, items, predictions)
+
+    assert [[one.share for one in group.coverage] for group in raw.categories] == [[0.5, 1.0], [0.0, 1.0]]
+    assert [one.share for one in raw.overall.coverage] == [1 / 3, 1.0]
+    assert raw.corrected_by == ()
+
+    # Of price + 1: 151 × 2 − 1 = 301 and 51 / 2 − 1 = 24.5 for b alone.
+    own = CalibrationGroup("b", None, None, 120, (Correction(0.8, 2.0, 2.0),))
+    groups = (own, CalibrationGroup(None, None, None, 300, ()))
+    corrected = break_down(table, items, predictions, Calibration(300, 0, 0, groups))
+
+    assert [[one.share for one in group.coverage] for group in corrected.categories] == [[0.5, 1.0], [1.0, 1.0]]
+    assert [(by.group, by.n, by.coverage[0].share) for by in corrected.corrected_by] == [
+        (groups[0], 1, 1.0),
+        (groups[1], 2, 0.5),
+    ]
+    assert [one.share for one in break_down(table, items).overall.coverage] == []

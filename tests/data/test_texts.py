@@ -43,6 +43,17 @@ def test_json_has_objects_with_the_columns_of_the_run_or_strings(name: str) -> N
     assert read(name, lines) == [("7", "Lamp\nOf brass"), ("2", 'A "lamp"'), ("3", "Café")]
 
 
+def test_a_category_is_read_as_the_run_reads_its_own() -> None:
+    config = CONFIG.model_copy(update={"category": "kind"})
+    rows = (
+        '{"text": "A", "kind": "<b>Lamps</b> "}\n{"text": "B", "kind": 7.0}\n{"text": "C", "kind": null}\n{"text": "D"}'
+    )
+
+    items = parse_texts(rows.encode(), config, "standard input")
+
+    assert [item.category for item in items] == ["Lamps", "7", None, None]
+
+
 def test_a_json_file_may_be_an_array() -> None:
     assert read("lamps.json", json.dumps(["A lamp", {"text": "A hat"}])) == [("1", "A lamp"), ("2", "A hat")]
 

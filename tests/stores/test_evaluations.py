@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pricer.core.calibration import Calibration, CalibrationGroup, Correction
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
 from pricer.stores.evaluations import EvaluationStore
@@ -118,3 +119,18 @@ def test_a_damaged_evaluation_is_named(content: str) -> None:
         with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
             read()
         assert raised.value.hint == f"remove {path.parent}, and evaluate again"
+
+
+def test_what_corrects_intervals_is_kept_with_the_evaluation() -> None:
+    store, evaluation = a_store(), an_evaluation(5, 50.0)
+    group = CalibrationGroup("lamp", None, 99.0, 120, (Correction(0.8, 1.25, 2.0),))
+    calibration = Calibration(120, 3, 0, (group,))
+
+    store.add("step-000005", evaluation, some_scores(50.0, 50), calibration)
+
+    assert store.calibration("step-000005", SPEC) == calibration
+    assert store.calibration("step-000010", SPEC) is None
+    (path,) = FOLDER.glob("*/calibration.json")
+    path.write_text(path.read_text().replace('"low": 1.25', '"low": 0.0'))
+    with pytest.raises(RunError, match=f"^{path} is damaged: groups.0.corrections.0: 0.0 and 2.0 cannot be factors"):
+        store.calibration("step-000005", SPEC)

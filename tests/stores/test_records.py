@@ -19,7 +19,7 @@ from pricer.stores.records import parse_record, read_records
 from tests.builders import a_checkpoint, a_comparison, a_difference, a_distribution, a_spec, an_evaluation
 
 EVALUATION = an_evaluation(5, 40.0)
-COVERAGE = report_coverage([(1.0, 3.0), None], [2.0, 5.0], 0.8, None)
+COVERAGE = report_coverage(0.8, [(1.0, 3.0), None], None, [2.0, 5.0])
 CONFIRMATION = Confirmation(
     "2026-01-02", EVALUATION.candidate, EVALUATION.spec.fingerprint, EVALUATION.metric("mae"), 2, ("a",), (COVERAGE,)
 )

@@ -766,7 +766,7 @@ def test_a_card_says_what_the_dearest_item_may_cost() -> None:
 
 def coverage_report(share: float, low: float, high: float) -> CoverageReport:
     corrected = Coverage(0.8, (0.682, 0.882), 25.0, 22.0)
-    return CoverageReport(0.8, 60, 0, None, Coverage(share, (low, high), 20.0, 18.0), corrected)
+    return CoverageReport(0.8, 60, 0, Coverage(share, (low, high), 20.0, 18.0), corrected)
 
 
 def test_the_card_says_how_far_the_intervals_of_pricer_predict_hold_whatever_the_estimator_is() -> None:

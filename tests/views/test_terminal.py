@@ -1,14 +1,16 @@
 """What is shown: the line of training, and tables that fit."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pricer.commands.evaluate import Evaluated
 from pricer.commands.predict import Predicted
+from pricer.core.calibration import Calibration, CalibrationGroup, Correction
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import evaluate
-from pricer.core.intervals import Calibration
 from pricer.core.predictions import Prediction
 from pricer.core.training import Progress
 from pricer.core.units import DOLLARS
@@ -120,34 +122,65 @@ def test_a_long_preparation_says_what_is_done_and_a_short_one_nothing(
 def test_an_answer_without_a_price_says_why(
     estimator: str, prediction: Prediction, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = Predicted(Run(Path("runs/a")), a_checkpoint(), estimator, DOLLARS, [an_item()], [prediction], {})
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), estimator, DOLLARS, [an_item()], [prediction], None)
 
     predicted(result, as_json=False)
 
     assert capsys.readouterr().out == f"{line}\n"
 
 
+def a_calibration(*groups: tuple[str | None, float | None, float | None, int]) -> Calibration:
+    """Corrections by a factor of 2 for groups with these categories, bounds and numbers of items."""
+    return Calibration(1_990, 10, 0, tuple(CalibrationGroup(*one, (Correction(0.8, 2.0, 2.0),)) for one in groups))
+
+
 @pytest.mark.parametrize(
-    ("calibrations", "line", "note"),
+    ("calibration", "line", "note"),
     [
-        ({}, "$100  80 %: $95 to $105", "the intervals are raw; to correct them: pricer eval --checkpoint 5 --run a"),
-        # (95 + 1) / 2 - 1 and (105 + 1) * 2 - 1
+        (None, "$100  80 %: $95 to $105", "the intervals are raw; to correct them: pricer eval --checkpoint 5 --run a"),
         (
-            {0.8: Calibration(0.8, 2.0, 1_990, 10), 0.95: None},
+            a_calibration((None, None, None, 1_990)),
+            "$100  80 %: $47 to $211",  # (95 + 1) / 2 - 1 and (105 + 1) * 2 - 1
+            "the interval is corrected on 1,990 validation items",
+        ),
+        (
+            a_calibration((None, None, 99.0, 800), (None, 99.0, 250.0, 900), (None, 250.0, None, 290)),
             "$100  80 %: $47 to $211",
-            "the intervals are corrected on 2,000 validation items",
+            "the interval is corrected on 900 validation items with estimates above $99 and of at most $250",
+        ),
+        (
+            a_calibration(("brass\x1b", None, 120.0, 150), (None, None, None, 1_990)),
+            "$100  80 %: $47 to $211",
+            "the interval is corrected on 150 validation items of the category brass\\x1b with estimates of at most "
+            "$120",
         ),
     ],
 )
-def test_a_price_has_the_best_interval_that_is_known(
-    calibrations: dict[float, Calibration | None], line: str, note: str, capsys: pytest.CaptureFixture[str]
+def test_a_price_has_the_best_interval_that_is_known_and_says_what_corrected_it(
+    calibration: Calibration | None, line: str, note: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     distribution = a_distribution(quantiles=(90.0, 95.0, 100.0, 105.0, 110.0))
-    prediction = Prediction("a", "0100", 100.0, distribution)
+    prediction, item = Prediction("a", "0100", 100.0, distribution), replace(an_item(), category="brass\x1b")
 
-    result = Predicted(Run(Path("runs/a")), a_checkpoint(), "median", DOLLARS, [an_item()], [prediction], calibrations)
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), "median", DOLLARS, [item], [prediction], calibration)
     predicted(result, as_json=False)
 
     shown = capsys.readouterr()
     assert shown.out == f"{line}\n"
     assert shown.err == f"median of the model's distribution, step-000005 of a; {note}\n"
+
+
+def test_texts_of_several_groups_are_corrected_by_group(capsys: pytest.CaptureFixture[str]) -> None:
+    distribution = a_distribution(quantiles=(90.0, 95.0, 100.0, 105.0, 110.0))
+    prediction, items = Prediction("a", "0100", 100.0, distribution), [replace(an_item(), category="lamp"), an_item()]
+    calibration = a_calibration(("lamp", None, None, 150), (None, None, None, 1_990))
+    result = Predicted(Run(Path("runs/a")), a_checkpoint(), "median", DOLLARS, items, [prediction] * 2, calibration)
+
+    predicted(result, as_json=False)
+    predicted(result, as_json=True)
+
+    shown = capsys.readouterr()
+    note = "the intervals are corrected on 1,990 validation items, by group (--json shows the groups)"
+    assert shown.err == f"median of the model's distribution, step-000005 of a; {note}\n"
+    groups = [json.loads(line)["corrected_by"] for line in shown.out.splitlines()[2:]]
+    assert [(group["category"], group["n"]) for group in groups] == [("lamp", 150), (None, 1_990)]

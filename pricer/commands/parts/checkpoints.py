@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from pricer.core.breakdowns import Breakdown, break_down
+from pricer.core.calibration import Calibration, calibration_spec
 from pricer.core.checkpoints import BEST, Answers, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec
-from pricer.core.intervals import LEVELS, Calibration, calibrate, calibration_spec, raw_interval
 from pricer.core.items import Item
-from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
@@ -138,33 +137,19 @@ def saved_breakdown(
     """Break down an evaluation of a checkpoint from its scores and its saved predictions. `items` are the items of its
     spec. A KeyError if a prediction is missing.
 
-    Intervals are corrected as `find_calibrations` says. `near_copies` has the ids of the items with a near-copy among
+    Intervals are corrected as `find_calibration` says. `near_copies` has the ids of the items with a near-copy among
     the training items.
     """
     table = run.evaluations.scores(checkpoint_id, spec)
     assert table is not None  # scores are kept with the evaluation
-    calibrations = find_calibrations(run, checkpoint_id, spec)
-    predictions = _predictions(run, checkpoint_id, spec, [item.id for item in items])
-    return break_down(table, items, predictions, calibrations, near_copies=near_copies)
+    by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
+    predictions = [by_id[item.id] for item in items]
+    return break_down(table, items, predictions, find_calibration(run, checkpoint_id, spec), near_copies=near_copies)
 
 
-def find_calibrations(run: Run, checkpoint_id: str, spec: EvalSpec) -> dict[float, Calibration | None]:
-    """By level, the correction of a checkpoint's intervals under a spec, from its answers to validation items. Empty if
-    it was not evaluated on validation items under the same spec, and for validation items themselves. A KeyError if a
-    prediction is missing.
+def find_calibration(run: Run, checkpoint_id: str, spec: EvalSpec) -> Calibration | None:
+    """The correction of a checkpoint's intervals under a spec, from its answers to validation items. None if it was not
+    evaluated on validation items under the same spec, or on too few, and for validation items themselves.
     """
     own = calibration_spec((e.spec for e in run.evaluations.all() if e.candidate.id == checkpoint_id), spec)
-    table = run.evaluations.scores(checkpoint_id, own) if own else None
-    if own is None or table is None:
-        return {}
-    predictions, prices = _predictions(run, checkpoint_id, own, table.item_id.tolist()), table.price.tolist()
-    return {
-        level: calibrate([raw_interval(p, level) for p in predictions], prices, level, spec.decimals)
-        for level in LEVELS
-    }
-
-
-def _predictions(run: Run, checkpoint_id: str, spec: EvalSpec, item_ids: Sequence[str]) -> list[Prediction]:
-    """The saved Predictions of the items, in their order; a KeyError if one is missing."""
-    by_id = {p.item_id: p for batch in run.evaluations.predictions(checkpoint_id, spec) for p in batch}
-    return [by_id[item_id] for item_id in item_ids]
+    return run.evaluations.calibration(checkpoint_id, own) if own else None

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
+from pricer.core.calibration import calibrate
 from pricer.core.checkpoints import Candidate, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
-from pricer.core.items import Item
+from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, HubError, PricerError
 from pricer.ml.batches import find_batch_tokens, make_batches
@@ -61,10 +62,15 @@ class EvaluationSession:
     errors: dict[str, PricerError] = field(default_factory=dict)
 
     def find(self, name: str) -> Evaluation | None:
-        """The finished evaluation with this name if its scores are kept, otherwise None."""
-        evaluation = self.run.evaluations.find(name, self.spec)
-        has_scores = self.run.evaluations.scores(name, self.spec) is not None
-        return evaluation if evaluation and evaluation.is_complete and has_scores else None
+        """The finished evaluation with this name if its scores, and the correction of intervals that validation items
+        give, are kept. Otherwise None.
+        """
+        kept, spec = self.run.evaluations, self.spec
+        evaluation = kept.find(name, spec)
+        if evaluation is None or not evaluation.is_complete or kept.scores(name, spec) is None:
+            return None
+        is_correcting = spec.split is Split.VAL and evaluation.estimators
+        return evaluation if not is_correcting or kept.calibration(name, spec) else None
 
     def predict(
         self,
@@ -150,9 +156,15 @@ class EvaluationSession:
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
-        """Score one Prediction per item, and save the metrics and the scores under `name`."""
+        """Score one Prediction per item. Save the metrics, the scores, and what the answers to validation items say of
+        the intervals, under `name`.
+        """
         evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
-        self.run.evaluations.add(name, evaluation, table)
+        calibration = None
+        if self.spec.split is Split.VAL:
+            by_id = {prediction.item_id: prediction for prediction in predictions}
+            calibration = calibrate([by_id[item.id] for item in self.items], self.items, self.spec.decimals)
+        self.run.evaluations.add(name, evaluation, table, calibration)
         return evaluation
 
 

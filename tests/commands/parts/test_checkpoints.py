@@ -8,6 +8,7 @@ import pytest
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.checkpoints import choose_checkpoints, saved_breakdown
 from pricer.core.breakdowns import Breakdown
+from pricer.core.calibration import Correction, calibrate
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, Split
@@ -35,7 +36,8 @@ def predict(item: Item, no_price: bool = False) -> Prediction:
 def scored(run: Run, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> Breakdown:
     run.evaluations.add_predictions(CHECKPOINT.id, spec, predictions)
     evaluation, table = evaluate(Candidate.of(CHECKPOINT), spec, predictions, items)
-    run.evaluations.add(CHECKPOINT.id, evaluation, table)
+    calibration = calibrate(predictions, items) if spec.split is Split.VAL else None
+    run.evaluations.add(CHECKPOINT.id, evaluation, table, calibration)
     return saved_breakdown(run, CHECKPOINT.id, spec, items)
 
 
@@ -51,12 +53,14 @@ def test_intervals_on_test_items_are_corrected_with_validation_items() -> None:
 
     eighty = found.coverage[0]
     assert found.calibrated_on == 40
+    # One group has all items, because they are fewer than 200.
+    (by,) = found.corrected_by
+    assert (by.group.category, by.group.above, by.group.up_to, by.group.n, by.n) == (None, None, None, 40, 40)
     # Raw, $95 to $105 holds the prices 100 … 105: 6 of 40.
     assert eighty.raw.share == 6 / 40
     # The 33rd of 40 scores, ⌈41 · 0.8⌉ = 33, is that of $132: (132 + 1) / (105 + 1). The interval then ends at $132,
     # and holds 33 of the 40 test items, which are the same prices.
-    assert eighty.calibration is not None
-    assert eighty.calibration.factor == 133 / 106
+    assert by.group.corrections[0] == Correction(0.8, 133 / 106, 133 / 106)
     assert eighty.conformal is not None
     assert eighty.conformal.share == 33 / 40
 

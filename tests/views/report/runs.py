@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pricer.config import DataConfig, PromptConfig, RunConfig, TrainConfig
+from pricer.core.calibration import calibrate
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
 from pricer.core.items import Item, ItemSet, Split
@@ -88,7 +89,8 @@ def scored(run: Run, data: ItemSet, split: Split = Split.VAL, steps: Sequence[in
         checkpoint = a_checkpoint(step, adapter=f"step {step}".encode())
         predictions = [_answer(item, step, silent=item is items[0]) for item in items]
         run.evaluations.add_predictions(checkpoint.id, spec, predictions)
-        run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items))
+        calibration = calibrate(predictions, items) if split is Split.VAL else None
+        run.evaluations.add(checkpoint.id, *evaluate(Candidate.of(checkpoint), spec, predictions, items), calibration)
     constant = [Prediction(item.id, "300.00", 300.0) for item in items]
     run.evaluations.add("train-median", *evaluate(Candidate("train <i>median</i>"), spec, constant, items))
     return spec

@@ -32,11 +32,16 @@ def test_a_whole_run_has_everything(report: RunReport) -> None:
         "Validation",
         "Over-training",
         "Behind the number",
-        "Categories",
+        "By true price and category",
         "Worst items",
         "The run",
     ]
     assert [name for name, _ in tiles(page)] == ["Test error", "Validation error", "Compared", "Hits", "Training loss"]
+    by_price = page[page.index("<h2>By true price and category</h2>") :]
+    assert "No method can promise it for a band of the true price" in by_price
+    assert re.findall(r"<th[^>]*>(in \d+%)</th>", by_price) == ["in 80%", "in 95%"] * 2
+    # Each of the five bands and of the categories has both shares, with their intervals.
+    assert re.search(r"<td[^>]*>\d+\.\d% \(\d+\.\d to \d+\.\d\)</td>", by_price)
 
 
 def test_the_number_to_publish_stands_apart_from_the_one_that_chose(report: RunReport) -> None:
