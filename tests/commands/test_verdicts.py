@@ -11,7 +11,7 @@ from pricer.commands.pick import pick
 from pricer.commands.report import report
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
-from pricer.core.intervals import Calibration, Coverage, CoverageReport
+from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
 from pricer.core.selection import Confirmation
@@ -160,7 +160,7 @@ def test_intervals_that_are_too_narrow_on_the_test_items_of_the_confirmation() -
     tested = run.evaluations.find(a_checkpoint(300).id, TEST)
     assert tested is not None
     held = Coverage(0.6, (0.46, 0.72), 50.0, 50.0)
-    report_80 = CoverageReport(0.8, 50, 0, Calibration(0.8, 1.1, 50, 0), held, held)
+    report_80 = CoverageReport(0.8, 50, 0, held, held)
     run.add_confirmation(
         Confirmation("2026", tested.candidate, TEST.fingerprint, tested.metric("mae"), 1, (), (report_80,))
     )

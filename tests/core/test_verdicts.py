@@ -157,7 +157,7 @@ class TestCurve:
 
 def coverage_of(level: float, share: float, interval: tuple[float, float]) -> CoverageReport:
     held = Coverage(share, interval, 10.0, 10.0)
-    return CoverageReport(level, 200, 0, None, replace(held, share=0.5, interval=(0.4, 0.6)), held)
+    return CoverageReport(level, 200, 0, replace(held, share=0.5, interval=(0.4, 0.6)), held)
 
 
 class TestIntervals:
