@@ -156,7 +156,7 @@ def _score(
     predictions = []
     for item, factor in zip(items, factors.tolist(), strict=True):
         price = round(item.price * factor, 2)
-        quantiles = tuple(round(price * (1 + share * spread), 2) for share in (-1.9, -1.3, 0, 1.3, 1.9))
+        quantiles = tuple(round(price * max(0.0, 1 + share * spread), 2) for share in (-1.9, -1.3, 0, 1.3, 1.9))
         found = Distribution(quantiles, price, True, price, 0.01, 0.001, 0.0)
         predictions.append(Prediction(item.id, f"{price:.2f}", price, found))
     for start in range(0, len(predictions), 64):

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.loopback_hub import LoopbackHub
 
-# 20 epochs of 30 steps, a checkpoint each 12: 50 of them.
+# 10 epochs of 30 steps, a checkpoint each 12: 25 of them.
 SETTINGS = {
     "data.train_limit": 480,
     "data.val_limit": 16,
     "adapter.r": 8,
-    "train.epochs": 20,
+    "train.epochs": 10,
     "train.batch_size": 16,
     "train.checkpoint_every": 12,
     "train.val_items": 0,
@@ -56,7 +56,7 @@ def train(name: str, *options: str, folder: Path, env: dict[str, str]) -> float:
 
 def main() -> None:
     """Print the seconds of each run and the ratio of the medians."""
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     without, with_hub, pushed = [], [], []
     with tempfile.TemporaryDirectory() as scratch, LoopbackHub() as hub:
         token = hub.add_user("ann")
@@ -77,7 +77,7 @@ def main() -> None:
             hub.faults.clear()
             pushed.append(len(hub.repo(repo).tags))
             seconds = f"{without[-1]:.1f} s without a Hub, {with_hub[-1]:.1f} s with"
-            print(f"{repeat}: {seconds}; {pushed[-1]} of 50 pushed meanwhile", flush=True)
+            print(f"{repeat}: {seconds}; {pushed[-1]} of 25 pushed meanwhile", flush=True)
     ratio = statistics.median(with_hub) / statistics.median(without)
     print(f"median of {repeats}: {ratio:.3f} times the training time without a Hub")
 
