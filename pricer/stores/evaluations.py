@@ -92,6 +92,8 @@ class EvaluationStore:
         write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
         if calibration:
             write_json(folder / "calibration.json", asdict(calibration))
+        else:  # one of earlier answers would stay
+            (folder / "calibration.json").unlink(missing_ok=True)
         write_json(folder / "evaluation.json", asdict(evaluation))
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
