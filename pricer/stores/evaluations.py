@@ -117,7 +117,7 @@ class EvaluationStore:
         try:
             return read_record(Calibration, path) if path.exists() else None
         except ValueError as error:
-            raise _damaged(path, error, path.parent) from None
+            raise _damaged(path, error, path) from None  # the predictions give it again
 
     def failures(self) -> list[Failure]:
         """The checkpoints that could not be scored when they were tried last."""

@@ -150,5 +150,7 @@ def test_a_correction_that_is_impossible_is_named(right: str, wrong: str, proble
     (path,) = FOLDER.glob("*/calibration.json")
     path.write_text(path.read_text().replace(right, wrong))
 
-    with pytest.raises(RunError, match=f"^{path} is damaged: {problem}"):
+    with pytest.raises(RunError, match=f"^{path} is damaged: {problem}") as raised:
         store.calibration("step-000005", SPEC)
+
+    assert raised.value.hint == f"remove {path}, and evaluate again"
