@@ -1,7 +1,7 @@
 """The verdicts of a run, from its records to the first lines of `pricer pick`, `pricer eval` and a report."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from pricer.commands.report import report
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.halving import Dropout, RaceRecord
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
@@ -209,6 +210,17 @@ def test_what_a_race_left_out_is_not_corrected_for() -> None:
     assert isinstance(baseline, BaselineVerdict)
     assert baseline.choice == "uncorrected"
     assert alone == baseline
+
+
+def test_items_that_may_have_been_trained_on_are_no_reason_to_publish_an_error() -> None:
+    run = a_good_run()
+    run.record(held_out=asdict(HeldOutCheck(False, "items that the trainer may have seen")))
+    pick(None, "mae")
+    tested = [e for e in run.evaluations.all() if e.spec == TEST and e.candidate.step == 300]
+    narrow = CoverageReport(0.8, 50, 0, Coverage(0.6, (0.46, 0.72), 50.0, 50.0), None)
+
+    assert [type(one) for one in pick(None, "mae").verdicts] == [BaselineVerdict, CurveVerdict]
+    assert [type(one) for one in judge_scored(run, "300", tested, (narrow,))] == [BaselineVerdict]
 
 
 class TestOfAnEvaluation:

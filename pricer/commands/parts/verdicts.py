@@ -37,7 +37,8 @@ def judge_choice(
 ) -> tuple[Verdict, ...]:
     """The verdicts on the checkpoint that was `chosen` by `metric` from the evaluations that were `scored` on the same
     validation items. `test` is its evaluation on test items; None: the verdicts are about the validation items.
-    `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed.
+    `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed. Items
+    that may have been trained on say nothing of intervals and of the number to publish.
     """
     dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
@@ -45,6 +46,7 @@ def judge_choice(
     curve = judge_curve(chosen, metric, comparison, scored=len(scored), later=later, dropped=len(dropped))
     if coverage is None:
         coverage = [held for one in _confirmations_of(run, test)[-1:] for held in one.coverage]
+    is_held_out = _is_held_out(run)
     return _in_order(
         judge_baselines(
             test or chosen,
@@ -53,12 +55,12 @@ def judge_choice(
             # A race also chose, by the checkpoints that were not compared.
             comparison=comparison if metric == "mae" and not dropped else None,
             was_chosen=test is None and len(scored) + len(dropped) > 1,
-            is_held_out=_is_held_out(run),
+            is_held_out=is_held_out,
         ),
         curve,
         _judge_cut(run, test or chosen),
-        judge_intervals(Split.TEST, coverage) if test else None,
-        _judge_looks(run, chosen, test),
+        judge_intervals(Split.TEST, coverage) if test and is_held_out else None,
+        _judge_looks(run, chosen, test) if is_held_out else None,
     )
 
 
@@ -97,6 +99,7 @@ def judge_evaluation(
     if pick and (pick.candidate.id, pick.spec_fingerprint) != (shown.candidate.id, shown.spec.fingerprint):
         pick = None  # these items did not choose this checkpoint
     dropped = _find_dropped(run, shown, [one.candidate for one in pick.ranking]) if pick else frozenset()
+    is_held_out = _is_held_out(run) if is_held_out is None else is_held_out
     return _in_order(
         judge_baselines(
             shown,
@@ -104,11 +107,11 @@ def judge_evaluation(
             load_leads(run, shown),
             comparison=pick.comparison if pick and pick.metric == "mae" and not dropped else None,
             was_chosen=pick is not None and len(pick.ranking) + len(dropped) > 1,
-            is_held_out=_is_held_out(run) if is_held_out is None else is_held_out,
+            is_held_out=is_held_out,
         ),
         _judge_cut(run, shown),
-        judge_intervals(shown.spec.split, coverage) if shown.spec.split is not Split.VAL else None,
-        _judge_looks(run, shown, shown) if shown.spec.split is Split.TEST else None,
+        judge_intervals(shown.spec.split, coverage) if shown.spec.split is not Split.VAL and is_held_out else None,
+        _judge_looks(run, shown, shown) if shown.spec.split is Split.TEST and is_held_out else None,
     )
 
 
