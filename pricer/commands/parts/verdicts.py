@@ -38,7 +38,7 @@ def judge_choice(
     """The verdicts on the checkpoint that was `chosen` by `metric` from the evaluations that were `scored` on the same
     validation items. `test` is its evaluation on test items; None: the verdicts are about the validation items.
     `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed. Items
-    that may have been trained on say nothing of intervals and of the number to publish.
+    that may have been trained on say nothing of the curve, of intervals, and of the number to publish.
     """
     dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
@@ -57,7 +57,7 @@ def judge_choice(
             was_chosen=test is None and len(scored) + len(dropped) > 1,
             is_held_out=is_held_out,
         ),
-        curve,
+        curve if is_held_out else None,
         _judge_cut(run, test or chosen),
         judge_intervals(Split.TEST, coverage) if test and is_held_out else None,
         _judge_looks(run, chosen, test) if is_held_out else None,
