@@ -37,8 +37,9 @@ def judge_choice(
 ) -> tuple[Verdict, ...]:
     """The verdicts on the checkpoint that was `chosen` by `metric` from the evaluations that were `scored` on the same
     validation items. `test` is its evaluation on test items; None: the verdicts are about the validation items.
-    `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed. Items
-    that may have been trained on say nothing of the curve, of intervals, and of the number to publish.
+    `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed.
+
+    Items that may have been trained on say nothing of the curve, of intervals, and of the number to publish.
     """
     dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
