@@ -93,7 +93,7 @@ def _judge(result: Evaluated, which: str, watcher: Watcher, *, is_held_out: bool
     try:
         verdicts = judge_scored(result.run, which, result.evaluations, coverage, is_held_out=is_held_out)
     except RunError as problem:
-        watcher.note(f"no verdict: {problem.message}")
+        watcher.note(f"no verdict: {problem.message}; {problem.hint}")
         return result
     return replace(result, verdicts=verdicts)
 

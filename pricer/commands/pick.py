@@ -3,15 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from pricer.commands.parts.checkpoints import find_failed, find_problem
+from pricer.commands.parts.checkpoints import find_failed, find_problem, load_scores
 from pricer.commands.parts.hub_runs import look_before_picking
 from pricer.commands.parts.publishing import Published, dropped_in_race, find_picked, publish, publish_recorded
 from pricer.commands.parts.verdicts import judge_choice
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.checkpoints import BEST, Checkpoint, Failure
-from pricer.core.evaluation import Evaluation, ScoreTable
+from pricer.core.evaluation import Evaluation
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import Split
 from pricer.core.selection import (
@@ -25,7 +23,7 @@ from pricer.core.selection import (
     select,
 )
 from pricer.core.verdicts import Verdict
-from pricer.errors import CheckpointError, HubError, RunError
+from pricer.errors import CheckpointError, HubError
 from pricer.stores.runs import Run, find_run, now
 
 
@@ -88,7 +86,7 @@ def pick(
     while damage := find_problem(run, best := by_id[ranking[0].candidate.id or ""]):
         failed[best.id] = damage
         ranking = _rank(run, checkpoints, failed, metric)
-    selection = select(ranking, metric, _load_scores(run, ranking))
+    selection = select(ranking, metric, load_scores(run, ranking))
     # The choice is written before it goes to the Hub: a Hub that refuses does not undo it.
     run.write_selection(selection)
     picked = _describe(run, selection, failed)
@@ -201,23 +199,3 @@ def confirm(picked: Picked, watcher: Watcher) -> Confirmed:
         except HubError as error:
             problem = error
     return Confirmed(confirmation, is_new, tuple(dict.fromkeys(others)), problem, _judge(run, selection))
-
-
-def _load_scores(run: Run, ranking: Sequence[Evaluation]) -> dict[str, ScoreTable]:
-    """The scores of these evaluations on the same items, by checkpoint id. Empty for a single evaluation."""
-    if len(ranking) < 2:
-        return {}
-    found: dict[str, ScoreTable] = {}
-    for evaluation in ranking:
-        assert evaluation.candidate.id is not None  # only checkpoints are ranked
-        table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
-        if table is None:
-            raise RunError(f"the scores of {evaluation.name} are missing", "pricer eval --all-checkpoints")
-        first = next(iter(found.values()), table)
-        if not (np.array_equal(table.item_id, first.item_id) and np.array_equal(table.price, first.price)):
-            raise RunError(
-                f"{evaluation.name} was scored on other items than {ranking[0].name}, or in another order",
-                f"remove {run.folder / 'evaluations'}, and run pricer eval --all-checkpoints",
-            )
-        found[evaluation.candidate.id] = table
-    return found

@@ -45,7 +45,8 @@ class Predicted:
 
 def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[Item]], watcher: Watcher) -> Predicted:
     """Price the Items that `read` returns with the checkpoint that `which` names. None is the picked one or, if none
-    was picked, the last one. Texts are read and checked before any weight is loaded.
+    was picked, the last one. The texts and the correction of intervals are read and checked before any weight is
+    loaded.
     """
     config = run.config()
     items = read(config.data)
@@ -56,13 +57,13 @@ def predict(run: Run, which: str | None, read: Callable[[DataConfig], Sequence[I
     setup = prepare_to_ask(config, checkpoint, watcher.preparing)
     refuse_foreign(checkpoint, setup, any_data=True)
     run.pin_config(setup.config)
+    calibration = find_calibration(run, checkpoint.id, setup.spec_of_other_data("", 0, None))
     adapter = run.store.fetch(checkpoint)
     scorer = load_scorer(setup, run)
     scorer.use(adapter)
     progress = partial(ScoringProgress(watcher, len(items)).reach, checkpoint.name)
     predictions = predict_items(scorer, setup, items, progress)
     unit = setup.template.price_format.price_unit
-    calibration = find_calibration(run, checkpoint.id, setup.spec_of_other_data("", 0, None))
     return Predicted(run, checkpoint, setup.config.eval.estimator, unit, items, predictions, calibration)
 
 

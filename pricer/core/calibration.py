@@ -5,10 +5,11 @@ The correction is conformalised quantile regression (Romano, Patterson & Candès
 items exchangeable. Then the intervals of each group contain the price with the requested probability c, however wrong
 the raw intervals are. This holds on average over items and validation sets. With n validation items in a group, its
 coverage varies by about √(c(1 − c)/n) from one calibration to the next. The promise ignores that the checkpoint was
-chosen on the same items.
+chosen on the same items, and that the tilt (see `_Scores`) and the bands were found on them.
 
 The group of an item must be known before its price: it is the category, and the band of the estimate. No method that
-sees only the text can promise anything for items of a certain true price.
+sees only the text can promise anything for items of a certain true price. Nothing is promised for a category with too
+few items either: its items are corrected like all items together.
 
 The correction multiplies the ends (plus one step of the unit, $1 by default) by factors instead of adding amounts,
 because errors grow with the price. In simulations both methods cover 80 % of all items. With an added amount, however,
@@ -35,6 +36,8 @@ from pricer.core.units import PriceUnit
 GROUP_MIN = 100
 # More bands would have fewer items each, and vary more.
 _MOST_BANDS = 5
+# Above any quotient of two prices, and far enough below infinity.
+_HIGHEST_FACTOR = 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Correction:
     high: float
 
     def __post_init__(self) -> None:
-        if min(self.low, self.high) <= 0:
+        if not 0 < min(self.low, self.high) <= max(self.low, self.high) < _HIGHEST_FACTOR:
             raise ValueError(f"{self.low} and {self.high} cannot be factors of a correction")
 
     def apply(self, raw: Interval, median: float, unit: PriceUnit) -> Interval:
@@ -88,13 +91,16 @@ class Calibration:
     those of categories come first, those of all items last.
 
     They were computed from `n` validation items. Another `no_price` items had no interval, so the promise applies only
-    to items with one. A step of the prices is 10^-`decimals`.
+    to items with one. A step of the prices is 10^-`decimals`; a ValueError for impossible decimals.
     """
 
     n: int
     no_price: int
     decimals: int
     groups: tuple[CalibrationGroup, ...]
+
+    def __post_init__(self) -> None:
+        PriceUnit(decimals=self.decimals)
 
     @property
     def validation_items(self) -> int:

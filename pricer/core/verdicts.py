@@ -53,11 +53,11 @@ class BaselineVerdict:
 class CurveVerdict:
     """How the metric changed with the length of the training.
 
-    `improving`: the best checkpoint is the last one, and the one before it is clearly worse. `unclear`: the best
-    is the last, and the one before it may be the best, too. `over-trained`: the last checkpoint is clearly worse than
-    the best. `no clear change`: the last one may be the best, too. `unfinished`: the best is the last one that was
-    scored, but `later` checkpoints after it were not scored. `raced`: `dropped` checkpoints dropped out of a race, so
-    there is no curve. `single`: only one checkpoint was scored.
+    `improving`: the best checkpoint is the last one, and the one before it is clearly worse: the interval of the
+    difference is above 0. `unclear`: the best is the last, and the one before it is not clearly worse. `over-trained`:
+    the last checkpoint is clearly worse than the best. `no clear change`: it is not. `unfinished`: the best is the last
+    one that was scored, but `later` checkpoints after it were not scored. `raced`: `dropped` checkpoints dropped out of
+    a race, so there is no curve. `single`: only one checkpoint was scored.
 
     `other_step` is the checkpoint that the best one is compared with: the last one, or the one before the last. It is
     worse by `worse_by`, in the unit of `metric`, with a 95 % interval. The three are None where nothing was compared.
@@ -219,12 +219,17 @@ def judge_curve(
     by_step = sorted(comparison.differences, key=lambda one: one.candidate.order)
     last = by_step[-1]
     if last.candidate.id != chosen.candidate.id:
-        found: Literal["over-trained", "no clear change"] = "no clear change" if last.may_be_best else "over-trained"
+        found: Literal["over-trained", "no clear change"] = "over-trained" if _is_worse(last) else "no clear change"
         return _curve(found, metric, scored, step, last, later)
     if later:
         return CurveVerdict("unfinished", metric, scored, step, later=later)
     before = by_step[-2]
-    return _curve("unclear" if before.may_be_best else "improving", metric, scored, step, before)
+    return _curve("improving" if _is_worse(before) else "unclear", metric, scored, step, before)
+
+
+def _is_worse(one: Difference) -> bool:
+    """Whether the interval that the sentence shows says so. A checkpoint can be ruled out as the best without that."""
+    return one.interval[0] > 0
 
 
 def _curve(

@@ -92,6 +92,8 @@ class EvaluationStore:
         write_arrays(folder / "scores.npz", **{column: getattr(table, column) for column in _COLUMNS})
         if calibration:
             write_json(folder / "calibration.json", asdict(calibration))
+        else:  # one of earlier answers would stay
+            (folder / "calibration.json").unlink(missing_ok=True)
         write_json(folder / "evaluation.json", asdict(evaluation))
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
@@ -115,7 +117,7 @@ class EvaluationStore:
         try:
             return read_record(Calibration, path) if path.exists() else None
         except ValueError as error:
-            raise _damaged(path, error, path.parent) from None
+            raise _damaged(path, error, path) from None  # the predictions give it again
 
     def failures(self) -> list[Failure]:
         """The checkpoints that could not be scored when they were tried last."""

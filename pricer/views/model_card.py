@@ -100,10 +100,9 @@ def model_card(
     The card shows those of the run's `evaluations` that are comparable with the selection. It leaves out a
     `base_license` that is not in the Hub's format. `versions` are the package versions of the training. `leads` are
     over the baselines, and `verdicts` on the pick, on the test items if there are any, otherwise on the validation
-    items. `dropped` is the number
-    of checkpoints that a race did not score on all items. `coverage` is measured on test items; empty if unknown.
-    `near_copies`: empty if unknown. `held_out` is about the adapters of another trainer. Text from outside
-    cannot become markup.
+    items. `dropped` is the number of checkpoints that a race did not score on all items. `coverage` is measured on test
+    items; empty if unknown. `near_copies`: empty if unknown. `held_out` is about the adapters of another trainer. Text
+    from outside cannot become markup.
 
     A ValueError if `repo` is not `user/name`, or if `selection` chose another checkpoint.
     """

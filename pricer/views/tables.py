@@ -24,13 +24,14 @@ from pricer.views.formatting import (
 
 if TYPE_CHECKING:
     from pricer.core.breakdowns import Breakdown, Group, NearCopies
+    from pricer.core.calibration import CalibrationGroup
     from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
     from pricer.views.report.values import HeldOut, PredictionDetails, RunReport
 
 _ABOUT_BANDS = (
-    "In 80%, in 95%: the share of prices in their interval. Corrected intervals promise it by category and by estimate."
-    " No method can promise it for a band of the true price, which nobody knows when the interval is made."
+    "In 80%, in 95%: the share of prices in their interval. A correction promises it for its own groups of items. "
+    "No method can promise it for a band of the true price, which nobody knows when the interval is made."
 )
 
 # The page shows a table with more columns in a narrower layout, and keeps its first column in place while scrolling.
@@ -188,6 +189,33 @@ def coverage_table(breakdown: "Breakdown", unit: PriceUnit) -> Table:
             )
         rows.append(row)
     return Table(["interval", "covered", "mean width", "raw covered", "raw mean width"], rows)
+
+
+def corrected_groups_table(breakdown: "Breakdown", excerpt: Callable[[str], str], unit: PriceUnit) -> Table:
+    """How often corrected intervals contain the price, by the group of validation items that corrected them. Empty if
+    there is only one.
+    """
+    rows = [
+        [
+            _name_group(one.group, excerpt, unit),
+            f"{one.group.n:,}",
+            f"{one.n:,}",
+            *(share_with_interval(coverage.share, coverage.interval) for coverage in one.coverage),
+        ]
+        for one in breakdown.corrected_by
+    ]
+    columns = ["estimate", "corrected on", "n", *(f"in {level:.0%}" for level in LEVELS)]
+    return Table(columns, rows if len(rows) > 1 else [])
+
+
+def _name_group(group: "CalibrationGroup", excerpt: Callable[[str], str], unit: PriceUnit) -> str:
+    if group.above is not None and group.up_to is not None:
+        band = unit.short_range(group.above, group.up_to)
+    elif group.above is not None:
+        band = f"above {unit.short_price(group.above)}"
+    else:
+        band = "any" if group.up_to is None else f"up to {unit.short_price(group.up_to)}"
+    return band if group.category is None else f"{excerpt(group.category)}: {band}"
 
 
 def side_by_side(reports: "Sequence[RunReport]") -> Table:

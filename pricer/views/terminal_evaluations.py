@@ -122,6 +122,9 @@ def show_breakdown(name: str, breakdown: "Breakdown", unit: PriceUnit) -> None:
         corrected_on = breakdown.calibrated_on
         how = f"corrected on {corrected_on:,} validation items" if corrected_on else "raw, as the model gives them"
         terminal.table(f"{name}: intervals, {how}", tables.coverage_table(breakdown, unit))
+        by_group = tables.corrected_groups_table(breakdown, excerpt, unit)
+        if by_group.rows:
+            terminal.table(f"{name}: intervals by the group that corrected them", by_group, spared=("in 95%",))
         surest = [point for point in breakdown.abstention if point.share in (0.1, 0.2, 0.5, 1.0)]
         errors = "  ".join(f"{point.share:.0%}: {unit.error(point.mae)}" for point in surest)
         terminal.line(f"MAE of the surest items: {errors}")

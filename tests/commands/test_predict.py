@@ -14,7 +14,7 @@ from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
 from pricer.data.texts import parse_text
-from pricer.errors import CheckpointError, PricerError
+from pricer.errors import CheckpointError, PricerError, RunError
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run, find_run
 from tests.builders import a_saved_checkpoint
@@ -73,6 +73,17 @@ def test_the_data_are_not_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
     assert len((found := priced(run, "last", "A lamp")).predictions) == 1
     assert found.calibration is None
+
+
+def test_a_damaged_correction_is_found_before_a_text_is_priced(run: Run, scorer: FakeScorer) -> None:
+    folder = run.folder / "evaluations" / "damaged"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text("{")
+
+    with pytest.raises(RunError, match="is damaged"):
+        priced(run, "last", "A lamp")
+
+    assert scorer.asked == []
 
 
 def test_a_checkpoint_with_answers_of_another_prompt_is_refused(run: Run) -> None:

@@ -1,7 +1,7 @@
 """The verdicts of a run, from its records to the first lines of `pricer pick`, `pricer eval` and a report."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from pricer.commands.pick import pick
 from pricer.commands.report import report
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
+from pricer.core.halving import Dropout, RaceRecord
+from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
@@ -151,8 +153,9 @@ def test_cut_descriptions_and_rows_that_were_left_out_are_said_where_the_run_kno
     prices = dict.fromkeys(("train_median", "min_price", "max_price", "max_train_price"), 1.0)
     run.record(data={**summary, **counts, **rest, **prices, "price_in_description": 0})
     assert said(run)[2] == "10.0% of the rows of the data were left out."
-    run.record(data={**run.facts()["data"], "rows": "<b>"})
-    assert not any("rows of the data" in sentence for sentence in said(run))
+    for damage in ("<b>", 0):  # 8 of no rows
+        run.record(data={**run.facts()["data"], "rows": damage})
+        assert not any("rows of the data" in sentence for sentence in said(run))
 
 
 def test_intervals_that_are_too_narrow_on_the_test_items_of_the_confirmation() -> None:
@@ -192,6 +195,31 @@ def test_checkpoints_that_were_trained_since_the_last_score_are_to_be_scored() -
         "Score the other checkpoints: step 200 is the best, and the last one that was scored, but 2 later checkpoints "
         "had no score."
     )
+
+
+def test_what_a_race_left_out_is_not_corrected_for() -> None:
+    run = a_run([100, 200, 300])
+    for step in (200, 300):
+        score(run, step, np.full(50, 60.0 - step / 10))
+    out = Dropout(100, a_checkpoint(100).id, n=20, leader=300, margin=1.0)
+    run.write_race(RaceRecord(SPEC.fingerprint, 0.3, a_checkpoint(300).id, (out,), 0.7))
+
+    baseline, *_ = pick(None, "mae").verdicts
+    alone, *_ = judge_scored(run, "300", [run.evaluations.all()[-1]], ())
+
+    assert isinstance(baseline, BaselineVerdict)
+    assert baseline.choice == "uncorrected"
+    assert alone == baseline
+
+
+def test_items_that_may_have_been_trained_on_say_nothing_else() -> None:
+    run = a_good_run()
+    run.record(held_out=asdict(HeldOutCheck(False, "items that the trainer may have seen")))
+    tested = [e for e in run.evaluations.all() if e.spec == TEST and e.candidate.step == 300]
+    narrow = CoverageReport(0.8, 50, 0, Coverage(0.6, (0.46, 0.72), 50.0, 50.0), None)
+
+    for verdicts in (pick(None, "mae").verdicts, judge_scored(run, "300", tested, (narrow,))):
+        assert [type(one) for one in verdicts] == [BaselineVerdict]
 
 
 class TestOfAnEvaluation:
@@ -304,4 +332,19 @@ def test_a_damaged_pick_costs_eval_its_verdict_alone(run: Run) -> None:
     result = Cli("eval", "--checkpoint", "last")
 
     assert (result.code, "step-000006" in result.out) == (0, True)
-    assert "no verdict: runs/quickstart/selection.json is damaged" in result.err
+    assert re.search(
+        "no verdict: runs/quickstart/selection.json is damaged: .*; pricer pick --run quickstart", result.err
+    )
+
+
+def test_scores_of_other_items_cost_eval_its_verdict_alone(run: Run) -> None:
+    Cli("eval", "--all-checkpoints")
+    spec = run.evaluations.all()[-1].spec
+    path = run.folder / "evaluations" / f"{run.store.checkpoints()[1].id}-{spec.fingerprint}" / "scores.npz"
+    columns = dict(np.load(path))
+    np.savez(path, **{name: column[:5] for name, column in columns.items()})
+
+    result = Cli("eval", "--all-checkpoints")
+
+    assert (result.code, "step-000006" in result.out) == (0, True)
+    assert "no verdict: step-000004 was scored on other items than step-000002, or in another order" in result.err

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Lead
 from pricer.core.intervals import Coverage, CoverageReport
 from pricer.core.items import Split
 from pricer.core.metrics import Z95
 from pricer.core.verdicts import bound_smallest_lead, judge_baselines, judge_curve, judge_intervals, judge_looks
-from tests.builders import a_comparison, a_difference, a_spec, an_evaluation
+from tests.builders import a_checkpoint, a_comparison, a_difference, a_spec, an_evaluation
 
 TESTED = an_evaluation(200, 40.0, spec=a_spec(split=Split.TEST))
 CHOSEN = an_evaluation(200, 40.0)
@@ -137,6 +138,19 @@ class TestCurve:
 
         assert found is not None
         assert (found.outcome, found.best_step, found.other_step, found.interval) == (outcome, 200, 400, (low, 7.0))
+
+    def test_a_checkpoint_that_is_not_the_best_need_not_be_clearly_worse(self) -> None:
+        # Some checkpoint is better than it, but the interval to the best of them contains 0.
+        ruled_out = replace(a_difference(400, 4.0, (-1.0, 9.0), 0.0), may_be_best=False)
+        best = a_difference(200, -4.0, (-9.0, 1.0), 1.0, is_best=True)
+        before = replace(ruled_out, candidate=Candidate.of(a_checkpoint(100)))
+
+        over_trained = judge_curve(CHOSEN, "mae", a_comparison(best, ruled_out), scored=2)
+        improving = judge_curve(CHOSEN, "mae", a_comparison(before, best), scored=2)
+
+        assert over_trained is not None
+        assert improving is not None
+        assert (over_trained.outcome, improving.outcome) == ("no clear change", "unclear")
 
     def test_later_checkpoints_without_a_score_forbid_to_train_longer(self) -> None:
         found = judge_curve(CHOSEN, "mae", COMPARED, scored=2, later=3)

@@ -130,7 +130,27 @@ def test_what_corrects_intervals_is_kept_with_the_evaluation() -> None:
 
     assert store.calibration("step-000005", SPEC) == calibration
     assert store.calibration("step-000010", SPEC) is None
+    store.add("step-000005", evaluation, some_scores(50.0, 50))
+    assert store.calibration("step-000005", SPEC) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "problem"),
+    [
+        ('"low": 1.25', '"low": 0.0', "groups.0.corrections.0: 0.0 and 2.0 cannot be factors"),
+        ('"high": 2.0', '"high": 1e308', "groups.0.corrections.0: 1.25 and 1e\\+308 cannot be factors"),
+        ('"decimals": 0', '"decimals": 400', "decimals is 400, not between"),
+        ('"n": 120', '"n": null', "n is None"),
+    ],
+)
+def test_a_correction_that_is_impossible_is_named(right: str, wrong: str, problem: str) -> None:
+    store = a_store()
+    group = CalibrationGroup("lamp", None, 99.0, 120, (Correction(0.8, 1.25, 2.0),))
+    store.add("step-000005", an_evaluation(5, 50.0), some_scores(50.0, 50), Calibration(120, 3, 0, (group,)))
     (path,) = FOLDER.glob("*/calibration.json")
-    path.write_text(path.read_text().replace('"low": 1.25', '"low": 0.0'))
-    with pytest.raises(RunError, match=f"^{path} is damaged: groups.0.corrections.0: 0.0 and 2.0 cannot be factors"):
+    path.write_text(path.read_text().replace(right, wrong))
+
+    with pytest.raises(RunError, match=f"^{path} is damaged: {problem}") as raised:
         store.calibration("step-000005", SPEC)
+
+    assert raised.value.hint == f"remove {path}, and evaluate again"

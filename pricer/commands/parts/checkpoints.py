@@ -1,16 +1,18 @@
-"""A run's checkpoints: find the one that the user means, check that it fits the config, break down its error."""
+"""A run's checkpoints: find the one that the user means, check that it fits the config, load what its scores say."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pricer.core.breakdowns import Breakdown, break_down
 from pricer.core.calibration import Calibration, calibration_spec
 from pricer.core.checkpoints import BEST, Answers, Checkpoint, Failure
-from pricer.core.evaluation import EvalSpec
+from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.items import Item
-from pricer.errors import CheckpointError, HubError
+from pricer.errors import CheckpointError, HubError, RunError
 from pricer.stores.bases import names_a_folder
 from pricer.stores.runs import Run
 
@@ -129,6 +131,28 @@ def _refuse_other_answers(checkpoint: Checkpoint, answers: Answers) -> None:
 def is_local_folder(base: str) -> bool:
     """Whether a base is named by a local folder. Another machine may not have it, or have another base there."""
     return not base.startswith("builtin:") and names_a_folder(base)
+
+
+def load_scores(run: Run, evaluations: Sequence[Evaluation]) -> dict[str, ScoreTable]:
+    """The scores behind these evaluations of checkpoints, by checkpoint id, to be compared item by item. Empty for a
+    single evaluation. A RunError if scores are missing, or are of other items than the first ones.
+    """
+    if len(evaluations) < 2:
+        return {}
+    found: dict[str, ScoreTable] = {}
+    for evaluation in evaluations:
+        assert evaluation.candidate.id is not None  # no baseline is compared
+        table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
+        if table is None:
+            raise RunError(f"the scores of {evaluation.name} are missing", "pricer eval --all-checkpoints")
+        first = next(iter(found.values()), table)
+        if not (np.array_equal(table.item_id, first.item_id) and np.array_equal(table.price, first.price)):
+            raise RunError(
+                f"{evaluation.name} was scored on other items than {evaluations[0].name}, or in another order",
+                f"remove {run.folder / 'evaluations'}, and run pricer eval --all-checkpoints",
+            )
+        found[evaluation.candidate.id] = table
+    return found
 
 
 def saved_breakdown(

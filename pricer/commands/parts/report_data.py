@@ -60,7 +60,8 @@ def _judge(
         # Checkpoints that were scored since the choice took no part in it.
         [e for e in held_out.checkpoints if compared is None or compared.difference(e.candidate)],
         tested.evaluation if tested else None,
-        details.breakdown.coverage if details and tested else None,
+        # Without the data, what the confirmation recorded.
+        (tested and details and details.breakdown.coverage) or None,
     )
 
 
@@ -144,7 +145,7 @@ def _prediction_details(
     try:
         breakdown = saved_breakdown(run, key, spec, items, data.near_copies)
     except KeyError:
-        problem = f"The answers behind {name} are not all there, so nothing is said of its intervals."
+        problem = f"The answers behind {name} are not all there, so its intervals are not shown."
         breakdown = break_down(table, items, near_copies=data.near_copies)
     return PredictionDetails(evaluation, table, tuple(item.text for item in items), breakdown), problem
 
@@ -157,7 +158,7 @@ def _redacted(item: Item) -> Item:
 
 def _data(config: RunConfig, spec: EvalSpec) -> tuple[ItemSet | None, str | None]:
     """The items, or the problem with the data. The report is then made without their texts."""
-    without = "so there are no descriptions here, and nothing is said of intervals"
+    without = "so descriptions and intervals are not shown here"
     try:
         items = load_items(config.data)
     except PricerError as error:

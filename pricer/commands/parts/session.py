@@ -69,8 +69,7 @@ class EvaluationSession:
         evaluation = kept.find(name, spec)
         if evaluation is None or not evaluation.is_complete or kept.scores(name, spec) is None:
             return None
-        is_correcting = spec.split is Split.VAL and evaluation.estimators
-        return evaluation if not is_correcting or kept.calibration(name, spec) else None
+        return evaluation if not self._has_correction(evaluation) or kept.calibration(name, spec) else None
 
     def predict(
         self,
@@ -151,17 +150,21 @@ class EvaluationSession:
                 progress.reach(checkpoint.name, done)
         return [found[prompt.item_id] for prompt in prompts]
 
+    def _has_correction(self, evaluation: Evaluation) -> bool:
+        """Whether the answers behind an evaluation can correct intervals. Those of a baseline need not."""
+        return self.spec.split is Split.VAL and bool(evaluation.estimators)
+
     def _saved(self, checkpoint: Checkpoint) -> dict[str, Prediction]:
         batches = self.run.evaluations.predictions(checkpoint.id, self.spec)
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
-        """Score one Prediction per item. Save the metrics, the scores, and what the answers to validation items say of
-        the intervals, under `name`.
+        """Score one Prediction per item. Save the metrics and the scores under `name`, and what the answers of a
+        checkpoint to validation items say of its intervals.
         """
         evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
         calibration = None
-        if self.spec.split is Split.VAL:
+        if self._has_correction(evaluation):
             by_id = {prediction.item_id: prediction for prediction in predictions}
             calibration = calibrate([by_id[item.id] for item in self.items], self.items, self.spec.decimals)
         self.run.evaluations.add(name, evaluation, table, calibration)

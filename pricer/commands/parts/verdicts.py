@@ -1,10 +1,12 @@
 """The verdicts on a run, from its records. Without torch, model and data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
+from pricer.commands.parts.checkpoints import load_scores
+from pricer.core.checkpoints import Candidate
 from pricer.core.comparison import Comparison, Lead, measure_lead
 from pricer.core.data_summary import DataSummary
 from pricer.core.evaluation import Evaluation
@@ -36,26 +38,30 @@ def judge_choice(
     """The verdicts on the checkpoint that was `chosen` by `metric` from the evaluations that were `scored` on the same
     validation items. `test` is its evaluation on test items; None: the verdicts are about the validation items.
     `coverage` is measured on the test items; None: it is the one that was recorded when the pick was confirmed.
+
+    Items that may have been trained on say nothing of the curve, of intervals, and of the number to publish.
     """
-    dropped = dropped_ids(run.race()).get(chosen.spec.fingerprint, frozenset()) - {e.candidate.id for e in scored}
+    dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
     later = sum(c.step > last and c.id not in dropped for c in run.store.checkpoints())
     curve = judge_curve(chosen, metric, comparison, scored=len(scored), later=later, dropped=len(dropped))
     if coverage is None:
         coverage = [held for one in _confirmations_of(run, test)[-1:] for held in one.coverage]
+    is_held_out = _is_held_out(run)
     return _in_order(
         judge_baselines(
             test or chosen,
             _median_price(run, test or chosen),
             load_leads(run, test or chosen),
-            comparison=comparison if metric == "mae" else None,
+            # A race also chose, by the checkpoints that were not compared.
+            comparison=comparison if metric == "mae" and not dropped else None,
             was_chosen=test is None and len(scored) + len(dropped) > 1,
-            is_held_out=_is_held_out(run),
+            is_held_out=is_held_out,
         ),
-        curve,
+        curve if is_held_out else None,
         _judge_cut(run, test or chosen),
-        judge_intervals(Split.TEST, coverage) if test else None,
-        _judge_looks(run, chosen, test),
+        judge_intervals(Split.TEST, coverage) if test and is_held_out else None,
+        _judge_looks(run, chosen, test) if is_held_out else None,
     )
 
 
@@ -71,13 +77,12 @@ def judge_scored(
     `coverage` and `is_held_out`.
 
     With validation items, and all checkpoints, they are about the checkpoint with the lowest mean absolute error. Test
-    items and other data choose nothing: then they are about the picked checkpoint, and empty if there is none.
+    items and other data choose nothing: then they are about the picked checkpoint, and empty if there is none. A
+    RunError if a record of the run is damaged, or if the scores cannot be compared.
     """
     scored = [e for e in evaluations if not e.candidate.is_baseline]
     if which == "all" and scored[0].spec.split is Split.VAL:
-        tables = {e.candidate.id or "": run.evaluations.scores(e.candidate.id or "", e.spec) for e in scored}
-        kept = {name: table for name, table in tables.items() if table}
-        selection = select(scored, "mae", kept if 1 < len(scored) == len(kept) else None)
+        selection = select(scored, "mae", load_scores(run, scored))
         test = find_test_evaluation(selection.chosen, run.evaluations.all())
         return judge_choice(run, selection.chosen, "mae", selection.comparison, scored, test)
     pick = run.selection()
@@ -94,18 +99,20 @@ def judge_evaluation(
     pick = run.selection()
     if pick and (pick.candidate.id, pick.spec_fingerprint) != (shown.candidate.id, shown.spec.fingerprint):
         pick = None  # these items did not choose this checkpoint
+    dropped = _find_dropped(run, shown, [one.candidate for one in pick.ranking]) if pick else frozenset()
+    is_held_out = _is_held_out(run) if is_held_out is None else is_held_out
     return _in_order(
         judge_baselines(
             shown,
             _median_price(run, shown),
             load_leads(run, shown),
-            comparison=pick.comparison if pick and pick.metric == "mae" else None,
-            was_chosen=pick is not None and len(pick.ranking) > 1,
-            is_held_out=_is_held_out(run) if is_held_out is None else is_held_out,
+            comparison=pick.comparison if pick and pick.metric == "mae" and not dropped else None,
+            was_chosen=pick is not None and len(pick.ranking) + len(dropped) > 1,
+            is_held_out=is_held_out,
         ),
         _judge_cut(run, shown),
-        judge_intervals(shown.spec.split, coverage) if shown.spec.split is not Split.VAL else None,
-        _judge_looks(run, shown, shown) if shown.spec.split is Split.TEST else None,
+        judge_intervals(shown.spec.split, coverage) if shown.spec.split is not Split.VAL and is_held_out else None,
+        _judge_looks(run, shown, shown) if shown.spec.split is Split.TEST and is_held_out else None,
     )
 
 
@@ -119,6 +126,13 @@ def load_leads(run: Run, shown: Evaluation) -> list[Lead]:
         if others is not None and (lead := measure_lead(scores, others, baseline.name)):
             found.append(lead)
     return found
+
+
+def _find_dropped(run: Run, shown: Evaluation, scored: Iterable[Candidate]) -> Set[str]:
+    """The ids of the checkpoints that dropped out of a race on the items of `shown`, without those that were `scored`
+    since.
+    """
+    return dropped_ids(run.race()).get(shown.spec.fingerprint, frozenset()) - {one.id for one in scored}
 
 
 def _in_order(*verdicts: Verdict | None) -> tuple[Verdict, ...]:
@@ -155,9 +169,10 @@ def _count_left_out(facts: Mapping[str, Any]) -> tuple[int, int]:
     """The rows of the source that were left out, and all of its rows; 0 and 0 if unknown."""
     try:
         summary = DataSummary.from_record(facts["data"])
-        return int(sum(summary.rejected.values()) + sum(summary.dropped.values())), int(summary.rows)
+        left_out, rows = int(sum(summary.rejected.values()) + sum(summary.dropped.values())), int(summary.rows)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return 0, 0
+    return (left_out, rows) if 0 <= left_out <= rows else (0, 0)
 
 
 def _judge_looks(run: Run, chosen: Evaluation, test: Evaluation | None) -> LookVerdict:

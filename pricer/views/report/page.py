@@ -75,6 +75,8 @@ def run_page(report: RunReport) -> tuple[bytes, list[Chart]]:
         and details.breakdown.near_copies
         and tables.describe_near_copies(details.breakdown.near_copies, details.breakdown.overall.n, report.unit),
         coverage=details and tables.coverage_table(details.breakdown, report.unit),
+        corrected_groups=details
+        and tables.corrected_groups_table(details.breakdown, lambda name: shorten(name, 60), report.unit),
         price_bands=details and tables.groups_table("price", details.breakdown.price_bands, str, report.unit),
         categories=details
         and tables.groups_table("category", details.breakdown.categories, lambda name: shorten(name, 60), report.unit),

@@ -7,10 +7,11 @@ import pytest
 
 from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.checkpoints import choose_checkpoints, saved_breakdown
-from pricer.core.breakdowns import Breakdown
-from pricer.core.calibration import Correction, calibrate
+from pricer.core.breakdowns import Breakdown, GroupCoverage
+from pricer.core.calibration import CalibrationGroup, Correction, calibrate
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import EvalSpec, evaluate
+from pricer.core.intervals import Coverage
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Distribution, Prediction
 from pricer.core.units import DOLLARS
@@ -112,6 +113,25 @@ def test_the_tables_say_it(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert any(line.startswith("80% 82.5% (") for line in lines)
     assert any(line.startswith("bias −$19.50 ± ") for line in lines)
     assert "−$39.00 $139.00 $100.00 A lamp" in lines
+    assert not any("by the group" in line for line in lines)  # all items have the same correction
+
+
+def test_coverage_is_said_for_each_group_that_has_a_correction_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    held = (Coverage(0.75, (0.53, 0.89), 9.0, 9.0), Coverage(1.0, (0.84, 1.0), 9.0, 9.0))
+    bands = [("\x1b[31mlamp", None, None), (None, None, 99.0), (None, 99.0, 150.0), (None, 150.0, None)]
+    groups = tuple(GroupCoverage(CalibrationGroup(*band, 123, ()), 20, held) for band in bands)
+
+    breakdown = replace(taken_apart(Split.TEST), corrected_by=groups)
+    terminal_evaluations.show_breakdown("step-000005", breakdown, DOLLARS)
+
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    first = lines.index("step-000005: intervals by the group that corrected them") + 4
+    rest = "123 20 75.0% (53.0 to 89.0) 100.0% (84.0 to 100.0)"
+    names = ["\\x1b[31mlamp: any", "up to $99", "$99–150", "above $150"]
+    assert lines[first : first + 4] == [f"{name} {rest}" for name in names]
 
 
 def test_a_description_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pricer.commands.parts.report_data import load_report
 from pricer.core.items import Split
 from pricer.core.metrics import measure_all
-from pricer.core.selection import find_comparable
+from pricer.core.selection import Confirmation, find_comparable
+from pricer.core.verdicts import IntervalVerdict
 from pricer.data.preparation import load_items
 from pricer.errors import RunError
 from pricer.stores.runs import Run
@@ -86,7 +87,12 @@ def test_a_run_that_is_not_picked_shows_the_lowest_error(items: Path) -> None:
 
 
 def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) -> None:
-    config = whole.config()
+    config, tested = whole.config(), load_report(whole)
+    assert tested.tested is not None
+    assert tested.details is not None
+    measured, coverage = tested.tested.evaluation, tested.details.breakdown.coverage
+    confirmation = Confirmation("2026", measured.candidate, measured.spec.fingerprint, measured.metric("mae"), 1, ())
+    whole.add_confirmation(replace(confirmation, coverage=coverage))
     gone = config.model_copy(update={"data": config.data.model_copy(update={"source": "gone.jsonl"})})
     text = (whole.folder / "config.yaml").read_text(encoding="utf-8")
     (whole.folder / "config.yaml").write_text(text.replace(config.data.source, gone.data.source), encoding="utf-8")
@@ -96,9 +102,11 @@ def test_without_the_data_the_report_is_made_without_descriptions(whole: Run) ->
     assert found.details is not None
     assert (found.details.texts, found.details.breakdown.coverage) == (None, ())
     assert len(found.details.breakdown.price_bands) == 5
+    assert found.verdicts == tested.verdicts  # the confirmation has recorded what the intervals hold
+    assert any(isinstance(verdict, IntervalVerdict) for verdict in found.verdicts)
     assert found.notes == (
-        "The data cannot be read, so there are no descriptions here, and nothing is said of intervals: there is no "
-        "file or folder gone.jsonl",
+        "The data cannot be read, so descriptions and intervals are not shown here: there is no file or folder "
+        "gone.jsonl",
     )
 
 
@@ -140,7 +148,7 @@ def test_answers_that_are_gone_leave_what_can_be_said_without_them(whole: Run) -
 
     assert found.details is not None
     assert found.details.breakdown.coverage == ()
-    assert found.notes == ("The answers behind step-000040 are not all there, so nothing is said of its intervals.",)
+    assert found.notes == ("The answers behind step-000040 are not all there, so its intervals are not shown.",)
 
 
 def test_scores_that_were_not_kept_leave_what_lies_behind_them_out(whole: Run) -> None:
