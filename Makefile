@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check test-all docs bench bench-quality gpu clean
+.PHONY: demo test check test-all docs bench bench-slow bench-quality gpu clean
 
 demo: .venv/installed
 	$(BIN)/pricer train
@@ -31,27 +31,35 @@ check: .venv/installed-dev
 docs: .venv/installed
 	$(BIN)/python -m tools.docs
 
-# Timings, side by side; nothing else that is heavy may run meanwhile. RUN=runs/NAME also times the scoring of that run's
-# checkpoints. HARNESS=PYTHON, a Python with lm_eval[hf] installed, compares with the lm-evaluation-harness. SMOLLM2=FOLDER
-# and ITEMS=FILE, a folder with SmolLM2-135M and a file of product descriptions, also compare their training with TRL's.
+# Timings, side by side, in less than half an hour; nothing else that is heavy may run meanwhile. SMOLLM2=FOLDER, with
+# SmolLM2-135M, also compares its training with TRL's. RUN=runs/NAME also times the scoring of that run's checkpoints.
+# HARNESS=PYTHON, a Python with lm_eval[hf] installed, compares it with the lm-evaluation-harness.
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/uploads.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/pick.py
 	$(BIN)/python benchmarks/report.py
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/data.py 100000
 	$(BIN)/python benchmarks/training.py --steps 100 --learning-rate 2e-3
 ifdef SMOLLM2
 	$(BIN)/python benchmarks/training.py $(SMOLLM2)
-	$(BIN)/python benchmarks/training.py $(SMOLLM2) --source $(ITEMS) --max-length 256 --steps 5
 endif
 ifdef RUN
 	$(BIN)/python benchmarks/forward.py $(RUN)
 	$(BIN)/python benchmarks/notebook.py $(RUN)
 endif
 ifdef HARNESS
-	$(BIN)/python benchmarks/harness.py $(RUN) $(HARNESS)
 	$(BIN)/python benchmarks/harness_speed.py $(RUN) $(HARNESS) 618 3 64
+endif
+
+# The rest, which takes about as long again: ITEMS=FILE is a file of product descriptions for SMOLLM2.
+bench-slow: .venv/installed-dev
+	$(BIN)/python benchmarks/data.py
+ifdef ITEMS
+	$(BIN)/python benchmarks/training.py $(SMOLLM2) --source $(ITEMS) --max-length 256 --steps 5
+endif
+ifdef HARNESS
+	$(BIN)/python benchmarks/harness.py $(RUN) $(HARNESS)
 endif
 
 # Which way of training prices best? Variants with three seeds each on the bundled data, for hours; OUT keeps what is done.

@@ -17,6 +17,8 @@ Interval = tuple[float, float]
 
 # A smaller share of rows that were left out is not worth a sentence.
 _NOTABLE_LEFT_OUT = 0.05
+# With this many items, the share in the 80 % intervals is known to ± 8 points. With much fewer, none would ever fail.
+_ENOUGH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,12 @@ class CoveredLevel:
 @dataclass(frozen=True, slots=True)
 class IntervalVerdict:
     """Whether the price intervals hold on `n` test items or items of other data. `too narrow`: at one level, the
-    interval of the share lies below the level. `too wide`: at one level it lies above, and at none below.
-    `is_corrected`: the intervals were corrected on validation items.
+    interval of the share lies below the level. `too wide`: at one level it lies above, and at none below. `unknown`:
+    neither is so, but there are too few items to see it. `is_corrected`: the intervals were corrected on validation
+    items.
     """
 
-    outcome: Literal["hold", "too narrow", "too wide"]
+    outcome: Literal["hold", "too narrow", "too wide", "unknown"]
     split: Scored
     n: int
     levels: tuple[CoveredLevel, ...]
@@ -247,14 +250,14 @@ def judge_intervals(split: Scored, coverage: Sequence[CoverageReport]) -> Interv
     """The verdict on the intervals of items that did not calibrate them; None without any."""
     if not coverage:
         return None
-    found = [(report.level, report.conformal or report.raw) for report in coverage]
+    found, n = [(report.level, report.conformal or report.raw) for report in coverage], coverage[0].n
     levels = tuple(CoveredLevel(level, held.share, held.interval) for level, held in found)
     is_narrow = any(one.interval[1] < one.level for one in levels)
     is_wide = any(one.interval[0] > one.level for one in levels)
     return IntervalVerdict(
-        outcome="too narrow" if is_narrow else "too wide" if is_wide else "hold",
+        outcome="too narrow" if is_narrow else "too wide" if is_wide else "hold" if n >= _ENOUGH else "unknown",
         split=split,
-        n=coverage[0].n,
+        n=n,
         levels=levels,
         is_corrected=all(report.conformal for report in coverage),
     )

@@ -72,10 +72,10 @@ def _describe_baseline(found: BaselineVerdict, unit: PriceUnit) -> str:
     rank = "a simpler method" if found.baselines == 1 else f"the best of {found.baselines:,} simpler methods"
     method = f"{found.baseline}, {rank}"
     if found.outcome == "better":
-        return f"Use the model: on {items}, it is off by {error}, and by {gap} than {method}."
+        return f"Use the model: on {items}, it is off by {error}; that is {gap} than {method}."
     why = f"{method}, is better" if found.outcome == "worse" else f"it is not clearly better than {method}"
     return (
-        f"Do not use the model, because {why}: on {items}, the model is off by {error}, and by {gap} than that method."
+        f"Do not use the model, because {why}: on {items}, the model is off by {error}; that is {gap} than that method."
     )
 
 
@@ -119,7 +119,7 @@ def _describe_cut(found: CutVerdict) -> str:
 
 def _describe_intervals(found: IntervalVerdict) -> str:
     which = "Its price intervals" if found.is_corrected else "Its price intervals, which were not corrected,"
-    says = {"hold": "hold", "too narrow": "are too narrow", "too wide": "are wider than they need to be"}[found.outcome]
+    says = _INTERVALS[found.outcome]
     levels = [
         f"{_percent(one.share)} ({100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}) "
         f"{'' if place else 'have their price '}in the {one.level:.0%} interval"
@@ -127,6 +127,14 @@ def _describe_intervals(found: IntervalVerdict) -> str:
     ]
     only = "only " if found.outcome == "too narrow" else ""
     return f"{which} {says}: of {_count_items(found.n, found.split)}, {only}{', and '.join(levels)}."
+
+
+_INTERVALS = {
+    "hold": "hold",
+    "too narrow": "are too narrow",
+    "too wide": "are wider than they need to be",
+    "unknown": "may or may not hold, because there are too few items to tell",
+}
 
 
 def _describe_looks(found: LookVerdict) -> str:

@@ -64,7 +64,7 @@ def test_a_good_run() -> None:
     # $64 − $44 = $20, from 20 − 1.96 to 20 + 2.24 because the better of two baselines was taken.
     assert said(a_good_run()) == [
         "Use the model: on 50 test items, it is off by $44.00 on average (44.00 to 44.00), which is 22.0% of the "
-        "median price, and by $20.00 less (18.04 to 22.24) than tf-idf + ridge, the best of 2 simpler methods.",
+        "median price; that is $20.00 less (18.04 to 22.24) than tf-idf + ridge, the best of 2 simpler methods.",
         "Train longer: the last checkpoint, step 300, is the best, and the one before it, step 200, is worse by $10.00 "
         "(10.00 to 10.00).",
         "This error can be published: the test items were scored for this checkpoint alone.",
@@ -82,7 +82,7 @@ def test_a_run_whose_model_is_worse_than_ridge_regression() -> None:
     assert said(run) == [
         "Do not use the model, because tf-idf + ridge, a simpler method, is better: on 50 validation items, "
         "corrected for the choice of the checkpoint, the model is off by €63 on average (63 to 63), which is 31.5% of "
-        "the median price, and by €18 more (16 to 20) than that method.",
+        "the median price; that is €18 more (16 to 20) than that method.",
         "Train longer: the last checkpoint, step 200, is the best, and the one before it, step 100, is worse by €7 "
         "(7 to 7).",
         "None of this was checked on items that took no part in the choice: pricer pick --confirm scores the test "
@@ -112,8 +112,8 @@ def test_a_run_with_one_checkpoint() -> None:
     # One checkpoint was not chosen from several: its error is as it was measured. 40 ± 1.96, and 0 ± 1.96.
     assert said(run)[:2] == [
         "Do not use the model, because it is not clearly better than tf-idf + ridge, a simpler method: on 50 "
-        "validation items, the model is off by $40.00 on average (38.04 to 41.96), which is 20.0% of the median price, "
-        "and by $0.00 less (−1.96 to 1.96) than that method.",
+        "validation items, the model is off by $40.00 on average (38.04 to 41.96), which is 20.0% of the median price; "
+        "that is $0.00 less (−1.96 to 1.96) than that method.",
         "Nothing is known of longer or shorter training, because only one checkpoint was scored.",
     ]
 

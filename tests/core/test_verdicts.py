@@ -200,6 +200,13 @@ class TestIntervals:
         assert found is not None
         assert (found.outcome, found.levels[0].share, found.is_corrected) == ("too narrow", 0.5, False)
 
+    @pytest.mark.parametrize(("n", "outcome"), [(99, "unknown"), (100, "hold")])
+    def test_few_items_do_not_say_that_intervals_hold(self, n: int, outcome: str) -> None:
+        found = judge_intervals(Split.TEST, [replace(coverage_of(0.8, 0.8, (0.7, 0.9)), n=n)])
+
+        assert found is not None
+        assert found.outcome == outcome
+
     def test_a_model_without_intervals_has_no_verdict_on_them(self) -> None:
         assert judge_intervals(Split.TEST, ()) is None
 

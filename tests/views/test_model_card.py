@@ -115,7 +115,7 @@ WHOLE = """\
 This model answers the description of a product with its price in dollars. It is a LoRA adapter for [`maker/small`](https://huggingface.co/maker/small).
 It was trained on 4,000 items of [`user/lamps`](https://huggingface.co/datasets/user/lamps).
 
-- **Use the model: on 60 test items, it is off by &#36;44.00 on average (43.00 to 45.00), which is 22.0% of the median price, and by &#36;51.00 less (50.00 to 52.00) than constant, a simpler method.**
+- **Use the model: on 60 test items, it is off by &#36;44.00 on average (43.00 to 45.00), which is 22.0% of the median price; that is &#36;51.00 less (50.00 to 52.00) than constant, a simpler method.**
 - This error can be published: the test items were scored for this checkpoint alone.
 
 **The mean absolute error is $44.00 (43.00 to 45.00)** on 60 items of the data set's own split `test` (95% interval in brackets).

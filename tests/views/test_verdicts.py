@@ -28,7 +28,7 @@ class TestBaseline:
     def test_a_better_model_is_to_be_used(self) -> None:
         assert said(a_baseline_verdict(baselines=4, baseline="tf-idf + ridge")) == (
             "Use the model: on 50 test items, it is off by $40.00 on average (38.00 to 42.00), which is 20.0% of the "
-            "median price, and by $20.00 less (18.00 to 22.00) than tf-idf + ridge, the best of 4 simpler methods."
+            "median price; that is $20.00 less (18.00 to 22.00) than tf-idf + ridge, the best of 4 simpler methods."
         )
 
     def test_a_worse_model_is_not_to_be_used(self) -> None:
@@ -47,8 +47,8 @@ class TestBaseline:
 
         assert said(worse, HOUSES) == (
             "Do not use the model, because tf-idf + ridge, the best of 4 simpler methods, is better: on 146 test "
-            "items, the model is off by €63,416 on average (52,216 to 74,616), which is 38.9% of the median price, and "
-            "by €17,864 more (9,224 to 26,504) than that method."
+            "items, the model is off by €63,416 on average (52,216 to 74,616), which is 38.9% of the median price; "
+            "that is €17,864 more (9,224 to 26,504) than that method."
         )
 
     @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ class TestBaseline:
     ) -> None:
         assert said(a_baseline_verdict(outcome="alike", lower_by=lower_by, interval=interval), ENERGY) == (
             "Do not use the model, because it is not clearly better than constant, a simpler method: on 50 test items, "
-            "the model is off by 40.00 kWh on average (38.00 to 42.00), which is 20.0% of the median price, and by "
+            "the model is off by 40.00 kWh on average (38.00 to 42.00), which is 20.0% of the median price; that is "
             f"{gap} than that method."
         )
 
@@ -175,6 +175,11 @@ LEVELS = (CoveredLevel(0.8, 0.803, (0.77, 0.832)), CoveredLevel(0.95, 0.954, (0.
     ("outcome", "is_corrected", "says"),
     [
         ("hold", True, "Its price intervals hold: of 628 test items, 80.3%"),
+        (
+            "unknown",
+            True,
+            "Its price intervals may or may not hold, because there are too few items to tell: of 628 test",
+        ),
         ("too narrow", True, "Its price intervals are too narrow: of 628 test items, only 80.3%"),
         ("too wide", False, "Its price intervals, which were not corrected, are wider than they need to be: of 628 "),
     ],

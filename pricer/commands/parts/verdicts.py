@@ -43,7 +43,8 @@ def judge_choice(
     """
     dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
-    later = sum(c.step > last and c.id not in dropped for c in run.store.checkpoints())
+    not_scored = dropped | {failure.id for failure in run.evaluations.failures()}
+    later = sum(c.step > last and c.id not in not_scored for c in run.store.checkpoints())
     curve = judge_curve(chosen, metric, comparison, scored=len(scored), later=later, dropped=len(dropped))
     if coverage is None:
         coverage = [held for one in _confirmations_of(run, test)[-1:] for held in one.coverage]
