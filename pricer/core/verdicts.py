@@ -103,11 +103,14 @@ class CutVerdict:
 
 @dataclass(frozen=True, slots=True)
 class CoveredLevel:
-    """The `share` of items whose price lies in their interval of a `level`, with the 95 % interval of the share."""
+    """The `share` of items whose price lies in their interval of a `level`, with the 95 % interval of the share.
+    `mean_width` is the mean width of these intervals in units, None if no item has one.
+    """
 
     level: float
     share: float
     interval: Interval
+    mean_width: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,7 @@ def judge_intervals(split: Scored, coverage: Sequence[CoverageReport]) -> Interv
     if not coverage:
         return None
     found, n = [(report.level, report.conformal or report.raw) for report in coverage], coverage[0].n
-    levels = tuple(CoveredLevel(level, held.share, held.interval) for level, held in found)
+    levels = tuple(CoveredLevel(level, held.share, held.interval, held.mean_width) for level, held in found)
     is_narrow = any(one.interval[1] < one.level for one in levels)
     is_wide = any(one.interval[0] > one.level for one in levels)
     return IntervalVerdict(

@@ -47,7 +47,7 @@ def describe_verdict(verdict: Verdict, unit: PriceUnit) -> str:
         case CutVerdict():
             return _describe_cut(verdict)
         case IntervalVerdict():
-            return _describe_intervals(verdict)
+            return _describe_intervals(verdict, unit)
         case LookVerdict():
             return _describe_looks(verdict)
 
@@ -117,12 +117,13 @@ def _describe_cut(found: CutVerdict) -> str:
     return f"{', and '.join(parts)}."
 
 
-def _describe_intervals(found: IntervalVerdict) -> str:
+def _describe_intervals(found: IntervalVerdict, unit: PriceUnit) -> str:
     which = "Its price intervals" if found.is_corrected else "Its price intervals, which were not corrected,"
     says = _INTERVALS[found.outcome]
     levels = [
         f"{_percent(one.share)} ({100 * one.interval[0]:.1f} to {100 * one.interval[1]:.1f}) "
         f"{'' if place else 'have their price '}in the {one.level:.0%} interval"
+        f"{'' if place or one.mean_width is None else f', which is {unit.error(one.mean_width)} wide on average'}"
         for place, one in enumerate(found.levels)
     ]
     only = "only " if found.outcome == "too narrow" else ""

@@ -170,7 +170,7 @@ def test_intervals_that_are_too_narrow_on_the_test_items_of_the_confirmation() -
 
     assert said(run)[2] == (
         "Its price intervals are too narrow: of 50 test items, only 60.0% (46.0 to 72.0) have their price in the 80% "
-        "interval."
+        "interval, which is $50.00 wide on average."
     )
 
 

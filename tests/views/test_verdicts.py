@@ -168,7 +168,7 @@ def test_what_the_model_does_not_see_is_said_by_its_share(verdict: CutVerdict, s
     assert said(verdict) == sentence
 
 
-LEVELS = (CoveredLevel(0.8, 0.803, (0.77, 0.832)), CoveredLevel(0.95, 0.954, (0.934, 0.968)))
+LEVELS = (CoveredLevel(0.8, 0.803, (0.77, 0.832), 393.81), CoveredLevel(0.95, 0.954, (0.934, 0.968), 680.0))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,8 @@ def test_intervals_say_how_many_prices_they_have(outcome: Any, is_corrected: boo
 
     assert sentence.startswith(says)
     assert sentence.endswith(
-        "80.3% (77.0 to 83.2) have their price in the 80% interval, and 95.4% (93.4 to 96.8) in the 95% interval."
+        "80.3% (77.0 to 83.2) have their price in the 80% interval, which is $393.81 wide on average, and 95.4% (93.4 "
+        "to 96.8) in the 95% interval."
     )
 
 
