@@ -1,10 +1,11 @@
 """Does what `pricer pick` says of its choice hold? Repeated on simulated checkpoints whose true errors are known.
 
-    python benchmarks/selection.py [REPEATS]
+    python benchmarks/selection.py [REPEATS] [leads]
 
-One table for each curve of true errors and number of items. The optimism of a choice is the chosen checkpoint's true
-error minus its error on the items that chose it, on average over the repeats. To know it more closely, the same
-difference averaged over all checkpoints, which is 0 in expectation, is taken off.
+`leads`: only the interval of the lead over the best of four baselines, which is fast. Otherwise, one table for each
+curve of true errors and number of items. The optimism of a choice is the chosen checkpoint's true error minus its error
+on the items that chose it, on average over the repeats. To know it more closely, the same difference averaged over all
+checkpoints, which is 0 in expectation, is taken off.
 """
 
 import sys
@@ -16,9 +17,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pricer.core.checkpoints import Candidate
-from pricer.core.comparison import compare_to_best
+from pricer.core.comparison import compare_to_best, measure_lead
 from pricer.core.evaluation import ScoreTable
 from pricer.core.resampling import resample
+from pricer.core.verdicts import bound_smallest_lead
 from tests.simulation import CURVES, drawn_scores, true_errors
 
 ITEMS = (200, 500, 2_000)
@@ -27,6 +29,8 @@ CANDIDATES = [Candidate(f"step {step}", f"id {step}", step) for step in range(20
 RESAMPLES = 2_000
 # Two checkpoints that are near each other, where the curve is not flat.
 PAIR = (10, 13)
+# How much higher the true errors of four baselines are.
+LEADS = {"equal baselines": (2, 2, 2, 2), "near baselines": (2, 3, 4, 5), "one good baseline": (2, 20, 20, 20)}
 
 Tally = dict[str, list[float]]
 
@@ -102,6 +106,21 @@ def simulate(curve: np.ndarray, items: int, repeats: int) -> Tally:
     return tally
 
 
+def simulate_leads(errors: np.ndarray, items: int, repeats: int) -> tuple[float, float]:
+    """How often the interval of the lead over the best baseline covers the smallest true lead, and how often the
+    interval of the one lead that looks smallest does. `errors` (5,) are the true errors of a model and four baselines.
+    """
+    truth, rng = true_errors(errors), np.random.default_rng(items)
+    smallest, held = float((truth[1:] - truth[0]).min()), []
+    for _ in range(repeats):
+        model, *baselines = drawn_scores(errors, items, rng)
+        leads = [lead for one in baselines if (lead := measure_lead(model, one, "baseline"))]
+        both = bound_smallest_lead(leads), min(leads, key=lambda lead: lead.lower_by).interval
+        held.append([covers(interval, smallest) for interval in both if interval])
+    found = np.mean(held, axis=0)
+    return float(found[0]), float(found[1])
+
+
 def report(name: str, items: int, tally: Tally) -> None:
     """Print shares in percent, optimism in dollars and as a share of the true one."""
     mean = {key: float(np.mean(values)) for key, values in tally.items()}
@@ -123,6 +142,11 @@ def main() -> None:
     repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     error = 100 * (0.95 * 0.05 / repeats) ** 0.5
     print(f"{repeats:,} repeats: a share of 95 % is known to ± {1.96 * error:.1f} points")
+    if "leads" in sys.argv:
+        for name, leads in LEADS.items():
+            held, naive = simulate_leads(45.0 + np.array([0.0, *leads]), 600, repeats)
+            print(f"lead over {name}: {100 * held:.1f} %; of the one that looks best: {100 * naive:.1f} %")
+        return
     for name, curve in CURVES.items():
         for items in ITEMS:
             report(name, items, simulate(curve, items, repeats))
