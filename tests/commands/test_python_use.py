@@ -13,13 +13,17 @@ CODE = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOT
 
 
 @pytest.mark.usefixtures("trained")
-def test_the_lines_in_the_readme_print_a_price_and_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_in_the_readme_print_the_price_and_the_interval_of_the_newest_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     names: dict[str, Any] = {}
     exec(compile(CODE, "README.md", "exec"), names)
 
-    *_, low, high = (float(number) for number in re.findall(r"\d+\.\d+", capsys.readouterr().out))
-    assert names["result"].checkpoint.name == "step-000006"
-    assert (low, high) == names["result"].predictions[0].distribution.interval(0.8)
+    result = names["result"]
+    ((item, prediction),) = zip(result.items, result.predictions, strict=True)
+    price, interval = prediction.estimate("median"), result.intervals(item, prediction)[0.8]
+    assert result.checkpoint.name == "step-000006"
+    assert capsys.readouterr().out == f"486DX2, 66 MHz, 8 MB RAM, 340 MB hard disk {price} {interval}\n"
 
 
 def test_importing_pricer_imports_nothing_heavy() -> None:
