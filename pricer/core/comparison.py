@@ -89,7 +89,7 @@ def measure_lead(chosen: ScoreTable, baseline: ScoreTable, name: str) -> Lead | 
     """The lead of a checkpoint over the baseline with that name, paired by item. None if they were scored on other
     items, or in another order.
     """
-    if not (np.array_equal(chosen.item_id, baseline.item_id) and np.array_equal(chosen.price, baseline.price)):
+    if not chosen.has_items_of(baseline):
         return None
     lower_by = baseline.abs_error - chosen.abs_error
     return Lead(name, float(lower_by.mean()), mean_interval(lower_by))

@@ -141,6 +141,10 @@ class ScoreTable:
         near &= self.has_price
         return near
 
+    def has_items_of(self, other: "ScoreTable") -> bool:
+        """Whether both have the same items at the same prices, in the same order."""
+        return np.array_equal(self.item_id, other.item_id) and np.array_equal(self.price, other.price)
+
     def rows(self, chosen: np.ndarray) -> "ScoreTable":
         """The rows that a mask or an array of indices chooses."""
         item_id, price, imputed = self.item_id[chosen], self.price[chosen], self.imputed[chosen]

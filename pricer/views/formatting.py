@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # these modules import numpy, and formatting works without it
 
 # Characters of a description that are enough to recognise a product.
 _SHORT = 110
+# What a reader calls the items of a split, and those of other data.
+SPLIT_WORDS = {"val": "validation", "test": "test", "train": "training", "data": "other"}
 
 
 def label(metric: str) -> str:
@@ -84,8 +86,16 @@ def difference(amount: float, metric: str, unit: PriceUnit) -> str:
 
 def difference_to_best(one: "Difference", metric: str, unit: PriceUnit) -> str:
     """The difference of a candidate to the best of the others, with its 95 % interval."""
-    low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in one.interval)
-    return f"{difference(one.worse_by, metric, unit)} ({low} to {high})"
+    return difference_with_interval(one.worse_by, one.interval, metric, unit)
+
+
+def difference_with_interval(amount: float, ends: tuple[float, float] | None, metric: str, unit: PriceUnit) -> str:
+    """The difference of two values of a metric, with its interval, if it has one, in brackets."""
+    text = difference(amount, metric, unit)
+    if ends is None:
+        return text
+    low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in ends)
+    return f"{text} ({low} to {high})"
 
 
 def half_width(interval: tuple[float, float] | None, unit: PriceUnit) -> str:
@@ -181,8 +191,7 @@ def candidate_name(candidate: "Candidate") -> str:
 
 def scored_items(spec: "EvalSpec", n: int) -> str:
     """The items of an evaluation in words: their number, their split, and the estimator."""
-    which = {"val": "validation", "test": "test", "train": "training", "data": "other"}[spec.split]
-    return f"{n:,} {which} items, {ESTIMATORS[spec.estimator].label}"
+    return f"{n:,} {SPLIT_WORDS[spec.split]} items, {ESTIMATORS[spec.estimator].label}"
 
 
 def confidence_set(comparison: "Comparison", metric: str, unit: PriceUnit) -> str:

@@ -222,11 +222,7 @@ def _link(name: str, page: str | None) -> str:
 
 def _above(lead: Lead, unit: PriceUnit) -> str:
     """How much higher the error of a baseline is, with its interval."""
-    error = unit.error(lead.lower_by)
-    if lead.interval is None:
-        return error
-    low, high = (unit.number(unit.error(end)) for end in lead.interval)
-    return f"{error} ({low} to {high})"
+    return formatting.difference_with_interval(lead.lower_by, lead.interval, "mae", unit)
 
 
 def _lead(selection: Selection) -> str:
@@ -240,8 +236,8 @@ def _lead(selection: Selection) -> str:
     if own is None:
         return f"{formatting.difference(selection.margin, metric, unit)} better than the next"
     low, high = own.interval
-    better_by = replace(own, worse_by=-own.worse_by, interval=(-high, -low))
-    return f"{formatting.difference_to_best(better_by, metric, unit)} better than the best of the others"
+    better_by = formatting.difference_with_interval(-own.worse_by, (-high, -low), metric, unit)
+    return f"{better_by} better than the best of the others"
 
 
 def _without_folder(name: str) -> str:

@@ -15,7 +15,7 @@ from pricer.core.verdicts import (
     LookVerdict,
     Verdict,
 )
-from pricer.views.formatting import difference, interval, label
+from pricer.views.formatting import SPLIT_WORDS, difference_with_interval, interval, label
 
 NOTE = "95% intervals in brackets"
 """What a heading above the sentences says of their brackets."""
@@ -29,7 +29,6 @@ _TOPICS: dict[type, str] = {
 }
 # Names that are listed; of more, only the number is said.
 _MAX_NAMES = 3
-_SPLITS = {"val": "validation", "test": "test", "train": "training", "data": "other"}
 
 
 def verdict_records(verdicts: Iterable[Verdict], unit: PriceUnit) -> list[dict[str, Any]]:
@@ -108,7 +107,7 @@ def _describe_curve(found: CurveVerdict, unit: PriceUnit) -> str:
 
 
 def _describe_cut(found: CutVerdict) -> str:
-    kinds = [("training", found.train), (_SPLITS[found.split], found.scored)]
+    kinds = [("training", found.train), (SPLIT_WORDS[found.split], found.scored)]
     cut = " and ".join(f"{_percent(share)} of the {kind} descriptions" for kind, share in kinds if share)
     limit = "prompt.max_length" if found.max_length is None else f"{found.max_length:,} tokens (prompt.max_length)"
     parts = [f"{cut} are cut at {limit}, so the model does not see their end"] if cut else []
@@ -154,19 +153,18 @@ def _describe_looks(found: LookVerdict) -> str:
             )
 
 
-def _brackets(ends: Interval | None, unit: PriceUnit, metric: str = "mae") -> str:
-    return "" if ends is None else f" ({interval(ends, metric, unit)})"
+def _brackets(ends: Interval | None, unit: PriceUnit) -> str:
+    return "" if ends is None else f" ({interval(ends, 'mae', unit)})"
 
 
 def _write_difference(amount: float, ends: Interval | None, metric: str, unit: PriceUnit) -> str:
     """A difference of a metric with its interval. The mean absolute error needs no name: it is the error."""
-    low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in ends or (0.0, 0.0))
-    text = f"{difference(amount, metric, unit)}{f' ({low} to {high})' if ends else ''}"
+    text = difference_with_interval(amount, ends, metric, unit)
     return text if metric == "mae" else f"{text} in {label(metric)}"
 
 
 def _count_items(n: int, split: Scored) -> str:
-    return _count(n, f"{_SPLITS[split]} item")
+    return _count(n, f"{SPLIT_WORDS[split]} item")
 
 
 def _count(n: int, what: str) -> str:

@@ -5,8 +5,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pricer.core.breakdowns import Breakdown, break_down
 from pricer.core.calibration import Calibration, calibration_spec
 from pricer.core.checkpoints import BEST, Answers, Checkpoint, Failure
@@ -145,8 +143,7 @@ def load_scores(run: Run, evaluations: Sequence[Evaluation]) -> dict[str, ScoreT
         table = run.evaluations.scores(evaluation.candidate.id, evaluation.spec)
         if table is None:
             raise RunError(f"the scores of {evaluation.name} are missing", "pricer eval --all-checkpoints")
-        first = next(iter(found.values()), table)
-        if not (np.array_equal(table.item_id, first.item_id) and np.array_equal(table.price, first.price)):
+        if not table.has_items_of(next(iter(found.values()), table)):
             raise RunError(
                 f"{evaluation.name} was scored on other items than {evaluations[0].name}, or in another order",
                 f"remove {run.folder / 'evaluations'}, and run pricer eval --all-checkpoints",

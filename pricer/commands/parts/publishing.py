@@ -1,10 +1,11 @@
 """Put the pick of a run where people find it: the tag `best`, the adapter on `main`, the model card and the results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from pricer.commands.parts.verdicts import find_dropped
 from pricer.core.checkpoints import BEST, Checkpoint
-from pricer.core.selection import PickRecord, Selection, dropped_ids
+from pricer.core.selection import PickRecord, Selection
 from pricer.errors import HubError, RunError
 from pricer.stores.runs import Run
 
@@ -55,10 +56,9 @@ def find_picked(run: Run, selection: Selection) -> Checkpoint:
     return next(checkpoint for checkpoint in run.store.checkpoints() if checkpoint.id == selection.candidate.id)
 
 
-def dropped_in_race(run: Run, selection: Selection) -> frozenset[str]:
+def dropped_in_race(run: Run, selection: Selection) -> Set[str]:
     """The ids of the checkpoints that a race left out of the ranking."""
-    scored = {e.candidate.id for e in selection.ranking}
-    return frozenset(dropped_ids(run.race()).get(selection.spec_fingerprint, frozenset()) - scored)
+    return find_dropped(run, selection.chosen, [e.candidate for e in selection.ranking])
 
 
 def _read_selection(run: Run, record: PickRecord) -> Selection:

@@ -41,7 +41,7 @@ def judge_choice(
 
     Items that may have been trained on say nothing of the curve, of intervals, and of the number to publish.
     """
-    dropped = _find_dropped(run, chosen, [e.candidate for e in scored])
+    dropped = find_dropped(run, chosen, [e.candidate for e in scored])
     last = max(e.candidate.step or 0 for e in scored)
     not_scored = dropped | {failure.id for failure in run.evaluations.failures()}
     later = sum(c.step > last and c.id not in not_scored for c in run.store.checkpoints())
@@ -100,7 +100,7 @@ def judge_evaluation(
     pick = run.selection()
     if pick and (pick.candidate.id, pick.spec_fingerprint) != (shown.candidate.id, shown.spec.fingerprint):
         pick = None  # these items did not choose this checkpoint
-    dropped = _find_dropped(run, shown, [one.candidate for one in pick.ranking]) if pick else frozenset()
+    dropped = find_dropped(run, shown, [one.candidate for one in pick.ranking]) if pick else frozenset()
     is_held_out = _is_held_out(run) if is_held_out is None else is_held_out
     return _in_order(
         judge_baselines(
@@ -129,7 +129,7 @@ def load_leads(run: Run, shown: Evaluation) -> list[Lead]:
     return found
 
 
-def _find_dropped(run: Run, shown: Evaluation, scored: Iterable[Candidate]) -> Set[str]:
+def find_dropped(run: Run, shown: Evaluation, scored: Iterable[Candidate]) -> Set[str]:
     """The ids of the checkpoints that dropped out of a race on the items of `shown`, without those that were `scored`
     since.
     """
