@@ -184,13 +184,15 @@ def prepare(
     return replace(setup, defaults=defaults | explained, notes=tuple(notes))
 
 
-def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None) -> Setup:
+def prepare_to_ask(
+    config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None, machine: Machine | None = None
+) -> Setup:
     """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
     comes from another trainer and does not say how it answers, or the config leaves the length of prompts open.
     """
     if checkpoint.answers is None:
         try:
-            return prepare(config, progress=progress, needs_val=False)
+            return prepare(config, machine, progress, needs_val=False)
         except DataError as error:
             raise DataError(
                 f"{checkpoint.name} comes from another trainer and does not say how it writes prices, so its training "
@@ -198,9 +200,9 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress
                 error.hint,
             ) from None
     if config.prompt.max_length == "auto":  # the command line gave this config, which was never settled
-        return prepare(config, progress=progress, needs_val=False)
+        return prepare(config, machine, progress, needs_val=False)
     base = find_base(config.model)
-    tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
+    tokenizer, precision = load_tokenizer(base.folder), machine.precision if machine else choose_precision(config.model)
     return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)
 
 
