@@ -138,6 +138,9 @@ def evaluate(
     send(result.run, result.report, terminal.note, "the evaluation stands")
 
 
+app.command()(cli_runs.watch)
+
+
 @app.command()
 @exit_codes()
 def pick(
