@@ -16,7 +16,7 @@ from decoding import generate
 from reporting import DEVICE, IS_GPU, Cap, Report, free, peaks
 from safetensors.torch import load_file
 
-from pricer.commands.parts.session import load_scorer
+from pricer.commands.parts.opening import load_scorer
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.predictions import Prediction

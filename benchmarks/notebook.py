@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
-from pricer.commands.parts.session import load_scorer
+from pricer.commands.parts.opening import load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.ml.base import load_base
 from pricer.ml.batches import find_batch_tokens, make_batches

@@ -5,14 +5,14 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import pricer
-from pricer import cli_data, cli_runs
+from pricer import cli_data, cli_eval, cli_runs
 from pricer.cli_errors import OUTPUT_CLOSED, exit_codes, output_is_closed
-from pricer.cli_options import JsonOption, RepoOption, RunOption, SetOption, make_option, refuse_if
+from pricer.cli_options import JsonOption, RepoOption, RunOption, SetOption, make_option, refuse_if, refuse_run_and_repo
 from pricer.core.metrics import choosing_metrics
 
 app = typer.Typer(
@@ -88,54 +88,7 @@ def train(
     terminal_tables.trained(result)
 
 
-@app.command(name="eval")
-@exit_codes()
-def evaluate(
-    run: RunOption = None,
-    all_checkpoints: Annotated[bool, make_option("--all-checkpoints", "Score every checkpoint.")] = False,
-    checkpoint: Annotated[
-        str | None, make_option("--checkpoint STEP|ID|best|last", "Score one. Default: last.")
-    ] = None,
-    split: Annotated[Literal["val", "test"] | None, make_option("--split", "Items to score on. Default: val.")] = None,
-    data: Annotated[
-        str | None, make_option("--data FILE", "Score on all items of other data: a file, folder, …")
-    ] = None,
-    limit: Annotated[int | None, make_option("--limit N", "Only the first N items.", minimum=1)] = None,
-    repo: RepoOption = None,
-    config: Annotated[str | None, make_option("--config CONFIG", "With --repo: the data and the prompt.")] = None,
-    override: SetOption = None,
-    race: Annotated[bool, make_option("--race", "With --all-checkpoints: drop the worse half in rounds.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Score checkpoints and baselines on held-out items."""
-    _refuse_run_and_repo(run, repo)
-    is_own = repo is None and (config is not None or bool(override))
-    refuse_if(is_own, "--config", "a run has its own config; only with --repo is there a choice")
-    is_both = all_checkpoints and checkpoint is not None
-    refuse_if(is_both, "--checkpoint", "give --all-checkpoints or --checkpoint, not both")
-    refuse_if(race and not all_checkpoints, "--race", "a race compares several checkpoints: add --all-checkpoints")
-    refuse_if(data is not None and split is not None, "--split", "--data scores all items, whatever their split")
-    is_val = data is None and split in (None, "val")
-    refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
-    from pricer.core.items import Split
-    from pricer.views import terminal, terminal_evaluations, terminal_progress
-
-    with terminal_progress.Watcher() as watcher:
-        from pricer.commands.evaluate import evaluate_on_data, evaluate_run
-        from pricer.commands.parts.hub_runs import GivenConfig, open_run
-        from pricer.commands.parts.wandb_report import send
-        from pricer.config_file import config_path
-
-        given = GivenConfig(config_path(config) if config else None, override or [])
-        source = open_run(run, repo, watcher.note, given)
-        which = "all" if all_checkpoints else checkpoint or "last"
-        if data is not None:
-            result = evaluate_on_data(source, which, data, limit, watcher)
-        else:
-            result = evaluate_run(source, which, Split(split or "val"), limit, watcher, race=race)
-    terminal_evaluations.evaluated(result, as_json=as_json)
-    sys.stdout.flush()  # W&B may take a while
-    send(result.run, result.report, terminal.note, "the evaluation stands")
+app.command(name="eval")(cli_eval.evaluate)
 
 
 app.command()(cli_runs.watch)
@@ -151,7 +104,7 @@ def pick(
     as_json: JsonOption = False,
 ) -> None:
     """Choose the checkpoint with the best validation result."""
-    _refuse_run_and_repo(run, repo)
+    refuse_run_and_repo(run, repo)
     is_unknown = metric not in choosing_metrics()
     refuse_if(is_unknown, "--metric", f"{metric!r} is not one of {', '.join(choosing_metrics())}")
     # OpenBLAS reads this when numpy is imported. The matrix products here are short, so a second thread gains little.
@@ -199,7 +152,7 @@ def predict(
     as_json: Annotated[bool, make_option("--json", "Print one line of JSON for each text.")] = False,
 ) -> None:
     """Price one description or many, each with an 80 % interval."""
-    _refuse_run_and_repo(run, repo)
+    refuse_run_and_repo(run, repo)
     refuse_if(text is not None and file is not None, "--file", "give a text or --file, not both")
     is_missing = text is None and file is None and sys.stdin.isatty()
     refuse_if(is_missing, "TEXT", "give a text, --file, or JSON lines on standard input")
@@ -228,10 +181,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
     if not terminal.findings(examine(), as_json=as_json):
         raise typer.Exit(1)
-
-
-def _refuse_run_and_repo(run: str | None, repo: str | None) -> None:
-    refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
 
 
 def main() -> None:

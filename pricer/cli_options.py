@@ -17,6 +17,11 @@ def refuse_if(is_wrong: bool, option: str, message: str) -> None:
         raise typer.BadParameter(message, param_hint=option)
 
 
+def refuse_run_and_repo(run: str | None, repo: str | None) -> None:
+    """Report wrong usage if a run is named in both ways."""
+    refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
+
+
 SetOption = Annotated[
     list[str] | None, make_option("--set KEY=VALUE", "Override a setting: train.epochs=2. Repeatable.")
 ]

@@ -97,7 +97,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("plotly", {"views/report/figures.py"}),
         ("kaleido", {"views/report/figures.py"}),
         ("jinja2", {"views/markdown.py", "views/report/page.py"}),
-        ("typer", {"cli.py", "cli_data.py", "cli_errors.py", "cli_options.py", "cli_runs.py"}),
+        ("typer", {"cli.py", "cli_data.py", "cli_errors.py", "cli_eval.py", "cli_options.py", "cli_runs.py"}),
         ("yaml", {"config_file.py", "stores/repo_card.py"}),
         ("pydantic", {"config.py", "config_values.py", "config_file.py", "stores/records.py"}),
     ],

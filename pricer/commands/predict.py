@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from pricer.commands.parts.checkpoints import choose_checkpoints, find_calibration, refuse_foreign
-from pricer.commands.parts.session import Scorer, load_scorer, predict_batches
+from pricer.commands.parts.opening import load_scorer, predict_batches
+from pricer.commands.parts.session import Scorer
 from pricer.commands.parts.setup import Setup, prepare_to_ask
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.config import DataConfig

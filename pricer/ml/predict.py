@@ -62,6 +62,10 @@ class TreeDecoder:
     `answer_length` is the maximum number of tokens in a completion, its end-of-text token included. `price_tokens` are
     the tokens of all prices; None: no distribution is computed. `max_residual_mass` is the share of a distribution that
     a PrefixSearch may ignore.
+
+    `shared_prefix` (n,) are the first tokens of every prompt, with at least one token after them. With it, the answers
+    to a batch depend on this batch alone. None: the prefix is found batch by batch, so the last bits of answers can
+    depend on the batches before.
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class TreeDecoder:
         answer_length: int,
         price_tokens: PriceTokens | None = None,
         max_residual_mass: float = 0.0,
+        shared_prefix: np.ndarray | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._price_format = price_format
         self._answer_length = answer_length
         self._price_tokens = price_tokens
         self._max_residual_mass = max_residual_mass
+        self._shared_ids = shared_prefix
         self.use(model)
 
     def use(self, model: Any) -> None:
@@ -133,7 +139,13 @@ class TreeDecoder:
         return greedy.completions_BT, step
 
     def _shared_prefix(self, prompts: Sequence[np.ndarray]) -> SharedPrefix:
-        """The common prefix of these prompts and the prompts before them, computed once for many batches."""
+        """The prefix that all prompts share, or else the common prefix of these prompts and the prompts before them. It
+        is computed once for many batches.
+        """
+        if self._shared_ids is not None:
+            if self._prefix is None:
+                self._prefix = SharedPrefix(self._model, self._shared_ids)
+            return self._prefix
         if self._prefix is not None and all(self._prefix.is_prefix_of(ids) for ids in prompts):
             return self._prefix
         if len(prompts) < _MIN_BATCH_TO_SHARE:

@@ -1,7 +1,7 @@
-"""A run's evaluations: the predictions of each checkpoint, their scores, and the metrics."""
+"""A run's evaluations: the predictions of each candidate, their scores, and the metrics."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,31 @@ from typing import Any
 import numpy as np
 
 from pricer.core.calibration import Calibration
+from pricer.core.cells import Shard
 from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
-from pricer.stores.files import append_lines, locked, read_arrays, read_json, write_arrays, write_json
-from pricer.stores.records import read_record, read_records
+from pricer.stores.files import (
+    append_lines,
+    locked,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_atomically,
+    write_json,
+    write_lines,
+)
+from pricer.stores.records import parse_record, read_record, read_records
 
+_PREDICTIONS = "predictions.jsonl"
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of predictions.jsonl."""
+    """A line of a file of predictions."""
 
     batch: tuple[Prediction, ...]
 
@@ -35,26 +46,51 @@ class _Failures:
 
 
 class EvaluationStore:
-    """Stores each evaluation in a folder `<name>-<spec fingerprint>/`. A name is the id of a checkpoint, or a
-    baseline's name.
+    """Stores each evaluation in a folder `<name>-<spec fingerprint>/`. A name is the key of a candidate: the id of a
+    checkpoint, or the name of a baseline.
+
+    Predictions are in `predictions.jsonl`, and those that a shard made in a file of its own. So every file has one
+    writer, and shards never wait for each other.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def lock(self) -> AbstractContextManager[None]:
-        """A context in which no other process can evaluate this run (but it may train). A RunError if one does."""
+    @contextmanager
+    def lock(self, shard: Shard | None = None) -> Iterator[None]:
+        """Lock the evaluations while they are made. A RunError if another process makes them.
+
+        Different shards can be answered at the same time. Without a `shard`, this process is the only one. Training can
+        go on.
+        """
         self._folder.mkdir(exist_ok=True)
-        busy = RunError(f"another process is scoring {self._folder.parent.name}", "wait for it to end")
-        return locked(self._folder, busy)
+        run = self._folder.parent.name
+        with locked(
+            self._folder, RunError(f"another process is scoring {run}", "wait for it to end"), shared=bool(shard)
+        ):
+            if shard is None:
+                for path in self._folder.glob("shard-*.lock"):
+                    path.unlink(missing_ok=True)  # no shard is being answered now
+                yield
+                return
+            path = self._folder / f"shard-{shard.label}.lock"
+            path.touch()
+            hint = "wait for it to end, or answer another shard"
+            with locked(path, RunError(f"another process is answering shard {shard} of {run}", hint)):
+                yield
 
     def batch_tokens(self, spec: EvalSpec) -> int | None:
         """The maximum number of tokens in a batch for all evaluations under that spec; None if none has begun."""
         return self._batch_tokens().get(spec.fingerprint)
 
-    def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> None:
-        """Set the maximum number of tokens in a batch for all evaluations under that spec."""
-        write_json(self._folder / "batches.json", {**self._batch_tokens(), spec.fingerprint: batch_tokens})
+    def fix_batch_tokens(self, spec: EvalSpec, batch_tokens: int) -> int:
+        """Set the maximum number of tokens in a batch for all evaluations under that spec. If another process has set
+        it, that one stays. Returns the number that is set.
+        """
+        with self._brief_lock():
+            known = {spec.fingerprint: batch_tokens, **self._batch_tokens()}
+            write_json(self._folder / "batches.json", known)
+        return known[spec.fingerprint]
 
     def _batch_tokens(self) -> dict[str, int]:
         path = self._folder / "batches.json"
@@ -69,21 +105,56 @@ class EvaluationStore:
             raise _damaged(path, error, self._folder) from None
 
     def predictions(self, name: str, spec: EvalSpec) -> list[list[Prediction]]:
-        """The saved batches of Predictions. An interrupted evaluation continues after them."""
-        path = self._folder_of(name, spec) / "predictions.jsonl"
-        try:
-            return [list(line.batch) for line in read_records(_Line, path)]
-        except ValueError as error:
-            raise _damaged(path, error, path.parent) from None
+        """The saved batches of Predictions. An interrupted evaluation continues after them. If an item was answered
+        more than once, only its first answer is returned.
+        """
+        folder, known = self._folder_of(name, spec), set[str]()
+        batches = []
+        for path in (folder / _PREDICTIONS, *self.shard_files(name, spec)):
+            try:
+                for line in read_records(_Line, path):
+                    first = {one.item_id: one for one in reversed(line.batch) if one.item_id not in known}
+                    known |= first.keys()
+                    batches += [list(first.values())[::-1]] if first else []
+            except ValueError as error:
+                raise _damaged(path, error, folder) from None
+        return batches
 
-    def add_predictions(self, name: str, spec: EvalSpec, batch: Sequence[Prediction]) -> None:
+    def shard_files(self, name: str, spec: EvalSpec) -> list[Path]:
+        """The files with the Predictions that shards have made, in the order of their names."""
+        return sorted(self._folder_of(name, spec).glob("predictions-*.jsonl"))
+
+    def add_predictions(
+        self, name: str, spec: EvalSpec, batch: Sequence[Prediction], shard: Shard | None = None
+    ) -> None:
         """Save one batch. If the process is killed, the batch is saved completely or not at all."""
-        path = self._folder_of(name, spec) / "predictions.jsonl"
+        path = self._folder_of(name, spec) / (f"predictions-{shard.label}.jsonl" if shard else _PREDICTIONS)
         append_lines(path, [asdict(_Line(tuple(batch)))], durable=False)
+
+    def set_predictions(self, name: str, spec: EvalSpec, batches: Sequence[Sequence[Prediction]]) -> None:
+        """Replace all saved Predictions by these batches, in one file. A kill loses no Prediction."""
+        write_lines(self._folder_of(name, spec) / _PREDICTIONS, (asdict(_Line(tuple(batch))) for batch in batches))
+        for path in self.shard_files(name, spec):
+            path.unlink(missing_ok=True)
+
+    def read_shard(self, spec: EvalSpec, shard: Shard) -> dict[str, bytes]:
+        """The files of answers that a shard has made, by their paths in the run's folder: whole lines only."""
+        found = {}
+        for path in sorted(self._folder.glob(f"*-{spec.fingerprint}/predictions-{shard.label}.jsonl")):
+            content = path.read_bytes()
+            found[path.relative_to(self._folder.parent).as_posix()] = content[: content.rfind(b"\n") + 1]
+        return found
+
+    def keep_shard(self, name: str, spec: EvalSpec, shard: Shard, content: bytes) -> None:
+        """Keep a file of answers that a shard has made elsewhere, unless the one here is as long, or longer."""
+        path = self._folder_of(name, spec) / f"predictions-{shard.label}.jsonl"
+        if not path.exists() or path.stat().st_size < len(content):
+            write_atomically(path, content)
 
     def drop_predictions(self, name: str, spec: EvalSpec) -> None:
         """Delete the Predictions saved so far."""
-        (self._folder_of(name, spec) / "predictions.jsonl").unlink(missing_ok=True)
+        for path in (self._folder_of(name, spec) / _PREDICTIONS, *self.shard_files(name, spec)):
+            path.unlink(missing_ok=True)
 
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
         """Save a complete evaluation, its scores and what its answers correct (None: nothing)."""
@@ -129,25 +200,51 @@ class EvaluationStore:
 
     def add_failure(self, failure: Failure) -> None:
         """Record why a checkpoint could not be scored. An earlier reason is replaced."""
-        others = [one for one in self.failures() if one.id != failure.id]
-        write_json(self._folder / "failures.json", asdict(_Failures((*others, failure))))
+        with self._brief_lock():
+            others = [one for one in self.failures() if one.id != failure.id]
+            write_json(self._folder / "failures.json", asdict(_Failures((*others, failure))))
 
     def drop_failure(self, checkpoint_id: str) -> None:
         """Remove the record of a failure, if there is one: the checkpoint can be scored now."""
-        found = self.failures()
-        if left := tuple(one for one in found if one.id != checkpoint_id):
-            if len(left) < len(found):
-                write_json(self._folder / "failures.json", asdict(_Failures(left)))
-        else:
-            (self._folder / "failures.json").unlink(missing_ok=True)
+        path = self._folder / "failures.json"
+        if not path.exists():
+            return
+        with self._brief_lock():
+            found = self.failures()
+            left = tuple(one for one in found if one.id != checkpoint_id)
+            if not left:
+                path.unlink(missing_ok=True)
+            elif len(left) < len(found):
+                write_json(path, asdict(_Failures(left)))
 
     def all(self) -> list[Evaluation]:
         """Every evaluation, in the order of candidates."""
         found = [_read_evaluation(path) for path in self._folder.glob("*/evaluation.json")]
         return sorted(found, key=lambda e: (e.candidate.order, e.spec.fingerprint))
 
+    @contextmanager
+    def _brief_lock(self) -> Iterator[None]:
+        """Lock the files that all shards edit, long enough to read one and write it again."""
+        with locked(self._folder.parent.parent):
+            yield
+
     def _folder_of(self, name: str, spec: EvalSpec) -> Path:
         return self._folder / f"{name}-{spec.fingerprint}"
+
+
+def check_answers(content: bytes, items: Collection[str]) -> bytes:
+    """The whole lines of a file of predictions that comes from elsewhere. A ValueError of one line if it cannot be
+    read, or answers an item whose id is not among `items`.
+    """
+    whole = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        try:
+            strangers = [one.item_id for one in parse_record(_Line, line).batch if one.item_id not in items]
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if strangers:
+            raise ValueError(f"line {number}: there is no item {ascii(strangers[0])[:60]} in this evaluation")
+    return whole
 
 
 def _read_evaluation(path: Path) -> Evaluation:

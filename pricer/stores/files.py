@@ -90,8 +90,12 @@ def read_arrays(path: Path, **columns: Any) -> dict[str, np.ndarray]:
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON objects, a line each, atomically: a file that `append_lines` can add to."""
-    write_atomically(path, _as_lines(records))
+    """Write JSON objects, a line each, atomically: a file that `append_lines` can add to. A file that has exactly these
+    lines is left alone.
+    """
+    content = _as_lines(records).encode()
+    if not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def append_lines(path: Path, records: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
@@ -164,11 +168,13 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path, busy: Exception | None = None) -> Iterator[None]:
-    """Lock a folder until the block, or the process, ends. If another process holds it, raise `busy`; None: wait."""
-    handle = os.open(folder, os.O_RDONLY)
+def locked(path: Path, busy: Exception | None = None, *, shared: bool = False) -> Iterator[None]:
+    """Lock a folder or a file until the block, or the process, ends. If another process holds it, raise `busy`; None:
+    wait. Several processes can hold a `shared` lock; another process cannot lock the path meanwhile.
+    """
+    handle = os.open(path, os.O_RDONLY)
     try:
-        _lock(handle, busy)
+        _lock(handle, busy, shared=shared)
         yield
     finally:
         os.close(handle)
@@ -196,11 +202,12 @@ def _as_lines(records: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _lock(handle: int, busy: Exception | None = None) -> None:
+def _lock(handle: int, busy: Exception | None = None, *, shared: bool = False) -> None:
     """Lock an open file or folder until it is closed."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     for left in reversed(range(_ATTEMPTS)):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(handle, kind | (fcntl.LOCK_NB if busy else 0))
             return
         except BlockingIOError:
             if busy and left == 0:

@@ -15,6 +15,7 @@ from pricer.views.verdicts import NOTE, describe_verdict, verdict_records
 
 if TYPE_CHECKING:  # views must not import commands, and some of these import torch
     from pricer.commands.evaluate import Evaluated
+    from pricer.commands.shard import Answered
     from pricer.core.breakdowns import Breakdown
     from pricer.core.checkpoints import Failure
     from pricer.core.evaluation import Evaluation
@@ -65,6 +66,29 @@ def evaluated(result: "Evaluated", *, as_json: bool) -> None:
         terminal.note(f"next: pricer pick --run {result.run.name}")
     if result.breakdown:
         show_breakdown(result.evaluations[-1].name, result.breakdown, unit)
+
+
+def answered(result: "Answered", *, as_json: bool) -> None:
+    """Print what `pricer eval --shard` has answered, and what to do next; or everything as JSON."""
+    if as_json:
+        values = {"run": result.run.name, "shard": str(result.shard), "cells": result.cells}
+        values |= {"answered": result.answered, "missing": result.missing, "is_round": result.is_round}
+        terminal.record({**values, **failed_record(result.failed), "merge": result.merge})
+        return
+    where = " of this round" if result.is_round else ""
+    terminal.line(
+        f"{result.run.name}, shard {result.shard}: {result.cells:,} cells{where}, {result.answered:,} answered now"
+    )
+    _show_failed(result.failed)
+    if result.is_round:
+        text = f"the answers of {result.missing:,} cells of this round are not here"
+        terminal.note(f"{text}. When every shard has ended, run all of them again for the next round")
+    elif result.missing:
+        terminal.note(
+            f"the answers of {result.missing:,} cells are not here. When every shard has ended: {result.merge}"
+        )
+    else:
+        terminal.note(f"every cell is answered. next: {result.merge}")
 
 
 def show_verdicts(run: str, verdicts: "Sequence[Verdict]", unit: PriceUnit) -> None:

@@ -109,8 +109,8 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     sum of its bytes. Of the baselines only the first is left.
     """
     fake = FakeScorer(lambda *_: 1500.0 + sum(fake.weights) % 1000)
-    # `predict` first: if it were imported after the change of `session`, it would keep the fake for ever.
-    for module in ("predict", "parts.session"):
+    # `predict` first: if it were imported after the change of `opening`, it would keep the fake for ever.
+    for module in ("predict", "parts.opening"):
         monkeypatch.setattr(f"pricer.commands.{module}.load_scorer", lambda *_: fake)
     monkeypatch.setattr("pricer.commands.parts.baselines.BASELINES", dict([*BASELINES.items()][:1]))
     return fake

@@ -111,7 +111,7 @@ class TestRealAdapters:
         assert reason in failed[0]["reason"]
         assert f"step-000004 cannot be scored: {failed[0]['reason']}" in notes.splitlines()
 
-        monkeypatch.setattr("pricer.commands.parts.session.load_scorer", not_loaded)
+        monkeypatch.setattr("pricer.commands.parts.opening.load_scorer", not_loaded)
         assert evaluated()[:2] == (scored, failed)
         assert json.loads(Cli("pick", "--json").out)["failed"][0]["name"] == "step-000004"
 

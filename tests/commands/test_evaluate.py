@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pricer.commands import pick
-from pricer.commands.evaluate import evaluate_run, score_checkpoints
+from pricer.commands.evaluate import evaluate_run
 from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
+from pricer.commands.parts.scoring import score_checkpoints
 from pricer.commands.parts.session import Scorer
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Item, Split

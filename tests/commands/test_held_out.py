@@ -39,7 +39,7 @@ def adapters(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
         return true + (HONEST if fake.weights == b"step 100" else 0 if true < 1600 else MEMORY)
 
     fake = FakeScorer(price)
-    monkeypatch.setattr("pricer.commands.parts.session.load_scorer", lambda *_: fake)
+    monkeypatch.setattr("pricer.commands.parts.opening.load_scorer", lambda *_: fake)
     monkeypatch.setattr("pricer.commands.predict.load_scorer", lambda *_: FakeScorer(lambda *_: 7.0))
     monkeypatch.setattr("pricer.commands.parts.baselines.BASELINES", dict([*BASELINES.items()][:1]))
     put_base(hub)

@@ -8,7 +8,7 @@ import pytest
 import typer.testing
 
 from pricer.cli import app
-from pricer.commands.evaluate import race_checkpoints, score_checkpoints
+from pricer.commands.parts.scoring import race_checkpoints, score_checkpoints
 from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.pick import pick
 from pricer.core.evaluation import EvalSpec, Evaluation

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from pricer.commands.parts.session import fetch_ahead, load_scorer
+from pricer.commands.parts.fetching import fetch_ahead
+from pricer.commands.parts.opening import load_scorer
 from pricer.commands.parts.setup import prepare
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.evaluation import EvalSpec
@@ -79,7 +80,7 @@ def answers_of_files(name: str, files: dict[str, bytes], folder: Path) -> list[P
         (folder / file).write_bytes(files[file])
     setup = prepare(Run(Path("runs") / name).config())
     prompts = setup.encoder.prompts([setup.template.prompt(item) for item in setup.items.items(Split.VAL)])
-    scorer = load_scorer(setup)
+    scorer = load_scorer(setup, None, prompts)
     scorer.use(folder)
     batches = make_batches([len(prompt.ids) for prompt in prompts], setup.batch_tokens)
     return [answer for batch in batches for answer in scorer.predict([prompts[index] for index in batch])]

@@ -19,6 +19,7 @@ from pricer.ml.cpu_layers import speed_up
 from pricer.ml.loss import score_in_float32
 from pricer.ml.predict import TreeDecoder
 from pricer.ml.tokens import PriceTokens, TokenizedPrompt, find_price_tokens
+from pricer.ml.tree_attention import common_prefix
 
 TAIL = "\n\nPrice is $"
 
@@ -256,6 +257,22 @@ def test_without_price_tokens_only_the_greedy_answer_is_read(
 
     assert {p.distribution for p in read} == {None}
     assert [p.completion for p in read] == generate(model, setup.tokenizer, prompts, 5)
+
+
+def test_with_the_prefix_of_all_prompts_an_answer_depends_on_its_own_batch_alone(
+    setup: Setup, model: Any, prompts: list[TokenizedPrompt]
+) -> None:
+    price_format, length = setup.template.price_format, setup.encoder.answer_tokens
+    shared = common_prefix([prompt.ids for prompt in prompts])
+    batches = [prompts[:2], prompts[2:12], prompts[12:13], prompts[13:20]]
+
+    def predict(*numbers: int) -> list[list[Prediction]]:
+        decoder = TreeDecoder(model, setup.tokenizer, price_format, length, setup.price_tokens, 0.0, shared)
+        return [decoder.predict(batches[number]) for number in numbers]
+
+    # Exactly the same numbers, although the first batches have longer common prefixes, or are too small for one.
+    assert predict(3, 2, 1, 0) == predict(0, 1, 2, 3)[::-1]
+    assert [predict(number)[0] for number in range(4)] == predict(0, 1, 2, 3)
 
 
 def sizes(price_tokens: PriceTokens | None) -> list[int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pricer.core.calibration import Calibration, CalibrationGroup, Correction
+from pricer.core.cells import Shard
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
 from pricer.stores.evaluations import EvaluationStore
@@ -12,6 +13,7 @@ from tests.builders import SPEC, a_distribution, a_spec, an_evaluation, some_sco
 
 FOLDER = Path("run/evaluations")
 BATCH = [Prediction("a", "227.00", 227.0, a_distribution()), Prediction("b", "café, no idea", None)]
+OTHER = [Prediction("c", "5.00", 5.0)]
 
 
 def a_store() -> EvaluationStore:
@@ -22,9 +24,49 @@ def test_predictions_come_back_as_the_batches_they_were_saved_in() -> None:
     store = a_store()
 
     store.add_predictions("step-000005", SPEC, BATCH)
-    store.add_predictions("step-000005", SPEC, BATCH[:1])
+    store.add_predictions("step-000005", SPEC, OTHER)
 
-    assert store.predictions("step-000005", SPEC) == [BATCH, BATCH[:1]]
+    assert store.predictions("step-000005", SPEC) == [BATCH, OTHER]
+
+
+def test_the_answers_of_shards_are_read_after_the_others_and_the_first_answer_of_an_item_counts() -> None:
+    store = a_store()
+
+    store.add_predictions("step-000005", SPEC, [Prediction("a", "1.00", 1.0), *OTHER], Shard(2, 8))
+    store.add_predictions("step-000005", SPEC, [Prediction("c", "2.00", 2.0)], Shard(3, 8))
+    store.add_predictions("step-000005", SPEC, BATCH)
+
+    assert store.predictions("step-000005", SPEC) == [BATCH, OTHER]
+
+
+def test_predictions_that_are_set_replace_those_of_shards() -> None:
+    store = a_store()
+    store.add_predictions("step-000005", SPEC, OTHER, Shard(2, 8))
+
+    store.set_predictions("step-000005", SPEC, [OTHER, BATCH])
+
+    assert store.predictions("step-000005", SPEC) == [OTHER, BATCH]
+    assert [path.name for path in FOLDER.glob("*/*")] == ["predictions.jsonl"]
+
+
+def test_the_batch_size_that_was_set_first_stays() -> None:
+    store = a_store()
+    FOLDER.mkdir(parents=True)
+
+    assert store.fix_batch_tokens(SPEC, 2048) == 2048
+    assert store.fix_batch_tokens(SPEC, 512) == 2048
+    assert store.fix_batch_tokens(a_spec(limit=2), 512) == 512
+    assert store.batch_tokens(SPEC) == 2048
+
+
+def test_a_merge_removes_the_locks_of_shards_that_have_ended() -> None:
+    store = a_store()
+    FOLDER.mkdir(parents=True)
+
+    with store.lock(Shard(1, 2)), store.lock(Shard(2, 2)):
+        assert {path.name for path in FOLDER.iterdir()} == {"shard-1of2.lock", "shard-2of2.lock"}
+    with store.lock():
+        assert list(FOLDER.iterdir()) == []
 
 
 def test_predictions_of_another_name_or_spec_are_others() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from pricer.commands.parts.session import EvaluationSession, predict_batches
+from pricer.commands.parts.session import UNTUNED, EvaluationSession
 from pricer.commands.parts.setup import Setup
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
@@ -36,9 +36,8 @@ def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     return _as_predictions(session, prices)
 
 
-def _untuned(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    batches = predict_batches(session.load(), session.prompts, setup.batch_tokens)
-    return [prediction for _, predictions in batches for prediction in predictions]
+def _untuned(session: EvaluationSession, _: Setup) -> list[Prediction]:
+    return session.answer_base()
 
 
 def _as_predictions(session: EvaluationSession, prices: Sequence[float]) -> list[Prediction]:
@@ -52,7 +51,7 @@ BASELINES: dict[str, Callable[[EvaluationSession, Setup], list[Prediction]]] = {
     "train median": _train_median,
     "tf-idf + ridge": _words,
     "base embeddings + ridge": _embeddings,
-    "untuned base": _untuned,
+    UNTUNED: _untuned,
 }
 """How each baseline predicts the prices of a session's items, by name, in the order in which tables show them."""
 
@@ -64,7 +63,7 @@ def evaluate_baselines(session: EvaluationSession, setup: Setup) -> list[Evaluat
     """The Evaluation of each baseline: read if it exists, otherwise made. Only baselines that need the base load it.
     Without training items in the setup, the baselines that need them are left out, with a note.
     """
-    evaluations, saved = [], session.run.evaluations
+    evaluations = []
     left_out = [] if setup.items.train else [name for name in BASELINES if name in _NEED_TRAINING_ITEMS]
     if left_out:
         session.watcher.note(f"left out, because they need the training items: {', '.join(left_out)}")
@@ -74,10 +73,7 @@ def evaluate_baselines(session: EvaluationSession, setup: Setup) -> list[Evaluat
         folder = Candidate(name).key
         evaluation = session.find(folder)
         if evaluation is None:
-            predictions = predict(session, setup)
-            saved.drop_predictions(folder, session.spec)
-            saved.add_predictions(folder, session.spec, predictions)
-            evaluation = session.finish(folder, Candidate(name), predictions)
+            evaluation = session.finish(folder, Candidate(name), predict(session, setup))
         session.watcher.scored(evaluation)
         evaluations.append(evaluation)
     return evaluations

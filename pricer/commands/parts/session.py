@@ -1,29 +1,26 @@
-"""Evaluation sessions: all checkpoints predict the same prompts in the same batches. An interrupted one continues."""
+"""Evaluation sessions: all candidates answer the same prompts in the same batches. An interrupted one continues."""
 
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from pricer.commands.parts.setup import Setup, load_base_of
+from pricer.commands.parts.fetching import fetch_ahead
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.core.calibration import calibrate
+from pricer.core.cells import Cell, Segment, Shard
 from pricer.core.checkpoints import Candidate, Checkpoint, Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, HubError, PricerError
-from pricer.ml.batches import find_batch_tokens, make_batches
-from pricer.ml.devices import device_name, peak_memory
+from pricer.ml.batches import make_batches
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.runs import Run
 
-# Maximum share of the whole work for the search for a batch size.
-_MEASURING_SHARE = 0.05
+UNTUNED = "untuned base"
+"""The name of the base without an adapter."""
 
 
 class Scorer(Protocol):
@@ -43,12 +40,14 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSession:
-    """Everything that the checkpoints under one EvalSpec share: a prompt for each item, in batches of at most
-    `batch_tokens` tokens. `load` returns the scorer and loads it once. `fetch` returns the folder of an adapter.
+    """Everything that the candidates under one EvalSpec share: a prompt for each item, in batches of at most
+    `batch_tokens` tokens. `load` returns the scorer and loads it once. `fetch` returns the folder of an adapter. A
+    candidate is a checkpoint, or None: the untuned base.
 
-    The prompts, `batch_tokens` and the saved predictions determine the batches. `batch_tokens` is kept with the
-    evaluations, so an interrupted session continues with the same batches. `errors` says why checkpoints could not be
-    scored, by their ids.
+    The work consists of cells, each of one candidate and one batch. The prompts and `batch_tokens` alone determine the
+    batches, so every process that works on this evaluation has the same cells. `batch_tokens` is kept with the
+    evaluations. `errors` says why checkpoints could not be scored, by their ids. With a `shard`, answers are saved in
+    the file of that shard.
     """
 
     run: Run
@@ -60,6 +59,65 @@ class EvaluationSession:
     fetch: Callable[[Checkpoint], Path]
     watcher: Watcher
     errors: dict[str, PricerError] = field(default_factory=dict)
+    shard: Shard | None = None
+
+    @property
+    def whole(self) -> Segment:
+        """The segment of all items."""
+        return Segment(0, len(self.items))
+
+    def batches(self, segment: Segment) -> list[tuple[int, ...]]:
+        """The positions of the items of a segment in batches of similar length, the longest items first."""
+        lengths = [len(prompt.ids) for prompt in self.prompts[segment.start : segment.stop]]
+        return [tuple(segment.start + index for index in batch) for batch in make_batches(lengths, self.batch_tokens)]
+
+    def cells(self, candidates: Sequence[Checkpoint | None], segment: Segment) -> list[Cell]:
+        """All cells of these candidates on a segment, candidate by candidate."""
+        batches = self.batches(segment)
+        return [Cell(candidate_key(candidate), batch) for candidate in candidates for batch in batches]
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that are not answered, without the items that are. Cells of a checkpoint that cannot be scored are
+        left out.
+        """
+        answered: dict[str, Collection[str]] = {}
+        failed = self.failed_for_good().keys() | self.errors.keys()
+        left = []
+        for cell in cells:
+            if cell.name not in answered:
+                answered[cell.name] = self._saved(cell.name).keys()
+            known = answered[cell.name]
+            indices = tuple(index for index in cell.indices if self.prompts[index].item_id not in known)
+            if indices and cell.name not in failed:
+                left.append(Cell(cell.name, indices))
+        return left
+
+    def save(self, cell: Cell, predictions: Sequence[Prediction]) -> None:
+        """Save the answers of a cell: if the process is killed, all of them or none. A ValueError unless they are one
+        Prediction per item, in the order of the cell.
+        """
+        if [prediction.item_id for prediction in predictions] != [self.prompts[i].item_id for i in cell.indices]:
+            raise ValueError(f"{len(predictions)} predictions do not answer a cell of {len(cell.indices)} items")
+        self.run.evaluations.add_predictions(cell.name, self.spec, predictions, self.shard)
+
+    def answer(self, cells: Sequence[Cell], adapter: Path | None, reach: Callable[[int], object]) -> None:
+        """Answer cells of one candidate, and save each at once. No model is loaded if there are no cells. `adapter` is
+        None for the untuned base, which must come before the first adapter. `reach` receives the number of answers.
+        """
+        if not cells:
+            return
+        scorer, done = self.load(), 0
+        if adapter is not None:
+            scorer.use(adapter)
+        for cell in cells:
+            self.save(cell, scorer.predict([self.prompts[index] for index in cell.indices]))
+            done += len(cell.indices)
+            reach(done)
+
+    def answer_base(self) -> list[Prediction]:
+        """The Predictions of the untuned base for all items. Those that are missing are made now."""
+        progress = ScoringProgress(self.watcher, len(self.items))
+        return self._complete(None, None, self.whole, partial(progress.reach, UNTUNED))
 
     def find(self, name: str) -> Evaluation | None:
         """The finished evaluation with this name if its scores, and the correction of intervals that validation items
@@ -75,22 +133,23 @@ class EvaluationSession:
         self,
         checkpoints: Sequence[Checkpoint],
         progress: ScoringProgress,
-        stop: int | None = None,
+        segment: Segment,
         evaluated: Collection[str] = (),
     ) -> Iterator[tuple[Checkpoint, list[Prediction] | None]]:
-        """Yield each checkpoint with its Predictions for the first `stop` items (None: all), or with None if its id is
-        in `evaluated`. While the caller works with one checkpoint, the adapter of the next one is fetched.
+        """Yield each checkpoint with its Predictions for the items up to the end of a segment, or with None if its id
+        is in `evaluated`. The items before the segment must be answered. While the caller works with one checkpoint,
+        the adapter of the next one is fetched.
 
         A checkpoint that is missing or damaged, or does not fit the base, is left out: `leave_out` records why.
         """
-        ids = {prompt.item_id for prompt in self.prompts[:stop]}
-        failed = self._failed_for_good()
+        failed = self.failed_for_good()
         # A local store verifies every adapter. A remote store fetches only adapters that have predictions to make.
         is_remote = self.run.store.is_remote
         needed = [
             c
             for c in checkpoints
-            if c.id not in failed and (not is_remote or (c.id not in evaluated and not ids <= self._saved(c).keys()))
+            if c.id not in failed
+            and (not is_remote or (c.id not in evaluated and self.missing(self.cells([c], segment))))
         ]
         adapters = fetch_ahead(self.fetch, needed)
         for checkpoint in checkpoints:
@@ -101,12 +160,13 @@ class EvaluationSession:
                 folder = next(adapters)() if checkpoint in needed else None
                 predictions = None
                 if checkpoint.id not in evaluated:
-                    predictions = self._predict(checkpoint, folder, progress, stop)
+                    reach = partial(progress.reach, checkpoint.name)
+                    predictions = self._complete(checkpoint, folder, segment, reach)
             except (CheckpointError, HubError) as error:
                 if isinstance(error, HubError) and error.transient:
                     raise
                 self.leave_out(checkpoint, error, is_whole=folder is not None or checkpoint.id in failed)
-                progress.reach(checkpoint.name, len(ids))
+                progress.reach(checkpoint.name, segment.stop)
                 continue
             if folder is not None:
                 self.run.evaluations.drop_failure(checkpoint.id)
@@ -119,7 +179,7 @@ class EvaluationSession:
         self.run.evaluations.add_failure(Failure(checkpoint.name, error.message, checkpoint.id, base_revision))
         self.watcher.note(f"{checkpoint.name} cannot be scored: {error.message}")
 
-    def _failed_for_good(self) -> dict[str, CheckpointError]:
+    def failed_for_good(self) -> dict[str, CheckpointError]:
         """The errors of adapters that failed on this base before, by checkpoint id. The id changes with the files, so
         trying again would only take the time to load the base.
         """
@@ -129,139 +189,53 @@ class EvaluationSession:
             if one.id is not None and one.base_revision == self.spec.base_revision
         }
 
-    def _predict(
-        self, checkpoint: Checkpoint, adapter: Path | None, progress: ScoringProgress, stop: int | None
+    def _complete(
+        self, candidate: Checkpoint | None, adapter: Path | None, segment: Segment, reach: Callable[[int], object]
     ) -> list[Prediction]:
-        """Read the saved predictions, and make the missing ones in batches. Each batch is saved at once: after a kill,
-        all of it is there or none. No model is loaded if no prediction is missing.
-        """
-        found, prompts = self._saved(checkpoint), self.prompts[:stop]
-        missing = [prompt for prompt in prompts if prompt.item_id not in found]
-        done = len(prompts) - len(missing)
-        progress.reach(checkpoint.name, done)
-        if missing:
-            assert adapter is not None  # it was fetched because a prediction is missing
-            scorer = self.load()
-            scorer.use(adapter)
-            for _, predictions in predict_batches(scorer, missing, self.batch_tokens):
-                self.run.evaluations.add_predictions(checkpoint.id, self.spec, predictions)
-                found |= {prediction.item_id: prediction for prediction in predictions}
-                done += len(predictions)
-                progress.reach(checkpoint.name, done)
-        return [found[prompt.item_id] for prompt in prompts]
+        """Answer what is missing on a segment, and return the Predictions for the items up to its end."""
+        name = candidate_key(candidate)
+        cells = self.missing(self.cells([candidate], segment))
+        there = segment.stop - sum(len(cell.indices) for cell in cells)
+        reach(there)
+        self.answer(cells, adapter, lambda done: reach(there + done))
+        found = self._saved(name)
+        return [found[prompt.item_id] for prompt in self.prompts[: segment.stop]]
 
     def _has_correction(self, evaluation: Evaluation) -> bool:
         """Whether the answers behind an evaluation can correct intervals. Those of a baseline need not."""
         return self.spec.split is Split.VAL and bool(evaluation.estimators)
 
-    def _saved(self, checkpoint: Checkpoint) -> dict[str, Prediction]:
-        batches = self.run.evaluations.predictions(checkpoint.id, self.spec)
+    def _saved(self, name: str) -> dict[str, Prediction]:
+        batches = self.run.evaluations.predictions(name, self.spec)
         return {prediction.item_id: prediction for batch in batches for prediction in batch}
 
     def finish(self, name: str, candidate: Candidate, predictions: Sequence[Prediction]) -> Evaluation:
-        """Score one Prediction per item. Save the metrics and the scores under `name`, and what the answers of a
-        checkpoint to validation items say of its intervals.
+        """Score one Prediction per item. Save under `name` the Predictions in one file, batch by batch, whoever made
+        them in whatever order; the metrics and the scores; and what the answers of a checkpoint to validation items say
+        of its intervals.
         """
         evaluation, table = evaluate(candidate, self.spec, predictions, self.items)
-        calibration = None
-        if self._has_correction(evaluation):
-            by_id = {prediction.item_id: prediction for prediction in predictions}
-            calibration = calibrate([by_id[item.id] for item in self.items], self.items, self.spec.decimals)
+        by_id = {prediction.item_id: prediction for prediction in predictions}
+        self._save_ordered(name, by_id, [self.whole])
+        ordered = [by_id[item.id] for item in self.items]
+        calibration = calibrate(ordered, self.items, self.spec.decimals) if self._has_correction(evaluation) else None
         self.run.evaluations.add(name, evaluation, table, calibration)
         return evaluation
 
+    def gather(self, name: str, segments: Sequence[Segment]) -> None:
+        """Put the answers that shards made on these segments into one file, as one process would have saved them."""
+        if self.run.evaluations.shard_files(name, self.spec):
+            self._save_ordered(name, self._saved(name), [*segments, self.whole])
 
-@contextmanager
-def open_session(
-    run: Run, setup: Setup, spec: EvalSpec, items: Sequence[Item], checkpoints: int, watcher: Watcher
-) -> Iterator[EvaluationSession]:
-    """Open a session under a spec of this setup. `items` are the items of the spec's split or data, and `checkpoints`
-    is the number of checkpoints to score. While it is open, no other process scores this run.
-    """
-    items = items[: spec.limit]
-    prompts = setup.prompts(items)
-    if cut := sum(prompt.cut for prompt in prompts):
-        watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
-    with run.evaluations.lock():
-        run.record(**{f"cut_{spec.split}": cut / len(items)})
-        load = cache(partial(load_scorer, setup, run))
-        batch_tokens = run.evaluations.batch_tokens(spec)
-        if batch_tokens is None:
-            # Measured before any adapter is used, on the untuned base.
-            max_tokens = int(_MEASURING_SHARE * checkpoints * sum(len(prompt.ids) for prompt in prompts))
-            measure = partial(find_batch_tokens, prompts, max_tokens, load)
-            batch_tokens = settle_batch_tokens(run, setup, measure, watcher)
-            run.evaluations.fix_batch_tokens(spec, batch_tokens)
-        elif setup.config.eval.batch_tokens not in ("auto", batch_tokens):
-            watcher.note(f"this evaluation has begun with batches of up to {batch_tokens:,} tokens and keeps them")
-        yield EvaluationSession(run, spec, items, prompts, batch_tokens, load, cache(run.store.fetch), watcher)
-        if load.cache_info().currsize:
-            run.record(peak_memory_eval=peak_memory(setup.precision.device))
+    def _save_ordered(self, name: str, found: Mapping[str, Prediction], segments: Sequence[Segment]) -> None:
+        """Save Predictions (by item id) in one file: a line for each batch of each segment, without repetitions."""
+        left, batches = dict(found), []
+        for batch in (batch for segment in segments for batch in self.batches(segment)):
+            ids = [self.prompts[index].item_id for index in batch]
+            batches.append([left.pop(item_id) for item_id in ids if item_id in left])
+        self.run.evaluations.set_predictions(name, self.spec, [batch for batch in batches if batch])
 
 
-def settle_batch_tokens(run: Run, setup: Setup, measure: Callable[[], int | None], watcher: Watcher) -> int:
-    """The maximum number of tokens in a batch. With `eval.batch_tokens: auto` it is measured once per device and kept
-    in run.json. `measure` returns None if measuring is not worth the time.
-    """
-    if setup.config.eval.batch_tokens != "auto":
-        return setup.batch_tokens
-    device, known = device_name(setup.precision), run.facts().get("batch_tokens", {})
-    if device in known:
-        return int(known[device])
-    batch_tokens = measure() or setup.batch_tokens
-    run.record(batch_tokens={**known, device: batch_tokens})
-    watcher.note(f"batches of up to {batch_tokens:,} tokens")
-    return batch_tokens
-
-
-def predict_batches(
-    scorer: Scorer, prompts: Sequence[TokenizedPrompt], batch_tokens: int
-) -> Iterator[tuple[list[int], list[Prediction]]]:
-    """Predict in batches of similar length: the indices of each batch's prompts, and their Predictions."""
-    for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens):
-        yield batch, scorer.predict([prompts[index] for index in batch])
-
-
-def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> Iterator[Callable[[], Path]]:
-    """Yield a function for each checkpoint. It returns the folder of the checkpoint, or raises the error of its fetch.
-    The next one is fetched while the caller works with the current one.
-    """
-
-    def start(checkpoint: Checkpoint) -> Future[Path]:
-        future = Future[Path]()
-
-        def run() -> None:
-            try:
-                future.set_result(fetch(checkpoint))
-            except Exception as error:
-                future.set_exception(error)
-
-        # Unlike the threads of an executor this is a daemon, so a download that hangs does not keep the process alive.
-        threading.Thread(target=run, daemon=True).start()
-        return future
-
-    fetches = map(start, checkpoints)
-    current = next(fetches, None)
-    while current:
-        current.exception()  # waits for the end of this fetch, so that only one more is under way
-        following = next(fetches, None)
-        yield current.result
-        current = following
-
-
-def load_scorer(setup: Setup, run: Run | None = None) -> Scorer:
-    """Load the base, ready for adapters. With a `run`, weights are dequantized or not as that run did before."""
-    from pricer.ml.predict import CheckpointPredictor, TreeDecoder
-
-    base = load_base_of(setup, run)
-    # The greedy answer alone needs no distribution, which would take more computation.
-    price_tokens = None if setup.config.eval.estimator == "greedy" else setup.price_tokens
-    decoder = TreeDecoder(
-        base,
-        setup.tokenizer,
-        setup.template.price_format,
-        setup.encoder.answer_tokens,
-        price_tokens,
-        setup.config.eval.residual_mass,
-    )
-    return CheckpointPredictor(base, decoder)
+def candidate_key(candidate: Checkpoint | None) -> str:
+    """The name that the answers of a checkpoint, or of the untuned base (None), are kept under."""
+    return candidate.id if candidate else Candidate(UNTUNED).key

@@ -121,7 +121,8 @@ def load_base_of(setup: Setup, run: Run | None) -> Any:
     known = run.facts().get("dense", {}) if run else {}
     base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
     if run and device not in known:
-        run.record(dense={**known, **record_dequantized(setup, base)})
+        # Read again: while the base was loaded, another shard may have recorded another device.
+        run.record(dense={**run.facts().get("dense", {}), **record_dequantized(setup, base)})
     return base
 
 

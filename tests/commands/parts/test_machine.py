@@ -127,7 +127,7 @@ def test_evaluation_is_prepared_on_a_machine_with_several_gpus(monkeypatch: pyte
 
 
 def test_the_peak_of_scoring_is_that_of_the_runs_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pricer.commands.parts.session.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
+    monkeypatch.setattr("pricer.commands.parts.opening.peak_memory", lambda device: {"cpu": 11, "cuda": 22}[device])
 
     evaluate_run(run, "last", Split.VAL, 2, Listener())
 

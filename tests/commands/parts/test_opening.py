@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pricer.commands.parts.session import load_scorer, settle_batch_tokens
+from pricer.commands.parts.opening import load_scorer, settle_batch_tokens
 from pricer.commands.parts.setup import prepare
 from pricer.config import EvalConfig, RunConfig
 from pricer.stores.runs import Run
