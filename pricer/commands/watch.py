@@ -9,7 +9,8 @@ from functools import partial
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import load_scores, refuse_foreign
 from pricer.commands.parts.hub_runs import GivenConfig, look_again, open_hub_run
-from pricer.commands.parts.session import EvaluationSession, open_session
+from pricer.commands.parts.opening import open_session
+from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.watcher import ScoringProgress, Watcher
 from pricer.core.checkpoints import Candidate, Checkpoint
@@ -190,7 +191,7 @@ class _Scoring:
             return None
         known = session.find(checkpoint.id)
         evaluated = [checkpoint.id] if known else []
-        for _, predictions in session.predict([checkpoint], self.progress, evaluated=evaluated):
+        for _, predictions in session.predict([checkpoint], self.progress, session.whole, evaluated):
             return known or session.finish(checkpoint.id, Candidate.of(checkpoint), predictions or ())
         return None
 

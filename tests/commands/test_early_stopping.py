@@ -131,7 +131,7 @@ def worse(scorer: FakeScorer, _setup: Setup, monkeypatch: pytest.MonkeyPatch) ->
     """A scorer with which each adapter is $100 further from every price than the one before."""
     prices = {item.id: item.price for item in _setup.items.val}
     fake = FakeScorer(lambda _, item: prices[item] + 100.0 * len(fake.adapters))
-    monkeypatch.setattr("pricer.commands.parts.session.load_scorer", lambda *_: fake)
+    monkeypatch.setattr("pricer.commands.parts.opening.load_scorer", lambda *_: fake)
     return fake
 
 

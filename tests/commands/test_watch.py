@@ -64,7 +64,7 @@ def test_each_checkpoint_is_scored_once_when_it_appears_and_the_last_one_ends_it
         loads.append(1)
         return scorer
 
-    monkeypatch.setattr("pricer.commands.parts.session.load_scorer", load)
+    monkeypatch.setattr("pricer.commands.parts.opening.load_scorer", load)
     listener, seen = Listener(), list[list[str]]()
 
     with training.run.lock():  # as a training holds it
