@@ -91,6 +91,9 @@ def train(
 app.command(name="eval")(cli_eval.evaluate)
 
 
+app.command()(cli_runs.watch)
+
+
 @app.command()
 @exit_codes()
 def pick(

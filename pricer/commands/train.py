@@ -14,6 +14,7 @@ from pricer.commands.parts.claim import (
     refuse_repo,
     released_at_end,
 )
+from pricer.commands.parts.early_stops import describe_end, record_stop, stop_requests
 from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
@@ -121,9 +122,8 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
         )
     if facts.get("finished"):
         if not has_uploads(run):
-            raise RunError(
-                f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
-            )
+            text = f"the run {run.name} {describe_end(facts)}, there is nothing to go on with"
+            raise RunError(text, "pricer eval --all-checkpoints")
         with run.lock():
             deliver_outbox(run, watcher)
         publish_pick_of(run)
@@ -253,8 +253,10 @@ def _train(
         recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)
         if state:
             recorder.keep(*state)  # a kill may have prevented this
+        find_stop = stack.enter_context(stop_requests(run, setup.config.eval.patience, watcher.note, is_new=not state))
         with explain_full_disk(run), catch_stop_signals(watcher) as signals:
-            finished = fine_tune(
+            # A request that is there already was made before training was interrupted.
+            finished = not (state and find_stop()) and fine_tune(
                 training.model,
                 setup.tokenizer,
                 training.examples,
@@ -264,13 +266,13 @@ def _train(
                 resume_from=state[0] if state else None,
                 on_checkpoint=recorder.checkpoint,
                 on_progress=recorder.progress,
-                should_stop=lambda: bool(signals) or bool(to_hub and to_hub.lost),
+                should_stop=lambda: bool(signals or (to_hub and to_hub.lost) or find_stop()),
                 settings=training.settings,
                 note=watcher.note,
             )
         if to_hub and to_hub.lost:
             raise to_hub.explain_loss(to_hub.lost)
-        if finished:
+        if finished or (not signals and record_stop(run, find_stop(), watcher.note)):
             run.finish()
             if to_hub:
                 to_hub.put_end()

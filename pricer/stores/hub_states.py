@@ -16,7 +16,7 @@ from pricer.stores.checkpoints import (
     verify,
 )
 from pricer.stores.files import new_folder, sha256_of
-from pricer.stores.hub import LARGE, Hub
+from pricer.stores.hub import LARGE, Hub, is_there
 from pricer.stores.hub_downloads import LARGEST_ADAPTER, LARGEST_LOG, refuse_without_room
 from pricer.stores.hub_lease import LEASE, STATE_BRANCH, HubLease
 from pricer.stores.training_states import STATE_FILES, STATE_RECORD, TrainingStates
@@ -57,6 +57,13 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
     else:
         _delete_states(hub)
         lease.forget()
+
+
+def has_ended(hub: Hub) -> bool:
+    """Whether the run in a repository is finished. Then all its checkpoints are there."""
+    main = hub.refs().branches.get("main")
+    with is_there():
+        return bool(hub.read_record(main, "run.json").get("finished"))
 
 
 def _delete_states(hub: Hub) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.report import Reported
     from pricer.commands.runs import Overview
     from pricer.commands.train import Trained
+    from pricer.commands.watch import Watched
     from pricer.core.calibration import Calibration, CalibrationGroup
     from pricer.core.gpus import GpuPlan
     from pricer.core.items import Item
@@ -33,6 +34,15 @@ def trained(result: "Trained") -> None:
     run = result.run
     terminal.line(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
     terminal.note(f"next: pricer eval --all-checkpoints --run {run.name}")
+
+
+def watched(result: "Watched") -> None:
+    """Print the answer of `pricer watch`."""
+    run, best = result.run, min(result.evaluations, key=lambda e: e.metric("mae").value or 0.0)
+    error = with_half_width(best.metric("mae"), best.spec.price_unit)
+    count = f"{len(result.evaluations):,} of {len(result.evaluations) + result.failed:,} checkpoints scored"
+    terminal.line(f"{run.name}: {count}; the lowest MAE is {error}, at {best.name}")
+    terminal.note(f"next: pricer pick --run {run.name}")
 
 
 def pushed(result: "Pushed") -> None:
