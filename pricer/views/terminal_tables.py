@@ -68,6 +68,7 @@ def planned(plan: "Plan") -> None:
         rows.append((f"{_HELD_OUT[split]} items", f"{held_out.items:,}{interval}"))
     rows += [
         ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+        ("batch", _batch(plan)),
         ("checkpoints", f"{plan.checkpoints:,}"),
         ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {size(sizes.base_bytes)} as {plan.precision}"),
         ("adapter", f"{sizes.adapter_parameters / 1e6:,.2f} M parameters, {size(sizes.adapter_bytes)} in float32"),
@@ -95,6 +96,19 @@ def _training_items(plan: "Plan") -> str:
     if plan.held_out is None:
         return f"{plan.items:,} (data.train_limit; the data was not read)"
     return f"{plan.items:,}"
+
+
+def _batch(plan: "Plan") -> str:
+    """The parts of a batch: `16 = 2 processes x 2 parts x 4 items`."""
+    share = plan.batch_size // plan.processes
+    factors = [f"{plan.processes:,} processes"] if plan.processes > 1 else []
+    if plan.micro_batch is None or plan.micro_batch == share:
+        factors.append(f"{share:,} items")
+    elif share % plan.micro_batch:
+        factors.append(f"{share:,} items in parts of {plan.micro_batch:,}")
+    else:
+        factors += [f"{share // plan.micro_batch:,} parts", f"{plan.micro_batch:,} items"]
+    return f"{plan.batch_size:,} = {' x '.join(factors)}" if len(factors) > 1 else factors[0]
 
 
 def _gpu_table(plan: "GpuPlan") -> None:

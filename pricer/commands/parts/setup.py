@@ -113,14 +113,14 @@ class Setup:
         return wanted if wanted != "auto" else 8192 if self.precision.device == "cuda" else 2048
 
 
-def load_base_of(setup: Setup, run: Run | None) -> Any:
+def load_base_of(setup: Setup, run: Run | None, *, sharded: bool = False) -> Any:
     """Load the base. Weights are dequantized or not as `run` did before on this device, because the last bits of an
-    answer can depend on it. With None, they are dequantized if there is room.
+    answer can depend on it. With None, they are dequantized if there is room. A base that is to be `sharded` never is.
     """
     device = device_name(setup.precision)
     known = run.facts().get("dense", {}) if run else {}
-    base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
-    if run and device not in known:
+    base = load_base(setup.base.folder, setup.precision, dense=known.get(device), sharded=sharded)
+    if run and device not in known and not sharded:
         # Read again: while the base was loaded, another shard may have recorded another device.
         run.record(dense={**run.facts().get("dense", {}), **record_dequantized(setup, base)})
     return base
