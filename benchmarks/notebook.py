@@ -4,7 +4,9 @@ generate for one prompt at a time.
     python benchmarks/notebook.py RUN_FOLDER [ITEMS]
 
 Both score the same validation items with the same prompts at the same precision, in turns, checkpoint by checkpoint.
-Ours reads the whole distribution of each price, as `pricer eval` does; the greedy answers of both must be the same.
+Ours reads the whole distribution of each price, as `pricer eval` does. In float32, the greedy answers of both must be
+the same. In 16 bits, two prices can be so nearly equal that a batch of another size puts them in another order, so the
+number of equal answers is printed.
 """
 
 import statistics
@@ -18,7 +20,7 @@ from transformers import GenerationConfig
 
 from pricer.commands.parts.opening import load_scorer
 from pricer.commands.parts.setup import prepare
-from pricer.ml.base import load_base
+from pricer.ml.base import load_base, mixed_precision
 from pricer.ml.batches import find_batch_tokens, make_batches
 from pricer.stores.runs import Run
 
@@ -53,16 +55,19 @@ def main() -> None:
             eos_token_id=setup.tokenizer.eos_token_id,
             pad_token_id=setup.tokenizer.pad_token_id,
         )
-        with torch.inference_mode():
+        texts = {}
+        with torch.inference_mode(), mixed_precision(model):
             for prompt in prompts:
                 ids = torch.from_numpy(prompt.ids).long()[None].to(model.device)
                 output = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-                text = setup.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-                assert text == answers[prompt.item_id], (prompt.item_id, text, answers[prompt.item_id])
+                texts[prompt.item_id] = setup.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
         theirs.append(time.perf_counter() - started)
+        equal = sum(texts[name] == answer for name, answer in answers.items())
+        assert equal == len(prompts) or setup.precision.dtype != "float32", f"{equal} of {len(prompts)} are the same"
         ratios.append(theirs[-1] / ours[-1])
         speeds = f"{len(prompts) / ours[-1]:.1f} items/s, one at a time {len(prompts) / theirs[-1]:.1f}"
-        print(f"{checkpoint.name}: {speeds}; ratio {ratios[-1]:.2f}", flush=True)
+        same = f"{equal} of {len(prompts)} answers the same"
+        print(f"{checkpoint.name}: {speeds}; ratio {ratios[-1]:.2f}; {same}", flush=True)
     total = sum(theirs) / (loading + sum(ours))
     print(f"median ratio {statistics.median(ratios):.2f}; over all checkpoints, with loading, {total:.2f}")
 
