@@ -17,7 +17,7 @@ from pricer.errors import ModelError, first_line
 _PATIENCE = 60.0
 # Seconds for a connection to the head of a cluster.
 _TIMEOUT = 5.0
-_HINT = "ray start --head, then --ray auto; or --ray local on one machine"
+_HINT = "on a node of the cluster, --ray auto (with RAY_AUTH_MODE=token if it has tokens); on one machine, --ray local"
 
 
 @contextmanager
@@ -51,7 +51,6 @@ def _import_ray() -> Any:
     # Ray reads these when it is imported. It sends statistics of its use to its authors otherwise.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
         import ray._private.worker
