@@ -27,7 +27,7 @@ from pricer.ml.devices import Precision
 from pricer.ml.loss import logits_only_at, make_causal_mask
 from pricer.ml.predict import TreeDecoder, embed_prompts
 from pricer.ml.tokens import TokenizedExample
-from pricer.ml.validation import mean_loss
+from pricer.ml.validation import total_loss
 from pricer.stores.bases import find_base
 
 Write = Callable[[dict[str, Any]], None]
@@ -294,6 +294,7 @@ class _Training:
                 prices = [prediction.estimate(name) for name in ("greedy", "median")]
                 silent += prices[1] is None
                 greedy[index], median[index] = (fallback if price is None else price for price in prices)
+        loss, count = total_loss(self.model, own.val_examples, batch_tokens)
         return {
             "data": self.prepared.data,
             "variant": job.variant,
@@ -303,7 +304,7 @@ class _Training:
             "step": step,
             "steps": steps,
             "train_loss": float(self.losses[k]) / self.steps_per_epoch,
-            "val_loss": mean_loss(self.model, own.val_examples, batch_tokens),
+            "val_loss": loss / count,
             "greedy": greedy,
             "median": median,
             "no_price": silent,

@@ -51,12 +51,30 @@ def train(
     ] = False,
     dry_run: Annotated[bool, make_option("--dry-run", "Show steps, checkpoints and sizes; train nothing.")] = False,
     gpu: Annotated[str | None, make_option("--gpu NAME", "With --dry-run: estimate its memory. t4, h100, …")] = None,
+    processes: Annotated[
+        int | None, make_option("--processes N", "With --dry-run: plan for a launcher that starts N.", minimum=1)
+    ] = None,
 ) -> None:
     """Fine-tune a base with QLoRA and keep a checkpoint every N steps."""
+    from pricer.core.ranks import choose_gpu, read_ranks
+
+    ranks = read_ranks(os.environ)
+    if ranks.count > 1:  # before a library sees the GPUs of the other processes
+        os.environ["CUDA_VISIBLE_DEVICES"] = choose_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"), ranks)
+    if ranks.rank and not dry_run:
+        from pricer.commands.parts.several_processes import follow
+
+        follow(ranks)
+    if ranks.rank:
+        return
     given = config != "quickstart" or bool(override) or dry_run
     refuse_if(resume and given, "--resume", "a run continues with its own config: give --run NAME and nothing else")
     refuse_if(take_over and not resume, "--take-over", "only a run that is resumed can be taken over: add --resume")
     refuse_if(gpu is not None and not dry_run, "--gpu", "a run takes the GPU that is there; add --dry-run")
+    is_launch = processes is not None and not dry_run
+    refuse_if(
+        is_launch, "--processes", f"a launcher starts them: torchrun --nproc-per-node {processes} -m -- pricer train"
+    )
     from pricer.config_file import config_path, load_config, parse_config
     from pricer.views import terminal_progress, terminal_tables
 
@@ -73,7 +91,7 @@ def train(
 
         planned_gpu = find_gpu(gpu) if gpu is not None else None
         with terminal_progress.Watcher() as watcher:
-            plan = make_plan(settings, planned_gpu, watcher.preparing)
+            plan = make_plan(settings, planned_gpu, watcher.preparing, processes=processes or ranks.count)
         terminal_tables.planned(plan)
         return
     with terminal_progress.Watcher() as watcher:
@@ -89,6 +107,9 @@ def train(
 
 
 app.command(name="eval")(cli_eval.evaluate)
+
+
+app.command()(cli_runs.watch)
 
 
 @app.command()

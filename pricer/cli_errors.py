@@ -76,7 +76,7 @@ def output_is_closed() -> bool:
 
 def _report(failure: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
-    from pricer.errors import Interrupted, PricerError, first_line
+    from pricer.errors import Interrupted, PricerError, SaidElsewhere, first_line
     from pricer.redaction import endpoint_problem
     from pricer.views import terminal
 
@@ -84,6 +84,8 @@ def _report(failure: BaseException) -> int:
         case KeyboardInterrupt():
             terminal.note("interrupted; what was saved before is whole")
             return 130
+        case SaidElsewhere():
+            return 1
         case Interrupted():
             terminal.note(f"{failure.message}\nto continue: {failure.hint}")
             return 130

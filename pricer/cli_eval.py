@@ -1,6 +1,7 @@
 """The command `pricer eval`."""
 
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -34,6 +35,13 @@ def evaluate(
     merge: Annotated[
         bool, make_option("--merge", "Take the answers that shards pushed to the Hub. Trust who can write there.")
     ] = False,
+    ray: Annotated[
+        str | None, make_option("--ray ADDRESS", "Answer on Ray: local, auto (this node's cluster) or HOST:PORT.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        make_option("--workers N", "With --ray: number of workers. Default: all GPUs, else all CPUs.", minimum=1),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score checkpoints and baselines on held-out items."""
@@ -47,15 +55,18 @@ def evaluate(
     is_val = data is None and split in (None, "val")
     refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
     refuse_if(merge and shard is not None, "--merge", "a shard answers; merge when all shards have ended")
+    refuse_if(ray is not None and shard is not None, "--ray", "a shard is for one process; give --ray or --shard")
+    refuse_if(workers is not None and ray is None, "--workers", "only Ray has workers: add --ray local")
     part = _parse_shard(shard) if shard is not None else None
     from pricer.core.items import Split
     from pricer.views import terminal, terminal_evaluations, terminal_progress
 
-    with terminal_progress.Watcher() as watcher:
+    with terminal_progress.Watcher() as watcher, ExitStack() as stack:
         from pricer.commands.evaluate import evaluate_job
         from pricer.commands.parts.delivery import Delivery, find_answers, plan_merge
         from pricer.commands.parts.hub_runs import GivenConfig, open_run
         from pricer.commands.parts.jobs import plan_other_data, plan_split
+        from pricer.commands.parts.ray_cluster import open_workers
         from pricer.commands.parts.wandb_report import send
         from pricer.commands.shard import answer_shard
         from pricer.config_file import config_path
@@ -64,10 +75,12 @@ def evaluate(
         source = open_run(run, repo, watcher.note, given)
         answers = find_answers(source) if merge or (part is not None and repo is not None) else None
         which = "all" if all_checkpoints else checkpoint or "last"
+        opened = ray and open_workers(ray, workers, source.config().model, watcher.note)
+        actors = stack.enter_context(opened) if opened else None
         if data is not None:
-            job = plan_other_data(source, which, data, limit, watcher)
+            job = plan_other_data(source, which, data, limit, watcher, actors)
         else:
-            job = plan_split(source, which, Split(split or "val"), limit, watcher)
+            job = plan_split(source, which, Split(split or "val"), limit, watcher, actors)
         if part is not None:
             delivery = Delivery(answers, part, watcher) if answers else None
             answered = answer_shard(job, part, watcher, race=race, delivery=delivery)

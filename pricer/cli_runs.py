@@ -1,4 +1,4 @@
-"""The commands about runs that are here: runs, report, push."""
+"""The commands about whole runs: watch, runs, report, push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,27 @@ from typing import Annotated
 import typer
 
 from pricer.cli_errors import exit_codes
-from pricer.cli_options import JsonOption, RunOption, make_option, refuse_if
+from pricer.cli_options import JsonOption, RepoOption, RunOption, make_option, refuse_if
+
+
+@exit_codes()
+def watch(
+    run: RunOption = None,
+    repo: RepoOption = None,
+    every: Annotated[int, make_option("--every SECONDS", "Time between two looks.", minimum=1)] = 60,
+) -> None:
+    """Score each checkpoint of a training as it appears, and end when the training has ended.
+
+    If both use the same GPU, training is slower and has less memory.
+    """
+    refuse_if(run is not None and repo is not None, "--repo", "give --run or --repo, not both")
+    from pricer.views import terminal_progress, terminal_tables
+
+    with terminal_progress.Watcher() as watcher:
+        from pricer.commands.watch import watch as command
+
+        result = command(run, repo, watcher, every)
+    terminal_tables.watched(result)
 
 
 @exit_codes()

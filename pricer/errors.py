@@ -74,6 +74,14 @@ class Interrupted(PricerError):  # noqa: N818  # an orderly stop is not an error
     """The user or the machine asked for an orderly stop. The work done so far is saved."""
 
 
+class LostProcess(PricerError):  # noqa: N818  # it says what happened
+    """Another process of the same training has ended, so this one cannot go on."""
+
+
+class SaidElsewhere(PricerError):  # noqa: N818  # it says what happened
+    """Another process of the same training says why this one ends. Nothing is printed for it."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type if it has no message."""
     message = str(error).strip()

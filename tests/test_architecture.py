@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pricer"
 HEAVY = (
     *("torch", "transformers", "trl", "peft", "datasets", "wandb", "huggingface_hub", "sklearn", "bitsandbytes"),
-    *("plotext", "plotly", "kaleido", "jinja2"),
+    *("plotext", "plotly", "kaleido", "jinja2", "ray"),
 )
 
 # What a tier may import from pricer, besides itself and pricer.errors; and what of it only type checkers may see.
@@ -97,6 +97,7 @@ def test_the_core_uses_the_standard_library_and_numpy_alone() -> None:
         ("plotly", {"views/report/figures.py"}),
         ("kaleido", {"views/report/figures.py"}),
         ("jinja2", {"views/markdown.py", "views/report/page.py"}),
+        ("ray", {"commands/parts/ray_cluster.py"}),
         ("typer", {"cli.py", "cli_data.py", "cli_errors.py", "cli_eval.py", "cli_options.py", "cli_runs.py"}),
         ("yaml", {"config_file.py", "stores/repo_card.py"}),
         ("pydantic", {"config.py", "config_values.py", "config_file.py", "stores/records.py"}),

@@ -37,7 +37,7 @@ def test_help_names_the_verbs() -> None:
 
     assert result.code == 0
     assert [line.split()[0] for line in result.out.split("Commands:")[1].strip().splitlines()] == [
-        *("init", "data", "train", "eval", "pick", "runs", "predict", "report", "push", "doctor", "config"),
+        *("init", "data", "train", "eval", "watch", "pick", "runs", "predict", "report", "push", "doctor", "config"),
     ]
 
 
@@ -65,6 +65,8 @@ def test_the_installed_command_shows_its_version() -> None:
         ("eval --race --all-checkpoints --data a.csv", "a race chooses a checkpoint, which only --split val may do"),
         ("eval --shard 0/8", "--shard: 0/8 is no shard: they are numbered from 1 to 8"),
         ("eval --data a.csv --split val", "--split: --data scores all items, whatever their split"),
+        ("watch --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
+        ("watch --every 0", "'--every': Input should be greater than or equal to 1"),
         ("predict lamp --file lamps.txt", "--file: give a text or --file, not both"),
         ("predict lamp --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
         ("pick --metric luck", "'luck' is not one of mae, median_ae, rmsle, r2, mape, hit_rate"),

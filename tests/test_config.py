@@ -114,7 +114,9 @@ class TestProblems:
         text = "eval: {zzz: 1}"
 
         assert problems(text) == ["eval.zzz is not a setting (mine.yaml, line 1)"]
-        assert hint(text) == "eval has batch_tokens, estimator, hit_error, hit_share, residual_mass, race_budget"
+        assert (
+            hint(text) == "eval has batch_tokens, estimator, hit_error, hit_share, residual_mass, race_budget, patience"
+        )
 
     def test_an_unknown_section_like_no_other_is_answered_with_those_there_are(self) -> None:
         for text in ("zzz: {seed: 1}", "zzz:", "1: 2"):

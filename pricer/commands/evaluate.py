@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pricer.commands.parts.baselines import evaluate_baselines
 from pricer.commands.parts.checkpoints import saved_breakdown
 from pricer.commands.parts.jobs import Job, open_job, plan_other_data, plan_split
-from pricer.commands.parts.scoring import Fill, race_checkpoints, score_checkpoints
+from pricer.commands.parts.scoring import Fill, combine_fills, race_checkpoints, score_checkpoints
 from pricer.commands.parts.session import EvaluationSession, candidate_key
 from pricer.commands.parts.verdicts import judge_scored
 from pricer.commands.parts.wandb_report import evaluation_report
@@ -99,12 +99,21 @@ def _judge(result: Evaluated, which: str, watcher: Watcher, *, is_held_out: bool
 
 def _evaluate(job: Job, watcher: Watcher, *, race: bool = False, fill: Fill | None = None) -> Evaluated:
     run, setup, spec = job.run, job.setup, job.spec
+    work = job.workers.fill if job.workers else None
     with open_job(job, watcher) as (session, fitting):
         if fill:
             _fill(session, [None] if race else [None, *fitting], fill)
         # The baselines come first, before any adapter is loaded: one of them is the untuned base.
+        if work:
+            _fill(session, [None], work)
         baselines = evaluate_baselines(session, setup)
-        scored = race_checkpoints(session, fitting, fill) if race else score_checkpoints(session, fitting)
+        if work and not race:
+            _fill(session, fitting, work)
+        scored = (
+            race_checkpoints(session, fitting, combine_fills(fill, work))
+            if race
+            else score_checkpoints(session, fitting)
+        )
     if not scored:
         raise _explain_failure(job, session.errors)
     evaluations, breakdown, report = (*baselines, *scored), None, None

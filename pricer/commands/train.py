@@ -1,9 +1,8 @@
 """`pricer train`: fine-tune, keep a checkpoint every N steps, and resume after any interruption."""
 
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pricer.commands.data import CARD, write_card
 from pricer.commands.parts.claim import (
@@ -14,15 +13,13 @@ from pricer.commands.parts.claim import (
     refuse_repo,
     released_at_end,
 )
+from pricer.commands.parts.early_stops import describe_end, record_stop, stop_requests
 from pricer.commands.parts.hub_resume import downloaded_run, find_local_run, held_run
+from pricer.commands.parts.loading import Training, load_training
 from pricer.commands.parts.resuming import settle_optimizer, settle_resumed
 from pricer.commands.parts.settling import describe_defaults, find_warnings
-from pricer.commands.parts.setup import (
-    Setup,
-    load_base_of,
-    prepare,
-    record_dequantized,
-)
+from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.several_processes import dismiss
 from pricer.commands.parts.token_cache import tokenize_training
 from pricer.commands.parts.training import (
     Recorder,
@@ -38,10 +35,10 @@ from pricer.commands.pick import publish_pick_of
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.defaults import MUCH_CUT
-from pricer.errors import Interrupted, PricerError, RunError
-from pricer.ml.adapters import add_adapter
-from pricer.ml.devices import device_name, remove_launcher_variables
-from pricer.ml.micro_batch import StepSettings, choose_step_settings
+from pricer.core.ranks import Ranks, share_batch
+from pricer.errors import Interrupted, ModelError, PricerError, RunError
+from pricer.ml.devices import leave_launcher
+from pricer.ml.processes import Processes
 from pricer.ml.sft import fine_tune
 from pricer.ml.token_table import TokenTable
 from pricer.ml.validation import prepare_validation
@@ -60,27 +57,18 @@ class Trained:
     checkpoints: tuple[Checkpoint, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Training:
-    """A model with its adapter, its training examples, and how a step is computed. `facts` are for run.json."""
-
-    model: Any
-    examples: TokenTable
-    settings: StepSettings
-    facts: dict[str, Any]
-
-
 def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> Trained:
     """Train a new run, named `name` or after its config (`stem`)."""
     refuse_name(name)
     check_runs_folder()
-    _leave_launcher(watcher)
+    ranks = _leave_launcher(watcher)
     settled, repo = settle_optimizer(config), config.hub.repo
     if repo is not None:  # before data and a base are loaded, which may take long
         name = name or free_name(stem)
         repo = name_repo(repo, config.tracking.project, name)
         refuse_repo(repo)
     setup = _prepare(settled, watcher)
+    share_batch(setup.config.train.batch_size, ranks.count)
     for text in describe_defaults(setup):
         watcher.note(text)
     examples = tokenize_training(setup, watcher.preparing)
@@ -92,18 +80,19 @@ def start(config: RunConfig, stem: str, name: str | None, watcher: Watcher) -> T
     if setup.items.folder and not (setup.items.folder / CARD).exists():
         write_card(setup)
     # Load before the run is created: a run without a model could never be resumed, but would be the newest.
-    training = _load(setup, examples, None, watcher)
-    facts = describe_machine(setup) | training.facts
-    if repo is not None:
-        # The run is created before its repository. A kill in between leaves a run that can be resumed.
-        facts |= {"repo": repo, "claimed": False}
-        hub = setup.config.hub.model_copy(update={"repo": repo})
-        setup = replace(setup, config=setup.config.model_copy(update={"hub": hub}))
-    run = create_run(setup.config, stem, name, facts)
-    with run.lock():
-        lease = _claim_repo(run, watcher) if run.repo else None
-        with released_at_end(run, lease, watcher.note):
-            return _train(run, setup, training, None, lease, watcher)
+    training = load_training(setup, examples, None, ranks, watcher)
+    with training.leading(ranks, setup) as processes:
+        facts = describe_machine(setup) | training.facts
+        if repo is not None:
+            # The run is created before its repository. A kill in between leaves a run that can be resumed.
+            facts |= {"repo": repo, "claimed": False}
+            hub = setup.config.hub.model_copy(update={"repo": repo})
+            setup = replace(setup, config=setup.config.model_copy(update={"hub": hub}))
+        run = create_run(setup.config, stem, name, facts)
+        with run.lock():
+            lease = _claim_repo(run, watcher) if run.repo else None
+            with released_at_end(run, lease, watcher.note):
+                return _train(run, setup, training, None, lease, processes, watcher)
 
 
 def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Trained:
@@ -111,7 +100,7 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
     A finished run only continues its uploads; a RunError if it has none. `take_over`: train although another process
     holds the lease of the repository.
     """
-    _leave_launcher(watcher)
+    ranks = _leave_launcher(watcher)
     run = find_run(name, trained=True, note=watcher.note)
     facts = run.facts()
     if facts.get("from_hub"):
@@ -121,24 +110,24 @@ def resume(name: str | None, watcher: Watcher, *, take_over: bool = False) -> Tr
         )
     if facts.get("finished"):
         if not has_uploads(run):
-            raise RunError(
-                f"the run {run.name} is finished, there is nothing to go on with", "pricer eval --all-checkpoints"
-            )
+            text = f"the run {run.name} {describe_end(facts)}, there is nothing to go on with"
+            raise RunError(text, "pricer eval --all-checkpoints")
+        dismiss(ranks)
         with run.lock():
             deliver_outbox(run, watcher)
         publish_pick_of(run)
         return Trained(run, tuple(run.store.checkpoints()))
     with held_run(run, watcher.note, take_over=take_over) as lease:
-        return _resume(run, lease, watcher)
+        return _resume(run, lease, ranks, watcher)
 
 
 def resume_repo(repo: str, name: str | None, watcher: Watcher, *, take_over: bool = False) -> Trained:
     """Resume the run of a repository. A machine that does not have the run yet creates it as `name`."""
     if here := find_local_run(repo, name):
         return resume(here.name, watcher, take_over=take_over)
-    _leave_launcher(watcher)
+    ranks = _leave_launcher(watcher)
     with downloaded_run(repo, name, watcher.note, take_over=take_over) as (run, lease):
-        return _resume(run, lease, watcher)
+        return _resume(run, lease, ranks, watcher)
 
 
 def _claim_repo(run: Run, watcher: Watcher) -> HubLease:
@@ -153,21 +142,27 @@ def _claim_repo(run: Run, watcher: Watcher) -> HubLease:
     return lease
 
 
-def _resume(run: Run, lease: HubLease | None, watcher: Watcher) -> Trained:
+def _resume(run: Run, lease: HubLease | None, ranks: Ranks, watcher: Watcher) -> Trained:
     """Train a run from its newest training state here."""
     state = run.training_states.newest()
     setup = _prepare(settle_resumed(run, state[0] if state else None, watcher.note), watcher)
     _refuse_changed(run, setup)
+    share_batch(setup.config.train.batch_size, ranks.count, is_new=False)
     examples = tokenize_training(setup, watcher.preparing)
     _say_cut(examples, setup, watcher)
-    training = _load(setup, examples, run, watcher)
-    run.record(**describe_data(setup), **training.facts)
-    return _train(run, setup, training, state, lease, watcher)
+    training = load_training(setup, examples, run, ranks, watcher)
+    with training.leading(ranks, setup, state and state[0]) as processes:
+        run.record(**describe_data(setup), **training.facts)
+        return _train(run, setup, training, state, lease, processes, watcher)
 
 
-def _leave_launcher(watcher: Watcher) -> None:
-    if settings := remove_launcher_variables():
+def _leave_launcher(watcher: Watcher) -> Ranks:
+    ranks, settings = leave_launcher()
+    if ranks.rank:
+        raise ModelError(f"this is process {ranks.rank} of {ranks.count}, and process 0 trains", "call follow()")
+    if settings:
         watcher.note(f"not used, since a run's config says how it is trained: {', '.join(settings)}")
+    return ranks
 
 
 def _prepare(config: RunConfig, watcher: Watcher) -> Setup:
@@ -199,38 +194,20 @@ def _say_cut(examples: TokenTable, setup: Setup, watcher: Watcher) -> None:
         )
 
 
-def _load(setup: Setup, examples: TokenTable, run: Run | None, watcher: Watcher) -> _Training:
-    """Load everything that training needs. A resumed `run` computes a step as it did before on this device, because
-    another division into parts is rounded differently. If the config has changed, it chooses again.
-    """
-    config = setup.config.train
-    model = add_adapter(load_base_of(setup, run), setup.config.adapter, config.seed)
-    device = device_name(setup.precision)
-    requested = config.model_dump(include={"batch_size", "micro_batch", "activation_checkpointing", "compile"})
-    known = run.facts().get("step_settings", {}) if run else {}
-    if known.get(device, {}).get("requested") == requested:
-        settings = StepSettings(**known[device]["settings"])
-    else:
-        settings = choose_step_settings(model, examples, config, setup.tokenizer.pad_token_id, watcher.note)
-    facts: dict[str, Any] = {"cut_train": float(examples.cut.mean())}
-    facts["step_settings"] = {**known, device: {"requested": requested, "settings": asdict(settings)}}
-    if run is None:
-        facts["dense"] = record_dequantized(setup, model)
-    return _Training(model, examples, settings, facts)
-
-
 def _train(
     run: Run,
     setup: Setup,
-    training: _Training,
+    training: Training,
     state: tuple[Path, int] | None,
     lease: HubLease | None,
+    processes: Processes,
     watcher: Watcher,
 ) -> Trained:
     """Train a run to its end. `state` is a complete training state with its step; None: from the beginning. `lease` is
     the lease of its repository, if it has one.
     """
     config = setup.config.train
+    processes.resume = f"pricer train --resume --run {run.name}"
     reached = state[1] if state else 0
     run.delete_metrics_after(reached)
     run.training_states.delete_after(reached)
@@ -244,6 +221,7 @@ def _train(
         setup.encoder,
         fallback=setup.answers.train_median,
         batch_tokens=setup.batch_tokens,
+        processes=processes,
     )
     with ExitStack() as stack:
         # A resumed training continues the same W&B run, on any machine.
@@ -253,8 +231,10 @@ def _train(
         recorder = Recorder(run, setup, validate, to_hub, tracker, watcher)
         if state:
             recorder.keep(*state)  # a kill may have prevented this
-        with explain_full_disk(run), catch_stop_signals(watcher) as signals:
-            finished = fine_tune(
+        find_stop = stack.enter_context(stop_requests(run, setup.config.eval.patience, watcher.note, is_new=not state))
+        with explain_full_disk(run), catch_stop_signals(watcher.note, launched=processes.count > 1) as signals:
+            # A request that is there already was made before training was interrupted.
+            finished = processes.receive(not (state and find_stop())) and fine_tune(
                 training.model,
                 setup.tokenizer,
                 training.examples,
@@ -264,13 +244,14 @@ def _train(
                 resume_from=state[0] if state else None,
                 on_checkpoint=recorder.checkpoint,
                 on_progress=recorder.progress,
-                should_stop=lambda: bool(signals) or bool(to_hub and to_hub.lost),
+                should_stop=lambda: bool(signals or (to_hub and to_hub.lost) or find_stop()),
                 settings=training.settings,
                 note=watcher.note,
+                processes=processes,
             )
         if to_hub and to_hub.lost:
             raise to_hub.explain_loss(to_hub.lost)
-        if finished:
+        if finished or (not signals and record_stop(run, find_stop(), watcher.note)):
             run.finish()
             if to_hub:
                 to_hub.put_end()

@@ -179,8 +179,9 @@ def judge_cuda(cuda: Cuda, driver: Driver, visible: str | None) -> list[Finding]
         room = f"{format_gigabytes(card.free)} of {format_gigabytes(card.total)} free"
         findings.append(Finding(f"GPU{number} memory", "warning" if taken else "ok", room, hint))
     if several:
-        text = f"{len(cuda.cards)} are visible, and pricer train refuses more than one"
-        findings.append(Finding("GPUs", "warning", text, show_one_gpu(visible)))
+        text = f"{len(cuda.cards)} are visible, and pricer train takes one process for each"
+        hint = f"torchrun --nproc-per-node {len(cuda.cards)} -m -- pricer train …, or for one: {show_one_gpu(visible)}"
+        findings.append(Finding("GPUs", "warning", text, hint))
     return findings
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pricer.errors import first_line
+from pricer.core.ranks import read_ranks
+from pricer.errors import ModelError, first_line
 
 Status = Literal["ok", "warning", "failed", "unknown"]
 """`failed`: training cannot work. `warning`: training works, but something is missing or unusual. `unknown`: the check
@@ -69,34 +70,9 @@ class HubAnswer:
     skew: float | None = None
 
 
-# Variables in which launchers store the number of processes: torchrun, accelerate and deepspeed; Open MPI; Intel MPI
-# and MPICH; MVAPICH. accelerate reads all of them and turns the processes into one distributed training.
-_WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-
-
-def find_several_processes(environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """The problem and a hint if a launcher started several processes, else None. Each process would train the whole run
-    in the same folder.
-    """
-    # SLURM_NTASKS says nothing: a single process in an sbatch script has it too, for the tasks of a later srun.
-    if (count := _number(environment, "SLURM_STEP_NUM_TASKS")) > 1:
-        text = f"Slurm started {count} tasks (SLURM_STEP_NUM_TASKS), and a run trains in one process"
-        return text, "srun -n 1 pricer train"
-    for name in _WORLD_SIZES:
-        if (count := _number(environment, name)) > 1:
-            text = f"a launcher started {count} processes ({name}), and a run trains in one"
-            return text, "start pricer by itself, without torchrun, accelerate launch or mpirun"
-    return None
-
-
 def show_one_gpu(visible: str | None) -> str:
     """The shell command that makes only one GPU visible: the first in `visible` (the value of CUDA_VISIBLE_DEVICES)."""
     return f"export CUDA_VISIBLE_DEVICES={(visible or '').partition(',')[0].strip() or '0'}"
-
-
-def _number(environment: Mapping[str, str], name: str) -> int:
-    value = environment.get(name, "")
-    return int(value) if value.isdecimal() else 1
 
 
 def report_unexpected(name: str, status: Status, error: Exception) -> Finding:
@@ -128,9 +104,12 @@ def judge_packages(packages: Sequence[Package]) -> Finding:
 
 
 def judge_launcher(environment: Mapping[str, str]) -> list[Finding]:
-    """A finding if this process is one of several. Training refuses to start then."""
-    several = find_several_processes(environment)
-    return [Finding("launcher", "failed", *several)] if several else []
+    """A finding if this process is one of several that cannot find each other. Training refuses to start then."""
+    try:
+        read_ranks(environment)
+    except ModelError as error:
+        return [Finding("launcher", "failed", error.message, error.hint)]
+    return []
 
 
 def judge_memory(available: int, total: int) -> Finding:

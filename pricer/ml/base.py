@@ -48,35 +48,44 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) -> Any:
+def load_base(folder: Path, precision: Precision, *, dense: bool | None = None, sharded: bool = False) -> Any:
     """Load the base model, in the same way for training and for prediction.
 
     `dense`: dequantize 4-bit weights once. None: dequantize them if this takes little of the device's memory.
+    `sharded`: load it into main memory, with 4-bit weights as FSDP can share them out; they are never dequantized.
     """
     dtype = getattr(torch, precision.dtype)
     # cuDNN plans attention again for each length. This takes a millisecond, which is half of a step on an H200.
     torch.backends.cuda.enable_cudnn_sdp(False)
     nf4 = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP shares out tensors of floats, all of one dtype.
+        bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
     )
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             quantization_config=nf4 if precision.quantization == "nf4" else None,
-            device_map={"": 0 if precision.device == "cuda" else "cpu"},
+            # A process sees only its own GPU, whatever its LOCAL_RANK is.
+            device_map={"": 0 if precision.device == "cuda" and not sharded else "cpu"},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
         )
     except Exception as error:  # a damaged or foreign model can raise any error
         raise ModelError(f"the base in {folder} cannot be loaded: {first_line(error)}") from None
-    for layer in _layers_in_4_bits(model).values():
+    for layer in layers_in_4_bits(model).values():
         # On CPUs with AVX512-BF16, bitsandbytes repacks the weights for a bfloat16 kernel at the first forward pass in
         # eval mode. Scores would then have another precision than training. Training after a validation would get no
         # gradient through the layer, with only a warning.
         layer.support_avx512bf16_for_cpu = False
-    if dense is None:
+    if sharded:
+        dense = False
+    elif dense is None:
         dense = has_room_for_dense(dense_bytes(model), free_bytes(precision.device))
     if dense:
         dequantize(model)
@@ -86,7 +95,7 @@ def load_base(folder: Path, precision: Precision, *, dense: bool | None = None) 
 
 def dense_bytes(model: Any) -> int:
     """The bytes that a model's 4-bit weights would take at its compute dtype; 0 if it has none."""
-    weights = sum(layer.in_features * layer.out_features for layer in _layers_in_4_bits(model).values())
+    weights = sum(layer.in_features * layer.out_features for layer in layers_in_4_bits(model).values())
     return int(weights * model.dtype.itemsize)
 
 
@@ -94,12 +103,13 @@ def dequantize(model: Any) -> None:
     """Convert a model's 4-bit weights to its compute dtype once, instead of for every product. The results are the
     same, but the weights take more memory.
     """
-    for name, layer in _layers_in_4_bits(model).items():
+    for name, layer in layers_in_4_bits(model).items():
         weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(model.dtype)
         model.set_submodule(name, plain_linear(weight, layer.bias))
 
 
-def _layers_in_4_bits(model: Any) -> dict[str, Any]:
+def layers_in_4_bits(model: Any) -> dict[str, Any]:
+    """The layers with 4-bit weights, by their names."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
 
 

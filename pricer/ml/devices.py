@@ -15,7 +15,8 @@ from transformers.trainer_pt_utils import safe_globals
 
 from pricer.config import ModelConfig
 from pricer.core.gpus import Gpu
-from pricer.core.machine_checks import find_several_processes, show_one_gpu
+from pricer.core.machine_checks import show_one_gpu
+from pricer.core.ranks import LAUNCHED, MPI, RANDOM_STATE, Ranks, is_random_state, read_ranks
 from pricer.errors import CheckpointError, ModelError
 
 PAGED = "paged_adamw_32bit"
@@ -125,17 +126,16 @@ def gpu_utilisation(device: str) -> float | None:
 
 
 def refuse_several_gpus(precision: Precision) -> None:
-    """Raise a ModelError if training would see more than one GPU."""
+    """Raise a ModelError if this process would see more than one GPU."""
     if precision.device == "cuda" and (count := torch.cuda.device_count()) > 1:
         # transformers would split batches over all of them (DataParallel), which neither trl nor 4-bit weights support.
         raise ModelError(
-            f"several GPUs are visible ({count}), and a run trains on one",
-            show_one_gpu(os.environ.get("CUDA_VISIBLE_DEVICES")),
+            f"several GPUs are visible ({count}), and one process trains on one",
+            f"torchrun --nproc-per-node {count} -m -- pricer train …, or for one GPU: "
+            + show_one_gpu(os.environ.get("CUDA_VISIBLE_DEVICES")),
         )
 
 
-# If one of these is set, accelerate makes even a single process a distributed training.
-_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 # If one of these is set, accelerate overrides the run's config.
 _SETTINGS = (
     *("MIXED_PRECISION", "USE_CPU", "TORCH_DEVICE", "DYNAMO_BACKEND", "GRADIENT_ACCUMULATION_STEPS"),
@@ -144,17 +144,17 @@ _SETTINGS = (
 _OFF = ("", "0", "1", "no", "false")
 
 
-def remove_launcher_variables() -> list[str]:
-    """Remove a launcher's variables from the environment, so that only the run's config decides how it is trained.
-    Returns the variables that would have changed the training, as `NAME=value`. A ModelError if this is one of several
-    processes.
+def leave_launcher() -> tuple[Ranks, list[str]]:
+    """What a launcher says of this process, and the settings of its own that would have changed the training, as
+    `NAME=value`. Its variables are removed from the environment, because only the run's config decides how it is
+    trained, and because libraries would divide the work of the processes in their own ways. A ModelError as in
+    `read_ranks`.
     """
-    if several := find_several_processes(os.environ):
-        raise ModelError(*several)
-    for name in _RANKS:
+    ranks = read_ranks(os.environ)
+    for name in (*LAUNCHED, *MPI):
         os.environ.pop(name, None)
     settings = {f"ACCELERATE_{name}": os.environ.pop(f"ACCELERATE_{name}", "") for name in _SETTINGS}
-    return [f"{name}={value}" for name, value in settings.items() if value.lower() not in _OFF]
+    return ranks, [f"{name}={value}" for name, value in settings.items() if value.lower() not in _OFF]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +178,15 @@ def read_state(folder: Path) -> TrainingState:
     """Read the training state in a folder. It may come from another machine, so a CheckpointError is raised if its
     files contain anything but numbers. Tensors are not loaded into memory.
     """
-    optimizer, _, _, random = (
-        _load_numbers(folder / name) for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
-    )
+    random_states = sorted(path.name for path in folder.iterdir() if is_random_state(path.name))
+    names = ("optimizer.pt", "scheduler.pt", "scaler.pt", *random_states)
+    found = {name: _load_numbers(folder / name) for name in names}
+    optimizer, random = found["optimizer.pt"], found.get(RANDOM_STATE)
     by_parameter = optimizer.get("state") if isinstance(optimizer, dict) else None
     first = next(iter(by_parameter.values()), None) if isinstance(by_parameter, dict) else None
-    names = first if isinstance(first, dict) else {}
-    library: Literal["torch", "bitsandbytes"] | None = "torch" if "exp_avg" in names else None
-    if "state1" in names.get("__bnb_optimizer_quant_state__", names):
+    moments = first if isinstance(first, dict) else {}
+    library: Literal["torch", "bitsandbytes"] | None = "torch" if "exp_avg" in moments else None
+    if "state1" in moments.get("__bnb_optimizer_quant_state__", moments):
         library = "bitsandbytes"
     return TrainingState(library, isinstance(random, dict) and "cuda" in random)
 

@@ -46,33 +46,37 @@ Timing = tuple[float, bool] | None
 
 
 def choose_step_settings(
-    model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, pad: int, note: Callable[[str], None]
+    model: Any,
+    examples: Sequence[TokenizedExample],
+    config: TrainConfig,
+    pad: int,
+    note: Callable[[str], None],
+    *,
+    processes: int = 1,
 ) -> StepSettings:
-    """Choose the settings for a config. On a GPU, `auto` settings are measured with a batch of the longest items.
-    Layers that were compiled for a measurement stay compiled, but run compiled only in `use_compiled(True)`.
+    """Choose the settings for a config, for each of so many processes. On a GPU, `auto` settings are measured with a
+    batch of the longest items. Layers that were compiled for a measurement stay compiled, but run compiled only in
+    `use_compiled(True)`.
 
     Raises an OutOfMemoryError if no step that the config allows fits. The model's weights do not change.
     """
-    requested = requested_settings(config)
+    requested = requested_settings(config, processes)
+    share = config.batch_size // processes
     if model.device.type != "cuda":
         if config.compile is True:
             note("train.compile is for GPUs: the model's layers are not compiled")
         if config.micro_batch != "auto":
             return requested
-        parts = math.ceil(config.batch_size * int(TokenTable.of(examples).lengths.max()) / _CPU_TOKENS)
-        return replace(requested, micro_batch=math.ceil(config.batch_size / parts))
-    longest = TokenTable.of(examples).longest(config.batch_size)
+        return replace(requested, micro_batch=_fit_tokens(examples, share))
+    longest = TokenTable.of(examples).longest(share)
 
     measure = partial(_measure_step, model, longest, pad)
-    settings, seconds = find_fastest(config, measure, can_recompute=can_recompute(model))
+    settings, seconds = find_fastest(config, measure, can_recompute=can_recompute(model), processes=processes)
     if settings != requested:
-        parts = -(-config.batch_size // settings.micro_batch)
+        parts = -(-share // settings.micro_batch)
         recomputed = ", activations recomputed" if settings.activation_checkpointing else ""
-        note(
-            f"batches of {config.batch_size:,} in {parts:,} parts of {settings.micro_batch:,}{recomputed}, "
-            "to fit this GPU"
-        )
-    total = seconds * min(config.batch_size, len(examples)) * config.steps(len(examples))
+        note(f"batches of {share:,} in {parts:,} parts of {settings.micro_batch:,}{recomputed}, to fit this GPU")
+    total = seconds * min(share, len(examples)) * config.steps(len(examples))
     if config.compile is True or (config.compile == "auto" and total > _WORTH_COMPILING):
         note("compiling the model's layers, which takes a minute or two")
         compiled = replace(settings, compiled=True)
@@ -89,21 +93,41 @@ def choose_step_settings(
     return settings
 
 
-def requested_settings(config: TrainConfig) -> StepSettings:
-    """What a config asks for; where it leaves something open, what is fastest with enough memory."""
-    micro_batch = config.batch_size if config.micro_batch == "auto" else min(config.micro_batch, config.batch_size)
+def choose_sharded_settings(
+    model: Any, examples: Sequence[TokenizedExample], config: TrainConfig, processes: int
+) -> StepSettings:
+    """The settings for a base whose weights are shared out. One process cannot measure a step, so `auto` means parts
+    like a CPU's, and activations that are recomputed.
+    """
+    requested = requested_settings(config, processes)
+    if config.micro_batch == "auto":
+        requested = replace(requested, micro_batch=_fit_tokens(examples, config.batch_size // processes))
+    recomputes = config.activation_checkpointing is not False and can_recompute(model)
+    return replace(requested, activation_checkpointing=recomputes)
+
+
+def _fit_tokens(examples: Sequence[TokenizedExample], share: int) -> int:
+    """The size of equal parts of a share whose passes have a limited number of tokens."""
+    parts = math.ceil(share * int(TokenTable.of(examples).lengths.max()) / _CPU_TOKENS)
+    return math.ceil(share / parts)
+
+
+def requested_settings(config: TrainConfig, processes: int = 1) -> StepSettings:
+    """What a config asks of each process; where it leaves something open, what is fastest with enough memory."""
+    share = config.batch_size // processes
+    micro_batch = share if config.micro_batch == "auto" else min(config.micro_batch, share)
     return StepSettings(micro_batch, config.activation_checkpointing is True)
 
 
 def find_fastest(
-    config: TrainConfig, measure: Callable[[StepSettings], Timing], *, can_recompute: bool = True
+    config: TrainConfig, measure: Callable[[StepSettings], Timing], *, can_recompute: bool = True, processes: int = 1
 ) -> tuple[StepSettings, float]:
     """The fastest settings that fit with memory to spare (else the smallest that fit), and their seconds per item.
 
     A smaller micro-batch is never faster, so only the largest that fits is compared, with activations kept and
     recomputed. An OutOfMemoryError if none fits.
     """
-    first = requested_settings(config)
+    first = requested_settings(config, processes)
     sizes = [first.micro_batch]
     while config.micro_batch == "auto" and sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))

@@ -1,25 +1,27 @@
 """Supervised fine-tuning with TRL's SFTTrainer. An interrupted and resumed training gives the same result."""
 
-import time
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from pricer.config import TrainConfig
+from pricer.core.ranks import Ranks
 from pricer.core.training import Progress
 from pricer.errors import first_line
 from pricer.ml.adapters import check_adapter
 from pricer.ml.batches import EpochOrder, OutOfMemoryError, free_memory, is_out_of_memory, right_padded_ids
 from pricer.ml.block_attention import attention_in_float32
 from pricer.ml.cpu_layers import speed_up
-from pricer.ml.devices import Precision, choose_optimizer, gpu_utilisation, memory, read_state
+from pricer.ml.devices import Precision, choose_optimizer, read_state
+from pricer.ml.events import Events
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import (
     StepSettings,
@@ -28,21 +30,29 @@ from pricer.ml.micro_batch import (
     set_checkpointing,
     use_compiled,
 )
+from pricer.ml.processes import Processes
+from pricer.ml.random_states import find_random_states, seed_dropout
 from pricer.ml.token_table import TokenTable
 from pricer.ml.tokens import TokenizedExample
+
+# How a process ended its part of a step.
+_NONE, _NOT_COMPILED, _OUT_OF_MEMORY = 0, 1, 2
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """SFTTrainer with a reproducible order of items and a different training step.
 
-    A step is one batch, computed in micro-batches that fit into memory. The loss is computed only at the positions of
-    completions.
+    A step is one batch. Each process computes its share of the items, in micro-batches that fit into memory. The loss
+    is computed only at the positions of completions.
     """
 
+    processes: Processes
+    trained: Sequence[torch.nn.Parameter]
     order: EpochOrder
     settings: StepSettings
     note: Callable[[str], None]
     may_recompute: bool
+    draws_anew: bool
     tokens: int = 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
@@ -57,39 +67,76 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
             model.train()
         inputs = self._prepare_inputs(inputs)
         ids_BT, spans = inputs["input_ids"], inputs["spans"]
-        while True:
-            try:
-                loss = self._accumulate(model, ids_BT, spans)
-                break
-            except Exception as error:
-                out_of_memory, why = is_out_of_memory(error), first_line(error)[:200]
-                # Compiled code can fail for a length or size that was not measured, or if this machine has no compiler.
-                if not out_of_memory and not self.settings.compiled:
-                    raise
-            # No weight has changed yet, so the step can be repeated once the gradients are deleted.
-            model.zero_grad(set_to_none=True)
-            free_memory()
-            if out_of_memory:
-                self._reduce_memory(model)
-            else:
-                self.settings = replace(self.settings, compiled=False)
-                torch.compiler.set_stance("force_eager")
-                self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
+        while (loss := self._try_step(model, ids_BT, spans)) is None:
+            pass
         self.tokens += sum(end for _, end in spans)
         self._metrics["train"]["num_tokens"] = [self.tokens]
         return loss
 
+    def _try_step(self, model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor | None:
+        """Accumulate the gradients of a batch. Returns its loss; None if any process had to give up, and all of them
+        repeat the step with other settings.
+        """
+        problem, why = _NONE, ""
+        try:
+            loss = self._accumulate(model, ids_BT, spans)
+        except Exception as error:
+            problem, why = _OUT_OF_MEMORY if is_out_of_memory(error) else _NOT_COMPILED, first_line(error)[:200]
+            # Compiled code can fail for a length or size that was not measured, or if this machine has no compiler.
+            if problem == _NOT_COMPILED and not self.settings.compiled:
+                raise
+            if self.processes.sharded:  # the others wait for this process's part of a layer, and cannot start again
+                step, hint = self.state.global_step + 1, "a smaller train.micro_batch"
+                raise OutOfMemoryError(f"memory ran out at step {step:,}, with FSDP", hint) from None
+        worst = self.processes.largest(problem)
+        if worst == _NONE:
+            return self.processes.add_up(self.trained, loss)
+        # No weight has changed yet, so the step can be repeated once the gradients are deleted.
+        model.zero_grad(set_to_none=True)
+        free_memory()
+        if worst == _OUT_OF_MEMORY:
+            self._reduce_memory(model)
+        else:
+            self.settings = replace(self.settings, compiled=False)
+            torch.compiler.set_stance("force_eager")
+            why = why or "they failed in another process"
+            self.note(f"step {self.state.global_step + 1:,} is repeated without compiled layers: {why}")
+        return None
+
     def _accumulate(self, model: Any, ids_BT: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
-        """Accumulate the gradients of the batch's mean loss per completion token, and return that loss (a scalar)."""
+        """Accumulate the gradients of this process's share of a batch, divided by the number of completion tokens in
+        the whole batch. Returns the share's part of the loss (a scalar).
+        """
         count = sum(end - start for start, end in spans)
+        # Neighbours have similar lengths, so every process gets about as many tokens.
+        first, step, size = self.processes.rank, self.processes.count, self.settings.micro_batch
+        own_BT, own = ids_BT[first::step], spans[first::step]
+        parts = [(own_BT[start : start + size], own[start : start + size], 1) for start in range(0, len(own), size)]
+        if self.processes.sharded:  # every process must compute as many passes; those of this row have no weight
+            most = math.ceil(math.ceil(len(spans) / step) / size)
+            parts += [(ids_BT[:1], spans[:1], 0)] * (most - len(parts))
         total = torch.zeros((), device=ids_BT.device)
-        size = self.settings.micro_batch
-        for first in range(0, len(spans), size):
+        for part_BT, part, weight in parts:
             with self.compute_loss_context_manager():
-                part = completion_loss(model, ids_BT[first : first + size], spans[first : first + size]) / count
-            self.accelerator.backward(part)
-            total += part.detach()
+                loss = weight * completion_loss(model, part_BT, part) / count
+            self.accelerator.backward(loss)
+            total += loss.detach()
         return total
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.processes.rank == 0:
+            super()._save_checkpoint(model, trial)
+            return
+        # All processes have the same weights, but each has its own random state.
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_rng_state(str(folder))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self.draws_anew:
+            seed_dropout(self.args.seed, self.state.global_step, self.processes.rank)
+        else:
+            super()._load_rng_state(checkpoint)
 
     def _reduce_memory(self, model: Any) -> None:
         """Use less memory per step from now on. An OutOfMemoryError if that is impossible."""
@@ -107,59 +154,6 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
                 "free the GPU of other work, then pricer train --resume",
             )
         self.note(f"memory ran out at step {step:,}, which is repeated: {change}")
-
-
-@dataclass(eq=False)
-class _Events(TrainerCallback):
-    """Forwards the Trainer's events, and on request saves a checkpoint and stops. `since` is the time of the last
-    logged step, and `tokens` the number of tokens seen by then.
-    """
-
-    on_checkpoint: Callable[[Path, int], None]
-    on_progress: Callable[[Progress], None]
-    should_stop: Callable[[], bool]
-    tokens: float = 0.0
-    since: float = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.since = time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.on_progress(Progress(state.global_step, state.max_steps, state.epoch))
-        last = state.global_step >= state.max_steps
-        if last or self.should_stop():
-            control.should_save = control.should_training_stop = True
-        control.should_log = control.should_log or last
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if not logs or "loss" not in logs:
-            return
-        now, tokens = time.monotonic(), float(logs.get("num_tokens", 0.0))
-        used, total = memory(args.device.type)
-        progress = Progress(
-            step=state.global_step,
-            steps=state.max_steps,
-            epoch=state.epoch,
-            loss=float(logs["loss"]),
-            learning_rate=float(logs["learning_rate"]),
-            grad_norm=float(logs["grad_norm"]) if "grad_norm" in logs else None,
-            tokens_per_second=(tokens - self.tokens) / max(now - self.since, 1e-9) if tokens > self.tokens else None,
-            memory_used=used,
-            memory_total=total,
-            gpu_utilisation=gpu_utilisation(args.device.type),
-        )
-        self.tokens, self.since = tokens, now
-        self.on_progress(progress)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        # A pickle of the arguments, which is never used.
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        before = time.monotonic()
-        # Validation has other shapes, which are not compiled.
-        with use_compiled(False):
-            self.on_checkpoint(folder, state.global_step)
-        self.since += time.monotonic() - before  # scoring a checkpoint is not training time
 
 
 def build_dataset(table: TokenTable) -> datasets.Dataset:
@@ -189,6 +183,7 @@ def fine_tune(
     should_stop: Callable[[], bool],
     settings: StepSettings,
     note: Callable[[str], None],
+    processes: Processes | None = None,
 ) -> bool:
     """Train the model's adapter on the completions. Returns True if it reached the last step, False if it was stopped.
 
@@ -197,7 +192,12 @@ def fine_tune(
 
     `on_checkpoint(folder, step)` gets every saved folder, with the adapter and the training state. Passing the folder
     as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+
+    Each of several `processes` gets the same arguments, except that each has its own folders, and its own random state
+    in `resume_from`. Only process 0 saves adapters. If another number of processes wrote the state, dropout goes on
+    with new random numbers.
     """
+    processes = processes or Processes(Ranks())
     table = TokenTable.of(examples)
     trainer = _Trainer(
         model=model,
@@ -205,11 +205,11 @@ def fine_tune(
         train_dataset=build_dataset(table),
         data_collator=partial(collate, pad=tokenizer.pad_token_id),
         processing_class=tokenizer,
-        callbacks=[_Events(on_checkpoint, on_progress, should_stop)],
+        callbacks=[Events(processes, config.seed, on_checkpoint, on_progress, should_stop, note)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.order = EpochOrder(table.lengths, config.batch_size, config.seed)
-    trainer.settings, trainer.note = settings, note
+    trainer.processes, trainer.settings, trainer.note = processes, settings, note
     trainer.may_recompute = config.activation_checkpointing == "auto" and can_recompute(model)
     set_checkpointing(model, trainer.settings.activation_checkpointing)
     if model.device.type == "cpu":
@@ -221,6 +221,11 @@ def fine_tune(
             # SFTTrainer converts a QLoRA adapter to bfloat16. Its eight bits of mantissa lose AdamW's small updates,
             # and the float16 gradient scaler of older GPUs cannot unscale bfloat16 gradients.
             parameter.data = parameter.data.to(torch.float32)
+    trainer.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    writers = len(find_random_states(resume_from)) if resume_from else 0
+    trainer.draws_anew = processes.receive(writers not in (0, processes.count))
+    if trainer.draws_anew:
+        note(f"{writers} processes wrote the training state, not {processes.count}: dropout has new random numbers")
     if resume_from:
         check_adapter(model, resume_from)
         read_state(resume_from)  # raises unless it holds nothing but numbers

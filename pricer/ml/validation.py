@@ -1,6 +1,7 @@
 """Validation: loss and price error on validation items during training."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -8,13 +9,27 @@ import torch
 
 from pricer.core.evaluation import score_predictions
 from pricer.core.items import Item, PromptTemplate
+from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.training import Validation
 from pricer.ml.base import mixed_precision
-from pricer.ml.batches import BatchSplitter, make_batches, right_padded
+from pricer.ml.batches import BatchSplitter, OutOfMemoryError, make_batches, right_padded
 from pricer.ml.loss import completion_loss
 from pricer.ml.predict import TreeDecoder
+from pricer.ml.processes import Processes
 from pricer.ml.tokens import Encoder, TokenizedExample
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one process found: predictions, the sum of its losses, and the number of tokens in that sum. `problem` says
+    why there are none.
+    """
+
+    predictions: list[Prediction]
+    loss: float
+    tokens: int
+    problem: str = ""
 
 
 def prepare_validation(
@@ -26,30 +41,44 @@ def prepare_validation(
     *,
     fallback: float,
     batch_tokens: int,
+    processes: Processes,
 ) -> Callable[[], Validation]:
-    """Return a function that measures the model's loss and price error on `items`. It restores the model's mode and the
-    random state, so it does not affect training. A prediction without a price counts as `fallback`.
+    """Return a function that measures the model's loss and price error on `items`, which the processes share out. It
+    restores the model's mode and the random state, so it does not affect training. A prediction without a price counts
+    as `fallback`.
     """
-    prompts = encoder.prompts([template.prompt(item) for item in items])
-    examples = encoder.examples([template.example(i) for i in items if fits_format(i, template.price_format)])
+    # All processes compute the same passes of a sharded base. The results are those of process 0.
+    share = items if processes.sharded else items[processes.rank :: processes.count]
+    prompts = encoder.prompts([template.prompt(item) for item in share])
+    examples = encoder.examples([template.example(i) for i in share if fits_format(i, template.price_format)])
     batches = [
         [prompts[index] for index in batch]
         for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens)
     ]
 
-    def validate() -> Validation:
+    def score() -> _Share:
         decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_tokens)
         was_training = model.training
         model.eval()
         try:
             with torch.random.fork_rng(devices=[torch.cuda.current_device()] if model.device.type == "cuda" else []):
                 predictions = [prediction for batch in batches for prediction in decoder.predict(batch)]
-                loss = mean_loss(model, examples, batch_tokens) if examples else None
+                return _Share(predictions, *total_loss(model, examples, batch_tokens))
+        except OutOfMemoryError as error:
+            return _Share([], 0.0, 0, error.message)
         finally:
             model.train(was_training)
-        table = score_predictions(predictions, items, fallback)
+
+    def validate() -> Validation:
+        shares = processes.gather(score())[: 1 if processes.sharded else None]
+        if problem := next((share.problem for share in shares if share.problem), ""):
+            raise OutOfMemoryError(problem)
+        loss, tokens = sum(share.loss for share in shares), sum(share.tokens for share in shares)
+        table = score_predictions([one for share in shares for one in share.predictions], items, fallback)
         mae, no_price = fmean(table.abs_error.tolist()), int((~table.has_price).sum())
-        return Validation(loss, mae, no_price, len(table), template.price_format.price_unit)
+        return Validation(
+            loss / tokens if tokens else None, mae, no_price, len(table), template.price_format.price_unit
+        )
 
     return validate
 
@@ -65,8 +94,10 @@ def fits_format(item: Item, price_format: PriceFormat) -> bool:
     return True
 
 
-def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: int) -> float:
-    """Mean negative log-likelihood in nats per completion token, the end-of-text token included."""
+def total_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: int) -> tuple[float, int]:
+    """The negative log-likelihood in nats, summed over all completion tokens, and their number. The end-of-text token
+    is included.
+    """
 
     @torch.inference_mode()
     def losses(batch: Sequence[TokenizedExample]) -> list[float]:
@@ -78,4 +109,4 @@ def mean_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: in
     total = 0.0
     for batch in make_batches([len(example.ids) for example in examples], batch_tokens):
         total += sum(splitter.run(losses, [examples[index] for index in batch]))
-    return total / sum(len(example.ids) - example.start for example in examples)
+    return total, sum(len(example.ids) - example.start for example in examples)

@@ -4,12 +4,17 @@ import errno
 import random
 import re
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pricer.errors import HubError, PricerError, causes_of, first_line
 from pricer.redaction import hub_address
 from pricer.stores.hub_client import offline_variable
+from pricer.waits import Wait, announced
+
+T = TypeVar("T")
 
 _LONGEST_WAIT, _SHORTEST_WAIT, _HOUR = 60.0, 1.0, 3600.0
 CONFLICT = (409, 412)
@@ -30,6 +35,32 @@ def pause(attempt: int, error: HubError) -> float:
         return own
     # The Hub may ask for no wait at all, or for a very long one. Both are limited.
     return min(max(error.retry_after, min(own, _SHORTEST_WAIT)), _HOUR)
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """For a command that goes on for as long as the Hub is away: it looks `every` seconds, and waits by `wait`."""
+
+    every: float
+    wait: Callable[[float], object] = time.sleep
+
+    def pause(self) -> None:
+        """Wait for the next look."""
+        self.wait(self.every)
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """The answer to a question that needs the Hub. While the Hub fails, it is asked again. Each wait is announced.
+        A HubError that is not transient is raised.
+        """
+        while True:
+            try:
+                return question()
+            except HubError as error:
+                if not error.transient:
+                    raise
+                seconds = max(self.every, error.retry_after or 0.0)
+                with announced(Wait(error.message, seconds)):
+                    self.wait(seconds)
 
 
 def raise_hub_error(error: Exception, repo: str) -> NoReturn:

@@ -16,10 +16,10 @@ from pricer.stores.checkpoints import (
     verify,
 )
 from pricer.stores.files import new_folder, sha256_of
-from pricer.stores.hub import LARGE, Hub
+from pricer.stores.hub import LARGE, Hub, is_there
 from pricer.stores.hub_downloads import LARGEST_ADAPTER, LARGEST_LOG, refuse_without_room
 from pricer.stores.hub_lease import LEASE, STATE_BRANCH, HubLease
-from pricer.stores.training_states import STATE_FILES, STATE_RECORD, TrainingStates
+from pricer.stores.training_states import STATE_RECORD, TrainingStates, pick_state_files
 
 # Adam keeps two numbers for each weight, beside the weight itself.
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
@@ -57,6 +57,13 @@ def end_run(hub: Hub, lease: HubLease, record: bytes, *, keep_states: bool) -> N
     else:
         _delete_states(hub)
         lease.forget()
+
+
+def has_ended(hub: Hub) -> bool:
+    """Whether the run in a repository is finished. Then all its checkpoints are there."""
+    main = hub.refs().branches.get("main")
+    with is_there():
+        return bool(hub.read_record(main, "run.json").get("finished"))
 
 
 def _delete_states(hub: Hub) -> None:
@@ -104,7 +111,7 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
         raise CheckpointError(f"{hub.repo} has no training state that can be read on its branch {STATE_BRANCH}")
     if missing := [name for name in _NEEDED if name not in hashes]:
         raise CheckpointError(f"{state} has no {missing[0]}")
-    wanted = [name for name in STATE_FILES if name in hashes]
+    wanted = pick_state_files(hashes)
     found = hub.files(commit, wanted)
     if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(f"{state} has no {missing[0]}")

@@ -84,7 +84,7 @@ class Run:
         for name in ("checkpoints", "evaluations", "outbox", "state"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         logs = ("checkpoints.jsonl", "metrics.jsonl", "tracking.jsonl")
-        for name in (*logs, "selection.json", "confirmation.json", "race.json", "report.html"):
+        for name in (*logs, "selection.json", "confirmation.json", "race.json", "report.html", "stop.json"):
             (self.folder / name).unlink(missing_ok=True)
 
     def config(self) -> RunConfig:

@@ -1,8 +1,10 @@
 """The training states in a run's folder: what the trainer needs to continue."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+from pricer.core.ranks import RANDOM_STATE, is_random_state
 from pricer.stores.checkpoints import PARTS
 from pricer.stores.files import read_json, sha256_of, write_json
 
@@ -12,11 +14,22 @@ STATE_FILES = (
     "optimizer.pt",
     "scheduler.pt",
     "scaler.pt",
-    "rng_state.pth",
+    RANDOM_STATE,
     "trainer_state.json",
     STATE_RECORD,
 )
-"""The files of a training state that the trainer reads when it continues, and the record of their hashes."""
+"""The files of a training state that the trainer reads when it continues, and the record of their hashes. A state of
+several processes also has the random states of the others.
+"""
+
+
+def pick_state_files(names: Iterable[str]) -> list[str]:
+    """Those of the names that belong to a training state: the files of STATE_FILES in their order, and random states
+    of processes.
+    """
+    found = set(names)
+    others = sorted(name for name in found if is_random_state(name) and name != RANDOM_STATE)
+    return [*(name for name in STATE_FILES if name in found), *others]
 
 
 class TrainingStates:

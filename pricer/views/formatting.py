@@ -15,7 +15,7 @@ from pricer.core.units import PriceUnit
 if TYPE_CHECKING:  # these modules import numpy, and formatting works without it
     from pricer.core.checkpoints import Candidate
     from pricer.core.comparison import Comparison, Difference
-    from pricer.core.evaluation import EvalSpec
+    from pricer.core.evaluation import EvalSpec, Evaluation
 
 # Characters of a description that are enough to recognise a product.
 _SHORT = 110
@@ -96,6 +96,29 @@ def difference_with_interval(amount: float, ends: tuple[float, float] | None, me
         return text
     low, high = (unit.number(difference(end, metric, unit)).removesuffix(" points") for end in ends)
     return f"{text} ({low} to {high})"
+
+
+def evaluation_line(evaluation: "Evaluation") -> str:
+    """An evaluation in one line, for the progress of scoring."""
+    mae, unparsed = evaluation.metric("mae"), evaluation.metric("no_price").value
+    error_text = with_half_width(mae, evaluation.spec.price_unit)
+    return f"{evaluation.name}  MAE {error_text}  without a price {share(unparsed)}  n {mae.n:,}"
+
+
+def newest_line(evaluation: "Evaluation", comparison: "Comparison | None") -> str:
+    """The evaluation of the newest checkpoint in one line, with its difference to the best one so far, or its lead if
+    it is the best itself. `comparison` compares all checkpoints so far by MAE; None: there is nothing to compare with.
+    """
+    line = evaluation_line(evaluation)
+    own = comparison.difference(evaluation.candidate) if comparison else None
+    if comparison is None or own is None:
+        return line
+    unit, (low, high) = evaluation.spec.price_unit, own.interval
+    if own.is_best:
+        lead = difference_with_interval(-own.worse_by, (-high, -low), "mae", unit)
+        return f"{line}  the best so far, by {lead}"
+    behind = difference_with_interval(own.worse_by, own.interval, "mae", unit)
+    return f"{line}  {behind} worse than {comparison.best.name}"
 
 
 def half_width(interval: tuple[float, float] | None, unit: PriceUnit) -> str:

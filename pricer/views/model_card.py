@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pricer.core.breakdowns import NearCopies
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.comparison import Lead
+from pricer.core.early_stopping import EarlyStop
 from pricer.core.evaluation import Evaluation
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import CoverageReport
@@ -42,7 +43,7 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 class Recipe:
     """The settings of the run, with every `auto` settled. `base_on_hub` and `data_on_hub` say whether base and data
     come from the Hub: the name of a folder, for example `models/llama`, can look like a Hub id. `origin` says where the
-    held-out items come from.
+    held-out items come from. `stop` says why training was stopped early; None if it was not.
     """
 
     config: "RunConfig"
@@ -51,6 +52,7 @@ class Recipe:
     base_on_hub: bool
     data_on_hub: bool
     origin: Origin
+    stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True, slots=True)

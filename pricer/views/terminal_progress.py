@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pricer.views.formatting import duration, share, with_half_width
+from pricer.views.formatting import duration, evaluation_line
 from pricer.views.terminal import harmless
 from pricer.waits import Wait, describe_wait, listening
 
@@ -110,9 +110,7 @@ class Watcher:
 
     def scored(self, evaluation: "Evaluation") -> None:
         """Print the line of an evaluation."""
-        mae, unparsed = evaluation.metric("mae"), evaluation.metric("no_price").value
-        error = with_half_width(mae, evaluation.spec.price_unit)
-        self.note(f"{evaluation.name}  MAE {error}  without a price {share(unparsed)}  n {mae.n:,}")
+        self.note(evaluation_line(evaluation))
 
     def _update(self, text: str) -> None:
         self._shown = Text(text)  # wraps on a narrow terminal, because the time left is at the end

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # views must not import commands, and some of these import to
     from pricer.commands.report import Reported
     from pricer.commands.runs import Overview
     from pricer.commands.train import Trained
+    from pricer.commands.watch import Watched
     from pricer.core.calibration import Calibration, CalibrationGroup
     from pricer.core.gpus import GpuPlan
     from pricer.core.items import Item
@@ -33,6 +34,15 @@ def trained(result: "Trained") -> None:
     run = result.run
     terminal.line(f"{run.name}: {len(result.checkpoints)} checkpoints in {run.store.location}")
     terminal.note(f"next: pricer eval --all-checkpoints --run {run.name}")
+
+
+def watched(result: "Watched") -> None:
+    """Print the answer of `pricer watch`."""
+    run, best = result.run, min(result.evaluations, key=lambda e: e.metric("mae").value or 0.0)
+    error = with_half_width(best.metric("mae"), best.spec.price_unit)
+    count = f"{len(result.evaluations):,} of {len(result.evaluations) + result.failed:,} checkpoints scored"
+    terminal.line(f"{run.name}: {count}; the lowest MAE is {error}, at {best.name}")
+    terminal.note(f"next: pricer pick --run {run.name}")
 
 
 def pushed(result: "Pushed") -> None:
@@ -58,6 +68,7 @@ def planned(plan: "Plan") -> None:
         rows.append((f"{_HELD_OUT[split]} items", f"{held_out.items:,}{interval}"))
     rows += [
         ("optimizer steps", f"{plan.steps:,} ({plan.steps_per_epoch:,} an epoch)"),
+        ("batch", _batch(plan)),
         ("checkpoints", f"{plan.checkpoints:,}"),
         ("base", f"{sizes.base_parameters / 1e6:,.1f} M parameters, {size(sizes.base_bytes)} as {plan.precision}"),
         ("adapter", f"{sizes.adapter_parameters / 1e6:,.2f} M parameters, {size(sizes.adapter_bytes)} in float32"),
@@ -85,6 +96,19 @@ def _training_items(plan: "Plan") -> str:
     if plan.held_out is None:
         return f"{plan.items:,} (data.train_limit; the data was not read)"
     return f"{plan.items:,}"
+
+
+def _batch(plan: "Plan") -> str:
+    """The parts of a batch: `16 = 2 processes x 2 parts x 4 items`."""
+    share = plan.batch_size // plan.processes
+    factors = [f"{plan.processes:,} processes"] if plan.processes > 1 else []
+    if plan.micro_batch is None or plan.micro_batch == share:
+        factors.append(f"{share:,} items")
+    elif share % plan.micro_batch:
+        factors.append(f"{share:,} items in parts of {plan.micro_batch:,}")
+    else:
+        factors += [f"{share // plan.micro_batch:,} parts", f"{plan.micro_batch:,} items"]
+    return f"{plan.batch_size:,} = {' x '.join(factors)}" if len(factors) > 1 else factors[0]
 
 
 def _gpu_table(plan: "GpuPlan") -> None:

@@ -135,15 +135,20 @@ def untrained(_setup: Setup) -> Run:
     """A run like `trained` that nobody had to train: its adapters at steps 2, 4 and 6 are a few bytes."""
     run = create_run(_setup.config, "quickstart", None, {})
     for step in (2, 4, 6):
-        own = {
-            "base": _setup.base.name,
-            "base_revision": _setup.base.revision,
-            "prompt_fingerprint": _setup.template.fingerprint,
-            "data_fingerprint": _setup.items.fingerprint,
-            "answers": _setup.answers,
-        }
-        run.store.push(a_saved_checkpoint(Path("out"), step, b"%d" % step, **own)[0], step)
+        keep_checkpoint(run, _setup, step)
     return run
+
+
+def keep_checkpoint(run: Run, setup: Setup, step: int, adapter: bytes | None = None) -> None:
+    """Keep a checkpoint of the run as its training would. The bytes of its adapter are those of the step's digits."""
+    own = {
+        "base": setup.base.name,
+        "base_revision": setup.base.revision,
+        "prompt_fingerprint": setup.template.fingerprint,
+        "data_fingerprint": setup.items.fingerprint,
+        "answers": setup.answers,
+    }
+    run.store.push(a_saved_checkpoint(Path("out"), step, adapter or b"%d" % step, **own)[0], step)
 
 
 @pytest.fixture

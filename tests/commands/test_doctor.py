@@ -102,8 +102,8 @@ class TestCommand:
 
         assert code == 1
         assert lines[2] == (
-            "launcher       FAILED   a launcher started 4 processes (WORLD_SIZE), and a run trains in one"
-            " → start pricer by itself, without torchrun, accelerate launch or mpirun"
+            "launcher       FAILED   a launcher started 4 processes (WORLD_SIZE), which cannot find each other"
+            " → torchrun --nproc-per-node 4 -m -- pricer train"
         )
         assert lines[-1] == "training cannot work here: launcher"
 

@@ -167,6 +167,7 @@ def test_how_a_step_is_computed_stays_with_the_run(
 ) -> None:
     facts = json.loads((trained / "run.json").read_text())
     requested = {"batch_size": 16, "micro_batch": "auto", "activation_checkpointing": "auto", "compile": "auto"}
+    requested |= {"processes": 1, "sharded": False}
     settings = {"micro_batch": 16, "activation_checkpointing": False, "compiled": False}
     assert facts["step_settings"] == {"cpu": {"requested": requested, "settings": settings}}
     sizes: list[int] = []

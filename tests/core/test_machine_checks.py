@@ -89,7 +89,8 @@ GPUS: dict[str, tuple[Cuda, Driver, str | None, list[str]]] = {
             "GPU 0 memory | ok | 32.0 GB of 40.0 GB free",
             "GPU 1 | ok | X, compute capability 9.0: computes in bfloat16",
             "GPU 1 memory | warning | 31.9 GB of 40.0 GB free | other processes have the rest; nvidia-smi shows which",
-            "GPUs | warning | 2 are visible, and pricer train refuses more than one | export CUDA_VISIBLE_DEVICES=2",
+            "GPUs | warning | 2 are visible, and pricer train takes one process for each | "
+            "torchrun --nproc-per-node 2 -m -- pricer train …, or for one: export CUDA_VISIBLE_DEVICES=2",
         ],
     ),
     "no GPU and nobody to ask": (

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from pricer.config import ModelConfig
+from pricer.core.ranks import Ranks
 from pricer.errors import ModelError
 from pricer.ml.devices import (
     Precision,
     choose_precision,
     gpu_utilisation,
     has_fast_bfloat16,
+    leave_launcher,
     memory,
     peak_memory,
     refuse_several_gpus,
-    remove_launcher_variables,
 )
 from tests.conftest import hides_gpus
 
@@ -119,8 +120,10 @@ class TestSeveralGpus:
         with pytest.raises(ModelError) as caught:
             refuse_several_gpus(GPU)
 
-        assert caught.value.message == "several GPUs are visible (2), and a run trains on one"
-        assert caught.value.hint == f"export CUDA_VISIBLE_DEVICES={hint}"
+        assert caught.value.message == "several GPUs are visible (2), and one process trains on one"
+        assert caught.value.hint == (
+            f"torchrun --nproc-per-node 2 -m -- pricer train …, or for one GPU: export CUDA_VISIBLE_DEVICES={hint}"
+        )
 
     def test_on_the_cpu_they_do_not_matter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -129,69 +132,25 @@ class TestSeveralGpus:
 
 
 class TestLaunchers:
-    @pytest.mark.parametrize(
-        ("environment", "message", "hint"),
-        [
-            (
-                {"WORLD_SIZE": "8", "RANK": "0", "LOCAL_RANK": "0"},
-                "a launcher started 8 processes (WORLD_SIZE), and a run trains in one",
-                "start pricer by itself, without torchrun, accelerate launch or mpirun",
-            ),
-            (
-                {"OMPI_COMM_WORLD_SIZE": "2"},
-                "a launcher started 2 processes (OMPI_COMM_WORLD_SIZE), and a run trains in one",
-                "start pricer by itself, without torchrun, accelerate launch or mpirun",
-            ),
-            (
-                # srun -n 4, which starts Intel MPI's processes, too
-                {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "PMI_SIZE": "4"},
-                "Slurm started 4 tasks (SLURM_STEP_NUM_TASKS), and a run trains in one process",
-                "srun -n 1 pricer train",
-            ),
-        ],
-    )
-    def test_one_of_several_processes_is_told_how_to_start_one(
-        self, environment: dict[str, str], message: str, hint: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-
-        with pytest.raises(ModelError) as caught:
-            remove_launcher_variables()
-
-        assert (caught.value.message, caught.value.hint) == (message, hint)
-
-    @pytest.mark.parametrize(
-        "environment",
-        [
-            {},
-            {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"},  # torchrun --nproc-per-node 1
-            {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # an sbatch script, where one process runs
-            {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # srun -n 1 in it
-            {"WORLD_SIZE": "many"},
-        ],
-    )
-    def test_a_single_process_is_fine(self, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-
-        remove_launcher_variables()
-
-    def test_what_a_launcher_of_one_process_left_is_forgotten_and_what_would_have_counted_is_named(
+    def test_their_variables_are_removed_and_settings_that_would_have_counted_are_named(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         left = {
-            "WORLD_SIZE": "1",
-            "LOCAL_RANK": "0",
+            "RANK": "3",
+            "WORLD_SIZE": "4",
+            "LOCAL_RANK": "1",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29500",
             "ACCELERATE_MIXED_PRECISION": "bf16",
             "ACCELERATE_USE_CPU": "False",
         }
         for name, value in left.items():
             monkeypatch.setenv(name, value)
 
-        assert remove_launcher_variables() == ["ACCELERATE_MIXED_PRECISION=bf16"]
-        assert left.keys().isdisjoint(os.environ)
-        assert remove_launcher_variables() == []
+        assert leave_launcher() == (Ranks(3, 4, 1, 2), ["ACCELERATE_MIXED_PRECISION=bf16"])
+        assert os.environ.keys() & left.keys() == {"MASTER_ADDR", "MASTER_PORT"}
+        assert leave_launcher() == (Ranks(), [])
 
 
 def test_tests_hide_the_gpu_unless_they_are_those_that_need_one() -> None:

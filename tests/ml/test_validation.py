@@ -9,8 +9,10 @@ import torch
 from pricer.commands.parts.setup import Setup
 from pricer.core.items import Item
 from pricer.core.prices import PriceFormat
+from pricer.core.ranks import Ranks
 from pricer.core.training import Validation
-from pricer.ml.validation import fits_format, mean_loss, prepare_validation
+from pricer.ml.processes import Processes
+from pricer.ml.validation import fits_format, prepare_validation, total_loss
 
 
 @pytest.mark.parametrize(("price", "fits"), [(99.0, True), (99.6, False), (100.0, False)])
@@ -24,7 +26,14 @@ def test_a_validation_item_dearer_than_the_padded_width_has_no_loss_but_a_price_
 
     def validation(*items: Item) -> Validation:
         return prepare_validation(
-            model, setup.tokenizer, items, setup.template, setup.encoder, fallback=1.0, batch_tokens=64
+            model,
+            setup.tokenizer,
+            items,
+            setup.template,
+            setup.encoder,
+            fallback=1.0,
+            batch_tokens=64,
+            processes=Processes(Ranks()),
         )()
 
     both = validation(lamp, palace)
@@ -47,4 +56,6 @@ def test_the_loss_is_the_mean_over_completion_tokens_alone(setup: Setup, model: 
             count += 1
     assert count == 6 * 5  # four digits and the end of text each
 
-    assert math.isclose(mean_loss(model, examples, batch_tokens=200), total / count, rel_tol=1e-5)
+    loss, tokens = total_loss(model, examples, batch_tokens=200)
+    assert tokens == count
+    assert math.isclose(loss, total, rel_tol=1e-5)

@@ -16,6 +16,7 @@ from pricer.views.formatting import (
     interval,
     local_time,
     looks,
+    newest_line,
     ordinal,
     price,
     shorten,
@@ -26,7 +27,7 @@ from pricer.views.formatting import (
     with_half_width,
     with_interval,
 )
-from tests.builders import a_comparison, a_difference
+from tests.builders import a_comparison, a_difference, an_evaluation
 
 BEST = a_difference(300, -0.03, (-0.07, 0.01), 0.875, is_best=True)
 WORSE, ALIKE = a_difference(100, 0.1, (0.04, 0.16), 0.0), a_difference(200, 0.03, (-0.01, 0.07), 0.125)
@@ -48,6 +49,18 @@ def test_each_metric_has_its_unit(metric: str, of_half: str, amount: str, beside
     assert (value(0.5, metric, DOLLARS), difference(-0.5, metric, DOLLARS)) == (of_half, amount)
     assert difference_to_best(ALIKE, metric, DOLLARS) == beside
     assert interval((0.25, 0.75), metric, DOLLARS) == ends
+
+
+def test_the_line_of_the_newest_checkpoint_says_how_far_it_is_from_the_best() -> None:
+    newest, measured = an_evaluation(300, 41.2), "step-000300  MAE $41.20 ± 1.00  without a price 0.0%  n 50"
+    better = a_difference(200, -0.1, (-0.16, -0.04), 1.0, is_best=True)
+    worse = a_difference(300, 0.1, (0.04, 0.16), 0.0)
+
+    assert newest_line(newest, None) == measured
+    assert newest_line(newest, a_comparison(WORSE, BEST)) == f"{measured}  the best so far, by $0.03 (−0.01 to 0.07)"
+    assert newest_line(newest, a_comparison(better, worse)) == (
+        f"{measured}  $0.10 (0.04 to 0.16) worse than step-000200"
+    )
 
 
 @pytest.mark.parametrize(

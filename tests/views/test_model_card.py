@@ -15,6 +15,7 @@ from pricer.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.core.breakdowns import Group, NearCopies
 from pricer.core.checkpoints import Checkpoint
 from pricer.core.comparison import Difference, Lead
+from pricer.core.early_stopping import EarlyStop
 from pricer.core.evaluation import EvalSpec, Evaluation
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.intervals import Coverage, CoverageReport
@@ -756,6 +757,14 @@ def test_odd_names_are_shown_as_they_are() -> None:
         "- Data: <code>a&#124;b &#96;c&#96; &#36;&#36;&#60;d&#62;</code> on the Hub, at revision `da7e`; trained"
         in body
     )
+
+
+def test_a_training_that_was_stopped_early_says_why() -> None:
+    body = text_of(card_of(recipe=replace(RECIPE, stop=EarlyStop(200, 400, 2, "5pec"))))
+
+    said = "Training was stopped early: step 200 is the best, and the 2 checkpoints after it are clearly worse."
+    assert f"seed 42. {said} This checkpoint is from" in body
+    assert "stopped early" not in text_of(card_of())
 
 
 def test_a_card_says_what_the_dearest_item_may_cost() -> None:

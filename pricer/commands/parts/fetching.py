@@ -33,3 +33,18 @@ def fetch_ahead(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Check
         following = next(fetches, None)
         yield current.result
         current = following
+
+
+def fetch_in_order(fetch: Callable[[Checkpoint], Path], checkpoints: Sequence[Checkpoint]) -> dict[str, Future[Path]]:
+    """Fetch all checkpoints in the background, one after the other: the folder or the error of each, by id."""
+    futures = {checkpoint.id: Future[Path]() for checkpoint in checkpoints}
+
+    def run() -> None:
+        for checkpoint in checkpoints:
+            try:
+                futures[checkpoint.id].set_result(fetch(checkpoint))
+            except Exception as error:
+                futures[checkpoint.id].set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return futures

@@ -53,7 +53,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], object]) -
     if present and not present.facts().get("from_hub"):
         if given.path or given.overrides:
             raise RunError(f"{present.name} was trained here and has its own config", f"--run {present.name}")
-        _look_again(present, repo, note)
+        _add_to_own(present, repo, note)
         return present
     hub = Hub(repo)
     run = present or Run(RUNS / repo.replace("/", "--"))
@@ -77,7 +77,7 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], object]) -
     return Run(run.folder)
 
 
-def _look_again(run: Run, repo: str, note: Callable[[str], object]) -> None:
+def _add_to_own(run: Run, repo: str, note: Callable[[str], object]) -> None:
     """Add what the repository of a run that was trained here has now."""
     if is_offline():
         note(f"the Hub is switched off ({offline_variable()}): {repo} as {run.name} knows it")
@@ -100,15 +100,19 @@ def _look_again(run: Run, repo: str, note: Callable[[str], object]) -> None:
         note(text)
 
 
+def look_again(run: Run, repo: str, note: Callable[[str], object]) -> None:
+    """Add what the repository of a run here has now."""
+    if run.facts().get("from_hub"):
+        for text in replace_known(run.folder, repo, look_at_repo(Hub(repo), run, note)):
+            note(text)
+    else:
+        _add_to_own(run, repo, note)
+
+
 def look_before_picking(run: Run, repo: str, note: Callable[[str], object]) -> None:
     """Add what the repository of a run here has now. Without the Hub, the pick is among what is known here."""
     try:
-        if run.facts().get("from_hub"):
-            found = look_at_repo(Hub(repo), run, note)
-            for text in replace_known(run.folder, repo, found):
-                note(text)
-        else:
-            _look_again(run, repo, note)
+        look_again(run, repo, note)
     except (CheckpointError, HubError) as problem:
         note(f"{problem.message}: the pick is among the checkpoints that {run.name} knows")
 

@@ -8,7 +8,9 @@ from pricer.commands.parts.checkpoints import choose_checkpoints, find_foreign, 
 from pricer.commands.parts.held_out import judge_other_data, record_held_out
 from pricer.commands.parts.opening import open_session
 from pricer.commands.parts.other_data import count_trained, explain_beyond, explain_trained, load_other_data
+from pricer.commands.parts.ray_workers import RayWorkers
 from pricer.commands.parts.session import EvaluationSession
+from pricer.commands.parts.settling import Machine
 from pricer.commands.parts.setup import Setup, prepare, prepare_to_ask
 from pricer.commands.parts.watcher import Watcher
 from pricer.core.cells import Shard
@@ -26,7 +28,7 @@ class Job:
 
     `held_out` says whether these were held out for the adapters of another trainer; None: the run is pricer's. For
     other data, `source` and `revision` name them, and `trained` is the number of their items that the run was trained
-    on (None: unknown).
+    on (None: unknown). `workers` answer instead of this process; None: there are none.
     """
 
     run: Run
@@ -39,22 +41,28 @@ class Job:
     source: str | None = None
     revision: str | None = None
     trained: int | None = None
+    workers: RayWorkers | None = None
 
 
-def plan_split(run: Run, which: str, split: Split, limit: int | None, watcher: Watcher) -> Job:
+def plan_split(
+    run: Run, which: str, split: Split, limit: int | None, watcher: Watcher, workers: RayWorkers | None = None
+) -> Job:
     """The job of scoring the checkpoints that `which` names on the first `limit` items (None: all) of a split."""
     checkpoints = _choose(run, which, watcher)
-    setup = prepare(run.config(), progress=watcher.preparing)
+    setup = prepare(run.config(), _machine_of(workers), watcher.preparing)
     items = require(setup.items, split, setup.config.data)
     held_out = record_held_out(run, setup)
-    return Job(run, which, checkpoints, setup, setup.spec(split, limit), items, held_out)
+    return Job(run, which, checkpoints, setup, setup.spec(split, limit), items, held_out, workers=workers)
 
 
-def plan_other_data(run: Run, which: str, source: str, limit: int | None, watcher: Watcher) -> Job:
+def plan_other_data(
+    run: Run, which: str, source: str, limit: int | None, watcher: Watcher, workers: RayWorkers | None = None
+) -> Job:
     """The job of scoring the checkpoints that `which` names on the first `limit` items (None: all) of other data."""
     checkpoints = _choose(run, which, watcher)
     config = run.config()
-    setup = prepare_to_ask(config, find_typical(checkpoints, config.model.revision), watcher.preparing)
+    typical = find_typical(checkpoints, config.model.revision)
+    setup = prepare_to_ask(config, typical, watcher.preparing, _machine_of(workers))
     data = load_other_data(setup.config.data, source, watcher.preparing)
     scored = data.items[:limit]
     trained, held_out = count_trained(run, scored), judge_other_data(run, source)
@@ -63,7 +71,7 @@ def plan_other_data(run: Run, which: str, source: str, limit: int | None, watche
     for note in (*data.notes, *known, *beyond):
         watcher.note(note)
     spec = setup.spec_of_other_data(data.fingerprint, len(data.items), limit)
-    return Job(run, which, checkpoints, setup, spec, data.items, held_out, source, data.revision, trained)
+    return Job(run, which, checkpoints, setup, spec, data.items, held_out, source, data.revision, trained, workers)
 
 
 @contextmanager
@@ -83,13 +91,18 @@ def open_job(
         watcher.note(note)
     if job.held_out and not job.held_out.known:
         watcher.note(f"warning: {job.held_out.text}")
-    with open_session(run, setup, job.spec, job.items, len(fitting), watcher, shard) as session:
+    with open_session(run, setup, job.spec, job.items, len(fitting), watcher, shard, job.workers) as session:
         for checkpoint in job.checkpoints:
             if checkpoint.id in refused:
                 session.leave_out(checkpoint, refused[checkpoint.id])
         if job.which != "all":  # a checkpoint that is named is tried, even if it failed before
             run.evaluations.drop_failure(fitting[0].id)
         yield session, fitting
+
+
+def _machine_of(workers: RayWorkers | None) -> Machine | None:
+    """The machine that answers; None: this one."""
+    return workers.host.machine if workers else None
 
 
 def _choose(run: Run, which: str, watcher: Watcher) -> list[Checkpoint]:

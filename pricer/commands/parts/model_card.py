@@ -9,6 +9,7 @@ import pricer
 from pricer.commands.parts.verdicts import judge_choice, load_leads
 from pricer.config import RunConfig
 from pricer.core.checkpoints import Checkpoint
+from pricer.core.early_stopping import EarlyStop
 from pricer.core.held_out import HeldOutCheck
 from pricer.core.items import PromptTemplate, Split, name_split
 from pricer.core.prices import PriceFormat, PriceStyle
@@ -149,7 +150,8 @@ def _recipe(config: RunConfig, facts: Mapping[str, Any], *, is_foreign: bool) ->
     on_hub = _data_is_on_hub(config)
     origin = _find_origin(config, facts, on_hub=on_hub, is_foreign=is_foreign)
     train_items = facts.get("items", {}).get("train", 0)
-    return Recipe(config, template, train_items, _base_is_on_hub(config), on_hub, origin)
+    stop = EarlyStop.from_fact(facts.get("stopped_early"))
+    return Recipe(config, template, train_items, _base_is_on_hub(config), on_hub, origin, stop)
 
 
 def _find_origin(config: RunConfig, facts: Mapping[str, Any], *, on_hub: bool, is_foreign: bool) -> Origin:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 
+from pricer.commands.parts.ray_workers import RayWorkers
+from pricer.commands.parts.scorers import choose_parts
 from pricer.commands.parts.session import EvaluationSession, Scorer
 from pricer.commands.parts.setup import Setup, load_base_of
 from pricer.commands.parts.watcher import Watcher
@@ -29,10 +31,11 @@ def open_session(
     checkpoints: int,
     watcher: Watcher,
     shard: Shard | None = None,
+    workers: RayWorkers | None = None,
 ) -> Iterator[EvaluationSession]:
     """Open a session under a spec of this setup. `items` are the items of the spec's split or data, and `checkpoints`
     is the number of checkpoints to score. While it is open, no other process scores this run; with a `shard`, other
-    processes can answer other shards.
+    processes can answer other shards. With `workers`, these load the base instead of this process.
     """
     items = items[: spec.limit]
     prompts = setup.prompts(items)
@@ -40,11 +43,14 @@ def open_session(
         watcher.note(f"{cut:,} of {len(items):,} descriptions were cut to {setup.template.max_length} tokens")
     with run.evaluations.lock(shard):
         run.record(**{f"cut_{spec.split}": cut / len(items)})
-        load = cache(partial(load_scorer, setup, run, prompts))
+        load_here = cache(partial(load_scorer, setup, run, prompts))
+        load: Callable[[], Scorer] = load_here
+        if workers:
+            load = partial(workers.load, choose_parts(setup, prompts), run, prompts)
         batch_tokens = run.evaluations.batch_tokens(spec)
-        if batch_tokens is None and shard:
-            # No shard measures: each would find another number.
-            known = read_batch_tokens(run, setup) or setup.batch_tokens
+        if batch_tokens is None and (shard or workers):
+            # Each shard would measure another number, and all workers would wait for the one that measures.
+            known = read_batch_tokens(run, setup, workers.host.device if workers else None) or setup.batch_tokens
             batch_tokens = run.evaluations.fix_batch_tokens(spec, known)
         elif batch_tokens is None:
             # Measured before any adapter is used, on the untuned base.
@@ -55,7 +61,7 @@ def open_session(
             watcher.note(f"this evaluation has begun with batches of up to {batch_tokens:,} tokens and keeps them")
         fetch = cache(run.store.fetch)
         yield EvaluationSession(run, spec, items, prompts, batch_tokens, load, fetch, watcher, shard=shard)
-        if load.cache_info().currsize:
+        if load_here.cache_info().currsize:
             run.record(peak_memory_eval=peak_memory(setup.precision.device))
 
 
@@ -71,11 +77,13 @@ def settle_batch_tokens(run: Run, setup: Setup, measure: Callable[[], int | None
     return batch_tokens
 
 
-def read_batch_tokens(run: Run, setup: Setup) -> int | None:
-    """The maximum number of tokens in a batch that the config sets or that was measured on this device, or None."""
+def read_batch_tokens(run: Run, setup: Setup, device: str | None = None) -> int | None:
+    """The maximum number of tokens in a batch that the config sets or that was measured on a device (None: on this
+    one), or None.
+    """
     if setup.config.eval.batch_tokens != "auto":
         return setup.batch_tokens
-    measured = run.facts().get("batch_tokens", {}).get(device_name(setup.precision))
+    measured = run.facts().get("batch_tokens", {}).get(device or device_name(setup.precision))
     return None if measured is None else int(measured)
 
 
@@ -91,19 +99,4 @@ def load_scorer(setup: Setup, run: Run | None = None, prompts: Sequence[Tokenize
     """Load the base, ready for adapters. With a `run`, weights are dequantized or not as that run did before. With all
     `prompts` that it will be asked, the answers to a batch do not depend on the batches before.
     """
-    from pricer.ml.predict import CheckpointPredictor, TreeDecoder
-    from pricer.ml.tree_attention import common_prefix
-
-    base = load_base_of(setup, run)
-    # The greedy answer alone needs no distribution, which would take more computation.
-    price_tokens = None if setup.config.eval.estimator == "greedy" else setup.price_tokens
-    decoder = TreeDecoder(
-        base,
-        setup.tokenizer,
-        setup.template.price_format,
-        setup.encoder.answer_tokens,
-        price_tokens,
-        setup.config.eval.residual_mass,
-        common_prefix([prompt.ids for prompt in prompts]) if prompts else None,
-    )
-    return CheckpointPredictor(base, decoder)
+    return choose_parts(setup, prompts).build(load_base_of(setup, run), setup.tokenizer)

@@ -19,6 +19,7 @@ from pricer.config import RunConfig
 from pricer.core.defaults import Default
 from pricer.core.gpus import Gpu, GpuPlan, plan_gpu
 from pricer.core.items import Split
+from pricer.core.ranks import share_batch
 from pricer.core.units import PriceUnit
 from pricer.data.acceptance import Progress
 from pricer.data.source_files import is_hub_name
@@ -42,6 +43,8 @@ class Plan:
     `items` is the number of training items. `held_out` is None if the data was not read; `items` is then
     `data.train_limit`. `defaults` has the value and the reason of each `auto`. `upload_bytes` is the size of all
     checkpoints together.
+    A batch of `batch_size` items is shared out among `processes`. Each computes its share in parts of `micro_batch`
+    items, None if the machine decides.
     `gpu` is None if no GPU was named and this machine has none. `notes` are lines that `pricer train` would show, too.
     """
 
@@ -51,6 +54,9 @@ class Plan:
     steps: int
     steps_per_epoch: int
     checkpoints: int
+    batch_size: int
+    processes: int
+    micro_batch: int | None
     sizes: Sizes
     upload_bytes: int
     precision: str
@@ -69,7 +75,7 @@ class _Prepared:
     notes: tuple[str, ...] = ()
 
 
-def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = None) -> Plan:
+def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = None, *, processes: int = 1) -> Plan:
     """Plan a run. What training would refuse is refused here, too. Of the base, only its config and tokenizer are read.
 
     Memory is estimated for `gpu`. None: for this machine's GPU, if the config lets the run use it. A Hub data set is
@@ -82,6 +88,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = 
     is_read = limit is None or not is_far or config.prompt.max_length == "auto"
     prepared = _read(config, machine, progress) if is_read or limit is None else _assume(config, machine, limit)
     train = prepared.config.train
+    share = share_batch(train.batch_size, processes)
     steps = train.steps(prepared.items)
     checkpoints = math.ceil(steps / train.checkpoint_every)
     sizes = measure(find_base(config.model, weights=False).folder, config.adapter, machine.precision)
@@ -91,7 +98,7 @@ def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = 
         else plan_gpu(
             gpu,
             sizes.training,
-            batch_size=train.batch_size,
+            batch_size=share,
             tokens=prepared.config.prompt.max_length,
             paged=train.optimizer == PAGED,
         )
@@ -103,6 +110,9 @@ def plan(config: RunConfig, gpu: Gpu | None = None, progress: Progress | None = 
         steps=steps,
         steps_per_epoch=train.steps_per_epoch(prepared.items),
         checkpoints=checkpoints,
+        batch_size=train.batch_size,
+        processes=processes,
+        micro_batch=None if train.micro_batch == "auto" else min(train.micro_batch, share),
         sizes=sizes,
         upload_bytes=checkpoints * sizes.adapter_bytes,
         precision=f"{config.model.quantization}/{machine.precision.dtype}",

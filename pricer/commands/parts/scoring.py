@@ -16,6 +16,17 @@ items; the items before the segment are answered. What it leaves is answered in 
 """
 
 
+def combine_fills(*fills: Fill | None) -> Fill | None:
+    """A Fill that calls several, one after the other. None if all are None."""
+    found = [fill for fill in fills if fill]
+
+    def fill_all(session: EvaluationSession, candidates: Sequence[Checkpoint | None], segment: Segment) -> None:
+        for fill in found:
+            fill(session, candidates, segment)
+
+    return fill_all if found else None
+
+
 class Unfinished(Exception):  # noqa: N818  # it says what is so
     """Raised by a Fill that answers only a part of the cells: nothing can be scored yet."""
 

@@ -142,6 +142,8 @@ class EvaluationSession:
 
         A checkpoint that is missing or damaged, or does not fit the base, is left out: `leave_out` records why.
         """
+        # Those that were left out while cells were filled are not tried again.
+        checkpoints = [checkpoint for checkpoint in checkpoints if checkpoint.id not in self.errors]
         failed = self.failed_for_good()
         # A local store verifies every adapter. A remote store fetches only adapters that have predictions to make.
         is_remote = self.run.store.is_remote
@@ -223,9 +225,8 @@ class EvaluationSession:
         return evaluation
 
     def gather(self, name: str, segments: Sequence[Segment]) -> None:
-        """Put the answers that shards made on these segments into one file, as one process would have saved them."""
-        if self.run.evaluations.shard_files(name, self.spec):
-            self._save_ordered(name, self._saved(name), [*segments, self.whole])
+        """Put the answers on these segments into one file, as one process would have saved them."""
+        self._save_ordered(name, self._saved(name), [*segments, self.whole])
 
     def _save_ordered(self, name: str, found: Mapping[str, Prediction], segments: Sequence[Segment]) -> None:
         """Save Predictions (by item id) in one file: a line for each batch of each segment, without repetitions."""

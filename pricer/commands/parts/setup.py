@@ -113,14 +113,14 @@ class Setup:
         return wanted if wanted != "auto" else 8192 if self.precision.device == "cuda" else 2048
 
 
-def load_base_of(setup: Setup, run: Run | None) -> Any:
+def load_base_of(setup: Setup, run: Run | None, *, sharded: bool = False) -> Any:
     """Load the base. Weights are dequantized or not as `run` did before on this device, because the last bits of an
-    answer can depend on it. With None, they are dequantized if there is room.
+    answer can depend on it. With None, they are dequantized if there is room. A base that is to be `sharded` never is.
     """
     device = device_name(setup.precision)
     known = run.facts().get("dense", {}) if run else {}
-    base = load_base(setup.base.folder, setup.precision, dense=known.get(device))
-    if run and device not in known:
+    base = load_base(setup.base.folder, setup.precision, dense=known.get(device), sharded=sharded)
+    if run and device not in known and not sharded:
         # Read again: while the base was loaded, another shard may have recorded another device.
         run.record(dense={**run.facts().get("dense", {}), **record_dequantized(setup, base)})
     return base
@@ -184,13 +184,15 @@ def prepare(
     return replace(setup, defaults=defaults | explained, notes=tuple(notes))
 
 
-def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None) -> Setup:
+def prepare_to_ask(
+    config: RunConfig, checkpoint: Checkpoint, progress: Progress | None = None, machine: Machine | None = None
+) -> Setup:
     """The Setup for predictions by a trained checkpoint. No data are read, and `items` is empty, unless the checkpoint
     comes from another trainer and does not say how it answers, or the config leaves the length of prompts open.
     """
     if checkpoint.answers is None:
         try:
-            return prepare(config, progress=progress, needs_val=False)
+            return prepare(config, machine, progress, needs_val=False)
         except DataError as error:
             raise DataError(
                 f"{checkpoint.name} comes from another trainer and does not say how it writes prices, so its training "
@@ -198,9 +200,9 @@ def prepare_to_ask(config: RunConfig, checkpoint: Checkpoint, progress: Progress
                 error.hint,
             ) from None
     if config.prompt.max_length == "auto":  # the command line gave this config, which was never settled
-        return prepare(config, progress=progress, needs_val=False)
+        return prepare(config, machine, progress, needs_val=False)
     base = find_base(config.model)
-    tokenizer, precision = load_tokenizer(base.folder), choose_precision(config.model)
+    tokenizer, precision = load_tokenizer(base.folder), machine.precision if machine else choose_precision(config.model)
     return _assemble(config, ItemSet(), checkpoint.answers, base, tokenizer, precision)
 
 

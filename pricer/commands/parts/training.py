@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import platform
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +30,8 @@ from pricer.stores.wandb import Tracker
 
 # A disk with fewer free bytes counts as full.
 _MIN_FREE_BYTES = 1_000_000
+# Seconds in which a launcher repeats the signal that it got itself.
+_REPEATED = 5.0
 _PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
@@ -160,15 +164,30 @@ def explain_full_disk(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def catch_stop_signals(watcher: Watcher) -> Iterator[list[int]]:
+def catch_stop_signals(note: Callable[[str], object], *, launched: bool = False) -> Iterator[list[int]]:
     """While open, append the first SIGINT or SIGTERM to the list. Training then stops at the next step with a
     checkpoint. A second signal stops at once and loses the steps since the newest checkpoint.
+
+    `launched`: a launcher started this process. It sends SIGTERM also if another process has ended, when nothing can be
+    saved, so there is no note. It repeats the signals of a user, so a second one counts only after some seconds.
     """
     received: list[int] = []
+    first = 0.0
 
     def on_signal(number: int, _frame: Any) -> None:
+        nonlocal first
+        if launched and received:
+            if time.monotonic() - first < _REPEATED:
+                return
+            restore()
+            os.kill(os.getpid(), number)
         received.append(number)
-        watcher.note("saving a checkpoint before stopping; once more to stop at once")
+        first = time.monotonic()
+        if not launched:
+            note("saving a checkpoint before stopping; once more to stop at once")
+            restore()
+
+    def restore() -> None:
         for handled, handler in previous.items():
             signal.signal(handled, handler)
 
@@ -178,5 +197,4 @@ def catch_stop_signals(watcher: Watcher) -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()

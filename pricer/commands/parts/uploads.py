@@ -16,7 +16,7 @@ from pricer.stores.hub_states import end_run, push_state, read_state_step
 from pricer.stores.outbox import Entry
 from pricer.stores.published import published_files
 from pricer.stores.runs import Run, now
-from pricer.stores.training_states import STATE_FILES
+from pricer.stores.training_states import pick_state_files
 from pricer.stores.uploader import Uploader
 
 UploadProgress = Callable[[int, int, str, str], None]
@@ -65,8 +65,8 @@ class Uploads:
             # The other files that another machine needs to continue.
             log = self._run.folder / "metrics.jsonl"
             own = published_files(self._run.folder) | ({log.name: log.read_bytes()} if log.is_file() else {})
-            state = [folder / name for name in STATE_FILES]
-            self._run.outbox.put("state", step, [path for path in state if path.is_file()], own)
+            names = pick_state_files(path.name for path in folder.iterdir())
+            self._run.outbox.put("state", step, [folder / name for name in names], own)
             if self._keep_state == "latest":
                 self._run.outbox.thin_states()
             self._uploader.wake()

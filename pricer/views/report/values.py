@@ -8,6 +8,7 @@ import numpy as np
 
 from pricer.core.breakdowns import Breakdown
 from pricer.core.comparison import Comparison, Difference
+from pricer.core.early_stopping import EarlyStop
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.halving import RaceRecord
 from pricer.core.held_out import HeldOutCheck
@@ -220,7 +221,8 @@ def status_of(facts: Mapping[str, Any], log: TrainingLog, epochs: float) -> str:
     if facts.get("from_hub"):
         return f"evaluated from the repository {facts.get('repo')}; it was trained elsewhere"
     if finished := facts.get("finished"):
-        return f"finished {utc_time(finished)}"
+        stop = EarlyStop.from_fact(facts.get("stopped_early"))
+        return f"finished {utc_time(finished)}" + (f", stopped early: {stop.reason}" if stop else "")
     if not log.epoch.has_number:
         return "training has just begun, or was interrupted"
     return f"epoch {np.nanmax(log.epoch.value):.2f} of {epochs:g}: still training, or interrupted"

@@ -72,8 +72,8 @@ class TestANewRun:
 
         assert result.code == 1
         assert result.err.splitlines() == [
-            "error: a launcher started 2 processes (WORLD_SIZE), and a run trains in one",
-            " hint: start pricer by itself, without torchrun, accelerate launch or mpirun",
+            "error: a launcher started 2 processes (WORLD_SIZE), which cannot find each other",
+            " hint: torchrun --nproc-per-node 2 -m -- pricer train",
         ]
         assert not Path("runs").exists()
 
@@ -140,7 +140,7 @@ class TestGoingOn:
         interrupted(a_config("adamw_torch"), TORCH)
         gpus(2, monkeypatch)
 
-        assert refusal()[0] == "several GPUs are visible (2), and a run trains on one"
+        assert refusal()[0] == "several GPUs are visible (2), and one process trains on one"
 
     def test_a_paged_optimizer_without_a_gpu(self) -> None:
         interrupted(a_config("paged_adamw_32bit"), BITSANDBYTES)

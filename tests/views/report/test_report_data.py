@@ -66,6 +66,17 @@ def test_a_run_that_is_still_training(items: Path) -> None:
     assert found.notes == ("No checkpoint has been evaluated yet: pricer eval --all-checkpoints --run lamps",)
 
 
+def test_a_run_that_was_stopped_early_says_why(items: Path) -> None:
+    run = a_trained_run(items)
+    run.record(stopped_early={"best": 20, "newest": 60, "later": 2, "spec_fingerprint": "5pec"})
+
+    found = load_report(run)
+
+    assert found.status.endswith(
+        " UTC, stopped early: step 20 is the best, and the 2 checkpoints after it are clearly worse"
+    )
+
+
 def test_a_run_before_its_first_step(items: Path) -> None:
     found = load_report(a_trained_run(items, finished=False, steps=0))
 
