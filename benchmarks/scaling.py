@@ -115,9 +115,8 @@ def measure(folder: Path, count: int) -> tuple[Costs, list[int], int]:
         swap = statistics.median(time_of(partial(scorer.use, folder)) for folder in (*folders, *folders))
         answering = per_token(ask)
         answers = ask(batches[len(batches) // 2])
-        cell = Cell("timed", batches[len(batches) // 2])
+        cell = Cell("saved", batches[len(batches) // 2])
         save = statistics.median(time_of(partial(session.save, cell, answers)) for _ in range(50))
-        kept.drop_predictions("timed", spec)
         for batch in batches:
             renamed = [replace(answers[k % len(answers)], item_id=items[i].id) for k, i in enumerate(batch)]
             session.save(Cell("timed", batch), renamed)

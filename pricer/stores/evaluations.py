@@ -165,11 +165,6 @@ class EvaluationStore:
             if path.name not in files:
                 path.unlink(missing_ok=True)
 
-    def drop_predictions(self, name: str, spec: EvalSpec) -> None:
-        """Delete the Predictions saved so far."""
-        for path in (self._folder_of(name, spec) / _PREDICTIONS, *self.shard_files(name, spec)):
-            path.unlink(missing_ok=True)
-
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
         """Save a complete evaluation, its scores and what its answers correct (None: nothing)."""
         folder = self._folder_of(name, evaluation.spec)
