@@ -117,9 +117,8 @@ def plan_merge(job: Job, answers: HubAnswers, watcher: Watcher) -> Fill:
                 text = f"{answers.repo} has no answers of shards to this evaluation"
                 raise RunError(text, "evaluate without --merge, or with the --split, --data and --limit of the shards")
             all_of = " or ".join(f"{of:,}" for of in sorted({shard.of for shard in shards}))
-            watcher.note(
-                f"answers of {len(shards):,} of {all_of} shards from {answers.repo}; missing ones are made here"
-            )
+            found = f"answers of {len(shards):,} of {all_of} shards from {answers.repo}"
+            watcher.note(f"{found}; missing ones are made here")
         fetched.update(map(candidate_key, new))
 
     return fetch
