@@ -151,11 +151,6 @@ class EvaluationStore:
         if not path.exists() or path.stat().st_size < len(content):
             write_atomically(path, content)
 
-    def drop_predictions(self, name: str, spec: EvalSpec) -> None:
-        """Delete the Predictions saved so far."""
-        for path in (self._folder_of(name, spec) / _PREDICTIONS, *self.shard_files(name, spec)):
-            path.unlink(missing_ok=True)
-
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
         """Save a complete evaluation, its scores and what its answers correct (None: nothing)."""
         folder = self._folder_of(name, evaluation.spec)

@@ -86,16 +86,6 @@ def test_a_batch_that_was_torn_by_a_kill_is_not_there() -> None:
     assert store.predictions("step-000005", SPEC) == [BATCH]
 
 
-def test_dropped_predictions_are_gone_and_may_be_dropped_again() -> None:
-    store = a_store()
-    store.add_predictions("step-000005", SPEC, BATCH)
-
-    store.drop_predictions("step-000005", SPEC)
-    store.drop_predictions("step-000005", SPEC)
-
-    assert store.predictions("step-000005", SPEC) == []
-
-
 @pytest.mark.parametrize("line", ["{", "{}", '{"batch": 5}', '{"batch": [{"id": 1}]}', '{"batch": ["a"]}', "[]"])
 def test_damaged_predictions_are_named(line: str) -> None:
     store = a_store()
