@@ -216,13 +216,13 @@ def test_a_dry_run_of_the_quickstart() -> None:
 def test_a_dry_run_shows_how_processes_share_a_batch(size: int, micro_batch: int | str, batch: str) -> None:
     settings = ["--set", f"train.batch_size={size}", "--set", f"train.micro_batch={micro_batch}"]
 
-    lines = Cli("train", "--dry-run", "--processes", "2", *LIMIT, *settings).out.splitlines()
+    lines = Cli("train", "--dry-run", "--processes", "2", *settings).out.splitlines()
 
     assert [line.split(maxsplit=1)[1] for line in lines if line.startswith("batch ")] == [batch]
 
 
 def test_a_dry_run_refuses_a_batch_that_processes_cannot_share() -> None:
-    result = Cli("train", "--dry-run", "--processes", "4", *LIMIT, "--set", "train.batch_size=10")
+    result = Cli("train", "--dry-run", "--processes", "4", "--set", "train.batch_size=10")
 
     assert result.err.splitlines()[-2:] == [
         "error: train.batch_size is 10, which 4 processes cannot share equally",
