@@ -38,6 +38,7 @@ class Machines:
         self._count, self._now = 0, 0.0
         self.scorer = FakeScorer(lambda *_: None)
         self.pause = 0.0
+        self.notes: list[str] = []
 
     def clock(self) -> float:
         self._now += self.pause
@@ -62,6 +63,7 @@ class Machines:
 
     def merge(self, job: Job, *, race: bool = False) -> Mapping[str, bytes]:
         listener = Listener()
+        self.notes = listener.notes
         evaluate_job(job, listener, race=race, fill=plan_merge(job, find_answers(job.run), listener))
         return files_of(job.run)
 
@@ -101,6 +103,7 @@ def test_shards_on_lost_machines_are_merged_into_the_undisturbed_evaluation(
 
     assert machines.scorer.asked == []
     assert merged == whole
+    assert "answers of 8 of 8 shards from ann/prices; missing ones are made here" in machines.notes
     assert [commit.title for commit in pushed.commits()] == titles  # `main` is as it was
 
 
