@@ -1,12 +1,14 @@
 """Are shards that are killed again and again the undisturbed evaluation? Real processes, a real model, SIGKILL.
 
-python benchmarks/shards.py RUN_FOLDER [CHECKPOINTS ITEMS SHARDS SEED]
+python benchmarks/shards.py RUN_FOLDER [--hub] [CHECKPOINTS ITEMS SHARDS SEED]
 
 Copies a run, makes as many checkpoints from its own, and scores them in one process. Then scores a second copy in
 shards: in random order, two at a time, each killed at random until it gets through, one of them a second time. Compares
-every file of the two evaluations.
+every file of the two evaluations. With --hub, the run is in a repository of a Hub on 127.0.0.1, and every process,
+started again or not, has an empty folder of its own.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -14,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pricer.stores.checkpoints import ADAPTER, PARTS, write_manifest
 from pricer.stores.files import sha256_of
 from pricer.stores.runs import Run
+from tests.loopback_hub import LoopbackHub
 
 # A shard is killed with this probability, within so many seconds of its start.
-KILLED, LONGEST = 0.6, 40.0
-AT_ONCE = 2
+KILLED, LONGEST = 0.6, 90.0
+AT_ONCE, REPO = 2, "ann/shards"
+Start = Callable[..., "subprocess.Popen[bytes]"]
+"""Starts pricer with arguments. With `folder`, there; otherwise in an empty folder."""
 
 
 def make_run(source: Path, target: Path, checkpoints: int) -> None:
@@ -51,11 +58,23 @@ def make_run(source: Path, target: Path, checkpoints: int) -> None:
             run.store.push(Path(folder), index + 1)
 
 
-def start(folder: Path, items: int, *options: str) -> "subprocess.Popen[bytes]":
-    """Start `pricer eval` in a folder with a run."""
-    command = [sys.executable, "-m", "pricer", "eval", "--all-checkpoints", "--limit", str(items), *options]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def make_starter(scratch: Path, env: dict[str, str]) -> Start:
+    """What starts `pricer eval` in a folder, or in a new one, with a home of its own."""
+    numbers = itertools.count(1)
+
+    def start(*arguments: str, folder: Path | None = None) -> "subprocess.Popen[bytes]":
+        folder = folder or scratch / f"machine-{next(numbers)}"
+        folder.mkdir(exist_ok=True)
+        own = {
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "OMP_NUM_THREADS": "1",
+            "HF_HOME": str(folder / ".home"),
+        }
+        command = [sys.executable, "-m", "pricer", *arguments]
+        environment = {**os.environ, **own, **env}
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    return start
 
 
 def finish(process: "subprocess.Popen[bytes]") -> None:
@@ -64,7 +83,7 @@ def finish(process: "subprocess.Popen[bytes]") -> None:
     assert process.returncode == 0, errors.decode()
 
 
-def run_shards(folder: Path, items: int, shards: int, dice: random.Random) -> tuple[int, int]:
+def run_shards(start: Callable[[str], "subprocess.Popen[bytes]"], shards: int, dice: random.Random) -> tuple[int, int]:
     """Answer all shards, one of them twice. Returns how many processes were started, and how many were killed."""
     waiting = [*range(1, shards + 1), dice.randint(1, shards)]
     dice.shuffle(waiting)
@@ -75,7 +94,7 @@ def run_shards(folder: Path, items: int, shards: int, dice: random.Random) -> tu
         if free and len(running) < AT_ONCE:
             waiting.remove(free[0])
             deadline = time.monotonic() + (dice.uniform(0, LONGEST) if dice.random() < KILLED else 3600)
-            running[free[0]] = start(folder, items, "--shard", f"{free[0]}/{shards}"), deadline
+            running[free[0]] = start(f"{free[0]}/{shards}"), deadline
             started += 1
             continue
         time.sleep(0.02)
@@ -100,23 +119,40 @@ def read_tree(run: Path) -> dict[str, bytes]:
 
 def main() -> None:
     """Print how many processes were started and killed, and whether the files are the same."""
-    source = Path(sys.argv[1]).resolve()
-    checkpoints, items, shards, seed = (int(word) for word in (sys.argv[2:] or ["20", "600", "8", "0"]))
-    with tempfile.TemporaryDirectory() as scratch:
-        whole, parts = Path(scratch) / "whole", Path(scratch) / "parts"
+    through_hub = "--hub" in sys.argv
+    words = [word for word in sys.argv[1:] if word != "--hub"]
+    source = Path(words[0]).resolve()
+    checkpoints, items, shards, seed = (int(word) for word in (words[1:] or ["20", "600", "8", "0"]))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        scratch, env = Path(folder), dict[str, str]()
+        whole, parts = scratch / "whole", scratch / "parts"
         make_run(source, whole / "runs" / source.name, checkpoints)
         shutil.copytree(whole, parts)
+        if through_hub:
+            hub = stack.enter_context(LoopbackHub())
+            env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.add_user("ann"), "HF_HUB_DISABLE_XET": "1"}
+        start = make_starter(scratch, env)
+        evaluate = ["eval", "--all-checkpoints", "--limit", str(items)]
         began = time.perf_counter()
-        finish(start(whole, items))
+        finish(start(*evaluate, folder=whole))
         print(f"in one process: {time.perf_counter() - began:.0f} s", flush=True)
-        began = time.perf_counter()
-        started, killed = run_shards(parts, items, shards, random.Random(seed))
-        print(f"{shards} shards: {started} processes, {killed} killed, {time.perf_counter() - began:.0f} s", flush=True)
+        began, dice = time.perf_counter(), random.Random(seed)
+        if through_hub:
+            finish(start("push", "--run", source.name, "--repo", REPO, folder=scratch / "parts"))
+            merged = scratch / "merged"
+            counts = run_shards(lambda shard: start(*evaluate, "--repo", REPO, "--shard", shard), shards, dice)
+        else:
+            merged = parts
+            counts = run_shards(lambda shard: start(*evaluate, "--shard", shard, folder=parts), shards, dice)
+        print(
+            f"{shards} shards: {counts[0]} processes, {counts[1]} killed, {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
         torn = [path for path in parts.rglob("predictions-*.jsonl") if not path.read_bytes().endswith(b"\n")]
         began = time.perf_counter()
-        finish(start(parts, items))
+        finish(start(*evaluate, *(["--repo", REPO, "--merge"] if through_hub else []), folder=merged))
         print(f"merged: {time.perf_counter() - began:.0f} s ({len(torn)} files had a torn last line)", flush=True)
-        first, second = (read_tree(folder / "runs" / source.name) for folder in (whole, parts))
+        first, second = (read_tree(next(one.glob("runs/*"))) for one in (whole, merged))
         lines = sum(content.count(b"\n") for name, content in first.items() if name.endswith("predictions.jsonl"))
         different = sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
         print(f"{len(first)} files, {lines} batches; different: {', '.join(different) or 'none'}")

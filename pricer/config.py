@@ -256,9 +256,9 @@ class EvalConfig(_Section):
     """With `--race`: the share of scoring everything that it takes to drop all checkpoints but one. The winner is then
     scored on the rest of the items, too."""
     patience: Annotated[Count | Literal["off"], BeforeValidator(read_off)] = "off"
-    """Stop training early if at least this many checkpoints came after the best one and all of them are clearly worse:
-    the 95 % interval of the difference in error lies above zero. Only `pricer watch` measures this, so it must run
-    beside the training. `off`: train to the end."""
+    """Stop training early if this many checkpoints in a row are clearly worse than the best one: the 95 % interval of
+    the difference in error lies above zero. Only `pricer watch` measures this, so it must run beside the training.
+    `off`: train to the end."""
 
 
 class HubConfig(_Section):

@@ -200,8 +200,34 @@ def test_a_dry_run_of_the_quickstart() -> None:
     lines = result.out.splitlines()
     assert lines[0] == "training items    5,013"
     assert lines[1] == "validation items  618: an error's 95 % interval is ± $27 at most"
-    assert lines[3] == "optimizer steps   202 (101 an epoch)"
+    assert lines[3:5] == ["optimizer steps   202 (101 an epoch)", "batch             50 items"]
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "micro_batch", "batch"),
+    [
+        (16, 4, "16 = 2 processes x 2 parts x 4 items"),
+        (16, 8, "16 = 2 processes x 8 items"),
+        (16, "auto", "16 = 2 processes x 8 items"),
+        (16, 3, "16 = 2 processes x 8 items in parts of 3"),
+    ],
+)
+def test_a_dry_run_shows_how_processes_share_a_batch(size: int, micro_batch: int | str, batch: str) -> None:
+    settings = ["--set", f"train.batch_size={size}", "--set", f"train.micro_batch={micro_batch}"]
+
+    lines = Cli("train", "--dry-run", "--processes", "2", *settings).out.splitlines()
+
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith("batch ")] == [batch]
+
+
+def test_a_dry_run_refuses_a_batch_that_processes_cannot_share() -> None:
+    result = Cli("train", "--dry-run", "--processes", "4", "--set", "train.batch_size=10")
+
+    assert result.err.splitlines()[-2:] == [
+        "error: train.batch_size is 10, which 4 processes cannot share equally",
+        " hint: --set train.batch_size=8 or --set train.batch_size=12",
+    ]
 
 
 def test_a_dry_run_counts_what_a_rule_leaves_out() -> None:

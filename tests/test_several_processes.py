@@ -234,7 +234,9 @@ def test_accelerate_launches_the_same_training_and_fsdp_shares_out_the_base() ->
     finish("train", "--run", "one", *options(**SETTINGS))
 
     accelerate("one-node.yaml", "--run", "launched", *options(**SETTINGS))
-    accelerate("fsdp2.yaml", "--run", "sharded", *options(**SETTINGS | {"train__micro_batch": 3}))
+    errors = accelerate("fsdp2.yaml", "--run", "sharded", *options(**SETTINGS | {"train__micro_batch": 3}))
+    assert "FSDP: each of the 2 processes holds a part of the base's layers" in errors
+    assert "not used" not in errors
 
     one, launched, sharded = Path("runs/one"), Path("runs/launched"), Path("runs/sharded")
     assert_trained_alike(one, launched)

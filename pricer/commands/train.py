@@ -160,6 +160,8 @@ def _leave_launcher(watcher: Watcher) -> Ranks:
     ranks, settings = leave_launcher()
     if ranks.rank:
         raise ModelError(f"this is process {ranks.rank} of {ranks.count}, and process 0 trains", "call follow()")
+    if ranks.sharded:
+        watcher.note(f"FSDP: each of the {ranks.count} processes holds a part of the base's layers")
     if settings:
         watcher.note(f"not used, since a run's config says how it is trained: {', '.join(settings)}")
     return ranks

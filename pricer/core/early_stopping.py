@@ -1,4 +1,4 @@
-"""Early stopping: a training is stopped if all checkpoints after the best one are clearly worse."""
+"""Early stopping: a training is stopped if its newest checkpoints are all clearly worse than its best one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,20 +11,20 @@ _MOST = 10**12
 
 @dataclass(frozen=True, slots=True)
 class EarlyStop:
-    """The decision to stop a training. The checkpoint at step `best` has the lowest mean absolute error. The `later`
-    checkpoints after it, up to the step `newest`, are clearly worse under the spec with that fingerprint.
+    """The decision to stop a training. The checkpoint at step `best` has the lowest mean absolute error. The last
+    `worse` checkpoints, up to the step `newest`, are clearly worse under the spec with that fingerprint.
 
     Numbers that no training can have, and a fingerprint that is none, are a ValueError.
     """
 
     best: int
     newest: int
-    later: int
+    worse: int
     spec_fingerprint: str
 
     def __post_init__(self) -> None:
-        if not (0 <= self.best < self.newest < _MOST and 1 <= self.later <= self.newest - self.best):
-            raise ValueError(f"no {str(self.later)[:20]} checkpoints are between these steps")
+        if not (0 <= self.best < self.newest < _MOST and 1 <= self.worse <= self.newest - self.best):
+            raise ValueError(f"no {str(self.worse)[:20]} checkpoints are between these steps")
         if not (self.spec_fingerprint.isalnum() and len(self.spec_fingerprint) <= 64):
             raise ValueError("spec_fingerprint is no fingerprint")
 
@@ -39,23 +39,22 @@ class EarlyStop:
     @property
     def reason(self) -> str:
         """Why the training was stopped, as a clause."""
-        if self.later == 1:
-            return f"step {self.best:,} is the best, and the checkpoint after it is clearly worse"
-        return f"step {self.best:,} is the best, and the {self.later:,} checkpoints after it are clearly worse"
+        if self.worse == 1:
+            return f"step {self.best:,} is the best, and the newest checkpoint is clearly worse"
+        return f"step {self.best:,} is the best, and the newest {self.worse:,} checkpoints are all clearly worse"
 
 
 def decide_stop(comparison: Comparison, patience: int, spec_fingerprint: str) -> EarlyStop | None:
     """The decision to stop after the newest checkpoint that was compared; None to go on.
 
-    Training stops if at least `patience` checkpoints came after the best one, and the 95 % interval of each one's
+    Training stops if the last `patience` checkpoints came after the best one, and the 95 % interval of each one's
     difference to the best lies above zero. The intervals hold for all checkpoints at once, so neither the choice of the
-    best one nor the number of checkpoints makes a stop more likely. A plateau, where nobody can tell the checkpoints
-    apart, never stops a training.
+    best one nor the number of checkpoints makes a stop more likely. Checkpoints that nobody can tell apart never stop a
+    training. The checkpoints between the best and the last ones do not matter: the neighbours of the best are as good.
     """
-    best = comparison.best.step
-    assert best is not None  # no baseline is compared
-    later = [one for one in comparison.differences if (one.candidate.step or 0) > best]
-    if len(later) < patience or any(one.interval[0] <= 0 for one in later):
-        return None
-    newest = max(one.candidate.step or 0 for one in later)
-    return EarlyStop(best, newest, len(later), spec_fingerprint)
+    last = comparison.differences[-patience:]
+    best, newest = comparison.best.step, last[-1].candidate.step
+    assert best is not None
+    assert newest is not None  # no baseline is compared
+    is_worse = [(one.candidate.step or 0) > best and one.interval[0] > 0 for one in last]
+    return EarlyStop(best, newest, patience, spec_fingerprint) if len(last) == patience and all(is_worse) else None

@@ -154,6 +154,8 @@ def leave_launcher() -> tuple[Ranks, list[str]]:
     for name in (*LAUNCHED, *MPI):
         os.environ.pop(name, None)
     settings = {f"ACCELERATE_{name}": os.environ.pop(f"ACCELERATE_{name}", "") for name in _SETTINGS}
+    if ranks.sharded:
+        del settings["ACCELERATE_USE_FSDP"]
     return ranks, [f"{name}={value}" for name, value in settings.items() if value.lower() not in _OFF]
 
 

@@ -6,7 +6,7 @@ process. Only the items of a batch are shared out. So libraries must not learn o
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from pricer.core.ranks import Ranks
 from pricer.errors import Interrupted, LostProcess, PricerError, SaidElsewhere, first_line
+from pricer.ml.heartbeats import heartbeats
 
 # The processes wait for each other while one prepares data or saves a checkpoint, which may take hours. A process that
 # ends closes its connections, which the others notice at once.
@@ -97,6 +98,13 @@ class Processes:
         with suppress(Exception):  # the process that keeps the store may have ended, too
             self._store.set(_FAILURE, json.dumps(failure))
 
+    def describe_silence(self) -> LostProcess:
+        """The error for a process that does not answer any more."""
+        return LostProcess(
+            f"another of the {self.count} processes of this training does not answer {self._when()}",
+            f"what was saved is whole; start all processes again: {self.resume}",
+        )
+
     @contextmanager
     def _noticing(self) -> Iterator[None]:
         try:
@@ -109,16 +117,18 @@ class Processes:
         failure = self._read_failure()
         if failure and (self.rank or not failure["rank"]):
             return SaidElsewhere("another process has failed")
-        after = f"after step {self.step:,}" if self.step else "before the first step"
         if failure:
             return LostProcess(
-                f"process {failure['rank']} of 0 to {self.count - 1} has failed {after}: {failure['message']}",
+                f"process {failure['rank']} of 0 to {self.count - 1} has failed {self._when()}: {failure['message']}",
                 failure["hint"] or f"start all processes again: {self.resume}",
             )
         return LostProcess(
-            f"another of the {self.count} processes of this training was ended {after}",
+            f"another of the {self.count} processes of this training was ended {self._when()}",
             f"what was saved is whole; start all processes again: {self.resume}",
         )
+
+    def _when(self) -> str:
+        return f"after step {self.step:,}" if self.step else "before the first step"
 
     def _read_failure(self) -> dict[str, Any] | None:
         end = time.monotonic() + _SECONDS
@@ -132,8 +142,11 @@ class Processes:
 
 
 @contextmanager
-def joined(ranks: Ranks) -> Iterator[Processes]:
+def joined(ranks: Ranks, end: Callable[[LostProcess], object]) -> Iterator[Processes]:
     """A context in which the processes of a training exchange values. It waits for all of them to enter it.
+
+    `end` is called, in a thread, if another process has been silent for some time, for example because its machine is
+    gone. It must end this process, which may wait for the other one for ever.
 
     If one fails in it, the others fail, too. Process 0 says why. A failure that process 0 says, or a stop, becomes a
     SaidElsewhere in the others.
@@ -152,8 +165,10 @@ def joined(ranks: Ranks) -> Iterator[Processes]:
         timeout=_PATIENCE,
     )
     processes = Processes(ranks, PrefixStore("pricer", root))
+    beats = PrefixStore("beats", root.clone())
     try:
-        yield processes
+        with heartbeats(beats, ranks.rank, ranks.count, lambda: end(processes.describe_silence())):
+            yield processes
     except (LostProcess, SaidElsewhere):
         raise
     except (Exception, KeyboardInterrupt) as error:

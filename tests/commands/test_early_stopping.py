@@ -29,8 +29,8 @@ from tests.commands.test_watch_hub import pushing as pushing  # noqa: PLC0414 (a
 from tests.loopback_hub import LoopbackHub
 from tests.loopback_hub.fixtures import connect
 
-REQUEST = EarlyStop(best=1, newest=2, later=1, spec_fingerprint="5pec")
-REASON = "step 1 is the best, and the checkpoint after it is clearly worse"
+REQUEST = EarlyStop(best=1, newest=2, worse=1, spec_fingerprint="5pec")
+REASON = "step 1 is the best, and the newest checkpoint is clearly worse"
 PATIENT = CONFIG.model_copy(update={"eval": EvalConfig(patience=1)})
 
 
@@ -56,7 +56,7 @@ class TestTraining:
         # Checkpoints are due at steps 2, 4 and 6.
         assert [checkpoint.step for checkpoint in result.checkpoints] == [2, 3]
         facts = result.run.facts()
-        assert facts["stopped_early"] == {"best": 1, "newest": 2, "later": 1, "spec_fingerprint": "5pec"}
+        assert facts["stopped_early"] == {"best": 1, "newest": 2, "worse": 1, "spec_fingerprint": "5pec"}
         assert result.run.has_finished()
         assert not result.run.training_states.folder.exists()
         assert listener.notes[-1] == f"stopped early: {REASON}"
@@ -174,7 +174,7 @@ class TestWatching:
         pushing.watched(lambda: pushing.push("step-000004"), pushing.end)
 
         request = json.loads(pushing.repo.files("state")[STOP])
-        assert (request["best"], request["newest"], request["later"]) == (2, 4, 1)
+        assert (request["best"], request["newest"], request["worse"]) == (2, 4, 1)
         assert pushing.repo.titles("state")[:2] == ["stop early", "lease"]
 
     def test_without_the_right_to_write_it_says_so_and_goes_on(
@@ -190,6 +190,6 @@ class TestWatching:
 
         assert len(result.evaluations) == 3
         (said,) = [note for note in listener.notes if "stop early" in note]
-        assert said.startswith("training should stop early (step 2 is the best, and the checkpoint after it is ")
+        assert said.startswith("training should stop early (step 2 is the best, and the newest checkpoint is ")
         assert "cannot be asked to: the Hub refuses" in said
         assert STOP not in pushing.repo.files("state")

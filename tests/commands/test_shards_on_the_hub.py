@@ -38,6 +38,7 @@ class Machines:
         self._count, self._now = 0, 0.0
         self.scorer = FakeScorer(lambda *_: None)
         self.pause = 0.0
+        self.notes: list[str] = []
 
     def clock(self) -> float:
         self._now += self.pause
@@ -55,14 +56,15 @@ class Machines:
         run = open_hub_run("ann/prices", GivenConfig(None, overrides), lambda _: None)
         return plan_split(run, "all", Split.VAL, None, Listener())
 
-    def answer(self, job: Job, shard: Shard, listener: Listener | None = None) -> Answered:
+    def answer(self, job: Job, shard: Shard, listener: Listener | None = None, *, race: bool = False) -> Answered:
         listener = listener or Listener()
         delivery = Delivery(find_answers(job.run), shard, listener, self.clock)
-        return answer_shard(job, shard, listener, delivery=delivery)
+        return answer_shard(job, shard, listener, race=race, delivery=delivery)
 
-    def merge(self, job: Job, listener: Listener | None = None) -> Mapping[str, bytes]:
-        listener = listener or Listener()
-        evaluate_job(job, listener, fill=plan_merge(job, find_answers(job.run), listener))
+    def merge(self, job: Job, *, race: bool = False) -> Mapping[str, bytes]:
+        listener = Listener()
+        self.notes = listener.notes
+        evaluate_job(job, listener, race=race, fill=plan_merge(job, find_answers(job.run), listener))
         return files_of(job.run)
 
 
@@ -73,10 +75,10 @@ def machines(pushed: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> M
     return Machines(monkeypatch, tmp_path)
 
 
-def undisturbed(machines: Machines) -> Mapping[str, bytes]:
+def undisturbed(machines: Machines, *, race: bool = False) -> Mapping[str, bytes]:
     """The files of an evaluation on one machine."""
     job = machines.start("eval.batch_tokens=100")
-    evaluate_job(job, Listener())
+    evaluate_job(job, Listener(), race=race)
     return files_of(job.run)
 
 
@@ -101,7 +103,21 @@ def test_shards_on_lost_machines_are_merged_into_the_undisturbed_evaluation(
 
     assert machines.scorer.asked == []
     assert merged == whole
+    assert "answers of 8 of 8 shards from ann/prices; missing ones are made here" in machines.notes
     assert [commit.title for commit in pushed.commits()] == titles  # `main` is as it was
+
+
+def test_a_race_on_machines_of_their_own_is_the_undisturbed_race(machines: Machines) -> None:
+    whole = undisturbed(machines, race=True)
+    # Two rounds, then the other items of the winner: each machine sees what all have pushed before it.
+    for number in (1, 2, 1, 2, 2, 1):
+        last = machines.answer(machines.start("eval.batch_tokens=100"), Shard(number, 2), race=True)
+
+    merged = machines.merge(machines.start(), race=True)
+
+    assert (last.is_round, last.missing, machines.scorer.asked) == (False, 0, [])
+    assert last.merge == "pricer eval --repo ann/prices --all-checkpoints --race --merge"
+    assert merged == whole
 
 
 def test_a_restarted_shard_does_not_answer_again_what_it_has_pushed(machines: Machines) -> None:

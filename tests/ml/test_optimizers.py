@@ -53,10 +53,11 @@ def test_what_is_no_state_of_a_known_optimizer_has_no_format(content: object, tm
     assert read_state(tmp_path).optimizer is None
 
 
-def test_anything_but_numbers_is_refused(tmp_path: Path) -> None:
-    torch.save({"state": Path("/")}, tmp_path / "optimizer.pt")
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state_1.pth"])
+def test_anything_but_numbers_is_refused(name: str, tmp_path: Path) -> None:
+    torch.save({"state": Path("/")}, tmp_path / name)
 
-    with pytest.raises(CheckpointError, match=r"optimizer\.pt cannot be read as numbers, and nothing else is read"):
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be read as numbers, and nothing else is read"):
         read_state(tmp_path)
 
 

@@ -10,7 +10,7 @@ from pricer.stores.early_stops import STOP, drop_stop, fetch_stop, read_stop, se
 from pricer.stores.hub import Hub
 from tests.loopback_hub import Fault, LoopbackHub, Repo
 
-REQUEST = EarlyStop(best=4, newest=8, later=2, spec_fingerprint="5pec")
+REQUEST = EarlyStop(best=4, newest=8, worse=2, spec_fingerprint="5pec")
 
 
 def test_a_request_in_a_folder_is_read_back_and_dropped(tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_a_lost_answer_costs_nothing(repo: Repo, hub: LoopbackHub, monkeypatch: 
     [
         (b"[" * 100_000, "which is too large"),
         (b"[" * 9_000, "cannot be read"),
-        (b'{"best": 4, "newest": 8, "later": 2, "spec_fingerprint": "a\\u001b[2J"}', "is no fingerprint"),
-        (b'{"best": 4, "newest": 8, "later": 99, "spec_fingerprint": "5pec"}', "no 99 checkpoints are between"),
+        (b'{"best": 4, "newest": 8, "worse": 2, "spec_fingerprint": "a\\u001b[2J"}', "is no fingerprint"),
+        (b'{"best": 4, "newest": 8, "worse": 99, "spec_fingerprint": "5pec"}', "no 99 checkpoints are between"),
     ],
 )
 def test_what_is_no_request_is_an_error_of_one_line(repo: Repo, content: bytes, problem: str) -> None:

@@ -1,11 +1,14 @@
 """A run's evaluations: predictions by batch, scores, metrics."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pricer.core.calibration import Calibration, CalibrationGroup, Correction
 from pricer.core.cells import Shard
+from pricer.core.checkpoints import Failure
+from pricer.core.evaluation import EvalSpec
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
 from pricer.stores.evaluations import EvaluationStore
@@ -59,6 +62,22 @@ def test_the_batch_size_that_was_set_first_stays() -> None:
     assert store.batch_tokens(SPEC) == 2048
 
 
+def test_what_shards_record_at_the_same_time_is_all_kept() -> None:
+    FOLDER.mkdir(parents=True)
+    specs = [a_spec(limit=number) for number in range(1, 41)]
+
+    def record(spec: EvalSpec) -> None:
+        store = a_store()
+        store.fix_batch_tokens(spec, 512)
+        store.add_failure(Failure("step-000005", "damaged", spec.fingerprint))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(record, specs))
+
+    assert {a_store().batch_tokens(spec) for spec in specs} == {512}
+    assert {failure.id for failure in a_store().failures()} == {spec.fingerprint for spec in specs}
+
+
 def test_a_merge_removes_the_locks_of_shards_that_have_ended() -> None:
     store = a_store()
     FOLDER.mkdir(parents=True)
@@ -84,16 +103,6 @@ def test_a_batch_that_was_torn_by_a_kill_is_not_there() -> None:
     path.write_bytes(path.read_bytes() + b'{"batch": [{"item_id": "c"')
 
     assert store.predictions("step-000005", SPEC) == [BATCH]
-
-
-def test_dropped_predictions_are_gone_and_may_be_dropped_again() -> None:
-    store = a_store()
-    store.add_predictions("step-000005", SPEC, BATCH)
-
-    store.drop_predictions("step-000005", SPEC)
-    store.drop_predictions("step-000005", SPEC)
-
-    assert store.predictions("step-000005", SPEC) == []
 
 
 @pytest.mark.parametrize("line", ["{", "{}", '{"batch": 5}', '{"batch": [{"id": 1}]}', '{"batch": ["a"]}', "[]"])

@@ -97,6 +97,16 @@ class TestPushing:
         }
         assert (repo.branches["main"], repo.tags) == (main, {})
 
+    def test_the_random_states_of_all_processes_come_back(self, repo: Repo) -> None:
+        state = a_state(5)
+        (state / "rng_state_1.pth").write_bytes(b"of the second process")
+        Run(Path("run")).training_states.mark_complete(state)
+        push(state, 5, keep_all=False)
+
+        folder, _ = fetched(repo)
+
+        assert (folder / "rng_state_1.pth").read_bytes() == b"of the second process"
+
     def test_five_states_take_the_room_of_one(self, repo: Repo) -> None:
         stored = []
         for step in (1, 2, 3, 4, 5):

@@ -762,7 +762,7 @@ def test_odd_names_are_shown_as_they_are() -> None:
 def test_a_training_that_was_stopped_early_says_why() -> None:
     body = text_of(card_of(recipe=replace(RECIPE, stop=EarlyStop(200, 400, 2, "5pec"))))
 
-    said = "Training was stopped early: step 200 is the best, and the 2 checkpoints after it are clearly worse."
+    said = "Training was stopped early: step 200 is the best, and the newest 2 checkpoints are all clearly worse."
     assert f"seed 42. {said} This checkpoint is from" in body
     assert "stopped early" not in text_of(card_of())
 

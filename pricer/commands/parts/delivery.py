@@ -116,7 +116,9 @@ def plan_merge(job: Job, answers: HubAnswers, watcher: Watcher) -> Fill:
             if not shards:
                 text = f"{answers.repo} has no answers of shards to this evaluation"
                 raise RunError(text, "evaluate without --merge, or with the --split, --data and --limit of the shards")
-            watcher.note(f"answers of {len(shards):,} shards from {answers.repo}")
+            all_of = " or ".join(f"{of:,}" for of in sorted({shard.of for shard in shards}))
+            found = f"answers of {len(shards):,} of {all_of} shards from {answers.repo}"
+            watcher.note(f"{found}; missing ones are made here")
         fetched.update(map(candidate_key, new))
 
     return fetch

@@ -1,5 +1,6 @@
 """A training on several processes: process 0 decides and keeps everything, the others compute their share."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pricer.commands.parts.token_cache import tokenize_training
 from pricer.commands.parts.training import catch_stop_signals
 from pricer.config_file import parse_config, to_yaml
 from pricer.core.ranks import RANDOM_STATE, Ranks, is_random_state, name_random_state
-from pricer.errors import RunError
+from pricer.errors import LostProcess, RunError
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
 from pricer.ml.devices import leave_launcher
@@ -24,6 +25,7 @@ from pricer.ml.sft import fine_tune
 from pricer.ml.sharding import shard
 from pricer.ml.validation import prepare_validation
 from pricer.stores.training_states import pick_state_files
+from pricer.views import terminal
 
 _PACKAGES = ("pricer", "torch", "transformers", "trl", "peft", "bitsandbytes")
 
@@ -48,7 +50,7 @@ def leading(
 
     A RunError if a process has other data, another prompt, base or precision, or other versions of packages.
     """
-    with joined(ranks) as processes:
+    with joined(ranks, _end_now) as processes:
         if processes.count > 1:
             processes.receive(Task(to_yaml(setup.config), settings, dense))
             _compare(processes.gather(_describe(setup)))
@@ -60,7 +62,7 @@ def leading(
 
 def dismiss(ranks: Ranks) -> None:
     """Let the other processes end, because there is nothing to train."""
-    with joined(ranks) as processes:
+    with joined(ranks, _end_now) as processes:
         processes.receive(None)
 
 
@@ -69,7 +71,7 @@ def follow(ranks: Ranks) -> None:
     printed, and all files are temporary.
     """
     leave_launcher()
-    with joined(ranks) as processes, tempfile.TemporaryDirectory() as scratch:
+    with joined(ranks, _end_now) as processes, tempfile.TemporaryDirectory() as scratch:
         task: Task | None = processes.receive(None)
         if task is None:
             return
@@ -162,6 +164,12 @@ def _receive_state(processes: Processes, folder: Path) -> Path | None:
         elif not is_random_state(name):
             (state / name).write_bytes(content)
     return state
+
+
+def _end_now(error: LostProcess) -> None:
+    """End this process with a line. Nothing is cleaned up, because its main thread may never go on."""
+    terminal.error(error)
+    os._exit(1)
 
 
 def _ignore(*_: object) -> None:

@@ -68,12 +68,12 @@ def test_a_run_that_is_still_training(items: Path) -> None:
 
 def test_a_run_that_was_stopped_early_says_why(items: Path) -> None:
     run = a_trained_run(items)
-    run.record(stopped_early={"best": 20, "newest": 60, "later": 2, "spec_fingerprint": "5pec"})
+    run.record(stopped_early={"best": 20, "newest": 60, "worse": 2, "spec_fingerprint": "5pec"})
 
     found = load_report(run)
 
     assert found.status.endswith(
-        " UTC, stopped early: step 20 is the best, and the 2 checkpoints after it are clearly worse"
+        " UTC, stopped early: step 20 is the best, and the newest 2 checkpoints are all clearly worse"
     )
 
 
