@@ -10,8 +10,8 @@ driver takes the answers of one cell at a time. Efficiency is the time of one pr
 with N workers and by N: of all cells, those of the baselines included, and changes of adapters; then also of the scores
 and regressions; then also of loading the base.
 
-The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers. Each
-has one thread. The evaluations must be the same byte for byte.
+The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers.
+Each has one thread. The evaluations must be the same byte for byte.
 """
 
 import heapq
