@@ -1,8 +1,8 @@
 """A run's evaluations: the predictions of each candidate, their scores, and the metrics."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Prediction
 from pricer.errors import RunError
+from pricer.stores.answers import Failures, Line, parse_lines
 from pricer.stores.files import (
     append_lines,
     locked,
@@ -24,25 +25,11 @@ from pricer.stores.files import (
     write_json,
     write_lines,
 )
-from pricer.stores.records import parse_record, read_record, read_records
+from pricer.stores.records import read_record, read_records
 
 _PREDICTIONS = "predictions.jsonl"
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of a file of predictions."""
-
-    batch: tuple[Prediction, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failures:
-    """What failures.json holds."""
-
-    failures: tuple[Failure, ...]
 
 
 class EvaluationStore:
@@ -55,6 +42,7 @@ class EvaluationStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._fetched: dict[tuple[str, str], list[Path]] = {}
 
     @contextmanager
     def lock(self, shard: Shard | None = None) -> Iterator[None]:
@@ -110,9 +98,10 @@ class EvaluationStore:
         """
         folder, known = self._folder_of(name, spec), set[str]()
         batches = []
-        for path in (folder / _PREDICTIONS, *self.shard_files(name, spec)):
+        fetched = self._fetched.get((name, spec.fingerprint), [])
+        for path in (folder / _PREDICTIONS, *self.shard_files(name, spec), *fetched):
             try:
-                for line in read_records(_Line, path):
+                for line in read_records(Line, path):
                     first = {one.item_id: one for one in reversed(line.batch) if one.item_id not in known}
                     known |= first.keys()
                     batches += [list(first.values())[::-1]] if first else []
@@ -129,13 +118,19 @@ class EvaluationStore:
     ) -> None:
         """Save one batch. If the process is killed, the batch is saved completely or not at all."""
         path = self._folder_of(name, spec) / (f"predictions-{shard.label}.jsonl" if shard else _PREDICTIONS)
-        append_lines(path, [asdict(_Line(tuple(batch)))], durable=False)
+        append_lines(path, [asdict(Line(tuple(batch)))], durable=False)
 
     def set_predictions(self, name: str, spec: EvalSpec, batches: Sequence[Sequence[Prediction]]) -> None:
         """Replace all saved Predictions by these batches, in one file. A kill loses no Prediction."""
-        write_lines(self._folder_of(name, spec) / _PREDICTIONS, (asdict(_Line(tuple(batch))) for batch in batches))
+        write_lines(self._folder_of(name, spec) / _PREDICTIONS, (asdict(Line(tuple(batch))) for batch in batches))
         for path in self.shard_files(name, spec):
             path.unlink(missing_ok=True)
+
+    def add_fetched(self, name: str, spec: EvalSpec, path: Path) -> None:
+        """Read a file of Predictions from elsewhere after the files here, for as long as this object lives. The file
+        is not copied, so a later command does not read it.
+        """
+        self._fetched.setdefault((name, spec.fingerprint), []).append(path)
 
     def read_shard(self, spec: EvalSpec, shard: Shard) -> dict[str, bytes]:
         """The files of answers that a shard has made, by their paths in the run's folder: whole lines only."""
@@ -146,9 +141,14 @@ class EvaluationStore:
         return found
 
     def keep_shard(self, name: str, spec: EvalSpec, shard: Shard, content: bytes) -> None:
-        """Keep a file of answers that a shard has made elsewhere, unless the one here is as long, or longer."""
+        """Keep a file of answers that a shard has made elsewhere. It is not kept if its answers are here, or if the
+        file here is as long, or longer.
+        """
         path = self._folder_of(name, spec) / f"predictions-{shard.label}.jsonl"
-        if not path.exists() or path.stat().st_size < len(content):
+        if path.exists() and path.stat().st_size >= len(content):
+            return
+        known = {one.item_id for batch in self.predictions(name, spec) for one in batch}
+        if any(one.item_id not in known for batch in parse_lines(content) for one in batch):
             write_atomically(path, content)
 
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
@@ -189,7 +189,7 @@ class EvaluationStore:
         """The checkpoints that could not be scored when they were tried last."""
         path = self._folder / "failures.json"
         try:
-            return list(read_record(_Failures, path).failures) if path.exists() else []
+            return list(read_record(Failures, path).failures) if path.exists() else []
         except ValueError as error:
             raise _damaged(path, error, path) from None
 
@@ -197,7 +197,7 @@ class EvaluationStore:
         """Record why a checkpoint could not be scored. An earlier reason is replaced."""
         with self._brief_lock():
             others = [one for one in self.failures() if one.id != failure.id]
-            write_json(self._folder / "failures.json", asdict(_Failures((*others, failure))))
+            write_json(self._folder / "failures.json", asdict(Failures((*others, failure))))
 
     def drop_failure(self, checkpoint_id: str) -> None:
         """Remove the record of a failure, if there is one: the checkpoint can be scored now."""
@@ -210,7 +210,7 @@ class EvaluationStore:
             if not left:
                 path.unlink(missing_ok=True)
             elif len(left) < len(found):
-                write_json(path, asdict(_Failures(left)))
+                write_json(path, asdict(Failures(left)))
 
     def all(self) -> list[Evaluation]:
         """Every evaluation, in the order of candidates."""
@@ -225,21 +225,6 @@ class EvaluationStore:
 
     def _folder_of(self, name: str, spec: EvalSpec) -> Path:
         return self._folder / f"{name}-{spec.fingerprint}"
-
-
-def check_answers(content: bytes, items: Collection[str]) -> bytes:
-    """The whole lines of a file of predictions that comes from elsewhere. A ValueError of one line if it cannot be
-    read, or answers an item whose id is not among `items`.
-    """
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-        try:
-            strangers = [one.item_id for one in parse_record(_Line, line).batch if one.item_id not in items]
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-        if strangers:
-            raise ValueError(f"line {number}: there is no item {ascii(strangers[0])[:60]} in this evaluation")
-    return whole
 
 
 def _read_evaluation(path: Path) -> Evaluation:
