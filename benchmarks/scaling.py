@@ -7,14 +7,16 @@ The first form times the parts of an evaluation with the run's base and checkpoi
 embedded, the change of an adapter, and what only the driver does for each cell and each score. A simulation then gives
 the cells of CHECKPOINTS (40) x ITEMS (10,000) to workers, event by event, through the queue of `pricer eval --ray`. The
 driver takes the answers of one cell at a time. Efficiency is the time of one process without Ray, divided by the time
-with N workers and by N. It includes all baselines and scores. Loading the base is included in the last column only.
+with N workers and by N: of all cells, those of the baselines included, and changes of adapters; then also of the scores
+and regressions; then also of loading the base.
 
-The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers. The
-evaluations must be the same byte for byte.
+The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers.
+Each has one thread. The evaluations must be the same byte for byte.
 """
 
 import heapq
 import itertools
+import os
 import shutil
 import statistics
 import subprocess
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,7 @@ from pricer.core.cell_queue import CellQueue
 from pricer.core.cells import Cell
 from pricer.core.checkpoints import Candidate
 from pricer.core.items import Split
+from pricer.core.predictions import Prediction
 from pricer.ml.baselines import predict_with_embeddings, predict_with_ridge
 from pricer.ml.batches import make_batches
 from pricer.stores.runs import Run
@@ -50,40 +54,33 @@ TIMED = 25
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured seconds. `answer` and `embed` are of a token in a batch, padding included: one value for each batch.
-    `swap` is of a change of adapters, `receive` of what the driver does with the answers of a cell, `score` of scoring
-    a candidate on all items, `regressions` of both regressions, and `load` of loading the base.
+    """Seconds of processor time.
+
+    `answer` and `embed` are of a token in a batch, padding included: one value for each batch. `swap` is of a change of
+    adapters, `score` of scoring a candidate on all items, `first_score` the same in a process that has not scored
+    before, `baselines` of what the driver does for the four baselines, `load` of loading the base. `receive` and `file`
+    are what the driver does with the answers of a cell, and with the score of a candidate from a worker.
     """
 
     answer: tuple[float, ...]
     embed: tuple[float, ...]
     swap: float
-    receive: float
     score: float
-    regressions: float
+    first_score: float
+    baselines: float
     load: float
-
-
-@dataclass(frozen=True)
-class Work:
-    """The phases of an evaluation, one after the other, each with the seconds of its cells."""
-
-    phases: tuple[dict[Cell, float], ...]
-
-    @property
-    def cells(self) -> int:
-        """The number of all cells."""
-        return sum(map(len, self.phases))
+    receive: float
+    file: float
 
 
 def time_of(call: Callable[[], object]) -> float:
-    """The seconds that a call takes."""
-    started = time.perf_counter()
+    """The processor time of a call: other processes on this machine do not count. There is one thread."""
+    started = time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
-def spread(batches: Sequence[list[int]]) -> list[list[int]]:
+def spread(batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """Some of the batches, evenly spaced."""
     return [batches[index] for index in np.linspace(0, len(batches) - 1, TIMED).astype(int)]
 
@@ -95,119 +92,116 @@ def measure(folder: Path, count: int) -> tuple[Costs, list[int], int]:
     known = itertools.cycle((*setup.items.val, *setup.items.train))
     items = [replace(next(known), id=f"item {number}") for number in range(count)]
     with open_session(run, setup, setup.spec(Split.VAL, count), items, 1, Listener()) as session:
-        prompts, lengths = session.prompts, [len(prompt.ids) for prompt in session.prompts]
-        batches = make_batches(lengths, session.batch_tokens)
-
-        def per_token(call: Callable[[list[int]], object], batch: list[int]) -> float:
-            return time_of(lambda: call(batch)) / (len(batch) * lengths[batch[0]])
-
-        started = time.perf_counter()
+        prompts, spec, kept = session.prompts, session.spec, run.evaluations
+        batches = session.batches(session.whole)
+        load = time_of(session.load)
         scorer = load_scorer(setup, None, prompts)
-        load = time.perf_counter() - started
-        some = spread(batches)
 
-        def embed(batch: list[int]) -> object:
-            return scorer.embed([prompts[index] for index in batch], session.batch_tokens)
-
-        def answer(batch: list[int]) -> object:
+        def ask(batch: Sequence[int]) -> list[Prediction]:
             return scorer.predict([prompts[index] for index in batch])
 
-        width = scorer.embed(prompts[:1], session.batch_tokens).shape[1]
-        embedding = [per_token(embed, batch) for batch in some]
+        def embed(batch: Sequence[int]) -> np.ndarray:
+            rows: np.ndarray = scorer.embed([prompts[index] for index in batch], session.batch_tokens)
+            return rows
+
+        def per_token(call: Callable[[Sequence[int]], object]) -> tuple[float, ...]:
+            call(batches[0])
+            return tuple(
+                time_of(partial(call, batch)) / (len(batch) * len(prompts[batch[0]].ids)) for batch in spread(batches)
+            )
+
+        width, embedding = embed(batches[0]).shape[1], per_token(embed)
         folders = [run.store.fetch(checkpoint) for checkpoint in run.store.checkpoints()]
-        scorer.use(folders[0])  # the first one costs more
-        swaps = [time_of(lambda folder=folder: scorer.use(folder)) for folder in (*folders, *folders)]  # type: ignore[misc]
-        answer(some[0])
-        answering = [per_token(answer, batch) for batch in some]
-        batch = batches[len(batches) // 2]
-        answers = scorer.predict([prompts[index] for index in batch])
-        saves = [time_of(lambda: session.save(Cell("timed", tuple(batch)), answers)) for _ in range(50)]
-        everything = [replace(answers[number % len(answers)], item_id=item.id) for number, item in enumerate(items)]
-        score = time_of(lambda: session.finish("timed", Candidate("timed"), everything))
+        scorer.use(folders[0])  # the first one takes longer
+        swap = statistics.median(time_of(partial(scorer.use, folder)) for folder in (*folders, *folders))
+        answering = per_token(ask)
+        answers = ask(batches[len(batches) // 2])
+        cell = Cell("saved", batches[len(batches) // 2])
+        save = statistics.median(time_of(partial(session.save, cell, answers)) for _ in range(50))
+        for batch in batches:
+            renamed = [replace(answers[k % len(answers)], item_id=items[i].id) for k, i in enumerate(batch)]
+            session.save(Cell("timed", batch), renamed)
+        files = kept.read_files("timed", spec)
+        scores = [time_of(partial(session.finish_saved, Candidate("timed"))) for _ in range(4)]
+        plain = [Prediction(item.id, "100", 100.0) for item in items]
+        baseline = time_of(lambda: session.finish("plain", Candidate("plain"), plain))
+        file = time_of(lambda: kept.read_files("timed", spec)) + time_of(lambda: kept.write_files("timed", spec, files))
         train = setup.items.train[:EMBEDDED]
         rows = np.random.default_rng(0).normal(size=(len(train) + count, width))
         regressions = time_of(lambda: predict_with_ridge(setup.items.train, items)) + time_of(
             lambda: predict_with_embeddings(rows[: len(train)], [item.price for item in train], rows[len(train) :])
         )
-    costs = Costs(
-        tuple(answering),
-        tuple(embedding),
-        statistics.median(swaps),
-        statistics.median(saves) + time_call(answers),
-        score,
-        regressions,
-        load,
-    )
-    return costs, lengths, session.batch_tokens
+    receive = save + time_calls(cell.indices, answers)
+    score, file = statistics.median(scores[1:]), file + time_calls(files, files, 20)
+    baselines = regressions + 3 * baseline + score
+    costs = Costs(answering, embedding, swap, score, scores[0], baselines, load, receive, file)
+    return costs, [len(prompt.ids) for prompt in prompts], session.batch_tokens
 
 
 class Echo:
     """An actor that returns what it was given at first: only the way there and back takes time."""
 
-    def __init__(self, answers: object) -> None:
-        self._answers = answers
+    def __init__(self, result: object) -> None:
+        self._result = result
 
-    def answer(self, name: str, indices: tuple[int, ...]) -> object:
-        """The answers of any cell."""
-        return (name, indices) and self._answers
+    def call(self, name: str, argument: object) -> object:
+        """The result."""
+        return (name, argument) and self._result
 
 
-def time_call(answers: Sequence[object], calls: int = 1000) -> float:
-    """The seconds of one call of an actor that answers at once, with two calls under way, as the driver sees it."""
+def time_calls(argument: object, result: object, calls: int = 500) -> float:
+    """The driver's processor time for a call of an actor that answers at once, with two calls under way."""
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
     try:
-        actor = ray.remote(Echo).remote(answers)
-        indices = tuple(range(len(answers)))
-        ray.get(actor.answer.remote("cell", indices))
-        waiting = [actor.answer.remote("cell", indices)]
-        started = time.perf_counter()
+        actor = ray.remote(Echo).remote(result)
+        ray.get(actor.call.remote("cell", argument))
+        waiting = [actor.call.remote("cell", argument)]
+
+        started = time.process_time()
         for _ in range(calls):
-            waiting.append(actor.answer.remote("cell", indices))
+            waiting.append(actor.call.remote("cell", argument))
             ready, waiting = ray.wait(waiting, num_returns=1)
             ray.get(ready[0])
-        return (time.perf_counter() - started) / calls
+        return (time.process_time() - started) / calls
     finally:
         ray.shutdown()
 
 
-def plan(costs: Costs, lengths: Sequence[int], batch_tokens: int, checkpoints: int) -> Work:
-    """The cells of all checkpoints and of the baselines that need the base. The cost of a batch is its tokens times the
-    cost of a token in one of the timed batches, drawn at random.
+Phase = dict[Cell, tuple[float, float]]
+"""Cells with the seconds of a worker and of the driver."""
+
+
+def plan(costs: Costs, lengths: Sequence[int], batch_tokens: int, checkpoints: int) -> list[Phase]:
+    """The phases of an evaluation, one after the other. The cost of a batch is its tokens times the cost of a token in
+    one of the timed batches, drawn at random.
     """
     random = np.random.default_rng(0)
 
-    def phase(names: Sequence[str], lengths: Sequence[int], seconds: Sequence[float]) -> dict[Cell, float]:
+    def phase(names: Sequence[str], lengths: Sequence[int], seconds: Sequence[float]) -> Phase:
         batches = make_batches(lengths, batch_tokens)
         return {
-            Cell(name, tuple(batch)): len(batch) * lengths[batch[0]] * float(random.choice(seconds))
+            Cell(name, tuple(batch)): (len(batch) * lengths[batch[0]] * float(random.choice(seconds)), costs.receive)
             for name in names
             for batch in batches
         }
 
     train = [lengths[index % len(lengths)] for index in range(EMBEDDED)]
-    return Work(
-        (
-            phase(["untuned"], lengths, costs.answer),
-            phase(["embeddings"], train, costs.embed),
-            phase(["embeddings"], lengths, costs.embed),
-            phase([f"step {step}" for step in range(checkpoints)], lengths, costs.answer),
-        )
-    )
+    names = [f"step {step}" for step in range(checkpoints)]
+    return [
+        phase(["untuned"], lengths, costs.answer),
+        phase(["embeddings"], train, costs.embed),
+        phase(["embeddings"], lengths, costs.embed),
+        phase(names, lengths, costs.answer),
+    ]
 
 
-def time_alone(work: Work, costs: Costs, checkpoints: int) -> float:
-    """The seconds of one process without Ray, without loading."""
-    answering = sum(sum(phase.values()) for phase in work.phases)
-    return answering + checkpoints * costs.swap + time_driver(costs, checkpoints)
+def time_alone(phases: Sequence[Phase], costs: Costs, checkpoints: int) -> float:
+    """The seconds of one process without Ray, without loading and without scoring."""
+    return sum(seconds for phase in phases for seconds, _ in phase.values()) + checkpoints * costs.swap
 
 
-def time_driver(costs: Costs, checkpoints: int) -> float:
-    """The seconds of what only the driver does, while the workers wait: four baselines are scored, too."""
-    return costs.regressions + (checkpoints + 4) * costs.score
-
-
-def simulate(cells: dict[Cell, float], workers: int, costs: Costs, used: list[str]) -> float:
-    """The seconds until all cells are answered. `used` has the adapter of each worker, and is changed.
+def simulate(cells: Phase, workers: int, costs: Costs, used: list[str]) -> float:
+    """The seconds until all cells are received. `used` has the adapter of each worker, and is changed.
 
     As in pricer: a worker has two cells at a time, and gets another one when the driver has received an answer.
     """
@@ -220,47 +214,61 @@ def simulate(cells: dict[Cell, float], workers: int, costs: Costs, used: list[st
             return
         swap = costs.swap if cell.name.startswith("step") and used[worker] != cell.name else 0.0
         used[worker] = cell.name
-        busy_until[worker] = max(now, busy_until[worker]) + swap + cells[cell]
+        busy_until[worker] = max(now, busy_until[worker]) + swap + cells[cell][0]
         heapq.heappush(ends, (busy_until[worker], worker))
 
     for worker in (*range(workers), *range(workers)):
         hand_out(worker, 0.0)
     while ends:
         end, worker = heapq.heappop(ends)
-        queue.finish(worker)
-        driver_until = max(driver_until, end) + costs.receive
+        driver_until = max(driver_until, end) + cells[queue.finish(worker)][1]
         hand_out(worker, driver_until)
     assert queue.is_finished
     return driver_until
 
 
 def report(folder: Path, checkpoints: int, count: int) -> None:
-    """Print the measured costs and the simulated table."""
+    """Print the measured costs and the simulated table, also for a base that takes 20 times as long."""
     costs, lengths, batch_tokens = measure(folder, count)
-    work = plan(costs, lengths, batch_tokens, checkpoints)
-    per_cell = statistics.median(work.phases[-1].values())
-    print(f"{checkpoints} checkpoints x {count:,} items: {work.cells:,} cells, batches of {batch_tokens:,} tokens")
-    print(f"a cell {per_cell:.3f} s, a change of adapters {costs.swap:.3f} s, in the driver {costs.receive:.4f} s")
-    print(f"loading {costs.load:.1f} s, a score {costs.score:.2f} s, the regressions {costs.regressions:.1f} s")
-    alone = time_alone(work, costs, checkpoints)
-    print(f"one process without Ray: {alone:,.0f} s\nworkers  seconds  efficiency  with loading")
+    print(f"loading {costs.load:.1f} s, a score {costs.score:.2f} s, the first one {costs.first_score:.2f} s")
+    print(f"the baselines {costs.baselines:.2f} s in the driver, besides the cells of the base")
+    print(f"the driver: {1000 * costs.receive:.1f} ms for a cell, {1000 * costs.file:.0f} ms for a score of a worker")
+    for factor in (1, 20):
+        answer, embed = (tuple(factor * one for one in seconds) for seconds in (costs.answer, costs.embed))
+        show(replace(costs, answer=answer, embed=embed, swap=factor * costs.swap), lengths, batch_tokens, checkpoints)
+
+
+def show(costs: Costs, lengths: Sequence[int], batch_tokens: int, checkpoints: int) -> None:
+    """Print the table for these costs."""
+    phases = plan(costs, lengths, batch_tokens, checkpoints)
+    cell = statistics.median(seconds for seconds, _ in phases[-1].values())
+    print(f"\n{checkpoints} checkpoints x {len(lengths):,} items, {len(phases[-1]):,} cells of {cell:.3f} s", end="")
+    alone = time_alone(phases, costs, checkpoints)
+    whole = alone + checkpoints * costs.score + costs.baselines
+    print(f", a change of adapters {costs.swap:.3f} s; one process: {alone:,.0f} s, and {whole:,.0f} s with scores")
+    scoring = {Cell(f"score {number}", ()): (costs.first_score, costs.file) for number in range(checkpoints)}
+    print("workers  cells and swaps       and scores   and loading")
     for workers in WORKERS:
         used = [""] * workers
-        seconds = sum(simulate(phase, workers, costs, used) for phase in work.phases) + time_driver(costs, checkpoints)
-        efficiency = alone / seconds / workers
-        with_loading = (alone + costs.load) / (seconds + costs.load) / workers
-        print(f"{workers:7d}  {seconds:7,.0f}  {100 * efficiency:8.1f} %  {100 * with_loading:10.1f} %", flush=True)
+        answered = sum(simulate(phase, workers, costs, used) for phase in phases)
+        scored = answered + simulate(scoring, workers, costs, used) + costs.baselines
+        shares = (alone / answered, whole / scored, (whole + costs.load) / (scored + costs.load))
+        first, second, third = (f"{100 * share / workers:.1f} %" for share in shares)
+        print(f"{workers:7d}  {answered:6,.0f} s {first:>8}  {scored:6,.0f} s {second:>8}  {third:>8}", flush=True)
 
 
 def compare(folder: Path, limit: str) -> None:
     """Print the seconds of real evaluations, and fail unless all are the same."""
     contents: list[dict[str, bytes]] = []
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     for options in ([], ["--ray", "local", "--workers", "1"], ["--ray", "local", "--workers", "2"]):
         with tempfile.TemporaryDirectory() as name:
             copy = Path(name) / "runs" / folder.name
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("evaluations"))
             command = [sys.executable, "-m", "pricer", "eval", "--all-checkpoints", "--limit", limit, *options]
-            seconds = time_of(lambda: subprocess.run(command, cwd=name, check=True, capture_output=True))  # noqa: B023
+            started = time.perf_counter()
+            subprocess.run(command, cwd=name, check=True, capture_output=True, env=one_thread)
+            seconds = time.perf_counter() - started
             files = sorted(path for path in (copy / "evaluations").rglob("*") if path.is_file())
             contents.append({path.relative_to(copy).as_posix(): path.read_bytes() for path in files})
         print(f"{' '.join(options) or 'one process':<26}{seconds:7.1f} s", flush=True)

@@ -1,6 +1,6 @@
 """A run's evaluations: the predictions of each candidate, their scores, and the metrics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from pricer.core.calibration import Calibration
 from pricer.core.cells import Shard
 from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
-from pricer.core.predictions import Prediction
+from pricer.core.predictions import Distribution, Prediction
 from pricer.errors import RunError
 from pricer.stores.answers import Failures, Line, parse_lines
 from pricer.stores.files import (
@@ -27,7 +27,7 @@ from pricer.stores.files import (
 )
 from pricer.stores.records import read_record, read_records
 
-_PREDICTIONS = "predictions.jsonl"
+_PREDICTIONS, _EVALUATION = "predictions.jsonl", "evaluation.json"
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
 
@@ -118,11 +118,11 @@ class EvaluationStore:
     ) -> None:
         """Save one batch. If the process is killed, the batch is saved completely or not at all."""
         path = self._folder_of(name, spec) / (f"predictions-{shard.label}.jsonl" if shard else _PREDICTIONS)
-        append_lines(path, [asdict(Line(tuple(batch)))], durable=False)
+        append_lines(path, [_as_record(batch)], durable=False)
 
     def set_predictions(self, name: str, spec: EvalSpec, batches: Sequence[Sequence[Prediction]]) -> None:
         """Replace all saved Predictions by these batches, in one file. A kill loses no Prediction."""
-        write_lines(self._folder_of(name, spec) / _PREDICTIONS, (asdict(Line(tuple(batch))) for batch in batches))
+        write_lines(self._folder_of(name, spec) / _PREDICTIONS, map(_as_record, batches))
         for path in self.shard_files(name, spec):
             path.unlink(missing_ok=True)
 
@@ -151,6 +151,24 @@ class EvaluationStore:
         if any(one.item_id not in known for batch in parse_lines(content) for one in batch):
             write_atomically(path, content)
 
+    def read_files(self, name: str, spec: EvalSpec) -> dict[str, bytes]:
+        """The files of one evaluation, by their names, to be sent. Those that were fetched come with them."""
+        files = {path.name: path for path in sorted(self._folder_of(name, spec).glob("*"))}
+        # These names come after those of shards: answers that were made here count first.
+        fetched = enumerate(self._fetched.get((name, spec.fingerprint), []), start=1)
+        files |= {f"predictions-fetched-{number:04}.jsonl": path for number, path in fetched}
+        return {file: path.read_bytes() for file, path in files.items()}
+
+    def write_files(self, name: str, spec: EvalSpec, files: Mapping[str, bytes]) -> None:
+        """Replace the files of one evaluation by those that `read_files` has read elsewhere."""
+        folder = self._folder_of(name, spec)
+        # As in `add`: the evaluation comes last.
+        for file in sorted(files, key=lambda file: (file == _EVALUATION, file)):
+            write_atomically(folder / file, files[file])
+        for path in self.shard_files(name, spec):
+            if path.name not in files:
+                path.unlink(missing_ok=True)
+
     def add(self, name: str, evaluation: Evaluation, table: ScoreTable, calibration: Calibration | None = None) -> None:
         """Save a complete evaluation, its scores and what its answers correct (None: nothing)."""
         folder = self._folder_of(name, evaluation.spec)
@@ -160,11 +178,11 @@ class EvaluationStore:
             write_json(folder / "calibration.json", asdict(calibration))
         else:  # one of earlier answers would stay
             (folder / "calibration.json").unlink(missing_ok=True)
-        write_json(folder / "evaluation.json", asdict(evaluation))
+        write_json(folder / _EVALUATION, asdict(evaluation))
 
     def find(self, name: str, spec: EvalSpec) -> Evaluation | None:
         """The evaluation of that name under that spec, or None."""
-        path = self._folder_of(name, spec) / "evaluation.json"
+        path = self._folder_of(name, spec) / _EVALUATION
         return _read_evaluation(path) if path.exists() else None
 
     def scores(self, name: str, spec: EvalSpec) -> ScoreTable | None:
@@ -225,6 +243,20 @@ class EvaluationStore:
 
     def _folder_of(self, name: str, spec: EvalSpec) -> Path:
         return self._folder / f"{name}-{spec.fingerprint}"
+
+
+def _as_record(batch: Sequence[Prediction]) -> dict[str, Any]:
+    """A Line of this batch as JSON values. `asdict` copies every value, which takes six times as long."""
+    return {
+        "batch": [
+            {**_fields(one), "distribution": None if one.distribution is None else _fields(one.distribution)}
+            for one in batch
+        ]
+    }
+
+
+def _fields(record: Prediction | Distribution) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def _read_evaluation(path: Path) -> Evaluation:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ from pricer.errors import ModelError, first_line
 
 # Seconds without a worker after which the user is told.
 _PATIENCE = 60.0
+# Seconds for a connection to the head of a cluster.
+_TIMEOUT = 5.0
+_HINT = "on a node of the cluster, --ray auto (with RAY_AUTH_MODE=token if it has tokens); on one machine, --ray local"
 
 
 @contextmanager
@@ -59,6 +63,12 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str, count: int | None) -> None:
+    if "://" in address:
+        raise ModelError(
+            f"--ray {address}: answers cannot go through a Ray client",
+            "start pricer on a node of the cluster, with --ray auto",
+        )
+    _refuse_silent_port(address)
     own = {}
     if address == "local":
         own = {"include_dashboard": False, "num_cpus": max(count or 1, os.cpu_count() or 1)}
@@ -67,8 +77,18 @@ def _connect(ray: Any, address: str, count: int | None) -> None:
     except (ConnectionError, ImportError, RuntimeError, ValueError, OSError) as error:
         raise ModelError(
             f"there is no Ray cluster at {address}: {first_line(error)}",
-            "ray start --head, then --ray auto; or --ray local on one machine",
+            _HINT,
         ) from None
+
+
+def _refuse_silent_port(address: str) -> None:
+    """Raise a ModelError if nothing listens at HOST:PORT. Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), _TIMEOUT).close()
+        except (OSError, OverflowError) as error:
+            raise ModelError(f"there is no Ray cluster at {address}: {first_line(error)}", _HINT) from None
 
 
 def _ask(ray: Any, actor: Any, model: ModelConfig, note: Callable[[str], None]) -> WorkerMachine:

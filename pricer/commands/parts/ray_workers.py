@@ -1,21 +1,18 @@
 """Ray actors answer the cells of an evaluation, each with a base of its own. Only this process saves answers."""
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
-from pricer.commands.parts.fetching import fetch_in_order
+from pricer.commands.parts.ray_tasks import Embedding, Filling, Scoring, Slot, Task
 from pricer.commands.parts.scorers import ScorerParts
-from pricer.commands.parts.session import UNTUNED, EvaluationSession
-from pricer.commands.parts.watcher import ScoringProgress
-from pricer.commands.parts.workers import Loaded, WorkerMachine, pack_adapter
+from pricer.commands.parts.session import EvaluationSession
+from pricer.commands.parts.workers import Loaded, WorkerMachine
 from pricer.core.cell_queue import MAX_DEATHS, CellQueue
 from pricer.core.cells import Cell, Segment
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.errors import CheckpointError, HubError, ModelError
 from pricer.ml.batches import make_batches
 from pricer.ml.tokens import TokenizedPrompt
@@ -28,32 +25,6 @@ _CALLS = 2
 _MAX_DEATHS_IN_A_ROW = 5
 # Seconds without an answer and without a loaded worker, after which the user is told.
 _PATIENCE = 60.0
-
-
-@dataclass(slots=True)
-class _Slot:
-    """An actor, its calls that have not ended (the oldest first), and the adapter that it uses after them."""
-
-    actor: Any
-    calls: deque[Any] = field(default_factory=deque)
-    is_loaded: bool = False
-    adapter: str | None = None
-    deaths: int = 0
-
-
-class _Task(Protocol):
-    """What the actors are asked for: cells, and what becomes of the answers."""
-
-    def submit(self, slot: _Slot, cell: Cell) -> Any:
-        """Call the actor, and return the reference to its answer."""
-
-    def receive(self, cell: Cell, answer: Any) -> None:
-        """Use an answer."""
-
-    def refuse(self, cell: Cell, error: CheckpointError | HubError, *, is_whole: bool = False) -> None:
-        """The candidate of the cell cannot be scored. `is_whole`: its files are as they were saved. Raises the error if
-        nothing can be left out.
-        """
 
 
 class RayWorkers:
@@ -73,7 +44,7 @@ class RayWorkers:
     ) -> None:
         self.host = host
         self._ray, self._start = ray, start
-        self._slots = [_Slot(actor) for actor in actors]
+        self._slots = [Slot(actor) for actor in actors]
         self._note = note
         self._is_begun = False
 
@@ -90,17 +61,23 @@ class RayWorkers:
         return self
 
     def fill(self, session: EvaluationSession, candidates: Sequence[Checkpoint | None], segment: Segment) -> None:
-        """Answer the missing cells of these candidates on a segment, and save the answers. A checkpoint that cannot be
-        scored is left out of the session.
+        """Answer the missing cells of these candidates on a segment, and save the answers. Then score the checkpoints
+        whose answers are complete. A checkpoint that cannot be scored is left out of the session.
         """
-        if cells := session.missing(session.cells(candidates, segment)):
-            session.load()
-            self._work(cells, _Filling(self._ray, session, [c for c in candidates if c], cells))
+        checkpoints = [candidate for candidate in candidates if candidate]
+        if not (cells := session.missing(session.cells(candidates, segment))):
+            return
+        session.load()
+        self._work(cells, Filling(self._ray, session, checkpoints, cells))
+        if segment == session.whole:
+            left_out = session.failed_for_good().keys() | session.errors.keys()
+            scored = {one.id: Candidate.of(one) for one in checkpoints if one.id not in left_out}
+            self._work([Cell(key, ()) for key in scored], Scoring(self._ray, session, scored))
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
         """As in a Scorer: the embeddings by the base, (prompts, hidden size)."""
         batches = make_batches([len(prompt.ids) for prompt in prompts], batch_tokens)
-        task = _Embedding(prompts, batch_tokens)
+        task = Embedding(prompts, batch_tokens)
         self._work([Cell("embeddings", tuple(batch)) for batch in batches], task)
         return np.stack([task.rows[index] for index in range(len(prompts))])
 
@@ -112,7 +89,7 @@ class RayWorkers:
         """As in a Scorer, but never called, for the same reason."""
         raise AssertionError(prompts)
 
-    def _work(self, cells: Sequence[Cell], task: _Task) -> None:
+    def _work(self, cells: Sequence[Cell], task: Task) -> None:
         """Let the workers answer all cells."""
         queue, is_patient = CellQueue(cells, len(self._slots)), True
         while True:
@@ -129,7 +106,7 @@ class RayWorkers:
                 self._note("still waiting for a worker to load the base")
                 is_patient = False
 
-    def _feed(self, number: int, queue: CellQueue, task: _Task) -> None:
+    def _feed(self, number: int, queue: CellQueue, task: Task) -> None:
         """Give a worker the cells that it may have."""
         slot = self._slots[number]
         while slot.is_loaded and len(slot.calls) < _CALLS and (cell := queue.take(number)):
@@ -141,7 +118,7 @@ class RayWorkers:
                 queue.refuse(number)
                 task.refuse(cell, error)
 
-    def _collect(self, number: int, queue: CellQueue, task: _Task) -> None:
+    def _collect(self, number: int, queue: CellQueue, task: Task) -> None:
         """Take the result of the oldest call of a worker."""
         slot, errors = self._slots[number], self._ray.exceptions
         try:
@@ -164,12 +141,12 @@ class RayWorkers:
                 slot.deaths = 0
                 task.receive(queue.finish(number), result)
 
-    def _begin(self, slot: _Slot) -> None:
+    def _begin(self, slot: Slot) -> None:
         slot.is_loaded, slot.adapter = False, None
         slot.calls.clear()
         slot.calls.append(slot.actor.load.remote(self._parts, self._prompts, self._known_dense()))
 
-    def _accept(self, slot: _Slot, loaded: Loaded) -> None:
+    def _accept(self, slot: Slot, loaded: Loaded) -> None:
         """A worker has loaded the base. If another one with such a device has decided otherwise about the weights, it
         loads the base again in that way.
         """
@@ -184,7 +161,7 @@ class RayWorkers:
         found: dict[str, bool] = self._run.facts().get("dense", {})
         return found
 
-    def _lose(self, number: int, queue: CellQueue, task: _Task, reason: str) -> None:
+    def _lose(self, number: int, queue: CellQueue, task: Task, reason: str) -> None:
         """A worker has died. Its cells are handed out again, and it begins again."""
         slot, lethal = self._slots[number], queue.lose(number)
         slot.deaths += 1
@@ -203,70 +180,6 @@ class RayWorkers:
             queue.drop(lethal.name)
             problem = f"{MAX_DEATHS} workers died while they answered the same {len(lethal.indices)} items"
             task.refuse(lethal, CheckpointError(problem, "pricer eval without --ray shows why"))
-
-
-class _Filling:
-    """The task of answering the cells of a session. An adapter is sent once, and kept as long as cells need it."""
-
-    def __init__(
-        self, ray: Any, session: EvaluationSession, checkpoints: Sequence[Checkpoint], cells: Sequence[Cell]
-    ) -> None:
-        self._ray, self._session = ray, session
-        self._left = Counter(cell.name for cell in cells)
-        self._checkpoints = {one.id: one for one in checkpoints if one.id in self._left}
-        self._folders = fetch_in_order(session.fetch, list(self._checkpoints.values()))
-        self._sent: dict[str, Any] = {}
-        self._progress = ScoringProgress(session.watcher, sum(len(cell.indices) for cell in cells))
-        self._answers = Counter[str]()
-
-    def submit(self, slot: _Slot, cell: Cell) -> Any:
-        checkpoint = self._checkpoints.get(cell.name)
-        if checkpoint is None:  # the untuned base
-            return slot.actor.answer.remote(None, cell.indices)
-        if slot.adapter != checkpoint.id:
-            if checkpoint.id not in self._sent:
-                folder = self._folders[checkpoint.id].result()
-                self._sent[checkpoint.id] = self._ray.put(pack_adapter(checkpoint, folder))
-            slot.actor.use.remote(self._sent[checkpoint.id])
-            slot.adapter = checkpoint.id
-        return slot.actor.answer.remote(checkpoint.id, cell.indices)
-
-    def receive(self, cell: Cell, answer: Any) -> None:
-        self._session.save(cell, answer)
-        self._left[cell.name] -= 1
-        self._reach(cell.name, len(cell.indices))
-        if not self._left[cell.name] and cell.name in self._checkpoints:
-            self._sent.pop(cell.name, None)  # frees the object store
-            self._session.run.evaluations.drop_failure(cell.name)
-
-    def refuse(self, cell: Cell, error: CheckpointError | HubError, *, is_whole: bool = False) -> None:
-        checkpoint = self._checkpoints.get(cell.name)
-        if checkpoint is None:  # there is no untuned base to leave out
-            raise error
-        self._sent.pop(cell.name, None)
-        self._session.leave_out(checkpoint, error, is_whole=is_whole)
-
-    def _reach(self, name: str, answers: int) -> None:
-        self._answers[name] += answers
-        shown = self._checkpoints[name].name if name in self._checkpoints else UNTUNED
-        self._progress.reach(shown, self._answers[name])
-
-
-class _Embedding:
-    """The task of embedding prompts. `rows` has the embedding of each prompt by its index."""
-
-    def __init__(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> None:
-        self.rows: dict[int, np.ndarray] = {}
-        self._prompts, self._batch_tokens = prompts, batch_tokens
-
-    def submit(self, slot: _Slot, cell: Cell) -> Any:
-        return slot.actor.embed.remote([self._prompts[index] for index in cell.indices], self._batch_tokens)
-
-    def receive(self, cell: Cell, answer: Any) -> None:
-        self.rows.update(zip(cell.indices, answer, strict=True))
-
-    def refuse(self, cell: Cell, error: CheckpointError | HubError, *, is_whole: bool = False) -> None:  # noqa: ARG002
-        raise error
 
 
 def explain_ray_error(error: Exception) -> str:

@@ -224,6 +224,11 @@ class EvaluationSession:
         self.run.evaluations.add(name, evaluation, table, calibration)
         return evaluation
 
+    def finish_saved(self, candidate: Candidate) -> Evaluation:
+        """As `finish`, with the saved Predictions, of which there must be one per item."""
+        found = self._saved(candidate.key)
+        return self.finish(candidate.key, candidate, [found[prompt.item_id] for prompt in self.prompts])
+
     def gather(self, name: str, segments: Sequence[Segment]) -> None:
         """Put the answers on these segments into one file, as one process would have saved them."""
         self._save_ordered(name, self._saved(name), [*segments, self.whole])

@@ -9,9 +9,12 @@ from typing import Any
 
 import pricer
 from pricer.commands.parts.scorers import ScorerParts
+from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.settling import Machine
 from pricer.config import ModelConfig
-from pricer.core.checkpoints import Checkpoint
+from pricer.core.checkpoints import Candidate, Checkpoint
+from pricer.core.evaluation import EvalSpec
+from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.errors import CheckpointError, ModelError
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
@@ -20,6 +23,7 @@ from pricer.ml.predict import CheckpointPredictor
 from pricer.ml.tokens import TokenizedPrompt
 from pricer.stores.bases import find_base
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, verify
+from pricer.stores.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,15 @@ def pack_adapter(checkpoint: Checkpoint, folder: Path) -> SentAdapter:
     return SentAdapter(
         checkpoint, str(folder), {name: (folder / name).read_bytes() for name in (ADAPTER, ADAPTER_CONFIG)}
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringJob:
+    """What the answers of all candidates are scored on: see EvaluationSession."""
+
+    spec: EvalSpec
+    items: Sequence[Item]
+    batch_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,20 @@ class Worker:
         if self._problem is not None:
             raise self._problem
         return self._loaded.predict([self._prompts[index] for index in indices])
+
+    def score(self, job: ScoringJob, candidate: Candidate, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Score the answers of a candidate to all items. `files` has the saved answers, by their names. Returns all
+        files of the evaluation, as this candidate would have been scored by the caller.
+        """
+        nothing: Any = None  # everything is answered
+        with tempfile.TemporaryDirectory(prefix="pricer-") as folder:
+            run, key = Run(Path(folder)), candidate.key
+            run.evaluations.write_files(key, job.spec, files)
+            session = EvaluationSession(
+                run, job.spec, job.items, self._prompts, job.batch_tokens, nothing, nothing, nothing
+            )
+            session.finish_saved(candidate)
+            return run.evaluations.read_files(key, job.spec)
 
     def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> Any:
         """Embed one batch of prompts with the base, before the first adapter is used: (prompts, hidden size)."""

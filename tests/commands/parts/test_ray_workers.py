@@ -11,8 +11,9 @@ from pricer.commands.parts.ray_workers import RayWorkers
 from pricer.commands.parts.scorers import ScorerParts
 from pricer.commands.parts.session import EvaluationSession
 from pricer.commands.parts.settling import Machine
-from pricer.commands.parts.workers import Loaded, WorkerMachine
+from pricer.commands.parts.workers import Loaded, ScoringJob, WorkerMachine
 from pricer.config import ModelConfig
+from pricer.core.checkpoints import Candidate
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat
@@ -89,11 +90,13 @@ class FakeActor:
 
     def __init__(self, is_lethal: Callable[[str | None, int], bool], bad: Sequence[str] = ()) -> None:
         self.loads, self.swaps = 0, 0
+        self.scored: list[str] = []
         self.answered: list[tuple[str | None, tuple[int, ...]]] = []
         self._is_lethal, self._bad = is_lethal, bad
         self._inbox: list[Call] = []
         self._adapter: str | None = None
         self.load, self.use = self._remote(self._load), self._remote(self._use)
+        self.score = self._remote(self._score)
         self.answer, self.embed = self._remote(self._answer), self._remote(self._embed)
 
     def _remote(self, method: Callable[..., Any]) -> SimpleNamespace:
@@ -132,6 +135,10 @@ class FakeActor:
             raise CheckpointError("the adapter has weights that are not numbers")
         self.answered.append((adapter, indices))
         return [Prediction(ITEMS[index].id, "", 20.0) for index in indices]
+
+    def _score(self, job: ScoringJob, candidate: Candidate, files: dict[str, bytes]) -> dict[str, bytes]:
+        self.scored.append(candidate.name)
+        return files
 
     def _embed(self, prompts: Sequence[TokenizedPrompt], _: int) -> np.ndarray:
         return np.array([[float(prompt.item_id[4:])] for prompt in prompts])
@@ -187,6 +194,7 @@ def test_two_workers_answer_every_cell_once_and_change_adapters_rarely(run: Run)
 
     assert answers(run) == WHOLE
     assert sum(len(actor.answered) for actor in actors) == 9
+    assert sorted(actors[0].scored + actors[1].scored) == ["step-000002", "step-000004", "step-000006"]
     # One has the first checkpoint and the beginning of the second, the other one the rest.
     assert [actor.swaps for actor in actors] == [2, 2]
 
