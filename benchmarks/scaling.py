@@ -4,19 +4,20 @@
     python benchmarks/scaling.py RUN_FOLDER real [LIMIT]
 
 The first form times the parts of an evaluation with the run's base and checkpoints: a token in a batch, a token that is
-embedded, the change of an adapter in a worker, a score there, and what only the driver does. A simulation then gives the
-cells of CHECKPOINTS (40) x ITEMS (10,000) to workers, event by event, through the queue of `pricer eval --ray`. The
+embedded, the change of an adapter in a worker, a score there, and what only the driver does. A simulation then gives
+the cells of CHECKPOINTS (40) x ITEMS (10,000) to workers, event by event, through the queue of `pricer eval --ray`. The
 driver does one thing at a time. Efficiency is the time of one process without Ray, divided by the time with N workers
 and by N: of all cells, those of the baselines included, and changes of adapters; then also of scores, regressions and
 all else that `pricer eval` does with an evaluation; then also of loading the base. Not counted: the start of pricer and
 of Ray, the preparation of the data, and the time that answers and adapters need on a network.
 
-The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers. The
-evaluations must be the same byte for byte.
+The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers.
+Each has one thread. The evaluations must be the same byte for byte.
 """
 
 import heapq
 import itertools
+import os
 import pickle
 import shutil
 import statistics
@@ -325,13 +326,14 @@ def show(costs: Costs, lengths: Sequence[int], batch_tokens: int, checkpoints: i
 def compare(folder: Path, limit: str) -> None:
     """Print the seconds of real evaluations, and fail unless all are the same."""
     contents: list[dict[str, bytes]] = []
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     for options in ([], ["--ray", "local", "--workers", "1"], ["--ray", "local", "--workers", "2"]):
         with tempfile.TemporaryDirectory() as name:
             copy = Path(name) / "runs" / folder.name
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("evaluations"))
             command = [sys.executable, "-m", "pricer", "eval", "--all-checkpoints", "--limit", limit, *options]
             started = time.perf_counter()
-            subprocess.run(command, cwd=name, check=True, capture_output=True)
+            subprocess.run(command, cwd=name, check=True, capture_output=True, env=one_thread)
             seconds = time.perf_counter() - started
             files = sorted(path for path in (copy / "evaluations").rglob("*") if path.is_file())
             contents.append({path.relative_to(copy).as_posix(): path.read_bytes() for path in files})
