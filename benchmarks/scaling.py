@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -95,6 +96,11 @@ def time_of(call: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
+def median_time(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
+    """The median processor time of a call with each of the arguments."""
+    return statistics.median(time_of(partial(call, argument)) for argument in arguments)
+
+
 def spread(batches: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """Some of the batches, evenly spaced."""
     return [batches[index] for index in np.linspace(0, len(batches) - 1, TIMED).astype(int)]
@@ -142,8 +148,8 @@ def measure_session(session: EvaluationSession, setup: Setup, saved: Sequence[Ch
     sent = [pickle.dumps(one) for one in packed]
     scorer.use(store.fetch(saved[0]))  # the first one takes longer
     worker.use(packed[0])
-    swap = statistics.median(time_of(lambda one=one: scorer.use(store.fetch(one))) for one in saved)
-    worker_swap = statistics.median(time_of(lambda one=one: worker.use(pickle.loads(one))) for one in sent)
+    swap = median_time(lambda one: scorer.use(store.fetch(one)), saved)
+    worker_swap = median_time(lambda one: worker.use(pickle.loads(one)), sent)
     answering = per_token(partial(worker.answer, saved[-1].id))
 
     cell = Cell("saved", batches[len(batches) // 2])
@@ -159,14 +165,14 @@ def measure_session(session: EvaluationSession, setup: Setup, saved: Sequence[Ch
     candidates = [Candidate.of(one) for one in saved]
     # The first score takes longer, and most workers make few.
     worker_score = time_of(lambda: worker.score(pickle.loads(scoring), candidates[0], answered))
-    score = statistics.median(time_of(partial(session.finish_saved, one)) for one in candidates)
+    score = median_time(session.finish_saved, candidates)
     scored = kept.read_files(saved[0].id, spec)
     reading = time_of(lambda: kept.read_files(saved[0].id, spec)) + time_of(
         lambda: kept.write_files(saved[0].id, spec, scored)
     )
     with local_ray():
         receive, file = save + time_calls(cell.indices, answers), reading + time_calls(scored, scored, 20)
-        send = statistics.median(time_of(lambda one=one: ray.put(pack_adapter(one, store.fetch(one)))) for one in saved)
+        send = median_time(lambda one: ray.put(pack_adapter(one, store.fetch(one))), saved)
     baselines = measure_baselines(session, setup, width)
     return Costs(answering, embedding, load, swap, score, worker_swap, worker_score, receive, send, file, baselines, 0)
 
