@@ -122,8 +122,11 @@ def measure(folder: Path, count: int, checkpoints: int) -> tuple[Costs, list[int
     started = time.process_time()
     with open_job(job, Listener()):
         again = time.process_time() - started
-    closing = time_of(lambda: evaluate_job(job, Listener())) - again
-    rest = opening + closing * checkpoints / len(saved)
+    # Most of this depends on the items alone, and a part on the number of checkpoints.
+    few, many = (
+        time_of(partial(evaluate_job, replace(job, checkpoints=saved[:n]), Listener())) for n in (2, len(saved))
+    )
+    rest = opening + few - again + (checkpoints - 2) * (many - few) / (len(saved) - 2)
     return replace(costs, rest=rest), [len(prompt.ids) for prompt in session.prompts], session.batch_tokens
 
 
