@@ -85,7 +85,7 @@ def evaluate(
             job = plan_split(source, which, Split(split or "val"), limit, watcher, actors)
         if part is not None:
             delivery = Delivery(answers, part, watcher) if answers else None
-            answered = answer_shard(job, part, watcher, race=race, delivery=delivery)
+            answered = answer_shard(job, part, watcher, race=race, delivery=delivery, given=given)
         else:
             fill = plan_merge(job, answers, watcher) if answers else None
             result = evaluate_job(job, watcher, race=race, fill=fill)
