@@ -23,12 +23,13 @@ class Events(TrainerCallback):
 
     processes: Processes
     seed: int
-    on_checkpoint: Callable[[Path, int], None]
+    on_checkpoint: Callable[[Path, int, bool], None]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     note: Callable[[str], None]
     tokens: float = 0.0
     since: float = 0.0
+    stops: bool = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.since = time.monotonic()
@@ -39,10 +40,10 @@ class Events(TrainerCallback):
         self.processes.step = state.global_step
         self.on_progress(Progress(state.global_step, state.max_steps, state.epoch))
         last = state.global_step >= state.max_steps
-        stops = bool(self.processes.largest(self.should_stop()))
-        if stops and self.processes.count > 1:
+        self.stops = bool(self.processes.largest(self.should_stop()))
+        if self.stops and self.processes.count > 1:
             self.note("all processes stop, and a checkpoint is saved")
-        if last or stops:
+        if last or self.stops:
             control.should_save = control.should_training_stop = True
         control.should_log = control.should_log or last
 
@@ -74,5 +75,5 @@ class Events(TrainerCallback):
         gather_random_states(folder, self.processes)
         # Validation has other shapes, which are not compiled.
         with use_compiled(False):
-            self.on_checkpoint(folder, state.global_step)
+            self.on_checkpoint(folder, state.global_step, self.stops)
         self.since += time.monotonic() - before  # scoring a checkpoint is not training time
