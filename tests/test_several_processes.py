@@ -177,7 +177,16 @@ def sabotage(how: str, processes: int, monkeypatch: pytest.MonkeyPatch, *, shard
     if sharded:  # as `accelerate launch` does
         monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
         monkeypatch.setenv("FSDP_VERSION", "2")
-    command = [*torchrun(processes, "--standalone"), "sabotaged.py", how, "train", "--run", "x", *options(**SETTINGS)]
+    command = [
+        *torchrun(processes, "--standalone"),
+        "--",
+        "sabotaged.py",
+        how,
+        "train",
+        "--run",
+        "x",
+        *options(**SETTINGS),
+    ]
     return wait(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
 
 

@@ -348,6 +348,7 @@ class TestHostileStates:
             ("trainer_state.json", 500_000_001, "500,000,000"),
             ("state.json", 1_000_001, "1,000,000"),
             ("manifest.json", 1_000_001, "1,000,000"),
+            ("rng_state.pth", 1_000_001, "1,000,000"),
         ],
     )
     def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(
