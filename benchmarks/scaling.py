@@ -10,12 +10,13 @@ driver takes the answers of one cell at a time. Efficiency is the time of one pr
 with N workers and by N: of all cells, those of the baselines included, and changes of adapters; then also of the scores
 and regressions; then also of loading the base.
 
-The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers. The
-evaluations must be the same byte for byte.
+The second form runs `pricer eval --all-checkpoints` on copies of the run: in one process, and with 1 and 2 workers.
+Each has one thread. The evaluations must be the same byte for byte.
 """
 
 import heapq
 import itertools
+import os
 import shutil
 import statistics
 import subprocess
@@ -259,13 +260,14 @@ def show(costs: Costs, lengths: Sequence[int], batch_tokens: int, checkpoints: i
 def compare(folder: Path, limit: str) -> None:
     """Print the seconds of real evaluations, and fail unless all are the same."""
     contents: list[dict[str, bytes]] = []
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     for options in ([], ["--ray", "local", "--workers", "1"], ["--ray", "local", "--workers", "2"]):
         with tempfile.TemporaryDirectory() as name:
             copy = Path(name) / "runs" / folder.name
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("evaluations"))
             command = [sys.executable, "-m", "pricer", "eval", "--all-checkpoints", "--limit", limit, *options]
             started = time.perf_counter()
-            subprocess.run(command, cwd=name, check=True, capture_output=True)
+            subprocess.run(command, cwd=name, check=True, capture_output=True, env=one_thread)
             seconds = time.perf_counter() - started
             files = sorted(path for path in (copy / "evaluations").rglob("*") if path.is_file())
             contents.append({path.relative_to(copy).as_posix(): path.read_bytes() for path in files})
