@@ -229,6 +229,7 @@ def stop_after(step: int, run: Path, processes: int, *arguments: str) -> None:
     _, errors = wait(launcher)
     assert "all processes stop, and a checkpoint is saved" in errors, errors
     assert f"stopped; {run.name} is saved" in errors, errors
+    assert "is kept without a validation: training stops; pricer eval scores it" in errors
 
 
 @pytest.mark.slow

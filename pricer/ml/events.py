@@ -29,7 +29,7 @@ class Events(TrainerCallback):
     note: Callable[[str], None]
     tokens: float = 0.0
     since: float = 0.0
-    stops: bool = False
+    hurries: bool = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.since = time.monotonic()
@@ -40,10 +40,12 @@ class Events(TrainerCallback):
         self.processes.step = state.global_step
         self.on_progress(Progress(state.global_step, state.max_steps, state.epoch))
         last = state.global_step >= state.max_steps
-        self.stops = bool(self.processes.largest(self.should_stop()))
-        if self.stops and self.processes.count > 1:
+        stops = bool(self.processes.largest(self.should_stop()))
+        if stops and self.processes.count > 1:
             self.note("all processes stop, and a checkpoint is saved")
-        if last or self.stops:
+            # The launcher kills them some seconds after it has asked them to stop: torchrun after 30.
+            self.hurries = True
+        if last or stops:
             control.should_save = control.should_training_stop = True
         control.should_log = control.should_log or last
 
@@ -75,5 +77,5 @@ class Events(TrainerCallback):
         gather_random_states(folder, self.processes)
         # Validation has other shapes, which are not compiled.
         with use_compiled(False):
-            self.on_checkpoint(folder, state.global_step, self.stops)
+            self.on_checkpoint(folder, state.global_step, self.hurries)
         self.since += time.monotonic() - before  # scoring a checkpoint is not training time

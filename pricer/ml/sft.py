@@ -191,9 +191,9 @@ def fine_tune(
     A step is computed according to `settings`. If memory runs out, the step is repeated in smaller parts. If compiled
     layers fail, it is repeated without them. `note` gets a line about it.
 
-    `on_checkpoint(folder, step, stops)` gets every saved folder, with the adapter and the training state, and whether
-    training was asked to stop there. Passing the folder as `resume_from` continues to the same weights, bit for bit on
-    the CPU. Only the newest two folders are kept.
+    `on_checkpoint(folder, step, hurries)` gets every saved folder, with the adapter and the training state. Passing the
+    folder as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+    `hurries`: several processes were asked to stop, and may be killed soon.
 
     Each of several `processes` gets the same arguments, except that each has its own folders, and its own random state
     in `resume_from`. Only process 0 saves adapters. If another number of processes wrote the state, dropout goes on

@@ -125,8 +125,6 @@ def test_a_signal_saves_a_checkpoint_first_and_the_resumed_run_ends_as_the_whole
     assert signal.getsignal(signal.SIGINT) is before
     assert caught.value.hint == "pricer train --resume --run stopped"
     assert [c.step for c in find_run("stopped").store.checkpoints()] == [2, 3]
-    # Who stops a training may kill it soon, so the checkpoint at the stop does not wait for a validation.
-    assert [line["step"] for line in find_run("stopped").metrics() if "val_mae" in line] == [2]
 
     listener = Listener()
     result = train.resume("stopped", listener)

@@ -56,7 +56,7 @@ def train(
         setup.precision,
         state_folder=folder,
         resume_from=resume_from,
-        on_checkpoint=lambda path, step, stops: folders.update({step: path}),
+        on_checkpoint=lambda path, step, hurries: folders.update({step: path}),
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
         note=note,

@@ -99,8 +99,8 @@ def follow(ranks: Ranks) -> None:
             processes=processes,
         )
 
-        def on_checkpoint(folder: Path, _step: int, stops: bool) -> None:
-            if config.val_items and not stops:
+        def on_checkpoint(folder: Path, _step: int, hurries: bool) -> None:
+            if config.val_items and not hurries:
                 with suppress(OutOfMemoryError):  # process 0 says so, and training goes on
                     validate()
             shutil.rmtree(folder)

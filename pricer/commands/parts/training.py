@@ -61,13 +61,13 @@ class Recorder:
                 "lower train.learning_rate or train.max_grad_norm"
             )
 
-    def checkpoint(self, folder: Path, step: int, stops: bool) -> None:
-        """Validate and keep a checkpoint that the trainer has saved. There is no validation if training `stops`: who
-        stops it may kill it after some seconds (torchrun after 30), and then the checkpoint would be lost.
+    def checkpoint(self, folder: Path, step: int, hurries: bool) -> None:
+        """Validate and keep a checkpoint that the trainer has saved. There is no validation if training `hurries`,
+        because the checkpoint would be lost if training was killed in it.
         """
         epoch = round(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"], 6)
         checkpoint = self._describe(folder, step, epoch)
-        validation = self._validate(step, epoch, stops) if self.setup.config.train.val_items else None
+        validation = self._validate(step, epoch, hurries) if self.setup.config.train.val_items else None
         # The state is complete before the checkpoint is kept: a kept step must never be trained again, because a GPU
         # would give it other weights. After a kill between the two, resuming keeps the checkpoint from the state.
         self.run.training_states.mark_complete(folder)
@@ -82,10 +82,10 @@ class Recorder:
         else:
             self.run.store.push(folder, step)
 
-    def _validate(self, step: int, epoch: float, stops: bool) -> Validation | None:
+    def _validate(self, step: int, epoch: float, hurries: bool) -> Validation | None:
         """The validation of a step; None, with a note, if there is none."""
         try:
-            why, validation = "training stops", None if stops else self.validate()
+            why, validation = "training stops", None if hurries else self.validate()
         except OutOfMemoryError as error:
             why, validation = error.message, None
         if validation is None:
