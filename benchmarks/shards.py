@@ -148,7 +148,7 @@ def main() -> None:
             f"{shards} shards: {counts[0]} processes, {counts[1]} killed, {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-        torn = [path for path in parts.rglob("predictions-*.jsonl") if not path.read_bytes().endswith(b"\n")]
+        torn = [path for path in scratch.rglob("predictions-*.jsonl") if not path.read_bytes().endswith(b"\n")]
         began = time.perf_counter()
         finish(start(*evaluate, *(["--repo", REPO, "--merge"] if through_hub else []), folder=merged))
         print(f"merged: {time.perf_counter() - began:.0f} s ({len(torn)} files had a torn last line)", flush=True)

@@ -56,6 +56,7 @@ def evaluate(
     refuse_if(race and not is_val, "--race", "a race chooses a checkpoint, which only --split val may do")
     refuse_if(merge and shard is not None, "--merge", "a shard answers; merge when all shards have ended")
     refuse_if(ray is not None and shard is not None, "--ray", "a shard is for one process; give --ray or --shard")
+    refuse_if(ray is not None and not ray.strip(), "--ray", "the address is empty; on one machine, --ray local")
     refuse_if(workers is not None and ray is None, "--workers", "only Ray has workers: add --ray local")
     part = _parse_shard(shard) if shard is not None else None
     from pricer.core.items import Split
@@ -75,15 +76,16 @@ def evaluate(
         source = open_run(run, repo, watcher.note, given)
         answers = find_answers(source) if merge or (part is not None and repo is not None) else None
         which = "all" if all_checkpoints else checkpoint or "last"
-        opened = ray and open_workers(ray, workers, source.config().model, watcher.note)
-        actors = stack.enter_context(opened) if opened else None
+        actors = None
+        if ray is not None:
+            actors = stack.enter_context(open_workers(ray, workers, source.config().model, watcher.note))
         if data is not None:
             job = plan_other_data(source, which, data, limit, watcher, actors)
         else:
             job = plan_split(source, which, Split(split or "val"), limit, watcher, actors)
         if part is not None:
             delivery = Delivery(answers, part, watcher) if answers else None
-            answered = answer_shard(job, part, watcher, race=race, delivery=delivery)
+            answered = answer_shard(job, part, watcher, race=race, delivery=delivery, given=given)
         else:
             fill = plan_merge(job, answers, watcher) if answers else None
             result = evaluate_job(job, watcher, race=race, fill=fill)

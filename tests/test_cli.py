@@ -64,6 +64,7 @@ def test_the_installed_command_shows_its_version() -> None:
         ("eval --race --all-checkpoints --split test", "a race chooses a checkpoint, which only --split val may do"),
         ("eval --race --all-checkpoints --data a.csv", "a race chooses a checkpoint, which only --split val may do"),
         ("eval --shard 0/8", "--shard: 0/8 is no shard: they are numbered from 1 to 8"),
+        ("eval --ray=", "--ray: the address is empty; on one machine, --ray local"),
         ("eval --data a.csv --split val", "--split: --data scores all items, whatever their split"),
         ("watch --run a --repo ann/prices", "--repo: give --run or --repo, not both"),
         ("watch --every 0", "'--every': Input should be greater than or equal to 1"),

@@ -1,13 +1,14 @@
 """`pricer eval --shard`: answer a fixed share of an evaluation's cells. Nothing is scored."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pricer.commands.parts.delivery import Delivery, catch_time_limit
 from pricer.commands.parts.fetching import fetch_ahead
+from pricer.commands.parts.hub_runs import NOT_GIVEN, GivenConfig
 from pricer.commands.parts.jobs import Job, open_job
 from pricer.commands.parts.scoring import Fill, Unfinished, find_winner
 from pricer.commands.parts.session import UNTUNED, EvaluationSession, candidate_key
@@ -41,10 +42,13 @@ class Answered:
 
 @dataclass(slots=True)
 class _Share:
-    """A Fill that answers the cells of one shard, and counts them. `saved` is called after each cell."""
+    """A Fill that answers the cells of one shard, and counts them. `saved` is called after each cell. `failed` has the
+    ids of checkpoints that another shard could not score, so their cells are not waited for.
+    """
 
     shard: Shard
     saved: Callable[[EvaluationSession], object]
+    failed: Collection[str] = ()
     cells: int = 0
     answered: int = 0
     missing: int = 0
@@ -62,39 +66,47 @@ class _Share:
         self.cells = len(mine)
         _answer(session, candidates, todo, self.saved)
         self.answered += len(todo) - sum(cell.name in session.errors for cell in todo)
-        failed = {failure.id for failure in session.run.evaluations.failures()}
+        failed = {failure.id for failure in session.run.evaluations.failures()} | {*self.failed}
         self.missing = sum(cell.name not in failed for cell in session.missing(cells))
         if self.missing:
             raise Unfinished
 
 
 def answer_shard(
-    job: Job, shard: Shard, watcher: Watcher, *, race: bool = False, delivery: Delivery | None = None
+    job: Job,
+    shard: Shard,
+    watcher: Watcher,
+    *,
+    race: bool = False,
+    delivery: Delivery | None = None,
+    given: GivenConfig = NOT_GIVEN,
 ) -> Answered:
     """Answer the cells of a shard, and save the answers in the run's folder. With a `delivery`, they are also pushed to
     the Hub, also if the command is interrupted.
 
     The shares depend only on the checkpoints, the items and the batch size, so the shards need no coordination. In a
-    `race`, the rounds whose answers are all here are decided; then the share of the next round is answered.
+    `race`, the rounds whose answers are all here are decided; then the share of the next round is answered. `given` is
+    the config that opened the repository; the commands for the user repeat it.
     """
-    command = _command(job, race=race, through_hub=delivery is not None)
+    command = _command(job, given, race=race, through_hub=delivery is not None)
     if delivery:
         delivery.begin(job)
     fill = _Share(shard, delivery.push_sometimes if delivery else lambda _: None)
     with catch_time_limit(f"{command} --shard {shard}"), open_job(job, watcher, shard) as (session, fitting):
-        for checkpoint in fitting:
-            if error := session.failed_for_good().get(checkpoint.id):
-                session.leave_out(checkpoint, error, is_whole=True)
         if delivery:
-            delivery.fetch(session, [None, *fitting], race=race)
+            fill.failed = delivery.fetch(session, fitting, race=race)
+        known = session.failed_for_good()
+        for checkpoint in fitting:
+            if checkpoint.id in known and checkpoint.id not in session.errors:
+                session.leave_out(checkpoint, known[checkpoint.id], is_whole=True)
         try:
             is_round = not _fill_what_is_known(session, fitting, fill, race=race)
+            if delivery:
+                delivery.push(session)
         except BaseException:
             if delivery:
                 delivery.push_at_last(session)
             raise
-        if delivery:
-            delivery.push(session)
     failed = [Failure(c.name, session.errors[c.id].message, c.id) for c in job.checkpoints if c.id in session.errors]
     merge = f"{command} --merge" if delivery else command
     return Answered(job.run, shard, fill.cells, fill.answered, fill.missing, tuple(failed), is_round, merge)
@@ -110,9 +122,11 @@ def _fill_what_is_known(
     with suppress(Unfinished):
         if not race:
             fill(session, [None, *checkpoints], session.whole)
-        elif found := find_winner(session, checkpoints, fill):
+        else:
+            found = find_winner(session, checkpoints, fill)
             is_last = True
-            fill(session, [found.winner], found.rest)
+            if found:
+                fill(session, [found.winner], found.rest)
     return is_last
 
 
@@ -152,9 +166,11 @@ def _answer(
         session.run.evaluations.drop_failure(checkpoint.id)
 
 
-def _command(job: Job, *, race: bool, through_hub: bool) -> str:
+def _command(job: Job, given: GivenConfig, *, race: bool, through_hub: bool) -> str:
     """The command that evaluates a job in one process."""
     words = ["pricer", "eval", *(["--repo", str(job.run.repo)] if through_hub else ["--run", job.run.name])]
+    words += ["--config", str(given.path)] if given.path else []
+    words += [word for override in given.overrides for word in ("--set", override)]
     words += ["--all-checkpoints"] if job.which == "all" else ["--checkpoint", job.which]
     words += ["--race"] if race else []
     words += ["--split", "test"] if job.spec.split == Split.TEST else []

@@ -1,8 +1,8 @@
 """A run's evaluations: the predictions of each candidate, their scores, and the metrics."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Distribution, Prediction
 from pricer.errors import RunError
+from pricer.stores.answers import Failures, Line, parse_lines
 from pricer.stores.files import (
     append_lines,
     locked,
@@ -24,25 +25,11 @@ from pricer.stores.files import (
     write_json,
     write_lines,
 )
-from pricer.stores.records import parse_record, read_record, read_records
+from pricer.stores.records import read_record, read_records
 
 _PREDICTIONS, _EVALUATION = "predictions.jsonl", "evaluation.json"
 # The columns of scores.npz and their types.
 _COLUMNS: dict[str, Any] = {"item_id": np.str_, "price": np.float64, "imputed": np.float64, "has_price": np.bool_}
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of a file of predictions."""
-
-    batch: tuple[Prediction, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Failures:
-    """What failures.json holds."""
-
-    failures: tuple[Failure, ...]
 
 
 class EvaluationStore:
@@ -55,6 +42,7 @@ class EvaluationStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._fetched: dict[tuple[str, str], list[Path]] = {}
 
     @contextmanager
     def lock(self, shard: Shard | None = None) -> Iterator[None]:
@@ -110,9 +98,10 @@ class EvaluationStore:
         """
         folder, known = self._folder_of(name, spec), set[str]()
         batches = []
-        for path in (folder / _PREDICTIONS, *self.shard_files(name, spec)):
+        fetched = self._fetched.get((name, spec.fingerprint), [])
+        for path in (folder / _PREDICTIONS, *self.shard_files(name, spec), *fetched):
             try:
-                for line in read_records(_Line, path):
+                for line in read_records(Line, path):
                     first = {one.item_id: one for one in reversed(line.batch) if one.item_id not in known}
                     known |= first.keys()
                     batches += [list(first.values())[::-1]] if first else []
@@ -137,6 +126,12 @@ class EvaluationStore:
         for path in self.shard_files(name, spec):
             path.unlink(missing_ok=True)
 
+    def add_fetched(self, name: str, spec: EvalSpec, path: Path) -> None:
+        """Read a file of Predictions from elsewhere after the files here, for as long as this object lives. The file
+        is not copied, so a later command does not read it.
+        """
+        self._fetched.setdefault((name, spec.fingerprint), []).append(path)
+
     def read_shard(self, spec: EvalSpec, shard: Shard) -> dict[str, bytes]:
         """The files of answers that a shard has made, by their paths in the run's folder: whole lines only."""
         found = {}
@@ -146,14 +141,23 @@ class EvaluationStore:
         return found
 
     def keep_shard(self, name: str, spec: EvalSpec, shard: Shard, content: bytes) -> None:
-        """Keep a file of answers that a shard has made elsewhere, unless the one here is as long, or longer."""
+        """Keep a file of answers that a shard has made elsewhere. It is not kept if its answers are here, or if the
+        file here is as long, or longer.
+        """
         path = self._folder_of(name, spec) / f"predictions-{shard.label}.jsonl"
-        if not path.exists() or path.stat().st_size < len(content):
+        if path.exists() and path.stat().st_size >= len(content):
+            return
+        known = {one.item_id for batch in self.predictions(name, spec) for one in batch}
+        if any(one.item_id not in known for batch in parse_lines(content) for one in batch):
             write_atomically(path, content)
 
     def read_files(self, name: str, spec: EvalSpec) -> dict[str, bytes]:
-        """The files of one evaluation, by their names, to be sent."""
-        return {path.name: path.read_bytes() for path in sorted(self._folder_of(name, spec).glob("*"))}
+        """The files of one evaluation, by their names, to be sent. Those that were fetched come with them."""
+        files = {path.name: path for path in sorted(self._folder_of(name, spec).glob("*"))}
+        # These names come after those of shards: answers that were made here count first.
+        fetched = enumerate(self._fetched.get((name, spec.fingerprint), []), start=1)
+        files |= {f"predictions-fetched-{number:04}.jsonl": path for number, path in fetched}
+        return {file: path.read_bytes() for file, path in files.items()}
 
     def write_files(self, name: str, spec: EvalSpec, files: Mapping[str, bytes]) -> None:
         """Replace the files of one evaluation by those that `read_files` has read elsewhere."""
@@ -203,7 +207,7 @@ class EvaluationStore:
         """The checkpoints that could not be scored when they were tried last."""
         path = self._folder / "failures.json"
         try:
-            return list(read_record(_Failures, path).failures) if path.exists() else []
+            return list(read_record(Failures, path).failures) if path.exists() else []
         except ValueError as error:
             raise _damaged(path, error, path) from None
 
@@ -211,7 +215,7 @@ class EvaluationStore:
         """Record why a checkpoint could not be scored. An earlier reason is replaced."""
         with self._brief_lock():
             others = [one for one in self.failures() if one.id != failure.id]
-            write_json(self._folder / "failures.json", asdict(_Failures((*others, failure))))
+            write_json(self._folder / "failures.json", asdict(Failures((*others, failure))))
 
     def drop_failure(self, checkpoint_id: str) -> None:
         """Remove the record of a failure, if there is one: the checkpoint can be scored now."""
@@ -224,7 +228,7 @@ class EvaluationStore:
             if not left:
                 path.unlink(missing_ok=True)
             elif len(left) < len(found):
-                write_json(path, asdict(_Failures(left)))
+                write_json(path, asdict(Failures(left)))
 
     def all(self) -> list[Evaluation]:
         """Every evaluation, in the order of candidates."""
@@ -241,23 +245,8 @@ class EvaluationStore:
         return self._folder / f"{name}-{spec.fingerprint}"
 
 
-def check_answers(content: bytes, items: Collection[str]) -> bytes:
-    """The whole lines of a file of predictions that comes from elsewhere. A ValueError of one line if it cannot be
-    read, or answers an item whose id is not among `items`.
-    """
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-        try:
-            strangers = [one.item_id for one in parse_record(_Line, line).batch if one.item_id not in items]
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-        if strangers:
-            raise ValueError(f"line {number}: there is no item {ascii(strangers[0])[:60]} in this evaluation")
-    return whole
-
-
 def _as_record(batch: Sequence[Prediction]) -> dict[str, Any]:
-    """A _Line of this batch as JSON values. `asdict` copies every value, which takes six times as long."""
+    """A Line of this batch as JSON values. `asdict` copies every value, which takes six times as long."""
     return {
         "batch": [
             {**_fields(one), "distribution": None if one.distribution is None else _fields(one.distribution)}

@@ -172,7 +172,8 @@ def locked(path: Path, busy: Exception | None = None, *, shared: bool = False) -
     """Lock a folder or a file until the block, or the process, ends. If another process holds it, raise `busy`; None:
     wait. Several processes can hold a `shared` lock; another process cannot lock the path meanwhile.
     """
-    handle = os.open(path, os.O_RDONLY)
+    # NFS locks a file exclusively only if it is open for writing. A folder cannot be opened for writing.
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         _lock(handle, busy, shared=shared)
         yield

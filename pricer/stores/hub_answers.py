@@ -1,19 +1,25 @@
 """Answers of shards in a Hub repository: the files of a run's evaluations, under the same names, on a branch."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 from pricer.core.cells import Shard, parse_shard
+from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec
 from pricer.errors import HubError, RunError
-from pricer.stores.evaluations import check_answers
+from pricer.stores.answers import check_answers, check_failures
 from pricer.stores.files import format_json
-from pricer.stores.hub import Hub, is_there
+from pricer.stores.hub import LARGEST_TEXT, Hub, RemoteFile, is_there
 
+T = TypeVar("T")
 ANSWERS_BRANCH = "answers"
 _BATCHES = "evaluations/batches.json"
 _PATH = re.compile(r"evaluations/([0-9a-z-]{1,100})-([0-9a-f]{12})/predictions-([0-9]{1,4}of[0-9]{1,4})\.jsonl")
+_FAILURES = re.compile(r"evaluations/failures-([0-9a-f]{12})-([0-9]{1,4}of[0-9]{1,4})\.json")
 # Maximum number of bytes of an answer (a usual one has 500), and of answers to an item.
 _LARGEST_ANSWER, _MOST_ANSWERS = 4_000, 4
 # Maximum number of tokens in a batch that is taken over.
@@ -24,11 +30,13 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True)
 class ShardFile:
-    """The answers of a candidate that a shard has made: whole lines of a file of predictions, checked."""
+    """The answers of a candidate that a shard has made: a copy of a file of predictions, whose lines were checked. The
+    last line may be torn.
+    """
 
     name: str
     shard: Shard
-    content: bytes
+    path: Path
 
 
 class HubAnswers:
@@ -60,28 +68,30 @@ class HubAnswers:
         return self._read_batches(head).get(spec.fingerprint, batch_tokens)
 
     def push(self, files: Mapping[str, bytes], title: str, *, attempts: int = _ATTEMPTS) -> None:
-        """Push files of answers, by their paths in the run's folder. A file that is as long there, or longer, is left
+        """Push files, by their paths in the run's folder. A file of answers that is as long there, or longer, is left
         as it is: the same shard may be answered on two machines, and files of answers only grow.
         """
 
         def choose(head: str) -> dict[str, bytes]:
             with is_there():
                 there = self._hub.files(head, list(files))
-            return {p: content for p, content in files.items() if p not in there or there[p].size < len(content)}
+
+            def is_new(path: str, content: bytes) -> bool:
+                if path not in there:
+                    return True
+                return there[path].size < len(content) if path.endswith(".jsonl") else not there[path].holds(content)
+
+            return {path: content for path, content in files.items() if is_new(path, content)}
 
         self._commit(choose, title, attempts)
 
     def read(
         self, names: Collection[str], spec: EvalSpec, items: Collection[str], takes: Callable[[Shard], bool]
-    ) -> Iterator[ShardFile]:
+    ) -> list[ShardFile]:
         """The answers of the candidates with these names under a spec, from the shards that `takes` accepts. A RunError
-        if a file is too large, cannot be read, or answers other `items` (their ids).
+        if any file is too large, cannot be read, or has answers that cannot be ones to the `items` (their ids).
         """
-        head = self._hub.refs().branches.get(ANSWERS_BRANCH)
-        if head is None:
-            return
-        with is_there():
-            found = self._hub.all_files(head)
+        head, found = self._list_files()
         limit = _MOST_ANSWERS * _LARGEST_ANSWER * len(items)
         wanted = []
         for path, file in sorted(found.items()):
@@ -90,16 +100,54 @@ class HubAnswers:
                 wanted += [(match[1], shard, file)] if takes(shard) else []
         if (size := sum(file.size for _, _, file in wanted)) > limit * len(names):
             text = f"the answers on the branch {ANSWERS_BRANCH} of {self.repo} have {size:,} bytes"
-            raise RunError(f"{text}, which is too large (at most {limit * len(names):,})", "evaluate without --merge")
+            delete = f"hf repos branch delete {self.repo} {ANSWERS_BRANCH}"
+            raise RunError(f"{text}, which is too large (at most {limit * len(names):,})", delete)
+        files = []
         for name, shard, file in wanted:
-            content = self._hub.download(head, file, limit).read_bytes()
-            try:
-                yield ShardFile(name, shard, check_answers(content, items))
-            except ValueError as error:
-                text = f"{file.path} on the branch {ANSWERS_BRANCH} of {self.repo} cannot be used: {error}"
-                raise RunError(
-                    text, "answer that shard again after deleting the file, or evaluate without --merge"
-                ) from None
+            copy = self._download(head, file, limit)
+            self._check(file, partial(check_answers, copy.read_bytes(), items))
+            files.append(ShardFile(name, shard, copy))
+        return files
+
+    def read_failures(self, spec: EvalSpec, ids: Collection[str]) -> list[tuple[Shard, Failure]]:
+        """The checkpoints with these ids that shards could not score. A RunError if a file is too large, or cannot be
+        read.
+        """
+        head, found = self._list_files()
+        failures = []
+        for path, file in sorted(found.items()):
+            match = _FAILURES.fullmatch(path)
+            if match and match[1] == spec.fingerprint and (shard := _read_shard(match[2])):
+                content = self._download(head, file, LARGEST_TEXT).read_bytes()
+                known = self._check(file, partial(check_failures, content, spec, ids))
+                failures += [(shard, failure) for failure in known]
+        return failures
+
+    def _list_files(self) -> tuple[str, Mapping[str, RemoteFile]]:
+        """The head of the branch and its files; none if there is no branch."""
+        head = self._hub.refs().branches.get(ANSWERS_BRANCH)
+        if head is None:
+            return "", {}
+        with is_there():
+            return head, self._hub.all_files(head)
+
+    def _download(self, head: str, file: RemoteFile, limit: int) -> Path:
+        """A copy of a file in the cache; a RunError if it has more than `limit` bytes."""
+        if file.size > limit:
+            raise self._refuse(file, f"it has {file.size:,} bytes, which is too large (at most {limit:,})")
+        return self._hub.download(head, file, limit)
+
+    def _check(self, file: RemoteFile, read: Callable[[], T]) -> T:
+        """The result of `read`. Its ValueError becomes a RunError that names the file."""
+        try:
+            return read()
+        except ValueError as error:
+            raise self._refuse(file, str(error)) from None
+
+    def _refuse(self, file: RemoteFile, problem: str) -> RunError:
+        text = f"{file.path} on the branch {ANSWERS_BRANCH} of {self.repo} cannot be used: {problem}"
+        delete = f"hf repos delete-files {self.repo} {file.path} --revision {ANSWERS_BRANCH}"
+        return RunError(text, f"{delete}; then answer that shard again")
 
     def _commit(self, choose: Callable[[str], Mapping[str, bytes]], title: str, attempts: int) -> str:
         """Commit the files that `choose` returns for the head of the branch, on top of it. If another process was
@@ -133,8 +181,14 @@ class HubAnswers:
         return {name: n for name, n in record.items() if type(n) is int and 0 < n <= _MOST_TOKENS}
 
 
+def failures_path(spec: EvalSpec, shard: Shard) -> str:
+    """The file in which a shard says which checkpoints cannot be scored."""
+    return f"evaluations/failures-{spec.fingerprint}-{shard.label}.json"
+
+
 def _read_shard(label: str) -> Shard | None:
     try:
-        return parse_shard(label)
+        shard = parse_shard(label)
     except ValueError:
         return None
+    return shard if shard.label == label else None  # 03of8 would be 3of8 a second time

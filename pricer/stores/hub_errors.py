@@ -65,7 +65,7 @@ class Polling:
 
 def raise_hub_error(error: Exception, repo: str) -> NoReturn:
     """Raise a library's error as a HubError, or as an OSError if this machine's disk failed."""
-    if isinstance(error, HubError):
+    if isinstance(error, PricerError):  # also an Interrupted of a signal that came during the request
         raise error
     from huggingface_hub.errors import (
         GatedRepoError,

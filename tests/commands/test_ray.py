@@ -1,6 +1,5 @@
 """`pricer eval --ray` with real actors on this machine: the same files as without Ray, whatever happens to a worker."""
 
-import os
 import shutil
 import signal
 import time
@@ -38,10 +37,16 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if "ray::Worker" in " ".join(child.cmdline())]
 
 
+def answers_in(folder: Path) -> dict[Path, bytes]:
+    """The whole lines of the answers of checkpoints, whose names are 40 hexadecimal digits."""
+    found = folder.glob(f"runs/*/evaluations/{'[0-9a-f]' * 40}-*/predictions.jsonl")
+    return {path: content[: content.rfind(b"\n") + 1] for path in found if (content := path.read_bytes())}
+
+
 def wait_for_answers(folder: Path) -> None:
     """Wait until the first cell of a checkpoint is saved."""
     for _ in range(1200):
-        if any(folder.glob("runs/*/evaluations/[0-9a-f]*/predictions.jsonl")):
+        if answers_in(folder):
             return
         time.sleep(0.1)
     raise TimeoutError
@@ -53,7 +58,9 @@ def test_two_workers_of_whom_one_is_killed_leave_the_files_of_one_process(run_tw
 
     process = start(*OPTIONS, "--ray", "local", "--workers", "2", folder=shared)
     wait_for_answers(shared)
-    os.kill(workers_of(psutil.Process(process.pid))[0].pid, signal.SIGKILL)
+    worker = workers_of(psutil.Process(process.pid))[0]
+    assert worker.environ()["RAY_AUTH_MODE"] == "token"  # Ray listens on all network interfaces
+    worker.kill()
     shown, errors = process.communicate(timeout=300)
 
     assert process.returncode == 0, errors
@@ -67,6 +74,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_the_answers(run_twice: tuple[Path, Pa
     alone, shared = run_twice
     process = start(*OPTIONS, "--ray", "local", "--workers", "1", folder=shared)
     wait_for_answers(shared)
+    saved = answers_in(shared)
     ray_processes = psutil.Process(process.pid).children(recursive=True)
 
     process.send_signal(signal.SIGINT)
@@ -75,6 +83,8 @@ def test_ctrl_c_ends_the_workers_and_keeps_the_answers(run_twice: tuple[Path, Pa
     assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted; what was saved before is whole")
     _, left = psutil.wait_procs(ray_processes, timeout=30)
     assert left == []
+    kept = answers_in(shared)
+    assert all(kept[path].startswith(content) for path, content in saved.items())
     finish(*OPTIONS, folder=alone)
     finish(*OPTIONS, folder=shared)
     assert scored_files(shared) == scored_files(alone)

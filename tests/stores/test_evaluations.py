@@ -42,6 +42,24 @@ def test_the_answers_of_shards_are_read_after_the_others_and_the_first_answer_of
     assert store.predictions("step-000005", SPEC) == [BATCH, OTHER]
 
 
+def test_fetched_answers_count_last_and_are_sent_but_not_kept(tmp_path: Path) -> None:
+    store, sent = a_store(), EvaluationStore(tmp_path / "worker")
+    for shard, price in ((Shard(1, 2), 1.0), (Shard(2, 2), 2.0)):
+        store.add_predictions(
+            "step-000005", SPEC, [Prediction("a", "", price), Prediction(f"{price}", "", price)], shard
+        )
+    fetched = FOLDER / f"step-000005-{SPEC.fingerprint}" / "predictions-1of2.jsonl"
+    fetched = fetched.rename(tmp_path / "fetched.jsonl")
+
+    store.add_fetched("step-000005", SPEC, fetched)
+
+    batches = [[Prediction("a", "", 2.0), Prediction("2.0", "", 2.0)], [Prediction("1.0", "", 1.0)]]
+    assert store.predictions("step-000005", SPEC) == batches
+    sent.write_files("step-000005", SPEC, store.read_files("step-000005", SPEC))
+    assert sent.predictions("step-000005", SPEC) == batches
+    assert a_store().predictions("step-000005", SPEC) == batches[:1]
+
+
 def test_predictions_that_are_set_replace_those_of_shards() -> None:
     store = a_store()
     store.add_predictions("step-000005", SPEC, OTHER, Shard(2, 8))

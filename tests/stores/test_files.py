@@ -1,5 +1,7 @@
 """Files that are whole or not there."""
 
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from pricer.stores.files import (
     append_lines,
+    locked,
     new_folder,
     read_arrays,
     read_lines,
@@ -196,3 +199,19 @@ def test_columns_are_not_unpickled(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_arrays(tmp_path / "file.npz", price=np.float64)
+
+
+def test_a_file_is_locked_as_nfs_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flock = tmp_path / "shard.lock", fcntl.flock
+    path.touch()
+
+    def flock_on_nfs(handle: int, kind: int) -> None:
+        is_writable = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        if kind & fcntl.LOCK_EX and not is_writable:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(handle, kind)
+
+    monkeypatch.setattr("pricer.stores.files.fcntl.flock", flock_on_nfs)
+    monkeypatch.setattr("pricer.stores.files._PAUSE", 0.0)
+    with locked(path, BlockingIOError()), pytest.raises(BlockingIOError), locked(path, BlockingIOError()):
+        pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pricer.errors import HubError
+from pricer.errors import HubError, Interrupted
 from pricer.stores.commit_budget import CommitBudget
 from pricer.stores.hub import Hub, Refs, RemoteCommit, RemoteFile
 from pricer.stores.hub_accounts import Account, read_account
@@ -130,6 +130,13 @@ class TestFailures:
 
         assert error.message.startswith(f"the Hub cannot be reached for ann/prices: {reason}")
         assert (error.hint, error.transient, error.retry_after) == (IS_IT_UP, True, None)
+
+    def test_a_signal_during_a_request_is_no_failure_of_the_hub(self) -> None:
+        def stop(_: object) -> None:
+            raise Interrupted("stopped by SIGTERM")
+
+        with pytest.raises(Interrupted, match=r"^stopped by SIGTERM$"):
+            Hub(REPO).ask(stop)
 
     @pytest.mark.parametrize("code", [401, 403])
     def test_a_refusal_after_an_answer_is_doubted_twice(self, hub: LoopbackHub, repo: Repo, code: int) -> None:

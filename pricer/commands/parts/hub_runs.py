@@ -1,8 +1,10 @@
 """Open a repository on the Hub as a run here, to score its checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pricer.commands.parts.checkpoints import is_local_folder
 from pricer.commands.parts.held_out import settle_training
@@ -13,7 +15,7 @@ from pricer.core.checkpoints import Checkpoint
 from pricer.errors import CheckpointError, ConfigError, HubError, RunError
 from pricer.stores.cached_repo import CachedRepo
 from pricer.stores.checkpoints import FolderStore
-from pricer.stores.files import write_atomically, write_json
+from pricer.stores.files import locked, write_atomically, write_json
 from pricer.stores.hub import Hub
 from pricer.stores.hub_client import is_offline, offline_variable
 from pricer.stores.known_repo import add_known, replace_known
@@ -33,10 +35,11 @@ class GivenConfig:
     overrides: Sequence[str]
 
 
-_OWN = GivenConfig(None, ())
+NOT_GIVEN = GivenConfig(None, ())
+"""The command line gives no config."""
 
 
-def open_run(name: str | None, repo: str | None, note: Callable[[str], object], given: GivenConfig = _OWN) -> Run:
+def open_run(name: str | None, repo: str | None, note: Callable[[str], object], given: GivenConfig = NOT_GIVEN) -> Run:
     """The run with this name (None: the newest) or, if `repo` is given, the run here of that repository."""
     return find_run(name, note=note) if repo is None else open_hub_run(repo, given, note)
 
@@ -60,21 +63,33 @@ def open_hub_run(repo: str, given: GivenConfig, note: Callable[[str], object]) -
     found = look_at_repo(hub, run, note)
     if not found.found:
         raise CheckpointError(f"the run in {repo} has no checkpoint yet", f"pricer train --resume --repo {repo}")
-    known = present.facts() if present else {}
+    replaced: set[str] = set()
+    settled: dict[str, Any] = {}
     if given.path or given.overrides or not present:  # otherwise keep the revision that was pinned the first time
         config = _config(hub, found, given)
-        known = {name: value for name, value in known.items() if name not in ("trained_on", "held_out")}
+        replaced = {"trained_on", "held_out"}
         if not found.has_manifests:
-            config, known["trained_on"] = settle_training(hub, config, note)
+            config, settled["trained_on"] = settle_training(hub, config, note)
         write_atomically(run.folder / "config.yaml", to_yaml(config))
     for text in replace_known(run.folder, repo, found):
         note(text)
     newest = _newest(found).commit
     facts = read_facts(hub, newest) if found.has_manifests and newest else {}
-    facts |= {name: value for name, value in known.items() if name in _OWN_FACTS}
-    record = {**facts, "repo": repo, "from_hub": True, "started": now(), "finished": None}
-    write_json(run.folder / "run.json", record)
+    facts |= {**settled, "repo": repo, "from_hub": True, "finished": None}
+    _write_facts(run, facts, {*_OWN_FACTS} - replaced)
     return Run(run.folder)
+
+
+def _write_facts(run: Run, facts: Mapping[str, Any], own: Collection[str]) -> None:
+    """Replace run.json, but not the `own` facts in it. They are read under the lock of `Run.record`, because another
+    shard in this folder may record some at the same time.
+    """
+    with locked(run.folder.parent):
+        known: dict[str, Any] = {}
+        with suppress(RunError):  # it is damaged, or there is none
+            known = run.facts()
+        kept = {name: value for name, value in known.items() if name in own}
+        write_json(run.folder / "run.json", {**facts, **kept, "started": now()})
 
 
 def _add_to_own(run: Run, repo: str, note: Callable[[str], object]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def open_workers(
     `count` actors. None: one for each GPU of the cluster; without GPUs, or for a model on the CPU, one for each CPU.
     They end with this context.
     """
-    ray = _import_ray()
+    ray = _import_ray(address)
     try:
         _connect(ray, address, count)
         resources = ray.cluster_resources()
@@ -47,10 +48,14 @@ def open_workers(
         ray.shutdown()
 
 
-def _import_ray() -> Any:
+def _import_ray(address: str) -> Any:
     # Ray reads these when it is imported. It sends statistics of its use to its authors otherwise.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address == "local":
+        # Even then, Ray listens on every network interface, and whoever can connect can run code here. With a token
+        # that only the processes of this command know, nobody else can.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray
         import ray._private.worker

@@ -173,7 +173,7 @@ class RayWorkers:
         else:
             slot.is_loaded = False
             slot.calls.clear()
-            if not any(other.calls for other in self._slots):
+            if not any(other.calls or other.is_loaded for other in self._slots):
                 problem = f"every worker died {slot.deaths} times in a row, the last one: {reason}"
                 raise ModelError(problem, "is there enough memory for the base? --workers N starts fewer")
         if lethal and not queue.has_dropped(lethal.name):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pricer.commands.parts.fetching import fetch_ahead
@@ -76,18 +77,18 @@ class EvaluationSession:
         batches = self.batches(segment)
         return [Cell(candidate_key(candidate), batch) for candidate in candidates for batch in batches]
 
-    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+    def missing(self, cells: Sequence[Cell], known: Mapping[str, Collection[str]] = MappingProxyType({})) -> list[Cell]:
         """The cells that are not answered, without the items that are. Cells of a checkpoint that cannot be scored are
-        left out.
+        left out. `known` has for some names the ids of the items that are answered, so that they are not read again.
         """
-        answered: dict[str, Collection[str]] = {}
+        answered = dict(known)
         failed = self.failed_for_good().keys() | self.errors.keys()
         left = []
         for cell in cells:
             if cell.name not in answered:
                 answered[cell.name] = self._saved(cell.name).keys()
-            known = answered[cell.name]
-            indices = tuple(index for index in cell.indices if self.prompts[index].item_id not in known)
+            ids = answered[cell.name]
+            indices = tuple(index for index in cell.indices if self.prompts[index].item_id not in ids)
             if indices and cell.name not in failed:
                 left.append(Cell(cell.name, indices))
         return left
@@ -196,11 +197,13 @@ class EvaluationSession:
     ) -> list[Prediction]:
         """Answer what is missing on a segment, and return the Predictions for the items up to its end."""
         name = candidate_key(candidate)
-        cells = self.missing(self.cells([candidate], segment))
+        found = self._saved(name)
+        cells = self.missing(self.cells([candidate], segment), {name: found.keys()})
         there = segment.stop - sum(len(cell.indices) for cell in cells)
         reach(there)
-        self.answer(cells, adapter, lambda done: reach(there + done))
-        found = self._saved(name)
+        if cells:
+            self.answer(cells, adapter, lambda done: reach(there + done))
+            found = self._saved(name)
         return [found[prompt.item_id] for prompt in self.prompts[: segment.stop]]
 
     def _has_correction(self, evaluation: Evaluation) -> bool:

@@ -16,7 +16,7 @@ from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import EvalSpec
 from pricer.core.items import Item
 from pricer.core.predictions import Prediction
-from pricer.errors import CheckpointError, ModelError
+from pricer.errors import CheckpointError, ModelError, first_line
 from pricer.ml.base import dense_bytes, load_base, load_tokenizer
 from pricer.ml.devices import Precision, choose_precision, device_name, gpu_here
 from pricer.ml.predict import CheckpointPredictor
@@ -77,9 +77,9 @@ class Worker:
     def __init__(self) -> None:
         self._scorer: CheckpointPredictor | None = None
         self._prompts: Sequence[TokenizedPrompt] = ()
-        # The id of the adapter in use, and why it cannot be used.
+        # The id of the adapter in use, and why the last one that was sent cannot be used.
         self._adapter: str | None = None
-        self._problem: CheckpointError | None = None
+        self._problem: Exception | None = None
 
     def describe(self, model: ModelConfig) -> WorkerMachine:
         """The machine, and how it computes with this base."""
@@ -107,8 +107,21 @@ class Worker:
         return Loaded(device, not dense_bytes(model))
 
     def use(self, adapter: SentAdapter) -> None:
-        """Answer with this adapter from now on. If it is damaged or does not fit the base, `answer` raises why."""
-        self._adapter, self._problem = adapter.checkpoint.id, None
+        """Answer with this adapter from now on. If that fails, `answer` raises why: nobody waits for this call."""
+        # No adapter is in use until all is done. A failure must not leave the weights of the one before under this id.
+        self._adapter = self._problem = None
+        try:
+            self._use(adapter)
+            self._adapter = adapter.checkpoint.id
+        except OSError as error:
+            self._problem = ModelError(
+                f"on the node {socket.gethostname()}, {adapter.checkpoint.name} cannot be used: {first_line(error)}",
+                f"see whether the disk of {tempfile.gettempdir()} is full there",
+            )
+        except Exception as error:
+            self._problem = error
+
+    def _use(self, adapter: SentAdapter) -> None:
         with tempfile.TemporaryDirectory(prefix="pricer-") as name:
             folder = Path(name)
             try:
@@ -118,15 +131,15 @@ class Worker:
                 self._loaded.use(folder)
             except CheckpointError as error:
                 # The place where a user finds the adapter, not the copy that is gone.
-                self._problem = CheckpointError(error.message.replace(name, adapter.place), error.hint)
+                raise CheckpointError(error.message.replace(name, adapter.place), error.hint) from None
 
     def answer(self, adapter: str | None, indices: Sequence[int]) -> list[Prediction]:
         """Answer a batch: the Predictions for the prompts at these indices. `adapter` is the id of the adapter that is
         in use; None: the base without one.
         """
-        assert adapter == self._adapter  # calls are answered in their order
         if self._problem is not None:
             raise self._problem
+        assert adapter == self._adapter  # calls are answered in their order
         return self._loaded.predict([self._prompts[index] for index in indices])
 
     def score(self, job: ScoringJob, candidate: Candidate, files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -1,8 +1,10 @@
 """A worker answers as this process does, verifies the adapters it is sent, and says where the base is missing."""
 
+import errno
 import socket
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,6 +13,7 @@ from pricer.commands.parts.scorers import choose_parts
 from pricer.commands.parts.setup import prepare
 from pricer.commands.parts.workers import Worker, pack_adapter
 from pricer.errors import CheckpointError, ModelError
+from pricer.ml.predict import CheckpointPredictor
 from pricer.stores.checkpoints import ADAPTER
 from pricer.stores.runs import Run
 
@@ -44,6 +47,38 @@ def test_an_adapter_that_changed_on_its_way_is_refused_when_it_is_asked(trained:
 
     with pytest.raises(CheckpointError, match=r"runs/quickstart/checkpoints/step-000002/adapter_model.safetensors has"):
         worker.answer(checkpoint.id, [0])
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "error", "message"),
+    [
+        (
+            Path,
+            "write_bytes",
+            OSError(errno.ENOSPC, "No space left on device"),
+            "step-000004 cannot be used: .*No space",
+        ),
+        (CheckpointPredictor, "use", RuntimeError("CUDA out of memory"), "CUDA out of memory"),
+    ],
+)
+def test_an_adapter_that_a_worker_has_no_room_for_is_never_answered_with_the_one_before(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str, error: Exception, message: str
+) -> None:
+    run = Run(trained)
+    first, second = run.store.checkpoints()[:2]
+    worker = a_loaded_worker(run)
+    worker.use(pack_adapter(first, run.store.fetch(first)))
+    sent = pack_adapter(second, run.store.fetch(second))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, Mock(side_effect=error))
+        worker.use(sent)
+
+    for _ in range(2):  # two calls may be under way
+        with pytest.raises(type(error) if owner is CheckpointPredictor else ModelError, match=message):
+            worker.answer(second.id, [0])
+    worker.use(sent)
+    assert worker.answer(second.id, [0])
 
 
 def test_a_node_without_the_base_is_named(trained: Path) -> None:
