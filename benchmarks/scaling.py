@@ -37,17 +37,18 @@ import ray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pricer.commands.evaluate import evaluate_job
 from pricer.commands.parts.baselines import BASELINES
 from pricer.commands.parts.jobs import Job, open_job
 from pricer.commands.parts.opening import load_scorer, read_batch_tokens
 from pricer.commands.parts.scorers import choose_parts
 from pricer.commands.parts.session import UNTUNED, EvaluationSession
 from pricer.commands.parts.setup import Setup, prepare
+from pricer.commands.parts.verdicts import judge_scored
 from pricer.commands.parts.workers import ScoringJob, Worker, pack_adapter
 from pricer.core.cell_queue import CellQueue
 from pricer.core.cells import Cell
 from pricer.core.checkpoints import Candidate, Checkpoint
+from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
 from pricer.ml.baselines import predict_with_embeddings, predict_with_ridge
@@ -118,20 +119,12 @@ def measure(folder: Path, count: int, checkpoints: int) -> tuple[Costs, list[int
     started = time.process_time()
     with open_job(job, Listener()) as (session, _):
         opening = time.process_time() - started
-        costs = measure_session(session, setup, saved)
-    started = time.process_time()
-    with open_job(job, Listener()):
-        again = time.process_time() - started
-    # Most of this depends on the items alone, and a part on the number of checkpoints.
-    few, many = (
-        time_of(partial(evaluate_job, replace(job, checkpoints=saved[:n]), Listener())) for n in (2, len(saved))
-    )
-    rest = opening + few - again + (checkpoints - 2) * (many - few) / (len(saved) - 2)
-    return replace(costs, rest=rest), [len(prompt.ids) for prompt in session.prompts], session.batch_tokens
+        costs = measure_session(session, setup, saved, checkpoints)
+    return replace(costs, rest=opening + costs.rest), [len(one.ids) for one in session.prompts], session.batch_tokens
 
 
-def measure_session(session: EvaluationSession, setup: Setup, saved: Sequence[Checkpoint]) -> Costs:
-    """The costs of a session, without the `rest`. Afterwards, everything is scored."""
+def measure_session(session: EvaluationSession, setup: Setup, saved: Sequence[Checkpoint], checkpoints: int) -> Costs:
+    """The costs of a session. The `rest` does not have its opening yet."""
     prompts, spec, kept, store = session.prompts, session.spec, session.run.evaluations, session.run.store
     parts, worker, batches = choose_parts(setup, prompts), Worker(), session.batches(session.whole)
     load = time_of(lambda: worker.load(parts, prompts, {}))
@@ -162,22 +155,28 @@ def measure_session(session: EvaluationSession, setup: Setup, saved: Sequence[Ch
         renamed = [replace(answers[k % len(answers)], item_id=session.items[i].id) for k, i in enumerate(batch)]
         session.save(Cell(saved[0].id, batch), renamed)
     answered = kept.read_files(saved[0].id, spec)
-    for name in (*(one.id for one in saved), Candidate(UNTUNED).key):
-        kept.write_files(name, spec, answered)
+    candidates = [Candidate.of(replace(saved[0], step=1 + number)) for number in range(checkpoints)]
+    for candidate in (*candidates, Candidate(UNTUNED)):
+        kept.write_files(candidate.key, spec, answered)
     scoring = pickle.dumps(ScoringJob(spec, session.items, session.batch_tokens))
-    candidates = [Candidate.of(one) for one in saved]
     # The first score takes longer, and most workers make few.
     worker_score = time_of(lambda: worker.score(pickle.loads(scoring), candidates[0], answered))
-    score = median_time(session.finish_saved, candidates)
-    scored = kept.read_files(saved[0].id, spec)
-    reading = time_of(lambda: kept.read_files(saved[0].id, spec)) + time_of(
-        lambda: kept.write_files(saved[0].id, spec, scored)
+    evaluations: list[Evaluation] = []
+    score = median_time(lambda one: evaluations.append(session.finish_saved(one)), candidates)
+    scored = kept.read_files(candidates[0].key, spec)
+    reading = time_of(lambda: kept.read_files(candidates[0].key, spec)) + time_of(
+        lambda: kept.write_files(candidates[0].key, spec, scored)
     )
     with local_ray():
         receive, file = save + time_calls(cell.indices, answers), reading + time_calls(scored, scored, 20)
         send = median_time(lambda one: ray.put(pack_adapter(one, store.fetch(one))), saved)
     baselines = measure_baselines(session, setup, width)
-    return Costs(answering, embedding, load, swap, score, worker_swap, worker_score, receive, send, file, baselines, 0)
+    rest = time_of(lambda: [session.find(one.key) for one in candidates]) + time_of(
+        lambda: judge_scored(session.run, "all", evaluations, (), is_held_out=None)
+    )
+    return Costs(
+        answering, embedding, load, swap, score, worker_swap, worker_score, receive, send, file, baselines, rest
+    )
 
 
 def measure_baselines(session: EvaluationSession, setup: Setup, width: int) -> float:
