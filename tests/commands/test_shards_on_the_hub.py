@@ -15,7 +15,8 @@ import pytest
 from pricer.commands.evaluate import evaluate_job
 from pricer.commands.parts.baselines import BASELINES
 from pricer.commands.parts.delivery import Delivery, find_answers, plan_merge
-from pricer.commands.parts.hub_runs import GivenConfig, look_at_repo, open_hub_run
+from pricer.commands.parts.hub_records import read_facts
+from pricer.commands.parts.hub_runs import GivenConfig, open_hub_run
 from pricer.commands.parts.jobs import Job, plan_split
 from pricer.commands.parts.session import UNTUNED
 from pricer.commands.shard import Answered, answer_shard
@@ -24,7 +25,6 @@ from pricer.core.items import Split
 from pricer.errors import Interrupted, RunError
 from pricer.stores.hub import Hub
 from pricer.stores.hub_answers import ANSWERS_BRANCH, HubAnswers
-from pricer.stores.repo_scan import RepoScan
 from pricer.stores.runs import Run
 from tests.builders import SPEC
 from tests.commands.conftest import Listener
@@ -213,11 +213,11 @@ def test_a_fact_that_is_recorded_while_the_repository_is_opened_is_kept(
 ) -> None:
     job = machines.start()
 
-    def look(*arguments: Any) -> RepoScan:
+    def read(*arguments: Any) -> Mapping[str, Any]:
         job.run.record(batch_tokens={"cpu": 512})  # by another shard in this folder
-        return look_at_repo(*arguments)
+        return read_facts(*arguments)
 
-    monkeypatch.setattr("pricer.commands.parts.hub_runs.look_at_repo", look)
+    monkeypatch.setattr("pricer.commands.parts.hub_runs.read_facts", read)
     run = open_hub_run("ann/prices", GivenConfig(None, ()), lambda _: None)
 
     assert run.facts()["batch_tokens"] == {"cpu": 512}

@@ -45,9 +45,8 @@ def test_the_answers_of_shards_are_read_after_the_others_and_the_first_answer_of
 def test_fetched_answers_count_last_and_are_sent_but_not_kept(tmp_path: Path) -> None:
     store, sent = a_store(), EvaluationStore(tmp_path / "worker")
     for shard, price in ((Shard(1, 2), 1.0), (Shard(2, 2), 2.0)):
-        store.add_predictions(
-            "step-000005", SPEC, [Prediction("a", "", price), Prediction(f"{price}", "", price)], shard
-        )
+        batch = [Prediction("a", "", price), Prediction(f"{price}", "", price)]
+        store.add_predictions("step-000005", SPEC, batch, shard)
     fetched = FOLDER / f"step-000005-{SPEC.fingerprint}" / "predictions-1of2.jsonl"
     fetched = fetched.rename(tmp_path / "fetched.jsonl")
 
