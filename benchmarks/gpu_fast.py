@@ -140,7 +140,7 @@ def _ours(
 
     kept = Path(tempfile.mkdtemp())
 
-    def keep_it(folder: Path, _step: int) -> None:
+    def keep_it(folder: Path, _step: int, _hurries: bool) -> None:
         shutil.copytree(folder, kept, dirs_exist_ok=True)
 
     fine_tune(

@@ -75,7 +75,7 @@ def train(
         setup.precision,
         state_folder=result.folder,
         resume_from=goes_on / f"checkpoint-{every}" if goes_on else None,
-        on_checkpoint=lambda _folder, _step: None,
+        on_checkpoint=lambda _folder, _step, _hurries: None,
         on_progress=lambda p: result.losses.update({p.step: p.loss}) if p.loss is not None else None,
         should_stop=lambda: stop_after is not None and len(result.losses) >= stop_after,
         settings=settings or requested_settings(train),

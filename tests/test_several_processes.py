@@ -37,10 +37,14 @@ SETTINGS: dict[str, object] = {
 STEPS = [4, 8, 12, 14]
 
 
+def torchrun(processes: int, *nodes: str) -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run", *nodes, "--nproc-per-node", str(processes)]
+
+
 def launch(
     processes: int, *arguments: str, nodes: tuple[str, ...] = ("--standalone",), folder: str = "."
 ) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", *nodes, "--nproc-per-node", str(processes)]
+    launcher = torchrun(processes, *nodes)
     # Without "--", torchrun would take --run for an option of its own.
     command = [*launcher, "-m", "--", "pricer", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
@@ -147,6 +151,76 @@ def test_a_process_that_is_killed_ends_the_others_and_two_processes_or_one_can_g
     assert [[step for step, _ in checkpoints(place / run)] for place in (Path(), Path("elsewhere"))] == [every, every]
 
 
+# pricer, but process 1 has no memory for a validation, or is killed in a step.
+SABOTAGED = """
+import os, signal, sys
+import torch
+import pricer.ml.predict, pricer.ml.loss, pricer.ml.sft
+from pricer.cli import app
+
+def no_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if os.environ["RANK"] == "1" and sys.argv[1] == "no memory":
+    pricer.ml.predict.TreeDecoder._predict = no_memory
+if os.environ["RANK"] == "1" and sys.argv[1] == "killed":
+    pricer.ml.sft.completion_loss = killed
+app(sys.argv[2:])
+"""
+
+
+def sabotage(how: str, processes: int, monkeypatch: pytest.MonkeyPatch, *, sharded: bool) -> tuple[int, str]:
+    Path("sabotaged.py").write_text(SABOTAGED)
+    if sharded:  # as `accelerate launch` does
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+        monkeypatch.setenv("FSDP_VERSION", "2")
+    command = [
+        *torchrun(processes, "--standalone"),
+        "--",
+        "sabotaged.py",
+        how,
+        "train",
+        "--run",
+        "x",
+        *options(**SETTINGS),
+    ]
+    return wait(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+
+
+@pytest.mark.slow
+def test_a_validation_that_runs_out_of_memory_in_one_process_costs_no_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, errors = sabotage("no memory", 2, monkeypatch, sharded=False)
+
+    assert code == 0, errors
+    assert [step for step, _ in checkpoints(Path("runs/x"))] == STEPS
+    assert [errors.count(f"step {step:,} is kept without a validation: ") for step in STEPS] == [1, 1, 1, 1], errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no memory", "memory ran out in a validation, with FSDP: "),
+        ("killed", "another of the 3 processes of this training was ended before the first step ("),
+    ],
+)
+def test_with_fsdp_a_process_that_ends_ends_all_of_them_with_one_line(
+    how: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS, "train__batch_size", 9)
+
+    code, errors = sabotage(how, 3, monkeypatch, sharded=True)
+
+    assert code != 0
+    assert errors.count("error: ") == 1, errors
+    assert f"error: {said}" in errors
+
+
 def stop_after(step: int, run: Path, processes: int, *arguments: str) -> None:
     """Start a training, and stop it as a launcher is stopped by the user."""
     launcher = launch(processes, *arguments)
@@ -155,6 +229,7 @@ def stop_after(step: int, run: Path, processes: int, *arguments: str) -> None:
     _, errors = wait(launcher)
     assert "all processes stop, and a checkpoint is saved" in errors, errors
     assert f"stopped; {run.name} is saved" in errors, errors
+    assert "is kept without a validation: training stops; pricer eval scores it" in errors
 
 
 @pytest.mark.slow

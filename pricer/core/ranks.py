@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pricer.errors import ConfigError, ModelError
 
@@ -17,8 +18,9 @@ RANDOM_STATE = "rng_state.pth"
 """The file with the random state of process 0, by the Trainer's name for the state of a single process."""
 
 _SLURM_RECIPE = (
-    "one task for each machine, with torchrun in it: srun --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 8 "
-    "--rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- pricer train"
+    # Only with --node-rank is process 0, which has the run's folder, on a machine that is known before.
+    "one task for each machine, with torchrun in it: srun --nodes 2 --ntasks-per-node 1 bash -c 'torchrun --nnodes 2 "
+    "--nproc-per-node 8 --node-rank $SLURM_NODEID --master-addr FIRST_HOST -m -- pricer train'"
 )
 
 
@@ -75,7 +77,8 @@ def choose_gpu(visible: str | None, ranks: Ranks) -> str:
     """
     if visible is None:
         return str(ranks.local_rank)
-    names = [name.strip() for name in visible.split(",") if name.strip()]
+    listed = [name.strip() for name in visible.split(",") if name.strip()]
+    names = list(takewhile(lambda name: name != "-1", listed))  # CUDA reads no further
     if names and len(names) < ranks.local_count:
         raise ModelError(
             f"{ranks.local_count} processes on this machine see {len(names)} GPUs (CUDA_VISIBLE_DEVICES={visible})",

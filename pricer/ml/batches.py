@@ -115,11 +115,13 @@ def free_memory() -> None:
 class BatchSplitter:
     """Splits batches that do not fit into memory into halves. Later batches of that size are split at once.
 
-    `action` completes "there is no memory left to …" for a single member of a batch.
+    `action` completes "there is no memory left to …" for a single member of a batch. Unless `may_split`, the first
+    batch that does not fit is an OutOfMemoryError.
     """
 
-    def __init__(self, action: str) -> None:
+    def __init__(self, action: str, *, may_split: bool = True) -> None:
         self._action = action
+        self._may_split = may_split
         # Number of tokens, including padding, in the smallest batch that did not fit.
         self._too_large: int | None = None
 
@@ -135,6 +137,8 @@ class BatchSplitter:
                 if not is_out_of_memory(error):
                     raise
             free_memory()
+            if not self._may_split:
+                raise OutOfMemoryError(f"there is no memory left to {self._action} {len(batch):,} items at once")
             if len(batch) == 1:
                 self._too_large = None  # smaller batches would not have helped
                 raise OutOfMemoryError(

@@ -23,12 +23,13 @@ class Events(TrainerCallback):
 
     processes: Processes
     seed: int
-    on_checkpoint: Callable[[Path, int], None]
+    on_checkpoint: Callable[[Path, int, bool], None]
     on_progress: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     note: Callable[[str], None]
     tokens: float = 0.0
     since: float = 0.0
+    hurries: bool = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.since = time.monotonic()
@@ -42,6 +43,8 @@ class Events(TrainerCallback):
         stops = bool(self.processes.largest(self.should_stop()))
         if stops and self.processes.count > 1:
             self.note("all processes stop, and a checkpoint is saved")
+            # The launcher kills them some seconds after it has asked them to stop: torchrun after 30.
+            self.hurries = True
         if last or stops:
             control.should_save = control.should_training_stop = True
         control.should_log = control.should_log or last
@@ -74,5 +77,5 @@ class Events(TrainerCallback):
         gather_random_states(folder, self.processes)
         # Validation has other shapes, which are not compiled.
         with use_compiled(False):
-            self.on_checkpoint(folder, state.global_step)
+            self.on_checkpoint(folder, state.global_step, self.hurries)
         self.since += time.monotonic() - before  # scoring a checkpoint is not training time

@@ -66,6 +66,8 @@ class TreeDecoder:
     `shared_prefix` (n,) are the first tokens of every prompt, with at least one token after them. With it, the answers
     to a batch depend on this batch alone. None: the prefix is found batch by batch, so the last bits of answers can
     depend on the batches before.
+
+    Unless `may_split`, a batch that does not fit into memory is an OutOfMemoryError.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class TreeDecoder:
         price_tokens: PriceTokens | None = None,
         max_residual_mass: float = 0.0,
         shared_prefix: np.ndarray | None = None,
+        *,
+        may_split: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._price_format = price_format
@@ -84,6 +88,7 @@ class TreeDecoder:
         self._price_tokens = price_tokens
         self._max_residual_mass = max_residual_mass
         self._shared_ids = shared_prefix
+        self._may_split = may_split
         self.use(model)
 
     def use(self, model: Any) -> None:
@@ -91,7 +96,7 @@ class TreeDecoder:
         self._model = model
         self._prefix: SharedPrefix | None = None
         # A new splitter: an earlier batch may have failed because of other data in memory at that time.
-        self._batches = BatchSplitter("answer about")
+        self._batches = BatchSplitter("answer about", may_split=self._may_split)
 
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""

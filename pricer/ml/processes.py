@@ -5,6 +5,7 @@ process. Only the items of a batch are shared out. So libraries must not learn o
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,8 +24,10 @@ from pricer.ml.heartbeats import heartbeats
 # The processes wait for each other while one prepares data or saves a checkpoint, which may take hours. A process that
 # ends closes its connections, which the others notice at once.
 _PATIENCE = timedelta(days=2)
-# The key under which a process that fails tells the others why, and the seconds that they wait for it.
+# The key under which the first process that fails tells the others why, and the seconds that they wait for it.
 _FAILURE, _SECONDS = "failure", 1.0
+# The key, with a machine, that counts the processes there that want to say why they end.
+_SAID = "said"
 
 T = TypeVar("T")
 
@@ -32,8 +35,8 @@ T = TypeVar("T")
 class Processes:
     """Exchanges values with the other processes of a training. With a single process, nothing is exchanged.
 
-    Every method must be called by all processes in the same order. It raises a LostProcess if another one has ended, or
-    SaidElsewhere if another one says why.
+    Every method that exchanges values must be called by all processes in the same order. It raises a LostProcess if
+    another one has ended.
     """
 
     def __init__(self, ranks: Ranks, store: Any = None) -> None:
@@ -46,13 +49,14 @@ class Processes:
         self.resume = "pricer train --resume"
         """The command that resumes the run, for error messages."""
         self._store = store
+        self._machine = ranks.rank - ranks.local_rank  # the first process there
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers."""
         if self.count == 1:
             return number
         box = torch.tensor([number])
-        with self._noticing():
+        with self.noticing():
             distributed.all_reduce(box, op=distributed.ReduceOp.MAX)
         return int(box)
 
@@ -61,7 +65,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        with self._noticing():
+        with self.noticing():
             distributed.all_gather_object(values, value)
         return values
 
@@ -70,7 +74,7 @@ class Processes:
         if self.count == 1:
             return value
         box = [value]
-        with self._noticing():
+        with self.noticing():
             distributed.broadcast_object_list(box, src=0)
         return box[0]
 
@@ -83,20 +87,26 @@ class Processes:
         # One message for all tensors: on most networks, a message takes longer to start than to send.
         pieces = [p.new_zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters]
         sums = torch.cat([*pieces, loss.reshape(1).to(pieces[0].dtype)])
-        with self._noticing():
+        with self.noticing():
             distributed.all_reduce(sums)
         *grads, total = torch.split(sums, [*(piece.numel() for piece in pieces), 1])
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.grad = grad.view_as(parameter)
         return total[0]
 
+    def may_speak(self) -> bool:
+        """Whether this process is the first on its machine that asks. It says why all of them end."""
+        with suppress(Exception):  # without the store, to say it twice is better than never
+            return bool(self._store.add(f"{_SAID}/{self._machine}", 1) == 1)
+        return True
+
     def tell(self, error: BaseException) -> None:
-        """Tell the other processes why this one ends."""
+        """Tell the other processes why this one ends, unless another one has failed before it."""
         failure = {"rank": self.rank, "message": f"unexpected {type(error).__name__}: {first_line(error)}", "hint": ""}
         if isinstance(error, PricerError):
             failure |= {"message": error.message, "hint": error.hint}
         with suppress(Exception):  # the process that keeps the store may have ended, too
-            self._store.set(_FAILURE, json.dumps(failure))
+            self._store.compare_set(_FAILURE, "", json.dumps(failure))
 
     def describe_silence(self) -> LostProcess:
         """The error for a process that does not answer any more."""
@@ -106,24 +116,26 @@ class Processes:
         )
 
     @contextmanager
-    def _noticing(self) -> Iterator[None]:
+    def noticing(self) -> Iterator[None]:
+        """A context in which values are exchanged. A LostProcess if a connection to another process is lost."""
         try:
             yield
-        except RuntimeError:
-            raise self._explain() from None
+        except RuntimeError as error:
+            if not _is_lost_connection(error):
+                raise
+            raise self._explain(error) from error
 
-    def _explain(self) -> PricerError:
+    def _explain(self, error: RuntimeError) -> LostProcess:
         """Why another process has ended, as far as it is known."""
         failure = self._read_failure()
-        if failure and (self.rank or not failure["rank"]):
-            return SaidElsewhere("another process has failed")
         if failure:
             return LostProcess(
                 f"process {failure['rank']} of 0 to {self.count - 1} has failed {self._when()}: {failure['message']}",
                 failure["hint"] or f"start all processes again: {self.resume}",
             )
+        seen = re.sub(r"^\[[^\]]*\] *", "", first_line(error))  # without the line of torch's source
         return LostProcess(
-            f"another of the {self.count} processes of this training was ended {self._when()}",
+            f"another of the {self.count} processes of this training was ended {self._when()} ({seen})",
             f"what was saved is whole; start all processes again: {self.resume}",
         )
 
@@ -141,6 +153,11 @@ class Processes:
         return None
 
 
+def _is_lost_connection(error: RuntimeError) -> bool:
+    # gloo has no exception class. Its messages begin with a file of its source.
+    return isinstance(error, distributed.DistError) or "gloo" in str(error).lower()
+
+
 @contextmanager
 def joined(ranks: Ranks, end: Callable[[LostProcess], object]) -> Iterator[Processes]:
     """A context in which the processes of a training exchange values. It waits for all of them to enter it.
@@ -148,7 +165,7 @@ def joined(ranks: Ranks, end: Callable[[LostProcess], object]) -> Iterator[Proce
     `end` is called, in a thread, if another process has been silent for some time, for example because its machine is
     gone. It must end this process, which may wait for the other one for ever.
 
-    If one fails in it, the others fail, too. Process 0 says why. A failure that process 0 says, or a stop, becomes a
+    If one fails in it, the others fail, too. On each machine, the first to notice keeps its error. It becomes a
     SaidElsewhere in the others.
     """
     if ranks.count == 1:
@@ -166,16 +183,17 @@ def joined(ranks: Ranks, end: Callable[[LostProcess], object]) -> Iterator[Proce
     )
     processes = Processes(ranks, PrefixStore("pricer", root))
     beats = PrefixStore("beats", root.clone())
-    try:
-        with heartbeats(beats, ranks.rank, ranks.count, lambda: end(processes.describe_silence())):
+    # The store may be on a machine that is gone, so it is used while the heartbeats go on.
+    with heartbeats(beats, ranks.rank, ranks.count, lambda: end(processes.describe_silence())):
+        try:
             yield processes
-    except (LostProcess, SaidElsewhere):
-        raise
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, Interrupted):  # all have stopped together
+        except Interrupted:  # all have stopped together
             raise
-        processes.tell(error)
-        if ranks.rank:
+        except (Exception, KeyboardInterrupt) as error:
+            is_first = processes.may_speak()
+            if not isinstance(error, LostProcess):
+                processes.tell(error)
+            if is_first:
+                raise
             raise SaidElsewhere(first_line(error)) from error
-        raise
     distributed.destroy_process_group()

@@ -83,7 +83,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         except Exception as error:
             problem, why = _OUT_OF_MEMORY if is_out_of_memory(error) else _NOT_COMPILED, first_line(error)[:200]
             # Compiled code can fail for a length or size that was not measured, or if this machine has no compiler.
-            if problem == _NOT_COMPILED and not self.settings.compiled:
+            if problem == _NOT_COMPILED and (self.processes.sharded or not self.settings.compiled):
                 raise
             if self.processes.sharded:  # the others wait for this process's part of a layer, and cannot start again
                 step, hint = self.state.global_step + 1, "a smaller train.micro_batch"
@@ -112,9 +112,10 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         first, step, size = self.processes.rank, self.processes.count, self.settings.micro_batch
         own_BT, own = ids_BT[first::step], spans[first::step]
         parts = [(own_BT[start : start + size], own[start : start + size], 1) for start in range(0, len(own), size)]
-        if self.processes.sharded:  # every process must compute as many passes; those of this row have no weight
-            most = math.ceil(math.ceil(len(spans) / step) / size)
-            parts += [(ids_BT[:1], spans[:1], 0)] * (most - len(parts))
+        # Every process must compute a pass, because the float16 gradient scaler starts with the first one, and as many
+        # as the others with FSDP. Those of this row have no weight.
+        most = math.ceil(math.ceil(len(spans) / step) / size) if self.processes.sharded else 1
+        parts += [(ids_BT[:1], spans[:1], 0)] * (most - len(parts))
         total = torch.zeros((), device=ids_BT.device)
         for part_BT, part, weight in parts:
             with self.compute_loss_context_manager():
@@ -178,7 +179,7 @@ def fine_tune(
     *,
     state_folder: Path,
     resume_from: Path | None,
-    on_checkpoint: Callable[[Path, int], None],
+    on_checkpoint: Callable[[Path, int, bool], None],
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     settings: StepSettings,
@@ -190,8 +191,9 @@ def fine_tune(
     A step is computed according to `settings`. If memory runs out, the step is repeated in smaller parts. If compiled
     layers fail, it is repeated without them. `note` gets a line about it.
 
-    `on_checkpoint(folder, step)` gets every saved folder, with the adapter and the training state. Passing the folder
-    as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+    `on_checkpoint(folder, step, hurries)` gets every saved folder, with the adapter and the training state. Passing the
+    folder as `resume_from` continues to the same weights, bit for bit on the CPU. Only the newest two folders are kept.
+    `hurries`: several processes were asked to stop, and may be killed soon.
 
     Each of several `processes` gets the same arguments, except that each has its own folders, and its own random state
     in `resume_from`. Only process 0 saves adapters. If another number of processes wrote the state, dropout goes on
@@ -231,7 +233,7 @@ def fine_tune(
         read_state(resume_from)  # raises unless it holds nothing but numbers
     model.train()  # peft's own module says so already, but the base's modules are loaded for scoring
     try:
-        with use_compiled(trainer.settings.compiled), attention_in_float32(model):
+        with processes.noticing(), use_compiled(trainer.settings.compiled), attention_in_float32(model):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except RuntimeError as error:
         if not is_out_of_memory(error):

@@ -12,6 +12,7 @@ from pricer.core.items import Item, PromptTemplate
 from pricer.core.predictions import Prediction
 from pricer.core.prices import PriceFormat, format_price
 from pricer.core.training import Validation
+from pricer.errors import ModelError
 from pricer.ml.base import mixed_precision
 from pricer.ml.batches import BatchSplitter, OutOfMemoryError, make_batches, right_padded
 from pricer.ml.loss import completion_loss
@@ -57,14 +58,19 @@ def prepare_validation(
     ]
 
     def score() -> _Share:
-        decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_tokens)
+        # With FSDP, the others wait for this process's part of a layer in the same batch.
+        may_split = not processes.sharded
+        decoder = TreeDecoder(model, tokenizer, template.price_format, encoder.answer_tokens, may_split=may_split)
         was_training = model.training
         model.eval()
         try:
             with torch.random.fork_rng(devices=[torch.cuda.current_device()] if model.device.type == "cuda" else []):
                 predictions = [prediction for batch in batches for prediction in decoder.predict(batch)]
-                return _Share(predictions, *total_loss(model, examples, batch_tokens))
+                return _Share(predictions, *total_loss(model, examples, batch_tokens, may_split=may_split))
         except OutOfMemoryError as error:
+            if processes.sharded:  # nor can this process leave the validation without them
+                hint = "a smaller eval.batch_tokens, or train.val_items: 0"
+                raise ModelError(f"memory ran out in a validation, with FSDP: {error.message}", hint) from None
             return _Share([], 0.0, 0, error.message)
         finally:
             model.train(was_training)
@@ -94,9 +100,11 @@ def fits_format(item: Item, price_format: PriceFormat) -> bool:
     return True
 
 
-def total_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: int) -> tuple[float, int]:
+def total_loss(
+    model: Any, examples: Sequence[TokenizedExample], batch_tokens: int, *, may_split: bool = True
+) -> tuple[float, int]:
     """The negative log-likelihood in nats, summed over all completion tokens, and their number. The end-of-text token
-    is included.
+    is included. Unless `may_split`, a batch that does not fit into memory is an OutOfMemoryError.
     """
 
     @torch.inference_mode()
@@ -105,7 +113,7 @@ def total_loss(model: Any, examples: Sequence[TokenizedExample], batch_tokens: i
         with mixed_precision(model):
             return [float(completion_loss(model, torch.from_numpy(ids_BT).to(model.device), spans))]
 
-    splitter = BatchSplitter("compute the loss of")
+    splitter = BatchSplitter("compute the loss of", may_split=may_split)
     total = 0.0
     for batch in make_batches([len(example.ids) for example in examples], batch_tokens):
         total += sum(splitter.run(losses, [examples[index] for index in batch]))

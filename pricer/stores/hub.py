@@ -175,11 +175,15 @@ class Hub:
         self, commit: str, file: RemoteFile, limit: int, into: Path | None = None, *, force: bool = False
     ) -> Path:
         """A local copy of a file, below `into`, or in the cache, where it is looked for first unless `force`."""
+        self.refuse_larger(file, limit)
+        where = {"revision": commit, "local_dir": into, "force_download": force}
+        return Path(self._with_retries(lambda: _api().hf_hub_download(self.repo, file.path, **where)))
+
+    def refuse_larger(self, file: RemoteFile, limit: int) -> None:
+        """Raise a HubError if a file has more than `limit` bytes."""
         if file.size > limit:
             text = f"{self.repo} has a {file.path} of {file.size:,} bytes, which is too large (at most {limit:,})"
             raise HubError(text)
-        where = {"revision": commit, "local_dir": into, "force_download": force}
-        return Path(self._with_retries(lambda: _api().hf_hub_download(self.repo, file.path, **where)))
 
     def commit(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pricer.core.adapter_config import read_adapter_settings
 from pricer.core.checkpoints import tag_name
+from pricer.core.ranks import is_random_state
 from pricer.errors import CheckpointError, HubError
 from pricer.stores.checkpoints import (
     ADAPTER,
@@ -23,6 +24,8 @@ from pricer.stores.training_states import STATE_RECORD, TrainingStates, pick_sta
 
 # Adam keeps two numbers for each weight, beside the weight itself.
 _LARGEST_STATE = 3 * LARGEST_ADAPTER
+# A random state has some kilobytes. No training has more processes.
+_LARGEST_RANDOM_STATE, _MOST_RANDOM_STATES = 1_000_000, 1_024
 # If one of these files is missing, the trainer silently starts partly from scratch.
 _NEEDED = (MANIFEST, ADAPTER, ADAPTER_CONFIG, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -112,6 +115,8 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
     if missing := [name for name in _NEEDED if name not in hashes]:
         raise CheckpointError(f"{state} has no {missing[0]}")
     wanted = pick_state_files(hashes)
+    if (count := sum(map(is_random_state, wanted))) > _MOST_RANDOM_STATES:
+        raise CheckpointError(f"{state} has {count:,} random states (at most {_MOST_RANDOM_STATES:,})")
     found = hub.files(commit, wanted)
     if missing := [name for name in wanted if name not in found]:
         raise CheckpointError(f"{state} has no {missing[0]}")
@@ -119,13 +124,13 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
     # The step goes into the name of a folder, which cannot have hundreds of digits.
     if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step < 10**12:
         raise CheckpointError(f"{state} does not say its step")
-    folder, size = states.at(step), sum(file.size for file in found.values())
-    if size <= _LARGEST_STATE:  # a larger file is refused below
-        refuse_without_room(folder, size, state)
+    for file in found.values():
+        hub.refuse_larger(file, _limit(file.path))
+    folder = states.at(step)
+    refuse_without_room(folder, sum(file.size for file in found.values()), state)
     with new_folder(folder) as scratch:
         for name in wanted:
-            limit = _LARGEST_STATE if name.endswith(LARGE) else LARGEST_LOG
-            if sha256_of(hub.download(commit, found[name], limit, into=scratch)) != hashes[name]:
+            if sha256_of(hub.download(commit, found[name], _limit(name), into=scratch)) != hashes[name]:
                 raise CheckpointError(f"{name} of {state} is not what its record says")
         shutil.rmtree(scratch / ".cache", ignore_errors=True)  # huggingface_hub's notes on the download
         checkpoint = read_manifest(scratch)
@@ -135,3 +140,10 @@ def fetch_state(hub: Hub, commit: str, states: TrainingStates) -> tuple[Path, in
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"{ADAPTER_CONFIG} of {state}: {error}") from None
     return folder, checkpoint.step
+
+
+def _limit(name: str) -> int:
+    """The maximum size of a file of a training state, in bytes."""
+    if is_random_state(name):
+        return _LARGEST_RANDOM_STATE
+    return _LARGEST_STATE if name.endswith(LARGE) else LARGEST_LOG

@@ -159,7 +159,7 @@ def test_a_validation_without_memory_for_it_costs_no_checkpoint(trained: Path, m
     assert [line["step"] for line in result.run.metrics() if "val_mae" in line] == []
     (said,) = [note for note in listener.notes if note.startswith("step 2 is kept without a validation: ")]
     assert "there is no memory left to answer about " in said
-    assert said.endswith(" by itself; pricer eval scores it after training")
+    assert said.endswith(" by itself; pricer eval scores it")
 
 
 def test_how_a_step_is_computed_stays_with_the_run(

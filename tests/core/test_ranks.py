@@ -49,8 +49,8 @@ class TestLaunchers:
                 # srun -n 4, which starts Intel MPI's processes, too
                 {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "PMI_SIZE": "4"},
                 "Slurm started 4 tasks (SLURM_STEP_NUM_TASKS), which cannot find each other",
-                "one task for each machine, with torchrun in it: srun --ntasks-per-node 1 torchrun --nnodes 2 "
-                "--nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m -- pricer train",
+                "one task for each machine, with torchrun in it: srun --nodes 2 --ntasks-per-node 1 bash -c 'torchrun "
+                "--nnodes 2 --nproc-per-node 8 --node-rank $SLURM_NODEID --master-addr FIRST_HOST -m -- pricer train'",
             ),
             (
                 {**TORCHRUN, "RANK": "first"},
@@ -69,7 +69,8 @@ class TestLaunchers:
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpu"), [(None, "1"), ("4,5,6,7", "5"), ("GPU-8a, GPU-9b, GPU-7c, GPU-1d", "GPU-9b"), ("", "")]
+    ("visible", "gpu"),
+    [(None, "1"), ("4,5,6,7", "5"), ("GPU-8a, GPU-9b, GPU-7c, GPU-1d", "GPU-9b"), ("", ""), ("-1", "")],
 )
 def test_each_process_sees_one_gpu_of_its_own(visible: str | None, gpu: str) -> None:
     assert choose_gpu(visible, Ranks(5, 8, 1, 4)) == gpu

@@ -66,6 +66,16 @@ def test_a_batch_that_does_not_fit_is_answered_in_halves(error: RuntimeError) ->
     assert decoder.sizes == [5, 2, 3, 1, 2]
 
 
+def test_a_batch_that_may_not_be_split_is_an_error() -> None:
+    decoder = Cramped(2, OUT_OF_MEMORY["cuBLAS"])
+
+    with pytest.raises(OutOfMemoryError) as caught:
+        BatchSplitter("answer about", may_split=False).run(decoder.predict, five_prompts())
+
+    assert caught.value.message == "there is no memory left to answer about 5 items at once"
+    assert decoder.sizes == [5]
+
+
 def test_the_size_that_fitted_is_kept_for_the_batches_after() -> None:
     decoder, batches = Cramped(2, OUT_OF_MEMORY["cuBLAS"]), splitter()
 

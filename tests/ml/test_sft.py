@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.config import AdapterConfig, DataConfig, RunConfig, TrainConfig
+from pricer.core.ranks import Ranks
 from pricer.core.training import Progress
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
@@ -20,6 +21,7 @@ from pricer.ml.cpu_layers import _LoraProduct
 from pricer.ml.devices import Precision
 from pricer.ml.loss import Span, completion_loss
 from pricer.ml.micro_batch import StepSettings, requested_settings
+from pricer.ml.processes import Processes
 from pricer.ml.sft import build_dataset, collate, fine_tune, trainer_arguments
 from pricer.ml.token_table import TokenTable
 
@@ -39,6 +41,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = print,
     settings: StepSettings | None = None,
+    processes: Processes | None = None,
 ) -> tuple[dict[int, Path], list[Progress], bool]:
     """Train on 48 items; the folders by step, the logged progress, and whether it came to the end."""
     folders: dict[int, Path] = {}
@@ -53,11 +56,12 @@ def train(
         setup.precision,
         state_folder=folder,
         resume_from=resume_from,
-        on_checkpoint=lambda path, step: folders.update({step: path}),
+        on_checkpoint=lambda path, step, hurries: folders.update({step: path}),
         on_progress=lambda progress: logged.append(progress) if progress.loss is not None else None,
         should_stop=should_stop,
         note=note,
         settings=settings or requested_settings(config),
+        processes=processes,
     )
     return folders, logged, finished
 
@@ -189,6 +193,48 @@ def test_dropout_is_on_from_the_first_step(setup: Setup, tmp_path: Path) -> None
     # is dropped, and so does the third step's loss.
     assert losses[0][:2] == losses[1][:2]
     assert losses[0][2] != losses[1][2]
+
+
+class Second(Processes):
+    """The second of two processes, without the first."""
+
+    def largest(self, number: int) -> int:
+        return number
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, value]
+
+    def receive(self, value: Any) -> Any:
+        return value
+
+    def add_up(self, parameters: Sequence[Any], loss: torch.Tensor) -> torch.Tensor:
+        return loss
+
+
+def test_a_process_without_a_share_of_a_batch_computes_a_pass_that_changes_nothing(
+    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, sums = list[int](), list[float]()
+
+    def counted(model: Any, ids: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
+        computed.append(len(spans))
+        return completion_loss(model, ids, spans)
+
+    def add_up(_: Any, parameters: Sequence[Any], loss: torch.Tensor) -> torch.Tensor:
+        sums.append(sum(float(parameter.grad.abs().sum()) for parameter in parameters))
+        return loss
+
+    monkeypatch.setattr("pricer.ml.sft.completion_loss", counted)
+    monkeypatch.setattr(Second, "add_up", add_up)
+    config = SHORT.model_copy(update={"batch_size": 47})
+
+    train(setup, tmp_path, config, processes=Second(Ranks(1, 2)))
+
+    # 48 items: a batch of 47, whose second share is 23, and a batch of 1. Without a pass, the float16 gradient scaler
+    # of a resumed training would have no scale.
+    assert computed == [23, 1]
+    assert sums[0] > 0
+    assert sums[1] == 0
 
 
 def test_nothing_pickled_is_kept_beside_the_training_state(short: Path) -> None:

@@ -249,6 +249,13 @@ class TestHostileStates:
 
         assert refused(repo) == "ann/prices has no training state that can be read on its branch state"
 
+    def test_more_random_states_than_any_training_has_are_refused(self, hub: LoopbackHub, repo: Repo) -> None:
+        names = [f"rng_state_{rank}.pth" for rank in range(1, 1025)]  # and that of process 0
+        self.pushed(repo, {"state.json": record(a_state(5), **dict.fromkeys(names, "0" * 64))})
+
+        assert refused(repo) == "the training state in ann/prices has 1,025 random states (at most 1,024)"
+        assert not any("optimizer.pt" in request.path for request in hub.requests if request.method == "GET")
+
     @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "..", ".hidden", "", "a\n", "C:\\x", "é"])
     def test_a_record_that_names_a_path_is_refused(self, hub: LoopbackHub, repo: Repo, name: str) -> None:
         self.pushed(repo, {"state.json": record(a_state(5), **{name: "0" * 64})})
@@ -341,6 +348,7 @@ class TestHostileStates:
             ("trainer_state.json", 500_000_001, "500,000,000"),
             ("state.json", 1_000_001, "1,000,000"),
             ("manifest.json", 1_000_001, "1,000,000"),
+            ("rng_state.pth", 1_000_001, "1,000,000"),
         ],
     )
     def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,11 @@ from pricer.commands.parts.token_cache import tokenize_training
 from pricer.commands.parts.training import catch_stop_signals
 from pricer.config_file import parse_config, to_yaml
 from pricer.core.ranks import RANDOM_STATE, Ranks, is_random_state, name_random_state
+from pricer.core.training import Progress
 from pricer.errors import LostProcess, RunError
 from pricer.ml.adapters import add_adapter
 from pricer.ml.base import load_base
+from pricer.ml.batches import OutOfMemoryError
 from pricer.ml.devices import leave_launcher
 from pricer.ml.micro_batch import StepSettings
 from pricer.ml.processes import Processes, joined
@@ -56,7 +58,8 @@ def leading(
             _compare(processes.gather(_describe(setup)))
             _send_state(processes, state)
             if processes.sharded:
-                shard(model, setup.precision.device, processes)
+                with processes.noticing():
+                    shard(model, setup.precision.device, processes)
         yield processes
 
 
@@ -71,7 +74,7 @@ def follow(ranks: Ranks) -> None:
     printed, and all files are temporary.
     """
     leave_launcher()
-    with joined(ranks, _end_now) as processes, tempfile.TemporaryDirectory() as scratch:
+    with joined(ranks, _end_now) as processes, tempfile.TemporaryDirectory(prefix="pricer-") as scratch:
         task: Task | None = processes.receive(None)
         if task is None:
             return
@@ -80,9 +83,11 @@ def follow(ranks: Ranks) -> None:
         base = load_base(setup.base.folder, setup.precision, dense=task.dense, sharded=ranks.sharded)
         model = add_adapter(base, setup.config.adapter, config.seed)
         _compare(processes.gather(_describe(setup)))
-        state = _receive_state(processes, Path(scratch) / "resumed")
+        resumed = Path(scratch) / "resumed"
+        state = _receive_state(processes, resumed)
         if processes.sharded:
-            shard(model, setup.precision.device, processes)
+            with processes.noticing():
+                shard(model, setup.precision.device, processes)
         validate = prepare_validation(
             model,
             setup.tokenizer,
@@ -94,10 +99,14 @@ def follow(ranks: Ranks) -> None:
             processes=processes,
         )
 
-        def on_checkpoint(folder: Path, _step: int) -> None:
-            if config.val_items:
-                validate()
+        def on_checkpoint(folder: Path, _step: int, hurries: bool) -> None:
+            if config.val_items and not hurries:
+                with suppress(OutOfMemoryError):  # process 0 says so, and training goes on
+                    validate()
             shutil.rmtree(folder)
+
+        def on_progress(_: Progress) -> None:
+            shutil.rmtree(resumed, ignore_errors=True)  # the Trainer has read it before its first step
 
         with catch_stop_signals(_ignore, launched=True) as signals:
             if not processes.receive(False):
@@ -111,7 +120,7 @@ def follow(ranks: Ranks) -> None:
                 state_folder=Path(scratch),
                 resume_from=state,
                 on_checkpoint=on_checkpoint,
-                on_progress=_ignore,
+                on_progress=on_progress,
                 should_stop=lambda: bool(signals),
                 settings=task.settings,
                 note=_ignore,

@@ -61,19 +61,13 @@ class Recorder:
                 "lower train.learning_rate or train.max_grad_norm"
             )
 
-    def checkpoint(self, folder: Path, step: int) -> None:
-        """Validate and keep a checkpoint that the trainer has saved."""
+    def checkpoint(self, folder: Path, step: int, hurries: bool) -> None:
+        """Validate and keep a checkpoint that the trainer has saved. There is no validation if training `hurries`,
+        because the checkpoint would be lost if training was killed in it.
+        """
         epoch = round(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["epoch"], 6)
         checkpoint = self._describe(folder, step, epoch)
-        validation = None
-        try:
-            if self.setup.config.train.val_items:
-                validation = self.validate()
-                self._log(step, validation.to_json(), epoch=epoch, val_items=validation.n)
-        except OutOfMemoryError as error:  # keep the checkpoint without its validation
-            self.watcher.note(
-                f"step {step:,} is kept without a validation: {error.message}; pricer eval scores it after training"
-            )
+        validation = self._validate(step, epoch, hurries) if self.setup.config.train.val_items else None
         # The state is complete before the checkpoint is kept: a kept step must never be trained again, because a GPU
         # would give it other weights. After a kill between the two, resuming keeps the checkpoint from the state.
         self.run.training_states.mark_complete(folder)
@@ -87,6 +81,18 @@ class Recorder:
             self.to_hub.put_state(folder, step)
         else:
             self.run.store.push(folder, step)
+
+    def _validate(self, step: int, epoch: float, hurries: bool) -> Validation | None:
+        """The validation of a step; None, with a note, if there is none."""
+        try:
+            why, validation = "training stops", None if hurries else self.validate()
+        except OutOfMemoryError as error:
+            why, validation = error.message, None
+        if validation is None:
+            self.watcher.note(f"step {step:,} is kept without a validation: {why}; pricer eval scores it")
+            return None
+        self._log(step, validation.to_json(), epoch=epoch, val_items=validation.n)
+        return validation
 
     def _log(self, step: int, measured: dict[str, Any], **more: float) -> None:
         self.run.log({"step": step, **more, **measured})
