@@ -200,7 +200,8 @@ def test_whether_weights_are_dequantized_on_a_gpu_stays_with_the_run(
 ) -> None:
     asked: list[bool | None] = []
 
-    def load(_folder: Path, _precision: Precision, *, dense: bool | None) -> SimpleNamespace:
+    def load(_folder: Path, _precision: Precision, *, dense: bool | None, sharded: bool) -> SimpleNamespace:
+        assert not sharded
         asked.append(dense)
         return SimpleNamespace()
 
