@@ -189,7 +189,7 @@ def test_a_session_is_cut_and_the_next_one_goes_on_to_the_report(
     assert re.search(r"going on with demo after step [1-5]0\b", output_of(whole, "resume"))
     assert set(repo.tags) == {*STEPS, "best"}
     assert [step for step in STEPS if step not in output_of(whole, "eval")] == []
-    picked = json.loads((second / "runs/demo/selection.json").read_text(encoding="utf-8"))["step"]
+    picked = json.loads((second / "runs/demo/selection.json").read_text(encoding="utf-8"))["candidate"]["step"]
     assert repo.tags["best"] == repo.tags[f"step-{picked:06d}"]
     assert f"best: step {picked} " in output_of(whole, "pick")
     assert re.search(r"confirmed: MAE \$[\d,.]+ ± [\d,.]+ on 8 test items", output_of(whole, "confirm"))
