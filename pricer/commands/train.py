@@ -27,6 +27,7 @@ from pricer.commands.parts.training import (
     describe_data,
     describe_machine,
     explain_full_disk,
+    plan_validation,
 )
 from pricer.commands.parts.uploads import deliver_outbox, has_uploads, uploads
 from pricer.commands.parts.wandb_report import open_tracker
@@ -41,7 +42,6 @@ from pricer.ml.devices import leave_launcher
 from pricer.ml.processes import Processes
 from pricer.ml.sft import fine_tune
 from pricer.ml.token_table import TokenTable
-from pricer.ml.validation import prepare_validation
 from pricer.stores.hub_lease import HubLease
 from pricer.stores.runs import Run, check_runs_folder, create_run, find_run, free_name, refuse_name
 
@@ -215,16 +215,7 @@ def _train(
     run.training_states.delete_after(reached)
     if state:
         watcher.note(f"going on with {run.name} after step {state[1]:,}")
-    validate = prepare_validation(
-        training.model,
-        setup.tokenizer,
-        setup.items.val[: config.val_items],
-        setup.template,
-        setup.encoder,
-        fallback=setup.answers.train_median,
-        batch_tokens=setup.batch_tokens,
-        processes=processes,
-    )
+    validate = plan_validation(setup, training.model, processes)
     with ExitStack() as stack:
         # A resumed training continues the same W&B run, on any machine.
         tracker = open_tracker(run, setup.config, watcher.note, "training goes on")

@@ -12,7 +12,7 @@ from typing import Any
 
 from pricer.commands.parts.setup import Setup, prepare
 from pricer.commands.parts.token_cache import tokenize_training
-from pricer.commands.parts.training import catch_stop_signals
+from pricer.commands.parts.training import catch_stop_signals, plan_validation
 from pricer.config_file import parse_config, to_yaml
 from pricer.core.ranks import RANDOM_STATE, Ranks, is_random_state, name_random_state
 from pricer.core.training import Progress
@@ -25,7 +25,6 @@ from pricer.ml.micro_batch import StepSettings
 from pricer.ml.processes import Processes, joined
 from pricer.ml.sft import fine_tune
 from pricer.ml.sharding import shard
-from pricer.ml.validation import prepare_validation
 from pricer.stores.training_states import pick_state_files
 from pricer.views import terminal
 
@@ -88,16 +87,7 @@ def follow(ranks: Ranks) -> None:
         if processes.sharded:
             with processes.noticing():
                 shard(model, setup.precision.device, processes)
-        validate = prepare_validation(
-            model,
-            setup.tokenizer,
-            setup.items.val[: config.val_items],
-            setup.template,
-            setup.encoder,
-            fallback=setup.answers.train_median,
-            batch_tokens=setup.batch_tokens,
-            processes=processes,
-        )
+        validate = plan_validation(setup, model, processes)
 
         def on_checkpoint(folder: Path, _step: int, hurries: bool) -> None:
             if config.val_items and not hurries:

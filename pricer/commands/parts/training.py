@@ -23,6 +23,8 @@ from pricer.core.training import Progress, Validation
 from pricer.errors import RunError
 from pricer.ml.batches import OutOfMemoryError
 from pricer.ml.devices import device_name
+from pricer.ml.processes import Processes
+from pricer.ml.validation import prepare_validation
 from pricer.stores.checkpoints import ADAPTER, ADAPTER_CONFIG, write_manifest
 from pricer.stores.files import sha256_of, write_json
 from pricer.stores.runs import Run
@@ -120,6 +122,20 @@ class Recorder:
         )
         write_manifest(folder, checkpoint)
         return checkpoint
+
+
+def plan_validation(setup: Setup, model: Any, processes: Processes) -> Callable[[], Validation]:
+    """A function that validates a model in training as the config says. The processes share out the items."""
+    return prepare_validation(
+        model,
+        setup.tokenizer,
+        setup.items.val[: setup.config.train.val_items],
+        setup.template,
+        setup.encoder,
+        fallback=setup.answers.train_median,
+        batch_tokens=setup.batch_tokens,
+        processes=processes,
+    )
 
 
 def describe_machine(setup: Setup) -> dict[str, Any]:
