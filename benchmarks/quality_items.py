@@ -2,12 +2,12 @@
 
 import pickle
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -17,7 +17,7 @@ from pricer.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from pricer.config_file import load_config
 from pricer.core.items import Example, Item, Prompt
 from pricer.core.prices import PriceFormat, format_price
-from pricer.data.near_duplicates import Signer, find_groups, split_words
+from pricer.data.near_duplicates import Signer, find_groups
 from pricer.ml.devices import Precision
 from pricer.ml.tokens import Encoder, PriceTokens, TokenizedExample, TokenizedPrompt
 from pricer.ml.validation import fits_format
@@ -109,21 +109,13 @@ def find_neighbours(train: Sequence[Item], val: Sequence[Item], similarity: floa
     """
     texts = [item.text for item in [*train, *val]]
     groups = find_groups(Signer().sign(texts), np.arange(len(texts)), similarity)
-    # Words of one text alone say nothing about another. A row of floats per text: this is for thousands of texts.
-    words = [split_words(text) for text in texts]
-    known = Counter(word for own in words[: len(train)] for word in set(own))
-    columns = {word: index for index, word in enumerate(word for word, texts_with in known.items() if texts_with > 1)}
-    counts = np.zeros((len(texts), max(len(columns), 1)), np.float32)
-    for row, own in enumerate(words):
-        for word in own:
-            if word in columns:
-                counts[row, columns[word]] += 1
+    # As for the baseline with ridge, but with every word that occurs.
+    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit(texts[: len(train)])
+    weights = vectorizer.transform(texts)
     n = len(train)
-    weights = np.log1p(counts) * (1 + np.log((1 + n) / (1 + (counts[:n] > 0).sum(0)))).astype(np.float32)
-    weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-9)
     found = []
     for start in range(0, len(texts), 512):
-        similar = weights[start : start + 512] @ weights[:n].T
+        similar = (weights[start : start + 512] @ weights[:n].T).toarray()
         similar[groups[start : start + 512, None] == groups[:n]] = -1
         found.append(np.argsort(-similar, axis=1, kind="stable")[:, :NEIGHBOURS])
     return np.concatenate(found)

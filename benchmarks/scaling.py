@@ -51,7 +51,7 @@ from pricer.core.checkpoints import Candidate, Checkpoint
 from pricer.core.evaluation import Evaluation
 from pricer.core.items import Split
 from pricer.core.predictions import Prediction
-from pricer.ml.baselines import predict_with_embeddings, predict_with_ridge
+from pricer.ml.baselines import fit_on_embeddings, predict_with_ridge
 from pricer.ml.batches import make_batches
 from pricer.stores.runs import Run
 from tests.commands.conftest import Listener
@@ -186,7 +186,7 @@ def measure_baselines(session: EvaluationSession, setup: Setup, width: int) -> f
     plain = [Prediction(item.id, "100", 100.0) for item in items]
     calls: list[Callable[[], object]] = [
         lambda: predict_with_ridge(setup.items.train, items),
-        lambda: predict_with_embeddings(rows[: len(train)], [item.price for item in train], rows[len(train) :]),
+        lambda: fit_on_embeddings(rows[: len(train)], [item.price for item in train]).prices(rows[len(train) :]),
         lambda: session.finish(Candidate(UNTUNED).key, Candidate(UNTUNED), session.answer_base()),
     ]
     others = [Candidate(name) for name in BASELINES if name != UNTUNED]

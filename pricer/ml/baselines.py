@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pricer.core.items import Item
+from pricer.core.regression import EmbeddingRegression
 
 
 def predict_with_ridge(train: Sequence[Item], items: Sequence[Item], step: float = 1.0) -> list[float]:
@@ -31,17 +32,19 @@ def predict_with_ridge(train: Sequence[Item], items: Sequence[Item], step: float
     return [max(0.0, float(price)) for price in step * np.expm1(model.predict([item.text for item in items]))]
 
 
-def predict_with_embeddings(
-    train_embeddings: np.ndarray, train_prices: Sequence[float], embeddings: np.ndarray, step: float = 1.0
-) -> list[float]:
-    """Prices, one per row of `embeddings`, from a ridge regression of ln(price + step) on embeddings, each dimension
-    scaled to unit variance; the penalty is the best of seven by leave-one-out error on the training rows.
-
-    Predictions are clipped to the range of `train_prices`: thousands of dimensions extrapolate wildly.
+def fit_on_embeddings(embeddings: np.ndarray, prices: Sequence[float], step: float = 1.0) -> EmbeddingRegression:
+    """A ridge regression of ln(price / step + 1) on embeddings (items, hidden size) of training items, each dimension
+    scaled to unit variance; the penalty is the best of seven by leave-one-out error.
     """
-    logs = np.log1p(np.asarray(train_prices) / step)
-    model = make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-1, 5, 7)))
+    logs = np.log1p(np.asarray(prices) / step)
+    scaler, ridge = StandardScaler(), RidgeCV(alphas=np.logspace(-1, 5, 7))
     # In double precision: the dimensions are nearly collinear, and a penalty of 0.1 is lost in float32's rounding.
-    model.fit(train_embeddings.astype(np.float64), logs)
-    predicted = np.clip(model.predict(embeddings.astype(np.float64)), logs.min(), logs.max())
-    return [float(price) for price in step * np.expm1(predicted)]
+    ridge.fit(scaler.fit_transform(embeddings.astype(np.float64)), logs)
+    weights = ridge.coef_ / scaler.scale_
+    return EmbeddingRegression(
+        weights=tuple(weights.tolist()),
+        intercept=float(ridge.intercept_ - weights @ scaler.mean_),
+        low=float(logs.min()),
+        high=float(logs.max()),
+        step=step,
+    )

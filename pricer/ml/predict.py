@@ -3,7 +3,7 @@
 Shape suffixes: B prompts, C columns in a step, V vocabulary, N candidates, T tokens in a row, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,14 @@ class CheckpointPredictor:
         """One Prediction per prompt, in their order; all prompts are one batch, if that fits into memory."""
         return self._decoder.predict(prompts)
 
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
-        """Embed prompts (B, H) with the untrained base. Must be called before the first `use`."""
+    def embed(
+        self, prompts: Sequence[TokenizedPrompt], batch_tokens: int, reach: Callable[[int], object] | None = None
+    ) -> np.ndarray:
+        """Embed prompts (B, H) with the untrained base. Must be called before the first `use`. `reach` receives the
+        number of prompts that are embedded after each batch.
+        """
         assert self._is_untuned
-        return embed_prompts(self._switch.model, prompts, batch_tokens)
+        return embed_prompts(self._switch.model, prompts, batch_tokens, reach)
 
 
 class TreeDecoder:
@@ -234,15 +238,21 @@ def _log_probabilities(logits_BCV: torch.Tensor, candidates: np.ndarray) -> np.n
 
 
 @torch.inference_mode()
-def embed_prompts(model: Any, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
+def embed_prompts(
+    model: Any,
+    prompts: Sequence[TokenizedPrompt],
+    batch_tokens: int,
+    reach: Callable[[int], object] | None = None,
+) -> np.ndarray:
     """The last layer's output, after its norm, at each prompt's last token: float32 (B, H), in the prompts' order.
 
     `model` is a base without an adapter, in eval mode. Memory holds the result (16 KB per prompt for H = 4,096) and one
-    batch of at most `batch_tokens` tokens.
+    batch of at most `batch_tokens` tokens. `reach` receives the number of prompts that are embedded after each batch.
     """
     # The decoder without logits: for a vocabulary of 128,000, they would take more memory than everything else.
     decoder = model.get_decoder()
     embeddings_BH = np.empty((len(prompts), model.config.get_text_config().hidden_size), dtype=np.float32)
+    done = 0
     for batch in make_batches([len(prompt.ids) for prompt in prompts], batch_tokens):
         lengths_B = torch.tensor([len(prompts[index].ids) for index in batch])
         # Right padding, because nothing is generated. No token sees later tokens, so any padding token will do.
@@ -253,4 +263,7 @@ def embed_prompts(model: Any, prompts: Sequence[TokenizedPrompt], batch_tokens: 
                 input_ids=ids_BT.to(model.device), attention_mask=mask_BT.long().to(model.device), use_cache=False
             ).last_hidden_state
         embeddings_BH[batch] = hidden_BTH[torch.arange(len(batch)), lengths_B - 1].float().cpu().numpy()
+        done += len(batch)
+        if reach:
+            reach(done)
     return embeddings_BH

@@ -13,6 +13,7 @@ from pricer.core.cells import Shard
 from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec, Evaluation, ScoreTable
 from pricer.core.predictions import Distribution, Prediction
+from pricer.core.regression import EmbeddingRegression
 from pricer.errors import RunError
 from pricer.stores.answers import Failures, Line, parse_lines
 from pricer.stores.files import (
@@ -202,6 +203,21 @@ class EvaluationStore:
             return read_record(Calibration, path) if path.exists() else None
         except ValueError as error:
             raise _damaged(path, error, path) from None  # the predictions give it again
+
+    def regression(self, spec: EvalSpec) -> EmbeddingRegression | None:
+        """The regression on embeddings of the items of that spec, which are training items; None if none is kept."""
+        path = self._path_of_regression(spec)
+        try:
+            return read_record(EmbeddingRegression, path) if path.exists() else None
+        except ValueError as error:
+            raise _damaged(path, error, path) from None
+
+    def keep_regression(self, spec: EvalSpec, regression: EmbeddingRegression) -> None:
+        """Keep the regression on embeddings of the items of that spec."""
+        write_json(self._path_of_regression(spec), asdict(regression))
+
+    def _path_of_regression(self, spec: EvalSpec) -> Path:
+        return self._folder / f"regression-{spec.fingerprint}.json"
 
     def failures(self) -> list[Failure]:
         """The checkpoints that could not be scored when they were tried last."""

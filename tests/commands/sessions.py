@@ -44,7 +44,9 @@ class FakeScorer:
         self.asked.append((adapter, [prompt.item_id for prompt in prompts]))
         return [Prediction(prompt.item_id, "", self._price(adapter, prompt.item_id)) for prompt in prompts]
 
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
+    def embed(
+        self, prompts: Sequence[TokenizedPrompt], batch_tokens: int, reach: Callable[[int], object] | None = None
+    ) -> np.ndarray:
         return np.array([[float(len(prompt.ids))] for prompt in prompts], dtype=np.float32)
 
     @property

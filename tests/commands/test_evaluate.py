@@ -217,7 +217,11 @@ def test_real_checkpoints_beside_their_baselines_and_then_the_best_on_test(train
     assert picked.selection.candidate.id == best.candidate.id
     assert json.loads((trained / "selection.json").read_text())["candidate"]["id"] == best.candidate.id
 
-    final = evaluate_run(find_run(None), "best", Split.TEST, None, Listener())
+    # The embeddings of the training items, and the regression on them, were for all splits.
+    assert listener.prepared[-1] == ("embedding training items", "48 of 48")
+    on_test = Listener()
+    final = evaluate_run(find_run(None), "best", Split.TEST, None, on_test)
+    assert "embedding training items" not in dict(on_test.prepared)
     assert [e.name for e in final.evaluations] == [*known, best.name]
     assert final.n == 8
     # What was seen of the test split does not count for picking.

@@ -9,7 +9,7 @@ import torch
 
 from pricer.commands.parts.setup import Setup
 from pricer.ml.base import load_base
-from pricer.ml.baselines import predict_with_embeddings
+from pricer.ml.baselines import fit_on_embeddings
 from pricer.ml.predict import embed_prompts
 from pricer.ml.tokens import TokenizedPrompt
 
@@ -51,7 +51,7 @@ def test_a_price_whose_logarithm_is_linear_in_the_embedding_is_found() -> None:
     train, new = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32), np.array([[0.5, -0.5]], np.float32)
     prices = np.expm1(5 + train @ np.array([1.0, 2.0]))
 
-    (price,) = predict_with_embeddings(train, prices.tolist(), new)
+    (price,) = fit_on_embeddings(train, prices.tolist()).prices(new)
 
     assert math.isclose(price, math.expm1(5 + 0.5 - 1.0), rel_tol=0.01)  # 89.0
 
@@ -59,6 +59,7 @@ def test_a_price_whose_logarithm_is_linear_in_the_embedding_is_found() -> None:
 def test_no_price_is_outside_of_what_training_has() -> None:
     train = np.arange(10, dtype=np.float32)[:, None]
 
-    prices = predict_with_embeddings(train, [10.0 * 2**i for i in range(10)], np.array([[-1e6], [1e6]], np.float32))
+    regression = fit_on_embeddings(train, [10.0 * 2**i for i in range(10)])
+    prices = regression.prices(np.array([[-1e6], [1e6]], np.float32))
 
     assert [round(price, 6) for price in prices] == [10.0, 5120.0]  # 10 × 2⁹

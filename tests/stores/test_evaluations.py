@@ -10,6 +10,7 @@ from pricer.core.cells import Shard
 from pricer.core.checkpoints import Failure
 from pricer.core.evaluation import EvalSpec
 from pricer.core.predictions import Prediction
+from pricer.core.regression import EmbeddingRegression
 from pricer.errors import RunError
 from pricer.stores.evaluations import EvaluationStore
 from tests.builders import SPEC, a_distribution, a_spec, an_evaluation, some_scores
@@ -187,6 +188,20 @@ def test_a_damaged_evaluation_is_named(content: str) -> None:
         with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
             read()
         assert raised.value.hint == f"remove {path.parent}, and evaluate again"
+
+
+def test_a_regression_comes_back_to_the_last_bit_and_a_damaged_one_is_named() -> None:
+    store, regression = a_store(), EmbeddingRegression((0.1, 1 / 3), 5e-324, 0.7, 11.3, 0.01)
+
+    store.keep_regression(SPEC, regression)
+
+    assert store.regression(SPEC) == regression
+    assert store.regression(a_spec(limit=7)) is None
+    (path,) = FOLDER.glob("regression-*.json")
+    path.write_text('{"weights": [0.1, NaN]}')
+    with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
+        store.regression(SPEC)
+    assert raised.value.hint == f"remove {path}, and evaluate again"
 
 
 def test_what_corrects_intervals_is_kept_with_the_evaluation() -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from pricer.commands.parts.session import UNTUNED, EvaluationSession
+from pricer.commands.parts.session import UNTUNED, EvaluationSession, Scorer
 from pricer.commands.parts.setup import Setup
 from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation
+from pricer.core.items import Split
 from pricer.core.predictions import Prediction
+from pricer.core.regression import EmbeddingRegression
 
 # Maximum number of training items to embed. More would take as long as training and improve a ridge little.
 _MAX_EMBEDDED = 5000
@@ -27,13 +29,29 @@ def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
 
 
 def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    from pricer.ml.baselines import predict_with_embeddings
+    base, budget = session.load(), setup.batch_tokens
+    regression = _regression(session, setup, base)
+    return _as_predictions(session, regression.prices(base.embed(session.prompts, budget)))
 
-    base, train, budget = session.load(), setup.items.train[:_MAX_EMBEDDED], setup.batch_tokens
-    embedded_train = base.embed(setup.prompts(train), budget)
-    embedded = base.embed(session.prompts, budget)
-    prices = predict_with_embeddings(embedded_train, [item.price for item in train], embedded, _step(session))
-    return _as_predictions(session, prices)
+
+def _regression(session: EvaluationSession, setup: Setup, base: Scorer) -> EmbeddingRegression:
+    """The regression on the base's embeddings of training items. It is kept for other splits and limits, because to
+    embed the training items takes as long as to score many checkpoints.
+    """
+    from pricer.ml.baselines import fit_on_embeddings
+
+    kept, spec = session.run.evaluations, setup.spec(Split.TRAIN, None)
+    regression = kept.regression(spec)
+    if regression is None:
+        train = setup.items.train[:_MAX_EMBEDDED]
+
+        def reach(done: int) -> None:
+            session.watcher.preparing("embedding training items", f"{done:,} of {len(train):,}")
+
+        embeddings = base.embed(setup.prompts(train), setup.batch_tokens, reach)
+        regression = fit_on_embeddings(embeddings, [item.price for item in train], _step(session))
+        kept.keep_regression(spec, regression)
+    return regression
 
 
 def _untuned(session: EvaluationSession, _: Setup) -> list[Prediction]:

@@ -1,7 +1,7 @@
 """What Ray actors are asked for: answers, scores and embeddings; and what becomes of the results."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -115,11 +115,15 @@ class Scoring:
 
 
 class Embedding:
-    """The task of embedding prompts. `rows` has the embedding of each prompt by its index."""
+    """The task of embedding prompts. `rows` has the embedding of each prompt by its index. `reach` receives their
+    number.
+    """
 
-    def __init__(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> None:
+    def __init__(
+        self, prompts: Sequence[TokenizedPrompt], batch_tokens: int, reach: Callable[[int], object] | None
+    ) -> None:
         self.rows: dict[int, np.ndarray] = {}
-        self._prompts, self._batch_tokens = prompts, batch_tokens
+        self._prompts, self._batch_tokens, self._reach = prompts, batch_tokens, reach
 
     def submit(self, slot: Slot, cell: Cell) -> Any:
         """See Task."""
@@ -128,6 +132,8 @@ class Embedding:
     def receive(self, cell: Cell, answer: Any) -> None:
         """See Task."""
         self.rows.update(zip(cell.indices, answer, strict=True))
+        if self._reach:
+            self._reach(len(self.rows))
 
     def refuse(self, cell: Cell, error: CheckpointError | HubError, *, is_whole: bool = False) -> None:  # noqa: ARG002
         """See Task."""

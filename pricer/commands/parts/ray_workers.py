@@ -74,10 +74,12 @@ class RayWorkers:
             scored = {one.id: Candidate.of(one) for one in checkpoints if one.id not in left_out}
             self._work([Cell(key, ()) for key in scored], Scoring(self._ray, session, scored))
 
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> np.ndarray:
+    def embed(
+        self, prompts: Sequence[TokenizedPrompt], batch_tokens: int, reach: Callable[[int], object] | None = None
+    ) -> np.ndarray:
         """As in a Scorer: the embeddings by the base, (prompts, hidden size)."""
         batches = make_batches([len(prompt.ids) for prompt in prompts], batch_tokens)
-        task = Embedding(prompts, batch_tokens)
+        task = Embedding(prompts, batch_tokens, reach)
         self._work([Cell("embeddings", tuple(batch)) for batch in batches], task)
         return np.stack([task.rows[index] for index in range(len(prompts))])
 

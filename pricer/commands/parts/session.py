@@ -33,9 +33,11 @@ class Scorer(Protocol):
     def predict(self, prompts: Sequence[TokenizedPrompt]) -> list[Prediction]:
         """One Prediction per prompt, in the order of the prompts, which form one batch."""
 
-    def embed(self, prompts: Sequence[TokenizedPrompt], batch_tokens: int) -> Any:
+    def embed(
+        self, prompts: Sequence[TokenizedPrompt], batch_tokens: int, reach: Callable[[int], object] | None = None
+    ) -> Any:
         """The output of the last layer at the last token of each prompt, (prompts, hidden size). Call it before the
-        first adapter is used.
+        first adapter is used. `reach` receives the number of prompts that are embedded so far.
         """
 
 
