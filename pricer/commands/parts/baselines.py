@@ -29,9 +29,9 @@ def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
 
 
 def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
-    base, budget = session.load(), setup.batch_tokens
+    base = session.load()
     regression = _regression(session, setup, base)
-    return _as_predictions(session, regression.prices(base.embed(session.prompts, budget)))
+    return _as_predictions(session, regression.prices(base.embed(session.prompts, setup.batch_tokens)))
 
 
 def _regression(session: EvaluationSession, setup: Setup, base: Scorer) -> EmbeddingRegression:

@@ -15,7 +15,9 @@ class Watcher(Protocol):
         """Something the user should know once."""
 
     def preparing(self, what: str, reached: str) -> None:
-        """Data is being prepared: `what` is done now, and `reached` says how far it is or how much there is to do."""
+        """Data is being prepared, or embedded: `what` is done now, and `reached` says how far it is or how much there
+        is to do.
+        """
 
     def progress(self, progress: Progress, next_checkpoint: int) -> None:
         """A training step was done."""
