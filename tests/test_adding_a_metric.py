@@ -17,6 +17,7 @@ from pricer.core.checkpoints import Candidate
 from pricer.core.evaluation import Evaluation, ScoreTable, evaluate
 from pricer.core.items import Item
 from pricer.core.metrics import METRICS, MetricDefinition
+from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.records import parse_record
 from pricer.stores.runs import Run, create_run
 from pricer.views.tables import evaluation_table
@@ -111,7 +112,7 @@ def test_the_tables_of_the_terminal_the_report_and_the_card_have_a_column_or_row
 def test_wandb_shows_it() -> None:
     evaluation, _ = measured(2, [140.0] + [100.0] * 19)
 
-    report = evaluation_report(SPEC, ITEMS, [evaluation], lambda *_: [])
+    report = evaluation_report(SPEC, ITEMS, [evaluation], EvaluationStore(Path("evaluations")))
 
     assert report is not None
     assert report.points[2]["eval/mse"] == 80.0

@@ -120,7 +120,7 @@ def _evaluate(job: Job, watcher: Watcher, *, race: bool = False, fill: Fill | No
     if job.which != "all":
         breakdown = saved_breakdown(run, fitting[0].id, spec, session.items, setup.items.near_copies)
     if setup.config.tracking.mode != "off":
-        report = evaluation_report(spec, session.items, evaluations, run.evaluations.predictions)
+        report = evaluation_report(spec, session.items, evaluations, run.evaluations)
     return Evaluated(
         run,
         spec,

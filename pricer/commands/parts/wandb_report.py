@@ -7,9 +7,9 @@ from pricer.core.evaluation import EvalSpec, Evaluation, score_predictions
 from pricer.core.intervals import raw_interval
 from pricer.core.items import Item, Split
 from pricer.core.metrics import METRICS
-from pricer.core.predictions import Prediction
 from pricer.core.selection import Selection
 from pricer.errors import PricerError
+from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.published import published_config
 from pricer.stores.runs import Run
 from pricer.stores.wandb import Report, Table, Tracker, TrackingLog
@@ -25,24 +25,23 @@ def evaluation_report(
     spec: EvalSpec,
     items: Sequence[Item],
     evaluations: Sequence[Evaluation],
-    predictions_of: Callable[[str, EvalSpec], Sequence[Sequence[Prediction]]],
+    saved: EvaluationStore,
 ) -> Report | None:
     """The metrics of checkpoints on validation items, the errors of the baselines, and the predictions of the best
-    checkpoint. `predictions_of` reads these in batches by the id of the checkpoint. None without checkpoints and for
-    the test split, which has no curve by step.
+    checkpoint that is `saved` under the spec: scoring a worse one alone does not replace its table. None without
+    checkpoints and for the test split, which has no curve by step.
     """
     checkpoints = [e for e in evaluations if not e.candidate.is_baseline]
     if spec.split is not Split.VAL or not checkpoints:
         return None
     # An evaluation of the first N items belongs to another curve than one of all items.
     group = "eval" if spec.limit is None else f"eval-{spec.limit}"
-    best = min(checkpoints, key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
     errors = {e.name: e.metric("mae").value for e in evaluations if e.candidate.is_baseline}
     return Report(
         spec=spec.fingerprint,
         points={e.candidate.step: _values(e, group) for e in checkpoints if e.candidate.step is not None},
         summary={f"{group}/baseline/{name}": error for name, error in errors.items() if error is not None},
-        table=_table(f"{group}/predictions", best, items[:_MAX_ROWS], predictions_of),
+        table=_table(f"{group}/predictions", spec, items[:_MAX_ROWS], saved),
     )
 
 
@@ -68,20 +67,15 @@ def _values(evaluation: Evaluation, group: str) -> Mapping[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _table(
-    name: str,
-    best: Evaluation,
-    items: Sequence[Item],
-    predictions_of: Callable[[str, EvalSpec], Sequence[Sequence[Prediction]]],
-) -> Table | None:
-    """The answers of a checkpoint for these items; None if they were deleted."""
-    candidate, spec = best.candidate, best.spec
-    if candidate.id is None or candidate.step is None:
-        return None
+def _table(name: str, spec: EvalSpec, items: Sequence[Item], saved: EvaluationStore) -> Table | None:
+    """The answers of the best checkpoint for these items; None if it or they were deleted."""
     try:
-        by_id = {p.item_id: p for batch in predictions_of(candidate.id, spec) for p in batch}
+        checkpoints = [e for e in saved.all() if e.spec == spec and not e.candidate.is_baseline and e.is_complete]
+        ranked = sorted(checkpoints, key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
+        best = ranked[0].candidate
+        by_id = {p.item_id: p for batch in saved.predictions(best.key, spec) for p in batch}
         predictions = [by_id[item.id] for item in items]
-    except (PricerError, KeyError):
+    except (PricerError, LookupError):
         return None
     errors = score_predictions(predictions, items, spec.fallback, spec.estimator).abs_error.tolist()
     rows = tuple(
@@ -91,7 +85,7 @@ def _table(
         )
         for item, prediction, error in zip(items, predictions, errors, strict=True)
     )
-    return Table(name, candidate.step, _COLUMNS, rows, across="price", down="predicted")
+    return Table(name, best.step or 0, _COLUMNS, rows, across="price", down="predicted")
 
 
 def open_tracker(run: Run, config: RunConfig, note: Callable[[str], None], goes_on: str) -> Tracker:

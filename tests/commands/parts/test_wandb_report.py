@@ -1,5 +1,7 @@
 """What of evaluations and picks is shown on W&B, and that it disturbs neither them nor a training."""
 
+from pathlib import Path
+
 import pytest
 import typer.testing
 
@@ -11,10 +13,11 @@ from pricer.commands.parts.wandb_report import evaluation_report, pick_report, s
 from pricer.commands.pick import pick
 from pricer.config import RunConfig, TrackingConfig
 from pricer.core.checkpoints import Candidate
-from pricer.core.evaluation import EvalSpec, evaluate
+from pricer.core.evaluation import EvalSpec, Evaluation, evaluate
 from pricer.core.items import Item, Split
 from pricer.core.predictions import Prediction
 from pricer.errors import HubError
+from pricer.stores.evaluations import EvaluationStore
 from pricer.stores.runs import Run, create_run, find_run
 from pricer.stores.wandb import Report
 from tests.builders import a_checkpoint, a_distribution, a_spec, an_evaluation, an_item, predictions_of
@@ -88,14 +91,13 @@ def test_training_evaluations_and_the_pick_are_one_run() -> None:
     assert sum(errors_shown) / 12 == pytest.approx(errors[4])
 
 
-def nothing_saved(_: str, __: EvalSpec) -> list[list[Prediction]]:
-    return []
+NOTHING = EvaluationStore(Path("evaluations"))
 
 
 def test_a_part_of_the_items_is_another_curve() -> None:
     spec = a_spec(limit=10)
 
-    report = evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], nothing_saved)
+    report = evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], NOTHING)
 
     assert report is not None
     assert report.points == {
@@ -107,7 +109,7 @@ def test_a_part_of_the_items_is_another_curve() -> None:
 def test_the_test_split_is_no_curve() -> None:
     spec = a_spec(split=Split.TEST)
 
-    assert evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], nothing_saved) is None
+    assert evaluation_report(spec, [], [an_evaluation(5, 50.0, spec=spec)], NOTHING) is None
 
 
 def a_run(mode: str = "offline", tracking_id: str | None = "one") -> Run:
@@ -118,15 +120,37 @@ def a_run(mode: str = "offline", tracking_id: str | None = "one") -> Run:
 REPORT = Report("5bec", {5: {"eval/mae": 50.0}}, {"best_step": 5})
 
 
+def saved(run: Run, step: int, spec: EvalSpec, items: list[Item], predictions: list[Prediction]) -> Evaluation:
+    checkpoint = a_checkpoint(step)
+    run.evaluations.add_predictions(checkpoint.id, spec, predictions)
+    evaluation, table = evaluate(Candidate.of(checkpoint), spec, predictions, items)
+    run.evaluations.add(checkpoint.id, evaluation, table)
+    return evaluation
+
+
 class TestTheTable:
     def rows(self, items: list[Item], predictions: list[Prediction]) -> list[tuple[str | float | None, ...]]:
         run, spec = a_run(), a_spec(estimator="median")
-        run.evaluations.add_predictions(a_checkpoint(5).id, spec, predictions)
-        evaluation, _ = evaluate(Candidate.of(a_checkpoint(5)), spec, predictions, items)
-        report = evaluation_report(spec, items, [evaluation], run.evaluations.predictions)
+        report = evaluation_report(spec, items, [saved(run, 5, spec, items, predictions)], run.evaluations)
         assert report is not None
         assert report.table is not None
         return list(report.table.rows)
+
+    def test_a_worse_checkpoint_scored_alone_does_not_replace_it(self) -> None:
+        run, items = a_run(), [an_item("a", 90.0)]
+        spec, other = a_spec(), a_spec(limit=1)
+        errors = {5: 10.0, 10: 20.0, 15: 5.0}
+        steps = []
+        for step, error in errors.items():
+            saved(run, step, other, items, predictions_of(items, [90.0]))  # exact, but under another spec
+            one = saved(run, step, spec, items, predictions_of(items, [90.0 + error]))
+            report = evaluation_report(spec, items, [one], run.evaluations)
+            assert report is not None
+            assert report.table is not None
+            assert list(report.points) == [step]
+            steps.append((report.table.step, report.table.rows[0][4]))
+
+        assert steps == [(5, 10.0), (5, 10.0), (15, 5.0)]
 
     def test_a_row_has_the_answer_its_error_and_its_interval(self) -> None:
         items = [an_item("a", 90.0, "A lamp\n\n of brass"), an_item("b", 60.0), an_item("c", 70.0)]
@@ -152,7 +176,7 @@ class TestTheTable:
         assert {row[1] for row in rows} == {"x" * 199 + "…"}
 
     def test_there_is_none_where_the_answers_are_gone(self) -> None:
-        report = evaluation_report(a_spec(), [an_item()], [an_evaluation(5, 50.0)], nothing_saved)
+        report = evaluation_report(a_spec(), [an_item()], [an_evaluation(5, 50.0)], NOTHING)
 
         assert report is not None
         assert report.table is None
