@@ -204,13 +204,20 @@ class EvaluationStore:
         except ValueError as error:
             raise _damaged(path, error, path) from None  # the predictions give it again
 
-    def regression(self, spec: EvalSpec) -> EmbeddingRegression | None:
-        """The regression on embeddings of the items of that spec, which are training items; None if none is kept."""
+    def regression(self, spec: EvalSpec, size: int) -> EmbeddingRegression | None:
+        """The regression on embeddings, of that size, of the items of that spec, which are training items. None if none
+        is kept.
+        """
         path = self._path_of_regression(spec)
+        if not path.exists():
+            return None
         try:
-            return read_record(EmbeddingRegression, path) if path.exists() else None
+            regression = read_record(EmbeddingRegression, path)
+            if (count := len(regression.weights)) != size:
+                raise ValueError(f"weights has {count} numbers instead of {size}")
         except ValueError as error:
             raise _damaged(path, error, path) from None
+        return regression
 
     def keep_regression(self, spec: EvalSpec, regression: EmbeddingRegression) -> None:
         """Keep the regression on embeddings of the items of that spec."""

@@ -195,12 +195,14 @@ def test_a_regression_comes_back_to_the_last_bit_and_a_damaged_one_is_named() ->
 
     store.keep_regression(SPEC, regression)
 
-    assert store.regression(SPEC) == regression
-    assert store.regression(a_spec(limit=7)) is None
+    assert store.regression(SPEC, 2) == regression
+    assert store.regression(a_spec(limit=7), 2) is None
     (path,) = FOLDER.glob("regression-*.json")
+    with pytest.raises(RunError, match=f"^{path} is damaged: weights has 2 numbers instead of 3$"):
+        store.regression(SPEC, 3)
     path.write_text('{"weights": [0.1, NaN]}')
     with pytest.raises(RunError, match=f"^{path} is damaged: ") as raised:
-        store.regression(SPEC)
+        store.regression(SPEC, 2)
     assert raised.value.hint == f"remove {path}, and evaluate again"
 
 

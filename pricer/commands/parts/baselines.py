@@ -30,18 +30,18 @@ def _words(session: EvaluationSession, setup: Setup) -> list[Prediction]:
 
 def _embeddings(session: EvaluationSession, setup: Setup) -> list[Prediction]:
     base = session.load()
-    regression = _regression(session, setup, base)
-    return _as_predictions(session, regression.prices(base.embed(session.prompts, setup.batch_tokens)))
+    embeddings = base.embed(session.prompts, setup.batch_tokens)
+    return _as_predictions(session, _regression(session, setup, base, embeddings.shape[1]).prices(embeddings))
 
 
-def _regression(session: EvaluationSession, setup: Setup, base: Scorer) -> EmbeddingRegression:
+def _regression(session: EvaluationSession, setup: Setup, base: Scorer, size: int) -> EmbeddingRegression:
     """The regression on the base's embeddings of training items. It is kept for other splits and limits, because to
     embed the training items takes as long as to score many checkpoints.
     """
     from pricer.ml.baselines import fit_on_embeddings
 
     kept, spec = session.run.evaluations, setup.spec(Split.TRAIN, None)
-    regression = kept.regression(spec)
+    regression = kept.regression(spec, size)
     if regression is None:
         train = setup.items.train[:_MAX_EMBEDDED]
 
