@@ -70,7 +70,8 @@ def _values(evaluation: Evaluation, group: str) -> Mapping[str, float]:
 def _table(name: str, spec: EvalSpec, items: Sequence[Item], saved: EvaluationStore) -> Table | None:
     """The answers of the best checkpoint for these items; None if it or they were deleted."""
     try:
-        checkpoints = [e for e in saved.all() if e.spec == spec and not e.candidate.is_baseline and e.is_complete]
+        comparable = [e for e in saved.all() if e.spec.fingerprint == spec.fingerprint and e.is_complete]
+        checkpoints = [e for e in comparable if not e.candidate.is_baseline]
         ranked = sorted(checkpoints, key=lambda e: (e.metric("mae").value or 0.0, e.candidate.order))
         best = ranked[0].candidate
         by_id = {p.item_id: p for batch in saved.predictions(best.key, spec) for p in batch}

@@ -176,10 +176,14 @@ class TestTheTable:
         assert {row[1] for row in rows} == {"x" * 199 + "…"}
 
     def test_there_is_none_where_the_answers_are_gone(self) -> None:
-        report = evaluation_report(a_spec(), [an_item()], [an_evaluation(5, 50.0)], NOTHING)
+        run, items = a_run(), [an_item("a", 90.0)]
+        one = saved(run, 5, a_spec(), items, predictions_of(items, [95.0]))
+        (path,) = run.folder.glob("evaluations/*/predictions.jsonl")
+        path.unlink()
+        report = evaluation_report(a_spec(), items, [one], run.evaluations)
 
         assert report is not None
-        assert report.table is None
+        assert (report.table, report.points[5]["eval/mae"]) == (None, 5.0)
 
 
 class TestSend:
